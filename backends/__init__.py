@@ -1,0 +1,1 @@
+"""The stores, one module each, and the table of URL schemes that opens them."""

@@ -1,0 +1,1 @@
+"""Mount an object store as a directory; every file stays one plain object."""

@@ -1,0 +1,1 @@
+"""The storage contract, and the wrappers that go around any store."""

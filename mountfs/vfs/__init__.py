@@ -1,0 +1,1 @@
+"""The file system proper: inodes, names, files, attributes. Knows no FUSE."""
