@@ -1,0 +1,1 @@
+"""Servers, proxies and stores that stand in for the real ones."""
