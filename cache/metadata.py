@@ -1,0 +1,222 @@
+"""What is known of keys, how old that knowledge is, and which directories are complete.
+
+The meeting place of the file system and the uploads: whoever learns something newer of
+a key puts it here, whoever needs it asks here first. Knowledge is fresh for `ttl_s`
+seconds after the store gave it; older knowledge is kept, as a hint what to ask for and
+to carry metadata over to a listing that shows the same version.
+
+Everything runs on the trio thread and nothing awaits, so each method is atomic. A
+listing takes many requests, though, and we may change its directory meanwhile: names
+changed between `begin_listing` and `put_listing` keep what the change put here.
+
+Memory is bounded by the number of entries; the least recently used go first. A listing
+goes with the first of its names that does.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from cachetools import LRUCache
+
+from mountfs.storage.types import ABSENT, Absent, Object, is_same_state
+
+Knowledge = Object | Absent
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    known: Knowledge
+    at_s: float
+
+
+@dataclass(slots=True)
+class _Listing:
+    names: set[str]
+    at_s: float
+
+
+@dataclass(slots=True, eq=False)
+class ListingInProgress:
+    """A listing that has begun: the names that we changed since."""
+
+    prefix: str
+    changed: set[str] = field(default_factory=set)
+
+
+class MetadataCache:
+    """The newest answers of the store, by key."""
+
+    def __init__(
+        self,
+        *,
+        ttl_s: float,
+        entries_max: int = 1_000_000,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._ttl_s = ttl_s
+        self._clock = clock
+        self._entries: LRUCache[str, _Entry] = _Entries(entries_max, self._evicted)
+        self._listings: dict[str, _Listing] = {}
+        self._in_progress: dict[str, list[ListingInProgress]] = {}
+
+    # --- asking -----------------------------------------------------------------
+
+    def lookup(self, key: str) -> Knowledge | None:
+        """Return the object or its absence, if either is known freshly."""
+        entry = self._entries.get(key)
+        if entry is not None and self._is_fresh(entry.at_s):
+            return entry.known
+        parent, name = split_key(key)
+        listing = self._listings.get(parent)
+        if listing is not None and self._is_fresh(listing.at_s):
+            return ABSENT if name not in listing.names else None
+        return None
+
+    def last_known(self, key: str) -> Knowledge | None:
+        """Return what was last known of a key, whatever its age."""
+        entry = self._entries.get(key)
+        return entry.known if entry is not None else None
+
+    def listing(self, prefix: str) -> tuple[Object, ...] | None:
+        """Return all children of a directory, if they are known freshly."""
+        listing = self._listings.get(prefix)
+        if listing is None or not self._is_fresh(listing.at_s):
+            return None
+        found = [self.last_known(prefix + name) for name in listing.names]
+        objects = [known for known in found if isinstance(known, Object)]
+        if len(objects) < len(listing.names):
+            return None
+        return tuple(sorted(objects, key=lambda object: object.key))
+
+    # --- learning ---------------------------------------------------------------
+
+    def put(self, object: Object) -> Object:
+        """Take in the newest answer for a key; return it with what else is known.
+
+        Metadata that the answer does not carry are taken from what was known of the
+        same version.
+        """
+        merged = self._carry_over(object)
+        self._entries[object.key] = _Entry(merged, self._clock())
+        parent, name = split_key(object.key)
+        if (listing := self._listings.get(parent)) is not None:
+            listing.names.add(name)
+        self._note_change(parent, name)
+        return merged
+
+    def put_absent(self, key: str) -> None:
+        """Take in that no object has this key."""
+        self._entries[key] = _Entry(ABSENT, self._clock())
+        parent, name = split_key(key)
+        if (listing := self._listings.get(parent)) is not None:
+            listing.names.discard(name)
+        self._note_change(parent, name)
+        if key.endswith("/"):
+            self._listings.pop(key, None)
+
+    def begin_listing(self, prefix: str) -> ListingInProgress:
+        """Note that a listing of a directory begins; end it with `put_listing`."""
+        listing = ListingInProgress(prefix)
+        self._in_progress.setdefault(prefix, []).append(listing)
+        return listing
+
+    def put_listing(
+        self, begun: ListingInProgress, objects: Iterable[Object]
+    ) -> tuple[Object, ...]:
+        """Take in all children of a directory; return them as they are known now.
+
+        What we changed while the listing ran wins over what the listing says.
+        """
+        self.drop_listing(begun)
+        now_s = self._clock()
+        names: set[str] = set()
+        for object in objects:
+            _, name = split_key(object.key)
+            if name in begun.changed:
+                continue
+            names.add(name)
+            self._entries[object.key] = _Entry(self._carry_over(object), now_s)
+        for name in begun.changed:
+            if isinstance(self.last_known(begun.prefix + name), Object):
+                names.add(name)
+        self._listings[begun.prefix] = _Listing(names, now_s)
+        found = [self.last_known(begun.prefix + name) for name in sorted(names)]
+        return tuple(known for known in found if isinstance(known, Object))
+
+    def drop_listing(self, begun: ListingInProgress) -> None:
+        """End a listing, because it failed or is about to be taken in."""
+        running = self._in_progress.get(begun.prefix, [])
+        if begun in running:
+            running.remove(begun)
+        if not running:
+            self._in_progress.pop(begun.prefix, None)
+
+    # --- forgetting -------------------------------------------------------------
+
+    def expire(self, key: str) -> None:
+        """Make what is known of a key stale; it is asked for again when needed."""
+        entry = self._entries.get(key)
+        if entry is not None:
+            self._entries[key] = dataclasses.replace(entry, at_s=float("-inf"))
+        parent, _ = split_key(key)
+        self._listings.pop(parent, None)
+
+    def forget_below(self, prefix: str) -> None:
+        """Forget a directory and everything below it."""
+        for key in [key for key in self._entries if key.startswith(prefix)]:
+            self._entries.pop(key, None)
+        for known in [known for known in self._listings if known.startswith(prefix)]:
+            del self._listings[known]
+
+    # --- inside -----------------------------------------------------------------
+
+    def _is_fresh(self, at_s: float) -> bool:
+        return self._clock() - at_s < self._ttl_s
+
+    def _carry_over(self, object: Object) -> Object:
+        if object.metadata is not None:
+            return object
+        known = self.last_known(object.key)
+        if not isinstance(known, Object) or known.metadata is None:
+            return object
+        if not is_same_state(known, object):
+            return object
+        return dataclasses.replace(
+            object,
+            kind=known.kind,
+            metadata=known.metadata,
+            link_target=known.link_target,
+        )
+
+    def _note_change(self, parent: str, name: str) -> None:
+        for listing in self._in_progress.get(parent, ()):
+            listing.changed.add(name)
+
+    def _evicted(self, key: str) -> None:
+        parent, _ = split_key(key)
+        self._listings.pop(parent, None)
+
+
+class _Entries(LRUCache[str, _Entry]):
+    """The bounded map; tells which key had to go."""
+
+    def __init__(self, entries_max: int, evicted: Callable[[str], None]) -> None:
+        super().__init__(entries_max)
+        self._tell = evicted
+
+    def popitem(self) -> tuple[str, _Entry]:
+        """Remove the least recently used entry and say so."""
+        key, entry = super().popitem()
+        self._tell(key)
+        return key, entry
+
+
+def split_key(key: str) -> tuple[str, str]:
+    """Split a key into its directory's key and its last component.
+
+    The component of a directory keeps its slash: `a/b/` is `a/` and `b/`.
+    """
+    cut = key.rstrip("/").rfind("/") + 1 if key.endswith("/") else key.rfind("/") + 1
+    return key[:cut], key[cut:]
