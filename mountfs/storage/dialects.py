@@ -1,0 +1,283 @@
+"""How POSIX attributes and link targets are written in user metadata.
+
+Pure: no requests, no clock. One dialect is written, that of s3fs, so that its users
+need no migration; all the others are read. What cannot be understood is ignored and
+stays where it is: a foreign program's mistake must never make an object unreadable.
+
+Read, in falling order of trust where two of them name the same attribute:
+
+* gcsfuse and gcloud: `gcsfuse_mtime` (RFC 3339), `goog-reserved-posix-{mode,uid,gid}`
+  (mode octal), `goog-reserved-file-{mtime,atime}` (whole seconds). They come first
+  because we never write them: standing beside ours, they are the newer ones.
+* s3fs, GeeseFS, rclone and ourselves: `mode uid gid rdev mtime atime ctime`. Times
+  are decimal seconds with any number of decimals, or RFC 3339 (rclone --metadata).
+  `mode` is decimal (s3fs, GeeseFS) or octal (rclone); see `_shared_mode`.
+
+A link is an object whose mode says so (its body is the target), or that carries one
+of the `LINK_NAMES`. rclone's `.rclonelink` is told by the name alone, which is not
+known here.
+"""
+
+import datetime
+import re
+import stat
+import urllib.parse
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from mountfs.storage.types import Attributes, ObjectKind
+
+TARGET_SIZE_MAX = 4095
+"""The longest link target in bytes: PATH_MAX without its terminator."""
+
+_IS_LINK = "goog-reserved-file-is-symlink"
+_GCSFUSE_TARGET = "gcsfuse_symlink_target"
+_GEESEFS_TARGET = "--symlink-target"
+# go-storage prefixes the name itself, so on the wire the prefix stands twice.
+_GO_STORAGE_TARGET = "x-amz-meta-bs-link-target"
+
+LINK_NAMES = frozenset({_IS_LINK, _GCSFUSE_TARGET, _GEESEFS_TARGET, _GO_STORAGE_TARGET})
+"""The names that make an object a link, whatever its mode says."""
+
+_ID_MAX = 2**32 - 2  # the highest value means "unchanged" to chown(2)
+_NS = 10**9
+_SECONDS = re.compile(r"(-?)([0-9]{1,12})(?:\.([0-9]*))?", re.ASCII)
+_RFC3339 = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}:[0-9]{2})"
+    r"(?:\.([0-9]+))?([Zz]|[+-][0-9]{2}:[0-9]{2})",
+    re.ASCII,
+)
+_KINDS = {
+    stat.S_IFLNK: ObjectKind.LINK,
+    stat.S_IFDIR: ObjectKind.DIRECTORY,
+}
+_TYPES = frozenset(
+    {
+        0,
+        stat.S_IFREG,
+        stat.S_IFDIR,
+        stat.S_IFLNK,
+        stat.S_IFIFO,
+        stat.S_IFSOCK,
+        stat.S_IFCHR,
+        stat.S_IFBLK,
+    }
+)
+_TYPE_OF_KIND = {
+    ObjectKind.FILE: stat.S_IFREG,
+    ObjectKind.DIRECTORY: stat.S_IFDIR,
+    ObjectKind.LINK: stat.S_IFLNK,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoded:
+    """What user metadata say of an object."""
+
+    attributes: Attributes | None
+    """None if no name of any dialect was understood."""
+    kind: ObjectKind
+    link_target: str | None
+    """The target, if it stands in the metadata."""
+    foreign: Mapping[str, str]
+    """The pairs that are not attributes. Link names stay: the target is in them."""
+
+
+def decode(user: Mapping[str, str]) -> Decoded:
+    """Read every dialect; ignore and keep what is not understood."""
+    found: dict[str, int] = {}
+    foreign = dict(user)
+    for name, field, parse in _READERS:
+        text = user.get(name)
+        value = parse(text) if text is not None else None
+        if value is None:
+            continue
+        del foreign[name]
+        found.setdefault(field, value)
+    attributes = Attributes(**found) if found else None
+    target = _link_target(user)
+    is_link = target is not None or user.get(_IS_LINK, "").lower() == "true"
+    kind = ObjectKind.LINK if is_link else kind_of_mode(found.get("mode"))
+    return Decoded(
+        attributes=attributes, kind=kind, link_target=target, foreign=foreign
+    )
+
+
+def encode(attributes: Attributes, kind: ObjectKind) -> dict[str, str]:
+    """Write attributes in the dialect of s3fs; what is None is not written.
+
+    A mode without type bits gets those of `kind`, because s3fs needs them.
+    """
+    user: dict[str, str] = {}
+    if attributes.mode is not None:
+        user["mode"] = str(typed_mode(attributes.mode, kind))
+    for name in ("uid", "gid", "rdev"):
+        number: int | None = getattr(attributes, name)
+        if number is not None:
+            user[name] = str(number)
+    for name in ("mtime", "atime", "ctime"):
+        time_ns: int | None = getattr(attributes, f"{name}_ns")
+        if time_ns is not None:
+            user[name] = format_seconds(time_ns)
+    return user
+
+
+def kind_of_mode(mode: int | None) -> ObjectKind:
+    """Return the kind that the type bits say; a file if they say nothing."""
+    return _KINDS.get(stat.S_IFMT(mode or 0), ObjectKind.FILE)
+
+
+def typed_mode(mode: int, kind: ObjectKind) -> int:
+    """Return the mode with type bits: its own, or those of `kind`."""
+    return mode if stat.S_IFMT(mode) else mode | _TYPE_OF_KIND[kind]
+
+
+def without_link(user: Mapping[str, str]) -> dict[str, str]:
+    """Return the pairs without those that would make a new object a link."""
+    kept = {name: text for name, text in user.items() if name not in LINK_NAMES}
+    if kind_of_mode(_shared_mode(kept.get("mode", ""))) is ObjectKind.LINK:
+        del kept["mode"]  # it is here only while nobody reads attributes
+    return kept
+
+
+def format_seconds(time_ns: int) -> str:
+    """Write a time as decimal seconds, with nine decimals unless it is whole."""
+    sign = "-" if time_ns < 0 else ""
+    seconds, rest = divmod(abs(time_ns), _NS)
+    return f"{sign}{seconds}.{rest:09}" if rest else f"{sign}{seconds}"
+
+
+def parse_seconds(text: str) -> int | None:
+    """Read decimal seconds as nanoseconds; more than nine decimals are cut."""
+    match = _SECONDS.fullmatch(text.strip())
+    if match is None:
+        return None
+    sign, seconds, decimals = match.groups()
+    time_ns = int(seconds) * _NS + _fraction_ns(decimals)
+    return -time_ns if sign else time_ns
+
+
+def parse_rfc3339(text: str) -> int | None:
+    """Read an RFC 3339 time as nanoseconds; more than nine decimals are cut."""
+    match = _RFC3339.fullmatch(text.strip())
+    if match is None:
+        return None
+    day, clock, decimals, zone = match.groups()
+    try:
+        moment = datetime.datetime.fromisoformat(
+            f"{day}T{clock}{'+00:00' if zone in 'Zz' else zone}"
+        )
+    except ValueError:  # no such day, hour or zone
+        return None
+    epoch = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+    past = moment - epoch
+    return (past.days * 86_400 + past.seconds) * _NS + _fraction_ns(decimals)
+
+
+def _fraction_ns(decimals: str | None) -> int:
+    return int((decimals or "")[:9].ljust(9, "0"))
+
+
+def _time(text: str) -> int | None:
+    seconds = parse_seconds(text)
+    return seconds if seconds is not None else parse_rfc3339(text)
+
+
+def _number(text: str, base: int, largest: int) -> int | None:
+    digits = text.strip()
+    # int() takes signs, underscores, prefixes and digits of every script.
+    if not digits.isascii() or not digits.isdigit() or len(digits) > 12:
+        return None
+    try:
+        number = int(digits, base)
+    except ValueError:  # an 8 or 9 in an octal number
+        return None
+    return number if number <= largest else None
+
+
+def _id(text: str) -> int | None:
+    return _number(text, 10, _ID_MAX)
+
+
+def _device(text: str) -> int | None:
+    return _number(text, 10, 2**32 - 1)
+
+
+def _octal_mode(text: str) -> int | None:
+    return _valid_mode(_number(text, 8, 0o177777))
+
+
+def _shared_mode(text: str) -> int | None:
+    """Read the `mode` that s3fs and GeeseFS write decimal, and rclone octal.
+
+    A leading zero means octal. Otherwise decimal, if that has a file type which
+    exists: s3fs always writes one, and rclone's `100644`, `120777` and `40755` are
+    none of them when read as decimal.
+    """
+    if text.strip().startswith("0"):
+        return _octal_mode(text)
+    decimal = _valid_mode(_number(text, 10, 0o177777))
+    return decimal if decimal is not None else _octal_mode(text)
+
+
+def _valid_mode(mode: int | None) -> int | None:
+    if mode is None or stat.S_IFMT(mode) not in _TYPES:
+        return None
+    return mode
+
+
+def _link_target(user: Mapping[str, str]) -> str | None:
+    for name, read in _TARGETS:
+        target = read(user.get(name, ""))
+        if is_target(target):
+            return target
+    return None
+
+
+def is_target(target: str) -> bool:
+    """Tell whether a text can be the target of a link."""
+    try:
+        size = len(target.encode("utf-8", "surrogateescape"))
+    except UnicodeEncodeError:  # a surrogate that stands for no byte
+        return False
+    return 0 < size <= TARGET_SIZE_MAX and "\0" not in target
+
+
+def _verbatim(text: str) -> str:
+    return text
+
+
+def _percent_decoded(text: str) -> str:
+    raw = urllib.parse.unquote_to_bytes(text.encode("utf-8", "surrogatepass"))
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def _from_the_root(text: str) -> str:
+    # go-storage keeps the whole key without its slash, and shows it with one.
+    return f"/{text}" if text else ""
+
+
+_Reader = tuple[str, str, Callable[[str], int | None]]
+
+# Name, attribute, parser; the first one that is understood wins.
+_READERS: tuple[_Reader, ...] = (
+    ("gcsfuse_mtime", "mtime_ns", parse_rfc3339),
+    ("goog-reserved-file-mtime", "mtime_ns", parse_seconds),
+    ("goog-reserved-file-atime", "atime_ns", parse_seconds),
+    ("goog-reserved-posix-mode", "mode", _octal_mode),
+    ("goog-reserved-posix-uid", "uid", _id),
+    ("goog-reserved-posix-gid", "gid", _id),
+    ("mode", "mode", _shared_mode),
+    ("uid", "uid", _id),
+    ("gid", "gid", _id),
+    ("rdev", "rdev", _device),
+    ("mtime", "mtime_ns", _time),
+    ("atime", "atime_ns", _time),
+    ("ctime", "ctime_ns", _time),
+)
+
+_TARGETS: tuple[tuple[str, Callable[[str], str]], ...] = (
+    (_GCSFUSE_TARGET, _verbatim),
+    (_GEESEFS_TARGET, _percent_decoded),
+    (_GO_STORAGE_TARGET, _from_the_root),
+)
