@@ -1,1 +1,63 @@
 """The stores, one module each, and the table of URL schemes that opens them."""
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import cast
+
+from mountfs.storage.errors import InvalidRequest
+from mountfs.storage.protocol import Servicer, Storager
+from mountfs.storage.types import NO_PAIRS
+
+# scheme -> "module:function". A module, and the SDK that it needs, is imported when a
+# URL asks for it. None stands for a store that is planned.
+STORES: Mapping[str, str | None] = {
+    "file": "mountfs.backends.local:open_local",
+    "memory": "mountfs.backends.memory:open_memory",
+    "s3": "mountfs.backends.s3:open_s3",
+    "gs": None,
+    "dropbox": None,
+}
+SERVICES: Mapping[str, str | None] = {
+    "memory": "mountfs.backends.memory:open_memory_service",
+    "s3": "mountfs.backends.s3:open_s3_service",
+    "gs": None,
+}
+
+
+def open_store(url: str, options: Mapping[str, object] = NO_PAIRS) -> Storager:
+    """Open the store that a URL names; nothing is emulated, retried or limited.
+
+    `s3://bucket/prefix`, `file:///directory`, `memory://name`. The options are those
+    of the scheme (docs/reference/backends.md). Raises `InvalidRequest` with one
+    sentence for a URL or an option that makes no sense. Blocks for a look at the
+    disk where the store is one.
+    """
+    opener = cast(
+        "Callable[[str, Mapping[str, object]], Storager]", _opener(url, STORES)
+    )
+    return opener(url, options)
+
+
+def open_service(url: str, options: Mapping[str, object] = NO_PAIRS) -> Servicer:
+    """Open the account that a URL names: `s3://`, `memory://`.
+
+    Raises as `open_store` does.
+    """
+    opener = cast(
+        "Callable[[str, Mapping[str, object]], Servicer]", _opener(url, SERVICES)
+    )
+    return opener(url, options)
+
+
+def _opener(url: str, table: Mapping[str, str | None]) -> object:
+    scheme, separator, _ = url.partition("://")
+    if not separator:
+        raise InvalidRequest(f"{url!r} is no URL; try s3://bucket or file:///directory")
+    if scheme not in table:
+        known = ", ".join(f"{name}://" for name, place in table.items() if place)
+        raise InvalidRequest(f"{scheme}:// is not known here; choose one of {known}")
+    place = table[scheme]
+    if place is None:
+        raise InvalidRequest(f"{scheme}:// is not available in this version")
+    module, _, function = place.partition(":")
+    return getattr(importlib.import_module(module), function)

@@ -81,10 +81,13 @@ class Metadata:
     `commit_id` marks one commit of ours, so that a lost reply can be resolved.
     """
 
-    user: Mapping[str, str] = field(default=NO_PAIRS)
-    pairs: Mapping[str, str] = field(default=NO_PAIRS)
+    user: Mapping[str, str] = field(default_factory=lambda: NO_PAIRS)
+    pairs: Mapping[str, str] = field(default_factory=lambda: NO_PAIRS)
     attributes: Attributes | None = None
     commit_id: str | None = None
+    system: Mapping[str, str] = field(default_factory=lambda: NO_PAIRS, compare=False)
+    """What the store said besides (encryption, holds, number of tags), in its own
+    words. Nobody but the backend reads it; give it back as it came, or leave it out."""
 
     def with_attributes(self, attributes: Attributes | None) -> "Metadata":
         """Return the same metadata with other attributes."""
