@@ -1,0 +1,7 @@
+"""`python -m mountfs`."""
+
+import sys
+
+from mountfs.cli import main
+
+sys.exit(main())

@@ -1,0 +1,225 @@
+"""The command: arguments in, one call, an exit code out. No logic lives here.
+
+Exit codes: 0 done; 1 it failed; 2 the user can mend it, and one sentence says how; 75
+`umount` left something that the next mount sends; 130 interrupted.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from mountfs import __version__, config, logs
+from mountfs.config import Setting
+from mountfs.errors import UsageError
+from mountfs.options import OPTIONS, refuse_credentials, suggestion
+
+COMMANDS = ("mount", "umount", "features")
+EPILOG = """\
+examples:
+  mountfs mount s3://bucket/prefix /mnt/bucket
+  mountfs mount --endpoint-url http://localhost:8333 s3://bucket /mnt/bucket
+  mountfs umount /mnt/bucket
+  mountfs features s3://bucket
+
+Credentials come from where the AWS tools look for them: ~/.aws, the environment or a
+role. Options may also stand in a TOML file (--config) and in the environment
+(--cache-size is MOUNTFS_CACHE_SIZE)."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaints are sentences like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; `{self.prog} --help` tells more")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    parser = _Parser(
+        prog="mountfs",
+        description="Mount an object store as a directory; every file stays one plain"
+        " object.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"mountfs {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _add_mount(commands)
+    _add_umount(commands)
+    _add_features(commands)
+    return parser
+
+
+Commands = "argparse._SubParsersAction[_Parser]"
+
+
+def _add_mount(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    parser = commands.add_parser(
+        "mount",
+        help="mount a store at a directory",
+        description="Mount the store at URL at the directory DIR, in the background.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "url", metavar="URL", help="s3://BUCKET/PREFIX, file:///DIRECTORY or memory://"
+    )
+    parser.add_argument("mount_point", metavar="DIR", help="an empty directory")
+    parser.add_argument(
+        "-f", "--foreground", action="store_true", help="stay, and log to stderr"
+    )
+    parser.add_argument("--ready-fd", type=int, help=argparse.SUPPRESS)
+    _add_options(parser, is_mount=True)
+
+
+def _add_umount(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    parser = commands.add_parser(
+        "umount",
+        help="unmount, and wait until the store has everything",
+        description="Unmount DIR and wait until the store has everything. The exit"
+        " code is 75 if something could not be sent; the next mount sends it.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("mount_point", metavar="DIR", help="where it is mounted")
+    parser.add_argument(
+        "-l",
+        "--lazy",
+        action="store_true",
+        help="detach even if it is in use, and do not wait",
+    )
+
+
+def _add_features(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    parser = commands.add_parser(
+        "features",
+        help="tell what a store can do by itself and what is emulated",
+        description="Tell, per operation, what the store does natively, what is"
+        " emulated, and the limits.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("url", metavar="URL", help="the URL of a store")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    _add_options(parser, is_mount=False)
+
+
+def _add_options(parser: argparse.ArgumentParser, *, is_mount: bool) -> None:
+    parser.add_argument(
+        "-o",
+        metavar="OPTIONS",
+        action="append",
+        default=[],
+        dest="o",
+        help="options as in fstab: k=v,...; the names are those below",
+    )
+    parser.add_argument(
+        "--config", metavar="FILE", help="a TOML file with options (see docs)"
+    )
+    for_store = parser.add_argument_group("the store")
+    for_mount = parser.add_argument_group("the mount")
+    for option in OPTIONS:
+        if not is_mount and not option.is_for_store and option.name != "virtual":
+            continue
+        group = for_store if option.is_for_store else for_mount
+        name = f"--{option.name}"
+        if option.metavar is None:
+            group.add_argument(
+                name, action="store_const", const="true", help=option.help
+            )
+        else:
+            group.add_argument(name, metavar=option.metavar, help=option.help)
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    first = next((each for each in arguments if not each.startswith("-")), None)
+    if first is not None and first not in COMMANDS:
+        raise UsageError(
+            f"{first!r} is not a command{suggestion(first, COMMANDS)};"
+            f" there are {', '.join(COMMANDS)}"
+        )
+    parsed, unknown = build_parser().parse_known_args(arguments)
+    if unknown:
+        dashed = [each for each in unknown if each.startswith("-")]
+        name = (dashed or unknown)[0].partition("=")[0]
+        refuse_credentials(name)
+        if not dashed:
+            raise UsageError(f"there is one argument too many: {name!r}")
+        known = [f"--{each}" for each in (*_extra_options(), *vars(parsed))]
+        hint = suggestion(name, [each.replace("_", "-") for each in known])
+        raise UsageError(f"{name} is not an option of `mountfs {parsed.command}`{hint}")
+    return parsed
+
+
+def _extra_options() -> tuple[str, ...]:
+    return ("help", "version")
+
+
+def _layer(parsed: argparse.Namespace) -> dict[str, Setting]:
+    """Return what the command line says; long options win over `-o`."""
+    pairs = [pair for each in parsed.o for pair in config.split_options(each)]
+    layer = config.options_layer(pairs)
+    for option in OPTIONS:
+        text = getattr(parsed, option.field, None)
+        if text is not None:
+            layer[option.field] = Setting(text, f"--{option.name}")
+    return layer
+
+
+def _config_file(parsed: argparse.Namespace) -> Path | None:
+    return Path(parsed.config).absolute() if parsed.config is not None else None
+
+
+def _mount(parsed: argparse.Namespace, arguments: Sequence[str]) -> int:
+    from mountfs import daemon
+
+    settings = config.mount_config(
+        parsed.url,
+        parsed.mount_point,
+        _layer(parsed),
+        config_file=_config_file(parsed),
+        environ=os.environ,
+    )
+    if parsed.foreground:
+        return daemon.run_in_place(settings, parsed.ready_fd)
+    return daemon.start(settings, arguments[arguments.index("mount") + 1 :])
+
+
+def _umount(parsed: argparse.Namespace) -> int:
+    from mountfs import umount
+
+    return umount.umount(parsed.mount_point, is_lazy=parsed.lazy, out=sys.stderr)
+
+
+def _features(parsed: argparse.Namespace) -> int:
+    from mountfs import features
+
+    settings = config.store_config(
+        parsed.url,
+        _layer(parsed),
+        config_file=_config_file(parsed),
+        environ=os.environ,
+    )
+    print(features.report(settings, as_json=parsed.json))
+    return os.EX_OK
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    logs.set_up_for_commands()
+    try:
+        parsed = _parse(arguments)
+        match parsed.command:
+            case "mount":
+                return _mount(parsed, arguments)
+            case "umount":
+                return _umount(parsed)
+            case _:
+                return _features(parsed)
+    except UsageError as error:
+        print(f"mountfs: {logs.redact(str(error))}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130

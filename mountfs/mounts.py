@@ -1,0 +1,140 @@
+"""The kernel's list of mounts, and which of them are ours.
+
+Reads /proc only; nothing here touches a path inside a mount, which could wait for a
+daemon that does not answer.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+FSTYPE = "fuse.mountfs"
+MOUNTINFO = Path("/proc/self/mountinfo")
+COMMAND_TIMEOUT_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class MountEntry:
+    """One line of /proc/self/mountinfo."""
+
+    mount_point: Path
+    fstype: str
+    source: str
+    device: str
+    """MAJOR:MINOR, as in `st_dev`."""
+    user_id: int | None
+    """Who mounted it, if it is a FUSE mount."""
+
+
+def parse_mountinfo(text: str) -> list[MountEntry]:
+    """Return the entries of a mountinfo file, in the order of mounting."""
+    entries = []
+    for line in text.splitlines():
+        left, separator, right = line.partition(" - ")
+        fields, rest = left.split(" "), right.split(" ")
+        if not separator or len(fields) < 6 or len(rest) < 2:
+            continue
+        user = re.search(r"(?:^|,)user_id=(\d+)", rest[-1])
+        entries.append(
+            MountEntry(
+                mount_point=Path(unescape(fields[4])),
+                fstype=rest[0],
+                source=unescape(rest[1]),
+                device=fields[2],
+                user_id=int(user[1]) if user else None,
+            )
+        )
+    return entries
+
+
+def unescape(text: str) -> str:
+    """Return a field of mountinfo with its octal escapes resolved."""
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
+
+
+def all_mounts() -> list[MountEntry]:
+    """Return the mounts that this process sees."""
+    return parse_mountinfo(os.fsdecode(MOUNTINFO.read_bytes()))
+
+
+def mount_at(mount_point: Path) -> MountEntry | None:
+    """Return the topmost mount at exactly this path."""
+    found = [each for each in all_mounts() if each.mount_point == mount_point]
+    return found[-1] if found else None
+
+
+def mount_of(path: Path) -> MountEntry | None:
+    """Return the mount that an existing path lies on."""
+    number = path.stat().st_dev
+    device = f"{os.major(number)}:{os.minor(number)}"
+    found = [each for each in all_mounts() if each.device == device]
+    return found[-1] if found else None
+
+
+def unmount(mount_point: Path, *, is_lazy: bool = False) -> str | None:
+    """Unmount by the system's own command; return what it said if that failed."""
+    if os.geteuid() == 0:
+        command = ["umount", "-i", *(["-l"] if is_lazy else []), str(mount_point)]
+    else:
+        flags = "-uz" if is_lazy else "-u"
+        program = shutil.which("fusermount3") or "fusermount3"
+        command = [program, flags, str(mount_point)]
+    try:
+        done = subprocess.run(  # noqa: S603 - no shell, and the path is an argument
+            command,
+            check=False,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            timeout=COMMAND_TIMEOUT_S,
+            env={**os.environ, "LC_ALL": "C"},
+        )
+    except FileNotFoundError:
+        return f"{command[0]} is not installed"
+    except subprocess.TimeoutExpired:
+        return f"{command[0]} did not end within {COMMAND_TIMEOUT_S} s"
+    if done.returncode == 0:
+        return None
+    return (
+        os.fsdecode(done.stderr).strip() or f"{command[0]} ended with {done.returncode}"
+    )
+
+
+def holders(mount_point: Path) -> list[tuple[int, str]]:
+    """Return the processes (number, name) that hold something below the mount point.
+
+    Only links under /proc are read: to look at the files themselves could wait.
+    """
+    names = (entry.name for entry in Path("/proc").iterdir())
+    processes = sorted(int(name) for name in names if name.isdigit())
+    return [
+        (pid, _process_name(Path(f"/proc/{pid}")))
+        for pid in processes
+        if _holds(Path(f"/proc/{pid}"), mount_point)
+    ]
+
+
+def _holds(process: Path, mount_point: Path) -> bool:
+    links = [process / "cwd", process / "root", process / "exe"]
+    # It may have ended, or be another user's: the other links may still tell.
+    with suppress(OSError):
+        links += (process / "fd").iterdir()
+    return any(_points_into(link, str(mount_point)) for link in links)
+
+
+def _points_into(link: Path, mount_point: str) -> bool:
+    try:
+        target = os.readlink(link)  # noqa: PTH115 - Path would normalise the text
+    except OSError:
+        return False
+    return target == mount_point or target.startswith(f"{mount_point}/")
+
+
+def _process_name(process: Path) -> str:
+    try:
+        return (process / "comm").read_text(errors="replace").strip()
+    except OSError:
+        return "?"

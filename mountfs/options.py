@@ -1,0 +1,399 @@
+"""The options of a mount: their names, how a value is read, its bounds, its help.
+
+One table serves the command line, `-o`, the environment and the TOML file. A value
+comes in as text and leaves as a plain value, or as a `UsageError`; what the values
+mean together is the affair of `mountfs.config`.
+"""
+
+import dataclasses
+import difflib
+import grp
+import pwd
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mountfs.errors import UsageError
+from mountfs.storage.types import Features
+
+MINIMUM_CACHE_SIZE = 16 << 20
+MAXIMUM_TTL_S = 365 * 86400.0
+UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+class BadValue(ValueError):
+    """A value that an option does not take; the text says what it takes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """One option. Without a metavar it is a switch."""
+
+    name: str
+    read: Callable[[str], object]
+    help: str
+    metavar: str | None = None
+    is_for_store: bool = False
+    """It is handed to `open_store` and means nothing to the mount."""
+
+    @property
+    def field(self) -> str:
+        """The name as an identifier."""
+        return self.name.replace("-", "_")
+
+
+def read_switch(text: str) -> bool:
+    """Return whether a switch is on."""
+    match text.lower():
+        case "" | "1" | "true" | "yes" | "on":
+            return True
+        case "0" | "false" | "no" | "off":
+            return False
+        case _:
+            raise BadValue("true or false")
+
+
+def read_size(text: str) -> int:
+    """Return a number of bytes; the units are powers of 1024."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.I)
+    if found is None:
+        raise BadValue("a size such as 512M, 10G or 1T")
+    return int(float(found[1]) * UNITS[found[2].upper()])
+
+
+def read_cache_size(text: str) -> int:
+    """Return the size of the cache in bytes, which has a lower bound."""
+    size = read_size(text)
+    if size < MINIMUM_CACHE_SIZE:
+        raise BadValue(f"a size of at least {format_size(MINIMUM_CACHE_SIZE)}")
+    return size
+
+
+def read_ttl(text: str) -> float:
+    """Return a duration in seconds; `500ms`, `2s`, `5m` and `1h` are understood."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|)", text.strip())
+    if found is None:
+        raise BadValue("a time such as 1s, 500ms or 5m")
+    seconds = (
+        float(found[1]) * {"ms": 0.001, "": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
+    )
+    if seconds > MAXIMUM_TTL_S:
+        raise BadValue("a time of at most a year")
+    return seconds
+
+
+def read_mode(text: str) -> int:
+    """Return permission bits given in octal."""
+    if not re.fullmatch(r"(0o)?[0-7]{1,4}", text):
+        raise BadValue("an octal number such as 644 or 022")
+    mode = int(text.removeprefix("0o"), 8)
+    if mode > 0o777:
+        raise BadValue("permission bits between 000 and 777")
+    return mode
+
+
+def read_user(text: str) -> int:
+    """Return a user number, given as such or by name."""
+    if text.isascii() and text.isdigit():
+        return _checked_id(int(text))
+    try:
+        return pwd.getpwnam(text).pw_uid
+    except KeyError:
+        raise BadValue("a user's number, or the name of a user of this host") from None
+
+
+def read_group(text: str) -> int:
+    """Return a group number, given as such or by name."""
+    if text.isascii() and text.isdigit():
+        return _checked_id(int(text))
+    try:
+        return grp.getgrnam(text).gr_gid
+    except KeyError:
+        raise BadValue("a group's number, or the name of a group here") from None
+
+
+def _checked_id(number: int) -> int:
+    if number > 0xFFFF_FFFE:
+        raise BadValue("a number below 4294967295")
+    return number
+
+
+def read_path(text: str) -> Path:
+    """Return an absolute path; `~` is the home directory."""
+    if not text or "\0" in text:
+        raise BadValue("a path")
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError:
+        raise BadValue("a path whose ~user exists") from None
+
+
+def read_endpoint(text: str) -> str:
+    """Return the URL of an S3 service."""
+    if not re.fullmatch(r"https?://[^/\s?#@]+(/[^\s?#]*)?", text):
+        raise BadValue("a URL such as https://s3.example.org, without credentials")
+    return text
+
+
+def read_word(text: str) -> str:
+    """Return text that is neither empty nor broken over lines."""
+    if not text or not text.isprintable():
+        raise BadValue("a word")
+    return text
+
+
+def read_account(text: str) -> str:
+    """Return the number of an AWS account."""
+    if not re.fullmatch(r"\d{12}", text):
+        raise BadValue("an account number of twelve digits")
+    return text
+
+
+def one_of(*choices: str) -> Callable[[str], str]:
+    """Return a reader that takes these words alone."""
+
+    def read(text: str) -> str:
+        if text not in choices:
+            raise BadValue(
+                " or ".join(filter(None, (", ".join(choices[:-1]), choices[-1])))
+            )
+        return text
+
+    return read
+
+
+def read_virtual(text: str) -> Features:
+    """Return the gates that are on: `all`, `none` or a list of their names.
+
+    The prefix `virtual_` may be left out. Names are separated by commas, or by
+    colons where a comma already means something, as in `-o`.
+    """
+    if text in ("all", "none"):
+        return Features.all() if text == "all" else Features()
+    gates = {gate.name for gate in dataclasses.fields(Features)}
+    on: dict[str, bool] = {}
+    for word in re.split(r"[,:\s]+", text.strip(",: ")):
+        name = word.replace("-", "_")
+        full = name if name in gates else f"virtual_{name}"
+        if full not in gates:
+            hint = suggestion(name, gates | {"all", "none"}) or (
+                "; they are " + ", ".join(sorted(gates))
+            )
+            raise BadValue(f"all, none or a list of gates: {word!r} is none{hint}")
+        on[full] = True
+    return Features(**on)
+
+
+def format_size(size: int) -> str:
+    """Return a size for people: `12 MiB`."""
+    for unit in ("TiB", "GiB", "MiB", "KiB"):
+        scale = UNITS[unit[0]]
+        if size >= scale:
+            return f"{size / scale:.1f}".removesuffix(".0") + f" {unit}"
+    return f"{size} B"
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """Return "; did you mean X?" if something known is near, else nothing."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+CREDENTIAL_WORDS = re.compile(
+    r"(secret|password|passwd|token|access[-_]?key|credential)", re.I
+)
+
+
+def refuse_credentials(name: str) -> None:
+    """Raise `UsageError` for the name of an option that would carry a secret."""
+    if CREDENTIAL_WORDS.search(name):
+        raise UsageError(
+            f"{name} is not an option, because every user of this host can read a"
+            " command line: put credentials where the AWS tools look for them"
+            " (~/.aws/credentials with --profile, AWS_ACCESS_KEY_ID and"
+            " AWS_SECRET_ACCESS_KEY in the environment, or a role)"
+        )
+
+
+OPTIONS: tuple[Option, ...] = (
+    Option(
+        name="endpoint-url",
+        read=read_endpoint,
+        metavar="URL",
+        help="the S3 service to talk to, if it is not AWS",
+        is_for_store=True,
+    ),
+    Option(
+        name="region",
+        read=read_word,
+        metavar="NAME",
+        help="the region of the bucket",
+        is_for_store=True,
+    ),
+    Option(
+        name="profile",
+        read=read_word,
+        metavar="NAME",
+        help="the profile of ~/.aws to take credentials from",
+        is_for_store=True,
+    ),
+    Option(
+        name="no-sign-request",
+        read=read_switch,
+        help="send no credentials: for public buckets",
+        is_for_store=True,
+    ),
+    Option(
+        name="requester-pays",
+        read=read_switch,
+        help="pay for requests and transfer oneself",
+        is_for_store=True,
+    ),
+    Option(
+        name="expected-bucket-owner",
+        read=read_account,
+        metavar="ACCOUNT",
+        help="refuse to work if the bucket belongs to another account",
+        is_for_store=True,
+    ),
+    Option(
+        name="addressing-style",
+        read=one_of("auto", "path", "virtual"),
+        metavar="STYLE",
+        help="put the bucket in the path or the host name: auto, path or virtual",
+        is_for_store=True,
+    ),
+    Option(
+        name="sse",
+        read=one_of("AES256", "aws:kms", "aws:kms:dsse"),
+        metavar="KIND",
+        help="encrypt on the server: AES256, aws:kms or aws:kms:dsse",
+        is_for_store=True,
+    ),
+    Option(
+        name="sse-kms-key-id",
+        read=read_word,
+        metavar="ID",
+        help="the KMS key for --sse aws:kms",
+        is_for_store=True,
+    ),
+    Option(
+        name="sse-customer-key-file",
+        read=read_path,
+        metavar="FILE",
+        help="encrypt on the server with the key in FILE (32 bytes, or base64 of them)",
+        is_for_store=True,
+    ),
+    Option(
+        name="storage-class",
+        read=read_word,
+        metavar="CLASS",
+        help="the storage class of new objects",
+        is_for_store=True,
+    ),
+    Option(
+        name="checksums",
+        read=one_of("when-supported", "when-required"),
+        metavar="WHEN",
+        help="when-required for services without the newer checksums",
+        is_for_store=True,
+    ),
+    Option(
+        name="equal-parts",
+        read=read_switch,
+        help="send parts of equal size, as some services demand",
+        is_for_store=True,
+    ),
+    Option(
+        name="cache-dir",
+        read=read_path,
+        metavar="DIR",
+        help="where blocks are cached; may be deleted at any time",
+    ),
+    Option(
+        name="cache-size",
+        read=read_cache_size,
+        metavar="SIZE",
+        help="the most that the cache may hold, such as 512M or 10G",
+    ),
+    Option(
+        name="state-dir",
+        read=read_path,
+        metavar="DIR",
+        help="where data lie that the store does not have yet; never delete it",
+    ),
+    Option(
+        name="durability",
+        read=one_of("store"),
+        metavar="WHEN",
+        help="store: close and fsync return when the store has the bytes",
+    ),
+    Option(
+        name="virtual",
+        read=read_virtual,
+        metavar="LIST",
+        help="what to emulate: all, none or a list of gates",
+    ),
+    Option(
+        name="ttl",
+        read=read_ttl,
+        metavar="TIME",
+        help="how long an answer of the store is trusted (default 1s)",
+    ),
+    Option(
+        name="exclusive",
+        read=read_switch,
+        help="nobody else changes the bucket: trust answers until we change it",
+    ),
+    Option(name="read-only", read=read_switch, help="send no write of any kind"),
+    Option(
+        name="allow-other",
+        read=read_switch,
+        help="let other users in, under the permissions of the files",
+    ),
+    Option(
+        name="uid",
+        read=read_user,
+        metavar="USER",
+        help="the owner of files that have none",
+    ),
+    Option(
+        name="gid",
+        read=read_group,
+        metavar="GROUP",
+        help="the group of files that have none",
+    ),
+    Option(
+        name="umask",
+        read=read_mode,
+        metavar="MODE",
+        help="permission bits to take away from files that have none",
+    ),
+    Option(
+        name="file-mode",
+        read=read_mode,
+        metavar="MODE",
+        help="permission bits of files that have none (default 644)",
+    ),
+    Option(
+        name="dir-mode",
+        read=read_mode,
+        metavar="MODE",
+        help="permission bits of directories that have none (default 755)",
+    ),
+    Option(
+        name="log-level",
+        read=one_of("debug", "info", "warning", "error"),
+        metavar="LEVEL",
+        help="debug, info, warning or error (default info)",
+    ),
+    Option(
+        name="log-file",
+        read=read_path,
+        metavar="FILE",
+        help="where the log goes (default: a file in the state directory)",
+    ),
+)
+
+BY_FIELD = {option.field: option for option in OPTIONS}

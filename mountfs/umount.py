@@ -1,0 +1,135 @@
+"""`mountfs umount`: unmount, then wait until the store has everything.
+
+The daemon is asked before the mount is taken away, so that its last word cannot be
+missed: only that word makes the exit code 0.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+from mountfs import control, mounts
+from mountfs.control import State, Status
+from mountfs.errors import UsageError
+from mountfs.options import format_size
+
+EXIT_BUSY = 1
+EXIT_PENDING = 75  # EX_TEMPFAIL: it will be tried again
+NAMES_SHOWN = 10
+
+
+def umount(mount_point: str, *, is_lazy: bool, out: TextIO) -> int:
+    """Unmount and wait; return the exit code.
+
+    0: nothing is pending; 1: busy; 75: something waits in the state directory, or
+    nobody can tell. Raises `UsageError` if this is no mount of ours.
+    """
+    entry = _find(mount_point)
+    if entry is None:
+        return _wait_for_drain(mount_point, out)
+    if entry.fstype != mounts.FSTYPE:
+        raise UsageError(
+            f"{mount_point} is a mount, but not one of mountfs ({entry.fstype}): use"
+            " umount"
+        )
+    socket = control.socket_path(entry.mount_point, uid=entry.user_id)
+    conversation = control.follow(socket)
+    first = next(conversation, None)
+    problem = mounts.unmount(entry.mount_point, is_lazy=is_lazy or first is None)
+    if problem is not None:
+        return _explain(entry.mount_point, problem, out)
+    if first is None:
+        out.write(
+            f"mountfs: unmounted {entry.mount_point}, whose daemon had died; what it"
+            " had not sent is taken up by the next mount of the same store\n"
+        )
+        return EXIT_PENDING
+    if is_lazy:
+        return _last_word(first, out)
+    return _watch(first, conversation, out)
+
+
+def _find(mount_point: str) -> mounts.MountEntry | None:
+    """Return the mount at a path, without a look at what it mounts if possible."""
+    parent, name = os.path.split(os.path.abspath(mount_point))  # noqa: PTH100
+    plain = Path(os.path.realpath(parent)) / name
+    return mounts.mount_at(plain) or mounts.mount_at(Path(os.path.realpath(plain)))
+
+
+def _wait_for_drain(mount_point: str, out: TextIO) -> int:
+    """Wait for a daemon whose mount is gone already, if there is one."""
+    conversation = control.follow(
+        control.socket_path(Path(os.path.realpath(mount_point)))
+    )
+    first = next(conversation, None)
+    if first is None:
+        raise UsageError(f"{mount_point} is not mounted by mountfs")
+    return _watch(first, conversation, out)
+
+
+def _explain(mount_point: Path, problem: str, out: TextIO) -> int:
+    holders = mounts.holders(mount_point)
+    if not holders and "busy" not in problem:
+        out.write(f"mountfs: cannot unmount {mount_point}: {problem}\n")
+        return EXIT_BUSY
+    names = ", ".join(f"{pid} ({name})" for pid, name in holders[:NAMES_SHOWN])
+    by = f"by {names}" if names else "by a process that is not shown to you"
+    out.write(
+        f"mountfs: {mount_point} is in use {by}: end it and try again, or use --lazy\n"
+    )
+    return EXIT_BUSY
+
+
+def _watch(first: Status, conversation: Iterator[Status], out: TextIO) -> int:
+    last = first
+    most = max(first.pending_bytes, 1)
+    try:
+        for last in conversation:
+            most = max(most, last.pending_bytes)
+            _show_progress(last, most, out)
+    except TimeoutError:
+        out.write(f"mountfs: the daemon ({last.pid}) does not answer any more\n")
+        return EXIT_PENDING
+    finally:
+        _clear_progress(out)
+    if last.state is not State.DONE:
+        out.write(
+            f"mountfs: the daemon ({last.pid}) died before it had finished; the next"
+            " mount of the same store goes on with what is pending\n"
+        )
+        return EXIT_PENDING
+    return _last_word(last, out)
+
+
+def _last_word(status: Status, out: TextIO) -> int:
+    if status.pending_files == 0:
+        return os.EX_OK
+    shown = status.waiting[:NAMES_SHOWN]
+    more = status.pending_files - len(shown)
+    names = ", ".join([*shown, *([f"{more} more"] if more > 0 else [])])
+    out.write(
+        f"mountfs: {_amount(status)} could not be sent yet: {names}; the next mount"
+        f" of {status.url} goes on with it\n"
+    )
+    return EXIT_PENDING
+
+
+def _amount(status: Status) -> str:
+    files = "1 file" if status.pending_files == 1 else f"{status.pending_files} files"
+    return f"{files}, {format_size(status.pending_bytes)}"
+
+
+def _show_progress(status: Status, most: int, out: TextIO) -> None:
+    if status.state is State.DONE or status.pending_files == 0 or not out.isatty():
+        return
+    done = 1 - status.pending_bytes / most
+    bar = ("#" * int(done * 24)).ljust(24, ".")
+    out.write(f"\r\033[K[{bar}] {_amount(status)} to go")
+    out.flush()
+
+
+def _clear_progress(out: TextIO) -> None:
+    if out.isatty():
+        out.write("\r\033[K")
+        out.flush()
