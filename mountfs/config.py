@@ -14,6 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, TypeVar
 
+from mountfs.backends import STORES
 from mountfs.errors import UsageError
 from mountfs.options import (
     BY_FIELD,
@@ -26,7 +27,7 @@ from mountfs.options import (
 )
 from mountfs.storage.types import Features
 
-SCHEMES = ("s3", "file", "memory")
+SCHEMES = tuple(scheme for scheme, opener in STORES.items() if opener is not None)
 DEFAULT_CACHE_SIZE = 10 << 30
 DEFAULT_TTL_S = 1.0
 ENVIRONMENT_PREFIX = "MOUNTFS_"
@@ -43,7 +44,6 @@ FSTAB_WORDS = frozenset((
 CONTRADICTIONS = (
     ("no_sign_request", "profile"),
     ("no_sign_request", "requester_pays"),
-    ("sse", "sse_customer_key_file"),
 )
 
 T = TypeVar("T")
@@ -107,7 +107,7 @@ def store_config(
     values = _read_layers(url, given, config_file, environ)
     return StoreConfig(
         url=url,
-        store_options=_store_options(values),
+        store_options=_store_options(url, values, given),
         features=_value(values, "virtual", Features, Features.for_mounts()),
     )
 
@@ -132,7 +132,7 @@ def mount_config(
     return MountConfig(
         url=url,
         mount_point=Path(os.path.realpath(mount_point)),
-        store_options=_store_options(values),
+        store_options=_store_options(url, values, given),
         features=_value(values, "virtual", Features, Features.for_mounts()),
         ttl_s=_value(values, "ttl", float, DEFAULT_TTL_S),
         exclusive=_value(values, "exclusive", bool, False),
@@ -163,7 +163,7 @@ def checked_url(url: str) -> str:
         )
     if scheme not in SCHEMES:
         raise UsageError(
-            f"no store answers to {scheme + '://'!r}{suggestion(scheme, SCHEMES)};"
+            f"this version knows no {scheme}:// URLs{suggestion(scheme, SCHEMES)};"
             f" there are {', '.join(each + '://' for each in SCHEMES)}"
         )
     if scheme == "s3":
@@ -343,22 +343,41 @@ def _mode(
     return _value(values, field, int, full & ~mask)
 
 
-def _store_options(values: Mapping[str, object]) -> Mapping[str, object]:
-    """Return what was given for the store, switches that are off left out."""
-    given = {
+def _store_options(
+    url: str, values: Mapping[str, object], given: Layer
+) -> Mapping[str, object]:
+    """Return what was given for the store, under the names of its parameters.
+
+    What a file or the environment says for S3 in general is nothing to other stores;
+    on the command line it is a mistake, which the store itself will point out.
+    """
+    chosen = {
         field: value
         for field, value in values.items()
-        if BY_FIELD[field].is_for_store and value is not False
+        if BY_FIELD[field].is_for_store and (url.startswith("s3://") or field in given)
     }
     for one, other in CONTRADICTIONS:
-        if one in given and other in given:
+        if chosen.get(one) and chosen.get(other):
             names = (BY_FIELD[one].name, BY_FIELD[other].name)
             raise UsageError(
                 f"--{names[0]} and --{names[1]} exclude each other: drop one"
             )
-    if "sse_kms_key_id" in given and not str(given.get("sse", "")).startswith("aws:"):
+    if "sse_kms_key_id" in chosen and not str(chosen.get("sse", "")).startswith("aws:"):
         raise UsageError("--sse-kms-key-id needs --sse aws:kms or --sse aws:kms:dsse")
-    return MappingProxyType(given)
+    if "sse_customer_key_file" in chosen and chosen.setdefault("sse", "customer") != (
+        "customer"
+    ):
+        raise UsageError("--sse-customer-key-file needs --sse customer, or no --sse")
+    return MappingProxyType(
+        {
+            BY_FIELD[field].store_name or field: _plain(value)
+            for field, value in chosen.items()
+        }
+    )
+
+
+def _plain(value: object) -> object:
+    return str(value) if isinstance(value, Path) else value
 
 
 def default_cache_size(cache_dir: Path) -> int:

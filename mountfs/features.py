@@ -12,7 +12,7 @@ from mountfs.backends import open_store
 from mountfs.config import StoreConfig
 from mountfs.errors import DaemonFailed, UsageError
 from mountfs.options import format_size
-from mountfs.storage.errors import PermissionDenied, StoreError
+from mountfs.storage.errors import InvalidRequest, PermissionDenied, StoreError
 from mountfs.storage.protocol import Storager
 from mountfs.storage.types import Call, Capabilities, Features
 
@@ -133,7 +133,9 @@ def report(settings: StoreConfig, *, as_json: bool) -> str:
 
 async def _capabilities(settings: StoreConfig) -> Capabilities:
     try:
-        store: Storager = open_store(settings.url, **settings.store_options)
+        store: Storager = open_store(settings.url, settings.store_options)
+    except InvalidRequest as error:
+        raise UsageError(str(error)) from error
     except PermissionDenied as error:
         raise UsageError(f"{settings.url} cannot be opened: {error}") from error
     except StoreError as error:

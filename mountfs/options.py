@@ -36,6 +36,8 @@ class Option:
     metavar: str | None = None
     is_for_store: bool = False
     """It is handed to `open_store` and means nothing to the mount."""
+    store_name: str | None = None
+    """Its name there, if that is another."""
 
     @property
     def field(self) -> str:
@@ -249,6 +251,7 @@ OPTIONS: tuple[Option, ...] = (
         read=read_switch,
         help="pay for requests and transfer oneself",
         is_for_store=True,
+        store_name="request_payer",
     ),
     Option(
         name="expected-bucket-owner",
@@ -266,9 +269,9 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         name="sse",
-        read=one_of("AES256", "aws:kms", "aws:kms:dsse"),
+        read=one_of("AES256", "aws:kms", "aws:kms:dsse", "customer"),
         metavar="KIND",
-        help="encrypt on the server: AES256, aws:kms or aws:kms:dsse",
+        help="encrypt on the server: AES256, aws:kms, aws:kms:dsse or customer",
         is_for_store=True,
     ),
     Option(
@@ -276,6 +279,19 @@ OPTIONS: tuple[Option, ...] = (
         read=read_word,
         metavar="ID",
         help="the KMS key for --sse aws:kms",
+        is_for_store=True,
+    ),
+    Option(
+        name="sse-kms-context",
+        read=read_word,
+        metavar="PAIRS",
+        help="the encryption context for --sse aws:kms, as JSON",
+        is_for_store=True,
+    ),
+    Option(
+        name="sse-bucket-key",
+        read=read_switch,
+        help="ask KMS once per bucket, not per object",
         is_for_store=True,
     ),
     Option(
@@ -294,9 +310,16 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         name="checksums",
-        read=one_of("when-supported", "when-required"),
-        metavar="WHEN",
-        help="when-required for services without the newer checksums",
+        read=read_switch,
+        metavar="on|off",
+        help="off for services without the newer checksums (default on)",
+        is_for_store=True,
+    ),
+    Option(
+        name="content-types",
+        read=read_switch,
+        metavar="on|off",
+        help="set Content-Type from the file name (default on)",
         is_for_store=True,
     ),
     Option(

@@ -1,0 +1,35 @@
+# The commands of the house. Each sets up what it needs first; when nothing has changed
+# since the last time, that costs a moment and no network.
+
+.PHONY: help set-up demo demo-stop test lint proof clean
+
+help:
+	@sed -n 's/^## //p' Makefile
+
+## make demo        a bucket on a small S3 server, mounted at ./demo/mnt
+demo: set-up
+	@.venv/bin/python scripts/demo.py start
+
+## make demo-stop   unmount and remove the demo
+demo-stop: set-up
+	@.venv/bin/python scripts/demo.py stop
+
+## make test        everything that is checked: form, types, imports, tests
+test: set-up
+	@scripts/test
+
+## make lint        form, types and imports alone
+lint: set-up
+	@scripts/lint
+
+## make proof       every suite at length; writes docs/explanation/proof.md
+proof: set-up
+	@.venv/bin/python scripts/proof.py
+
+## make set-up      system packages and .venv
+set-up:
+	@scripts/set-up
+
+## make clean       remove what these commands made, .venv included
+clean:
+	@scripts/clean
