@@ -1,0 +1,58 @@
+"""The guard around every handler: each exception becomes one errno.
+
+An exception that leaves a handler ends pyfuse3's loop, and with it the mount for
+everybody. So what the file system and the stores raise becomes its errno, and anything
+else, which is a bug of ours, becomes EIO and a traceback in the log.
+"""
+
+import errno
+import functools
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import pyfuse3
+
+from mountfs.fuse.errnos import errno_of
+from mountfs.storage.errors import (
+    NotFound,
+    StoreError,
+    Unsupported,
+)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S")
+
+log = logging.getLogger(__name__)
+
+_QUIET = (NotFound, Unsupported)
+
+
+def handler(
+    function: Callable[Concatenate[S, P], Awaitable[R]],
+) -> Callable[Concatenate[S, P], Coroutine[Any, Any, R]]:
+    """Decorate a handler so that only `pyfuse3.FUSEError` leaves it."""
+
+    @functools.wraps(function)
+    async def guarded(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return await function(self, *args, **kwargs)
+        except pyfuse3.FUSEError:
+            raise
+        except StoreError as error:
+            code = errno_of(error)
+            level = logging.DEBUG if isinstance(error, _QUIET) else logging.WARNING
+            name = errno.errorcode.get(code, str(code))
+            log.log(level, "%s: %s -> %s", function.__name__, error, name)
+            raise pyfuse3.FUSEError(code) from error
+        except OSError as error:
+            log.debug("%s: %s", function.__name__, error)
+            raise pyfuse3.FUSEError(errno_of(error)) from error
+        except Exception as error:
+            log.exception(
+                "%s: a bug in mountfs; the program got EIO", function.__name__
+            )
+            raise pyfuse3.FUSEError(errno.EIO) from error
+
+    return guarded

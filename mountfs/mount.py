@@ -1,0 +1,390 @@
+"""The composition root: builds the stack inner to outer, runs it, takes it down.
+
+The order of life: check the store, lock the directories of this host, recover what an
+earlier mount left, mount, answer, and then in reverse: detach while still serving,
+commit what is left, unmount, close the store. Signals begin the second half.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import trio
+
+from mountfs.backends import open_store
+from mountfs.cache.blocks import BlockCache
+from mountfs.cache.budget import Budget
+from mountfs.cache.directory import DirectoryInUse, DirectoryLock
+from mountfs.cache.journal import Journal, JournalError
+from mountfs.cache.metadata import MetadataCache
+from mountfs.cache.writeback import WriteBack
+from mountfs.config import MountConfig
+from mountfs.control import ControlServer, State, Status
+from mountfs.errors import UsageError
+from mountfs.fuse.notifier import notify_kernel
+from mountfs.fuse.operations import Operations
+from mountfs.fuse.session import Session
+from mountfs.storage.attempts import RetryPolicy
+from mountfs.storage.errors import (
+    BucketNotFound,
+    CredentialsRejected,
+    InvalidRequest,
+    NotFound,
+    PermissionDenied,
+    StoreError,
+    Unreachable,
+)
+from mountfs.storage.limit import Limits, LimitStorager
+from mountfs.storage.probe import NarrowedStorager, Probe, probe
+from mountfs.storage.protocol import Storager
+from mountfs.storage.retry import RetryStorager
+from mountfs.storage.types import Object, ObjectKind
+from mountfs.storage.virtual import VirtualStorager
+from mountfs.vfs.attributes import Defaults, effective
+from mountfs.vfs.filesystem import FileSystem
+from mountfs.vfs.inodes import InodeTable
+from mountfs.vfs.names import Names
+from mountfs.vfs.volume import Outdated, Volume
+
+log = logging.getLogger(__name__)
+
+EXIT_DONE = 0
+EXIT_PENDING = 75
+"""EX_TEMPFAIL (sysexits.h): something waits for the next mount."""
+
+FOREVER_S = 365 * 24 * 3600.0
+DETACH_GRACE_S = 20.0
+"""How long programs may go on using a detached mount at SIGTERM."""
+OUTDATED_MAX = 1024
+REPORTED_PATHS_MAX = 20
+
+
+def run(config: MountConfig, ready: Callable[[], None]) -> int:
+    """Mount, serve until unmounted, and return the exit code.
+
+    `ready` is called once, when the mount answers. Raises `UsageError` for what the
+    user must mend.
+    """
+    try:
+        return trio.run(_run, config, ready)
+    except BaseExceptionGroup as group:
+        raise _first_cause(group) from group
+
+
+def _first_cause(group: BaseExceptionGroup) -> BaseException:
+    """Return what the user can mend, if anybody said so, or else the first failure."""
+    usage = list(_leaves(group, UsageError))
+    return usage[0] if usage else next(_leaves(group, BaseException))
+
+
+def _leaves(error: BaseException, kind: type[BaseException]) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner, kind)
+    elif isinstance(error, kind):
+        yield error
+
+
+async def _run(config: MountConfig, ready: Callable[[], None]) -> int:
+    identity = _identity(config)
+    async with AsyncExitStack() as stack:
+        base = _open_store(config)
+        stack.push_async_callback(base.close)
+        await _check_store(base, config)
+        state_dir = config.state_dir / identity
+        _lock(stack, state_dir, "--state-dir")
+        store = await _stack_of(base, config, state_dir)
+        filesystem = await _build(stack, store, config, identity)
+        mounted = _Mounted(config, filesystem)
+        await mounted.run(ready)
+    return mounted.exit_code
+
+
+# --- building ---------------------------------------------------------------------
+
+
+def _identity(config: MountConfig) -> str:
+    """Return the name of this store on this host: same store, same directories."""
+    endpoint = config.store_options.get("endpoint_url", "")
+    text = f"{endpoint} {config.url.rstrip('/')}"
+    return hashlib.sha256(os.fsencode(text)).hexdigest()[:16]
+
+
+def _open_store(config: MountConfig) -> Storager:
+    options = dict(config.store_options)
+    if config.read_only:
+        options["read_only"] = True
+    try:
+        return open_store(config.url, options)
+    except InvalidRequest as error:
+        raise UsageError(str(error)) from error
+
+
+async def _check_store(store: Storager, config: MountConfig) -> None:
+    """Ask for one page, so that what is wrong shows now. Raises `UsageError`."""
+    policy = RetryPolicy(attempts=2)
+    try:
+        await RetryStorager(store, policy).list("", limit=1)
+    except BucketNotFound as error:
+        raise UsageError(
+            f"{config.url}: the bucket or directory does not exist; create it or check"
+            " the name and --endpoint-url"
+        ) from error
+    except NotFound:
+        return
+    except CredentialsRejected as error:
+        raise UsageError(
+            f"{config.url}: the credentials were refused ({error}); see"
+            " docs/how-to/s3-credentials.md"
+        ) from error
+    except PermissionDenied as error:
+        raise UsageError(
+            f"{config.url}: the credentials do not allow to list it ({error})"
+        ) from error
+    except Unreachable as error:
+        raise UsageError(
+            f"{config.url}: the store cannot be reached ({error}); check the network"
+            " and --endpoint-url"
+        ) from error
+    except StoreError as error:
+        raise UsageError(f"{config.url}: {error}") from error
+
+
+def _lock(stack: AsyncExitStack, directory: Path, option: str) -> None:
+    try:
+        stack.enter_context(DirectoryLock(directory))
+    except DirectoryInUse as error:
+        raise UsageError(
+            f"this store is mounted already by process {error.owner}, which uses"
+            f" {directory}; unmount it first, or give this mount a {option} of its own"
+        ) from error
+    except OSError as error:
+        raise UsageError(
+            f"cannot use {directory} ({error.strerror}); choose another {option}"
+        ) from error
+
+
+async def _stack_of(base: Storager, config: MountConfig, state_dir: Path) -> Storager:
+    """Wrap the store, inner to outer; `docs/explanation/architecture.md` says why."""
+    limited = LimitStorager(base, Limits())
+    retried = RetryStorager(limited, RetryPolicy())
+    found = await _probed(retried, config, state_dir)
+    narrowed = NarrowedStorager(retried, found) if found is not None else retried
+    return VirtualStorager(narrowed, config.features)
+
+
+async def _probed(
+    store: Storager, config: MountConfig, state_dir: Path
+) -> Probe | None:
+    """Find out, once per store, what it really honours; None if that is not known."""
+    remembered = state_dir / "probe.json"
+    try:
+        return Probe.from_json(json.loads(remembered.read_text()))
+    except (OSError, ValueError, KeyError):
+        log.debug("nothing is remembered of what the store honours")
+    if config.read_only:
+        return None
+    try:
+        found = await probe(store)
+    except PermissionDenied:
+        log.warning("the credentials cannot write: every write will be refused")
+        return None
+    except StoreError as error:
+        raise UsageError(
+            f"{config.url}: the store failed a trial write ({error}); mount with"
+            " --read-only if nothing is to be written"
+        ) from error
+    remembered.write_text(json.dumps(found.to_json()))
+    return found
+
+
+async def _build(
+    stack: AsyncExitStack, store: Storager, config: MountConfig, identity: str
+) -> FileSystem:
+    """Build the file system over a store, with what this host keeps of it."""
+    state_dir = config.state_dir / identity
+    cache_dir = config.cache_dir / identity
+    budget = Budget(config.cache_size)
+    try:
+        blocks = await stack.enter_async_context(BlockCache(store, cache_dir, budget))
+        journal = await Journal.open(state_dir / "journal.sqlite")
+        await stack.enter_async_context(journal)
+        writeback = await stack.enter_async_context(
+            WriteBack(store, blocks, journal, budget, state_dir / "spool")
+        )
+    except DirectoryInUse as error:
+        raise UsageError(
+            f"{cache_dir} is in use by process {error.owner}; unmount that first, or"
+            " give this mount a --cache-dir of its own"
+        ) from error
+    except JournalError as error:
+        raise UsageError(str(error)) from error
+    except OSError as error:
+        raise UsageError(
+            f"cannot use {error.filename or cache_dir} ({error.strerror}); choose"
+            " another --cache-dir or --state-dir"
+        ) from error
+    sending, receiving = trio.open_memory_channel[Outdated](OUTDATED_MAX)
+    stack.callback(sending.close)
+    volume = Volume(
+        store=store,
+        metadata=MetadataCache(ttl_s=_ttl_s(config)),
+        blocks=blocks,
+        writeback=writeback,
+        journal=journal,
+        defaults=_defaults(config),
+        outdated=sending,
+        is_read_only=config.read_only,
+        inodes=InodeTable(),
+        names=Names(utf8_keys=store.capabilities.utf8_keys),
+    )
+    root = Object(key="", kind=ObjectKind.DIRECTORY)
+    volume.inodes.root.attributes = effective(root, volume.defaults)
+    filesystem = FileSystem(volume, owner=identity, outdated=receiving)
+    await _recover(filesystem, config)
+    return filesystem
+
+
+async def _recover(filesystem: FileSystem, config: MountConfig) -> None:
+    """Finish what an earlier mount left undone, and say what that was."""
+    if config.read_only:
+        return
+    try:
+        for outcome in await filesystem.volume.writeback.recover():
+            log.warning("%s", outcome)
+        await filesystem.recover()
+    except StoreError as error:
+        log.warning("what an earlier mount left undone stays so for now: %s", error)
+
+
+def _ttl_s(config: MountConfig) -> float:
+    return FOREVER_S if config.exclusive else config.ttl_s
+
+
+def _defaults(config: MountConfig) -> Defaults:
+    return Defaults(
+        uid=config.uid if config.uid is not None else os.getuid(),
+        gid=config.gid if config.gid is not None else os.getgid(),
+        file_mode=config.file_mode,
+        directory_mode=config.dir_mode,
+        time_ns=time.time_ns(),
+    )
+
+
+# --- running ----------------------------------------------------------------------
+
+
+class _Mounted:
+    """A mount while it lives. Also what the control socket asks."""
+
+    def __init__(self, config: MountConfig, filesystem: FileSystem) -> None:
+        self._config = config
+        self._fs = filesystem
+        operations = Operations(filesystem, _ttl_s(config))
+        self._session = Session(operations, config.mount_point)
+        self._leave = trio.Event()
+        self._state = State.MOUNTED
+        self.exit_code = EXIT_DONE
+
+    def status(self) -> Status:
+        """Return how the mount does."""
+        waiting = {node.key(): node for node in self._fs.uncommitted()}
+        kept = {file.key: file for file in self._fs.volume.writeback.pending()}
+        sizes = [node.file.size for node in waiting.values() if node.file is not None]
+        sizes += [file.size for key, file in kept.items() if key not in waiting]
+        paths = sorted(waiting.keys() | kept.keys())
+        return Status(
+            url=self._config.url,
+            mount_point=str(self._config.mount_point),
+            pid=os.getpid(),
+            state=self._state,
+            pending_files=len(paths),
+            pending_bytes=sum(sizes),
+            waiting=tuple(paths[:REPORTED_PATHS_MAX]),
+        )
+
+    def unmount(self) -> None:
+        """Begin to leave, as at SIGTERM."""
+        self._leave.set()
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        """Mount, serve, and leave when unmounted or told to."""
+        config = self._config
+        control = ControlServer(config.mount_point, self)
+        self._session.mount(
+            config.url, allow_other=config.allow_other, read_only=config.read_only
+        )
+        try:
+            async with _background(control.serve):
+                await self._serve(ready)
+                self._state = State.DRAINING
+                await self._fs.finish()
+                self._report()
+                control.finish()
+        finally:
+            # By now nothing is dirty in the kernel: it sent it all when the last
+            # program left, or lost it with that program's connection.
+            self._session.close()
+
+    async def _serve(self, ready: Callable[[], None]) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._leave_at_signals)
+            nursery.start_soon(self._leave_when_told)
+            nursery.start_soon(notify_kernel, self._fs.outdated)
+            nursery.start_soon(self._announce, ready)
+            await self._session.serve()
+            nursery.cancel_scope.cancel()
+
+    async def _announce(self, ready: Callable[[], None]) -> None:
+        self._fs.openers.device = await self._session.wait_until_it_answers()
+        gates = ", ".join(self._config.features.names()) or "none"
+        log.info(
+            "mounted %s at %s; virtual operations: %s",
+            self._config.url,
+            self._config.mount_point,
+            gates,
+        )
+        ready()
+
+    async def _leave_at_signals(self) -> None:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async for _ in signals:
+                if self._leave.is_set():
+                    self._session.terminate()
+                self._leave.set()
+
+    async def _leave_when_told(self) -> None:
+        await self._leave.wait()
+        self._state = State.DRAINING
+        await self._session.detach()
+        # Whoever has a file open may go on for a while; its data still arrive.
+        await trio.sleep(DETACH_GRACE_S)
+        log.warning("programs still use %s; leaving them", self._config.mount_point)
+        self._session.terminate()
+
+    def _report(self) -> None:
+        status = self.status()
+        if status.pending_files:
+            self.exit_code = EXIT_PENDING
+            log.error(
+                "%d files are not in the store and wait in %s for the next mount: %s",
+                status.pending_files,
+                self._config.state_dir,
+                ", ".join(status.waiting),
+            )
+        else:
+            log.info("unmounted %s; everything is in the store", self._config.url)
+
+
+@asynccontextmanager
+async def _background(task: Callable[..., Awaitable[object]]) -> AsyncIterator[None]:
+    """Run a task beside the block, and cancel it if the block fails."""
+    async with trio.open_nursery() as nursery:
+        await nursery.start(task)
+        yield

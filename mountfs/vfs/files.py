@@ -1,0 +1,333 @@
+"""Open files: reading, writing, and the commit that puts the bytes into the store.
+
+A file is committed by fsync(2), by close(2), by a truncation that nobody's handle
+waits for, and by the last release if bytes came after the last close (mmap). Commits
+are conditional on the version that the file started from, so that no foreign change is
+overwritten unseen. After a failed commit the bytes stay: the program gets the error,
+the next fsync tries again, and the last close hands them to the state directory.
+"""
+
+import errno
+import itertools
+import logging
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from mountfs.cache.dirty import DirtyFile
+from mountfs.cache.readahead import ReadStream
+from mountfs.storage.errors import NotFound, StoreError, VersionChanged
+from mountfs.storage.types import ABSENT, Condition, ObjectKind
+from mountfs.vfs.errors import fail
+from mountfs.vfs.filestate import Clean, Dirty, FileState
+from mountfs.vfs.inodes import Node
+from mountfs.vfs.openers import Openers
+from mountfs.vfs.resolver import Resolver
+from mountfs.vfs.tree import changing
+from mountfs.vfs.unlinked import Unlinked
+from mountfs.vfs.volume import Volume
+
+log = logging.getLogger(__name__)
+
+READ_TRIES_MAX = 3
+"""A file may be renamed or committed while it is read; then the read begins anew."""
+
+
+@dataclass(slots=True, eq=False)
+class OpenFile:
+    """One open(2): which file, what for, and by whom (thread id)."""
+
+    handle: int
+    node: Node
+    file: FileState
+    can_write: bool
+    pid: int
+    stream: ReadStream
+
+
+class Files:
+    """The open files of one volume."""
+
+    def __init__(
+        self, volume: Volume, resolver: Resolver, openers: Openers, unlinked: Unlinked
+    ) -> None:
+        self._volume = volume
+        self._resolver = resolver
+        self._openers = openers
+        self._unlinked = unlinked
+        self._open: dict[int, OpenFile] = {}
+        self._handles = itertools.count(1)
+
+    def get(self, handle: int) -> OpenFile:
+        """Return the open file of a handle. Raises EBADF."""
+        opened = self._open.get(handle)
+        if opened is None:
+            fail(errno.EBADF)
+        return opened
+
+    # --- opening and closing ----------------------------------------------------
+
+    async def open(self, node: Node, flags: int, pid: int, uid: int) -> OpenFile:
+        """Open a file. Raises ESTALE if a foreign client replaced or removed it: the
+        kernel looks the name up again and opens what is there now.
+        """
+        file = _regular(node)
+        can_write = flags & os.O_ACCMODE != os.O_RDONLY
+        if can_write or flags & os.O_TRUNC:
+            self._volume.check_writable()
+        await self._check_current(node, file)
+        if can_write and flags & os.O_APPEND and not flags & os.O_TRUNC:
+            self._check_append(file)
+        opened = self._register(node, file, can_write=can_write, pid=pid)
+        if flags & os.O_TRUNC:
+            try:
+                await self._empty(node, file, uid)
+            except BaseException:
+                await self.release(opened)
+                raise
+        return opened
+
+    def open_new(self, node: Node, pid: int) -> OpenFile:
+        """Open a file that was just made."""
+        return self._register(node, _regular(node), can_write=True, pid=pid)
+
+    async def flush(self, opened: OpenFile) -> None:
+        """Commit at close(2), unless a later close of the same file is certain."""
+        file = opened.file
+        if not file.needs_commit or opened.node.is_nameless:
+            return
+        if await self._openers.holds(opened.pid, opened.node.inode):
+            return
+        await self.commit(opened.node)
+
+    async def fsync(self, node: Node) -> None:
+        """Commit whatever the store does not have yet."""
+        if node.file is not None and node.file.needs_commit and not node.is_nameless:
+            await self.commit(node)
+
+    async def release(self, opened: OpenFile) -> None:
+        """Take back a handle; with the last one, see to what is still uncommitted."""
+        node, file = opened.node, opened.file
+        self._open.pop(opened.handle, None)
+        if opened.can_write:
+            file.writers -= 1
+        try:
+            if node.opens == 1:
+                await self._last_release(node, file)
+        finally:
+            self._volume.inodes.release(node)
+
+    async def commit_all(self) -> None:
+        """Commit every file that is left, at unmount; failures are kept and logged."""
+        for node in self._volume.inodes:
+            file = node.file
+            if file is not None and file.needs_commit and not node.is_nameless:
+                await self._commit_or_keep(node, file)
+
+    # --- bytes ------------------------------------------------------------------
+
+    async def read(self, opened: OpenFile, offset: int, size: int) -> bytes:
+        """Return bytes of one version of the file, cut at its end.
+
+        Raises ESTALE if that version is gone from the store and not kept here.
+        """
+        for _ in range(READ_TRIES_MAX):
+            state = opened.file.state
+            try:
+                return await self._read(state, opened.stream, offset, size)
+            except (NotFound, VersionChanged):
+                # Somebody here may be moving the file just now: wait, look again.
+                async with opened.file.lock:
+                    if opened.file.state is state:
+                        break
+        node = opened.node
+        if not node.is_nameless:
+            self._volume.metadata.expire(node.key())
+            self._volume.say_outdated(node)
+        fail(errno.ESTALE, "a foreign client replaced the object")
+
+    async def write(self, opened: OpenFile, offset: int, data: bytes) -> int:
+        """Take in bytes; they go to the store with the next commit."""
+        node, file = opened.node, opened.file
+        async with file.lock:
+            dirty = self._dirty(node, file)
+            await self._volume.writeback.write(
+                dirty, offset, data, metadata=lambda: self._volume.metadata_of(node)
+            )
+            file.was_written = True
+        now_ns = self._volume.now_ns()
+        node.attributes = replace(node.attributes, mtime_ns=now_ns, ctime_ns=now_ns)
+        return len(data)
+
+    async def truncate(self, node: Node, size: int) -> None:
+        """Cut or extend a file; committed at once if nobody has it open for writing."""
+        file = _regular(node)
+        self._volume.check_writable()
+        async with file.lock:
+            dirty = self._dirty(node, file)
+            await self._volume.writeback.truncate(dirty, size)
+            file.was_written = True
+        now_ns = self._volume.now_ns()
+        node.attributes = replace(node.attributes, mtime_ns=now_ns, ctime_ns=now_ns)
+        if file.writers == 0:
+            await self.fsync(node)
+
+    # --- commit -----------------------------------------------------------------
+
+    async def commit(self, node: Node) -> None:
+        """Put everything that was changed into the store, or raise its error."""
+        file = _regular(node)
+        async with changing(node), file.lock:
+            if not node.is_nameless:
+                await self._commit(node, file)
+
+    async def _commit(self, node: Node, file: FileState) -> None:
+        if not isinstance(file.state, Dirty) or not file.needs_commit:
+            return
+        dirty = file.state.file
+        attributes = node.attributes
+        try:
+            object = await self._volume.writeback.commit(
+                dirty,
+                metadata=self._volume.metadata_of(node),
+                inherit=node.object,
+                condition=self._condition(node),
+            )
+        except (StoreError, OSError) as error:
+            file.note_failure(error)
+            raise
+        self._volume.adopt(node, object)
+        if node.attributes != attributes:
+            # chmod(2) while the bytes were on their way: the next commit brings it.
+            file.committed_revision = dirty.revision
+            file.has_new_attributes = True
+            return
+        assert node.object is not None
+        file.become_clean(node.object)
+        await self._volume.writeback.discard(dirty)
+
+    def _condition(self, node: Node) -> Condition:
+        """Return what must hold: the version the file started from, or absence."""
+        if node.object is None:
+            return ABSENT
+        return node.object.version
+
+    # --- inside -----------------------------------------------------------------
+
+    def _register(
+        self, node: Node, file: FileState, *, can_write: bool, pid: int
+    ) -> OpenFile:
+        opened = OpenFile(next(self._handles), node, file, can_write, pid, ReadStream())
+        self._open[opened.handle] = opened
+        node.opens += 1
+        if can_write:
+            file.writers += 1
+        return opened
+
+    async def _check_current(self, node: Node, file: FileState) -> None:
+        """See that the object is still the one we know. Raises ESTALE."""
+        if node.is_nameless or not isinstance(file.state, Clean) or not node.object:
+            return
+        key = node.key()
+        if self._volume.metadata.lookup(key) is not None:
+            return
+        newest = await self._resolver.newest(node.object)
+        if newest is None or newest.version is None:
+            fail(errno.ESTALE)
+        known = file.state.object.version
+        if known is not None and newest.version.content != known.content:
+            fail(errno.ESTALE)
+
+    def _check_append(self, file: FileState) -> None:
+        store = self._volume.store
+        can_append = store.features.virtual_append or store.capabilities.append
+        if file.size > 0 and not can_append:
+            fail(errno.EOPNOTSUPP, "virtual_append is off")
+
+    async def _empty(self, node: Node, file: FileState, uid: int) -> None:
+        """Cut a file to nothing at open, keeping only the version it replaces."""
+        async with file.lock:
+            old = file.state
+            dirty = self._volume.writeback.begin(_key_of(node), None)
+            file.become_dirty(dirty)
+            file.was_written = True
+            if isinstance(old, Dirty):
+                await self._volume.writeback.discard(old.file)
+        now_ns = self._volume.now_ns()
+        mode = node.attributes.mode or 0
+        if uid != 0:
+            # The kernel clears these at write and truncate, but not at O_TRUNC.
+            mode &= ~(stat.S_ISUID | stat.S_ISGID)
+        node.attributes = replace(
+            node.attributes, mode=mode, mtime_ns=now_ns, ctime_ns=now_ns
+        )
+
+    def _dirty(self, node: Node, file: FileState) -> DirtyFile:
+        if isinstance(file.state, Dirty):
+            return file.state.file
+        dirty = self._volume.writeback.begin(_key_of(node), file.state.object)
+        file.become_dirty(dirty)
+        # Nothing has changed yet: the revision it starts with is what the store has.
+        file.committed_revision = dirty.revision
+        return dirty
+
+    async def _read(
+        self, state: Clean | Dirty, stream: ReadStream, offset: int, size: int
+    ) -> bytes:
+        match state:
+            case Clean(object):
+                return await self._volume.blocks.read(
+                    object, offset, size, stream=stream
+                )
+            case Dirty(dirty):
+                return await self._volume.writeback.read(dirty, offset, size)
+
+    async def _last_release(self, node: Node, file: FileState) -> None:
+        if node.is_nameless:
+            async with file.lock:
+                await self._unlinked.drop(node, file)
+        elif file.needs_commit:
+            if file.failure is not None:
+                await self._keep(node, file, file.failure)
+            else:
+                await self._commit_or_keep(node, file)
+
+    async def _commit_or_keep(self, node: Node, file: FileState) -> None:
+        try:
+            await self.commit(node)
+        except (StoreError, OSError) as error:
+            await self._keep(node, file, error)
+
+    async def _keep(
+        self, node: Node, file: FileState, error: StoreError | OSError
+    ) -> None:
+        """Put what could not be committed into the state directory, and say so."""
+        if not isinstance(file.state, Dirty):
+            return
+        log.error(
+            "%r is not in the store (%s); its bytes are kept in the state directory "
+            "and are sent again at the next mount or fsync",
+            node.key(),
+            error,
+        )
+        await self._volume.writeback.keep_failed(
+            file.state.file,
+            error if isinstance(error, StoreError) else StoreError(str(error)),
+            self._volume.metadata_of(node),
+        )
+
+    def __iter__(self) -> Iterator[OpenFile]:
+        return iter(list(self._open.values()))
+
+
+def _regular(node: Node) -> FileState:
+    if node.is_directory:
+        fail(errno.EISDIR)
+    if node.kind is not ObjectKind.FILE or node.file is None:
+        fail(errno.ELOOP)
+    return node.file
+
+
+def _key_of(node: Node) -> str:
+    return "" if node.is_nameless else node.key()

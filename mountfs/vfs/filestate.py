@@ -1,0 +1,112 @@
+"""The bytes of one regular file: as the store has them, or changed here.
+
+One state per inode, shared by all its handles. `lock` is held over every write,
+truncation and commit, so that none of them overlaps another of the same file; reads
+take no lock.
+"""
+
+from dataclasses import dataclass
+
+import trio
+
+from mountfs.cache.dirty import DirtyFile
+from mountfs.storage.errors import StoreError
+from mountfs.storage.types import Object
+
+
+@dataclass(frozen=True, slots=True)
+class Clean:
+    """The bytes are those of this version of the object."""
+
+    object: Object
+
+
+@dataclass(frozen=True, slots=True)
+class Dirty:
+    """Bytes were written here; the spool and the base object hold them together."""
+
+    file: DirtyFile
+
+
+class FileState:
+    """What is true of a file at this moment.
+
+    `committed_revision` is the revision of the dirty bytes that the store has;
+    `failure` is why it refused them, so that the last close does not try the same again
+    at once. `has_new_attributes` says that the attributes of the node are
+    to travel with the next commit. `was_written` tells a file that was only created
+    from one that was written.
+    """
+
+    __slots__ = (
+        "_failed_revision",
+        "_failure",
+        "committed_revision",
+        "has_new_attributes",
+        "lock",
+        "state",
+        "was_written",
+        "writers",
+    )
+
+    def __init__(self, state: Clean | Dirty) -> None:
+        self.state = state
+        self.lock = trio.Lock()
+        self.writers = 0
+        self.committed_revision: int | None = None
+        self._failed_revision: int | None = None
+        self._failure: StoreError | OSError | None = None
+        self.has_new_attributes = False
+        self.was_written = False
+
+    @property
+    def holds_changes(self) -> bool:
+        """Whether anything is here that the store does not have."""
+        return isinstance(self.state, Dirty)
+
+    @property
+    def needs_commit(self) -> bool:
+        """Whether the store lacks bytes, the file itself, or new attributes."""
+        if not isinstance(self.state, Dirty):
+            return False
+        revision = self.state.file.revision
+        return self.committed_revision != revision or self.has_new_attributes
+
+    @property
+    def failure(self) -> StoreError | OSError | None:
+        """Why the store refused just these bytes, if it did."""
+        if not isinstance(self.state, Dirty):
+            return None
+        is_same = self._failed_revision == self.state.file.revision
+        return self._failure if is_same else None
+
+    def note_failure(self, error: StoreError | OSError) -> None:
+        """Remember why the bytes as they are now are not in the store."""
+        if isinstance(self.state, Dirty):
+            self._failed_revision = self.state.file.revision
+            self._failure = error
+
+    @property
+    def size(self) -> int:
+        """The size that programs see, in bytes."""
+        match self.state:
+            case Clean(object):
+                return object.size or 0
+            case Dirty(file):
+                return file.size
+
+    def become_clean(self, object: Object) -> None:
+        """Forget the dirty state: the store has all of it in this object."""
+        self.state = Clean(object)
+        self.committed_revision = None
+        self._failed_revision = None
+        self._failure = None
+        self.has_new_attributes = False
+        self.was_written = False
+
+    def become_dirty(self, file: DirtyFile) -> None:
+        """Begin to collect changes."""
+        self.state = Dirty(file)
+        self.committed_revision = None
+        self._failed_revision = None
+        self._failure = None

@@ -1,0 +1,58 @@
+"""One file system, put together from its parts."""
+
+from collections.abc import Iterator
+
+import trio
+
+from mountfs.vfs.directories import Directories
+from mountfs.vfs.files import Files
+from mountfs.vfs.inodes import Node
+from mountfs.vfs.namespace import Namespace
+from mountfs.vfs.openers import Openers
+from mountfs.vfs.rename import Renames
+from mountfs.vfs.resolver import Resolver
+from mountfs.vfs.setattr import AttributeChanges
+from mountfs.vfs.unlinked import Unlinked
+from mountfs.vfs.volume import Outdated, Volume
+
+
+class FileSystem:
+    """The parts of a file system over one volume.
+
+    `owner` names the state directory, see `Unlinked`. `outdated` is the other end of
+    the volume's channel, for whoever speaks to the kernel.
+    """
+
+    def __init__(
+        self,
+        volume: Volume,
+        owner: str,
+        outdated: "trio.MemoryReceiveChannel[Outdated]",
+    ) -> None:
+        self.volume = volume
+        self.outdated = outdated
+        self.openers = Openers()
+        self.unlinked = Unlinked(volume, owner)
+        self.resolver = Resolver(volume)
+        self.files = Files(volume, self.resolver, self.openers, self.unlinked)
+        self.namespace = Namespace(volume, self.resolver, self.unlinked)
+        self.renames = Renames(volume, self.namespace, self.unlinked)
+        self.directories = Directories(volume)
+        self.attributes = AttributeChanges(volume, self.files)
+
+    async def recover(self) -> None:
+        """Finish what an earlier mount of the same state directory left undone."""
+        if self.volume.is_read_only:
+            return
+        await self.renames.recover()
+        await self.unlinked.clean_up()
+
+    async def finish(self) -> None:
+        """Commit what is left when no program can write any more."""
+        await self.files.commit_all()
+
+    def uncommitted(self) -> Iterator[Node]:
+        """Yield the files whose bytes are not in the store."""
+        for node in self.volume.inodes:
+            if node.file is not None and node.file.needs_commit:
+                yield node

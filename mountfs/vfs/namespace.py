@@ -1,0 +1,275 @@
+"""Names: finding, making and removing files, directories and links.
+
+Each change is in the store when it returns, except a new file, which is stored with
+its first bytes when it is closed. The kernel holds a directory's lock over each change
+in it, so two changes of one name never meet here.
+"""
+
+import errno
+import os
+import stat
+from dataclasses import dataclass
+
+from mountfs.storage.errors import AlreadyExists
+from mountfs.storage.types import ABSENT, Attributes, Object, ObjectKind
+from mountfs.vfs.attributes import fresh
+from mountfs.vfs.errors import fail
+from mountfs.vfs.filestate import Dirty, FileState
+from mountfs.vfs.inodes import Node
+from mountfs.vfs.resolver import Resolver
+from mountfs.vfs.tree import changing
+from mountfs.vfs.unlinked import Unlinked
+from mountfs.vfs.volume import Volume
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: the process (thread id), and whose new files are."""
+
+    pid: int
+    uid: int
+    gid: int
+
+
+class Namespace:
+    """The names of one volume."""
+
+    def __init__(self, volume: Volume, resolver: Resolver, unlinked: Unlinked) -> None:
+        self._volume = volume
+        self._resolver = resolver
+        self._unlinked = unlinked
+
+    async def lookup(self, parent: Node, name: bytes) -> Node | None:
+        """Return the node of a name, or None if there is none."""
+        if name in (b".", b".."):
+            return parent if name == b"." else (parent.parent or parent)
+        if parent.is_nameless:
+            return None
+        entry = self._volume.entry(parent, name)
+        node = parent.children.get(name)
+        if node is not None and _is_only_here(node):
+            return node
+        object = await self._resolver.child(parent, entry)
+        if object is None:
+            self._forget_name(parent, name)
+            return None
+        return self._volume.attach(parent, name, object)
+
+    async def create(
+        self, parent: Node, name: bytes, mode: int, caller: Caller
+    ) -> Node:
+        """Make a file here; the store has it when it is closed.
+
+        Raises EEXIST if the name is known to be taken (the caller opens it then, or
+        passes the error on for O_EXCL).
+        """
+        entry = self._volume.new_entry(parent, name)
+        if await self._exists(parent, name):
+            fail(errno.EEXIST)
+        async with changing(parent):
+            self._forget_name(parent, name)
+            node = self._volume.inodes.add(
+                parent, name, entry.component, ObjectKind.FILE
+            )
+            node.attributes = self._new_attributes(
+                ObjectKind.FILE, mode, parent, caller
+            )
+            node.file = FileState(Dirty(self._volume.writeback.begin(node.key(), None)))
+            self._volume.touch(parent)
+        return node
+
+    async def mkdir(self, parent: Node, name: bytes, mode: int, caller: Caller) -> Node:
+        """Make a directory. Raises EEXIST, EOPNOTSUPP without the gate."""
+        entry = self._volume.new_entry(parent, name)
+        if await self._exists(parent, name):
+            fail(errno.EEXIST)
+        attributes = self._new_attributes(ObjectKind.DIRECTORY, mode, parent, caller)
+        async with changing(parent):
+            key = parent.key() + entry.component + "/"
+            self._volume.check_key(key)
+            object = await self._volume.store.make_dir(
+                key, metadata=self._volume.metadata_with(attributes)
+            )
+            self._forget_name(parent, name)
+            begun = self._volume.metadata.begin_listing(key)
+            object = self._volume.metadata.put(object)
+            self._volume.metadata.put_listing(begun, ())
+            node = self._volume.attach(parent, name, object)
+            node.attributes = attributes
+            self._volume.touch(parent)
+        return node
+
+    async def symlink(
+        self, parent: Node, name: bytes, target: bytes, caller: Caller
+    ) -> Node:
+        """Make a symbolic link; its target is kept verbatim. Raises EEXIST."""
+        entry = self._volume.new_entry(parent, name)
+        if await self._exists(parent, name):
+            fail(errno.EEXIST)
+        attributes = self._new_attributes(ObjectKind.LINK, 0o777, parent, caller)
+        store = self._volume.store
+        async with changing(parent):
+            key = parent.key() + entry.component
+            conditions = store.capabilities.conditions
+            try:
+                object = await store.make_link(
+                    key,
+                    os.fsdecode(target),
+                    metadata=self._volume.metadata_with(attributes),
+                    condition=ABSENT if conditions else None,
+                )
+            except AlreadyExists:
+                self._volume.metadata.expire(key)
+                fail(errno.EEXIST)
+            self._forget_name(parent, name)
+            node = self._volume.attach(parent, name, self._volume.metadata.put(object))
+            node.attributes = attributes
+            self._volume.touch(parent)
+        return node
+
+    async def readlink(self, node: Node) -> bytes:
+        """Return the target of a link. Raises EINVAL for anything else."""
+        if node.kind is not ObjectKind.LINK or node.object is None:
+            fail(errno.EINVAL)
+        target = node.object.link_target
+        if target is None:
+            newest = await self._resolver.newest(node.object)
+            if newest is None or newest.link_target is None:
+                fail(errno.ESTALE)
+            node.object, target = newest, newest.link_target
+        return os.fsencode(target)
+
+    async def unlink(self, parent: Node, name: bytes) -> None:
+        """Remove a file or link; who has it open keeps it until the last close."""
+        self._volume.check_writable()
+        node = await self._existing(parent, name)
+        if node.is_directory:
+            fail(errno.EISDIR)
+        async with changing(parent):
+            await self.remove_file(node)
+            self._volume.touch(parent)
+
+    async def remove_file(self, node: Node) -> None:
+        """Take a file out of the store and its directory; `changing` is held."""
+        parent, key = node.parent, node.key()
+        if parent is None:
+            fail(errno.ENOENT)
+        if node.file is None:
+            await self._delete(parent, key)
+            self._volume.inodes.detach(node)
+            return
+        async with node.file.lock:
+            if node.opens:
+                await self._unlinked.keep_bytes(node, node.file)
+            if node.object is not None:
+                await self._delete(parent, key)
+            node.object = None
+            if not node.opens:
+                await self._unlinked.drop(node, node.file)
+            self._volume.inodes.detach(node)
+
+    async def _delete(self, parent: Node, key: str) -> None:
+        await self.keep_directory(parent, key)
+        await self._volume.store.delete(key)
+        self._volume.metadata.put_absent(key)
+
+    async def rmdir(self, parent: Node, name: bytes) -> None:
+        """Remove an empty directory. Raises ENOTEMPTY, ENOTDIR."""
+        self._volume.check_writable()
+        node = await self._existing(parent, name)
+        if not node.is_directory:
+            fail(errno.ENOTDIR)
+        async with changing(parent):
+            await self.check_empty(node)
+            await self.remove_directory(node)
+            self._volume.touch(parent)
+
+    async def check_empty(self, node: Node) -> None:
+        """Ask the store whether a directory is empty. Raises ENOTEMPTY."""
+        if any(_is_only_here(child) for child in node.children.values()):
+            fail(errno.ENOTEMPTY)
+        # Always asked anew: a foreign client may have put something there. Two, since
+        # a store may count the marker among the keys of a page that it cuts.
+        token: str | None = None
+        while True:
+            page = await self._volume.store.list(node.key(), token=token, limit=2)
+            if page.objects:
+                fail(errno.ENOTEMPTY)
+            if page.token is None:
+                return
+            token = page.token
+
+    async def remove_directory(self, node: Node) -> None:
+        """Take an empty directory out of the store; `changing` is held."""
+        parent, key = node.parent, node.key()
+        if parent is None:
+            fail(errno.ENOENT)
+        await self.keep_directory(parent, key)
+        await self._volume.store.delete(key)
+        self._volume.metadata.put_absent(key)
+        for child in list(node.children.values()):
+            self._volume.inodes.detach(child)
+        node.object = None
+        self._volume.inodes.detach(node)
+
+    async def keep_directory(self, directory: Node, child_key: str) -> None:
+        """Write the marker of a directory whose last child may be about to go.
+
+        Without a marker a directory of a key store exists by its children alone, and
+        would vanish with them. Written at most once: then it has a marker.
+        """
+        store = self._volume.store
+        if directory.parent is None or store.capabilities.native_dirs:
+            return
+        if not store.features.virtual_dir or _has_marker(directory):
+            return
+        known = self._volume.metadata.listing(directory.key())
+        if known is not None and any(child.key != child_key for child in known):
+            return
+        # Crash after this and before the child goes: a marker too many, no harm.
+        marker = await store.make_dir(
+            directory.key(), metadata=self._volume.metadata_of(directory)
+        )
+        self._volume.adopt(directory, marker)
+
+    async def _existing(self, parent: Node, name: bytes) -> Node:
+        node = await self.lookup(parent, name)
+        if node is None:
+            fail(errno.ENOENT)
+        return node
+
+    async def _exists(self, parent: Node, name: bytes) -> bool:
+        return await self.lookup(parent, name) is not None
+
+    def _forget_name(self, parent: Node, name: bytes) -> None:
+        """Take the name from a node that no longer has an object under it."""
+        node = parent.children.get(name)
+        if node is not None:
+            self._volume.inodes.detach(node)
+
+    def _new_attributes(
+        self, kind: ObjectKind, mode: int, parent: Node, caller: Caller
+    ) -> Attributes:
+        parent_mode = parent.attributes.mode or 0
+        gid = caller.gid
+        if parent_mode & stat.S_ISGID:
+            gid = parent.attributes.gid or 0
+            if kind is ObjectKind.DIRECTORY:
+                mode |= stat.S_ISGID
+        now_ns = self._volume.now_ns()
+        if not self._volume.keeps_attributes:
+            defaults = self._volume.defaults
+            is_directory = kind is ObjectKind.DIRECTORY
+            mode = defaults.directory_mode if is_directory else defaults.file_mode
+            return fresh(kind, mode, defaults.uid, defaults.gid, now_ns)
+        return fresh(kind, mode, caller.uid, gid, now_ns)
+
+
+def _is_only_here(node: Node) -> bool:
+    """Tell whether a file has bytes here that the store lacks: then it exists."""
+    return node.file is not None and node.file.holds_changes
+
+
+def _has_marker(directory: Node) -> bool:
+    known: Object | None = directory.object
+    return known is not None and known.version is not None

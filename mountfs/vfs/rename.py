@@ -1,0 +1,346 @@
+"""Renaming files and directories.
+
+Atomic in this mount: the names change here in one step, when the store has everything
+under the new keys. For other clients both names exist for a while. A directory on a
+store that has none is moved key by key; the journal knows of it from before the first
+copy until the last delete, and a crash in between is finished forward at the next
+mount: an acknowledged rename is never undone.
+"""
+
+import errno
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import trio
+
+from mountfs.storage.errors import NotFound
+from mountfs.storage.types import ListMode, Object, ObjectKind
+from mountfs.vfs.errors import fail
+from mountfs.vfs.filestate import Clean, Dirty, FileState
+from mountfs.vfs.inodes import Node
+from mountfs.vfs.names import Entry
+from mountfs.vfs.namespace import Namespace
+from mountfs.vfs.parallel import run_all
+from mountfs.vfs.tree import changing, moving
+from mountfs.vfs.unlinked import Unlinked
+from mountfs.vfs.volume import Volume
+
+NOREPLACE = 1
+EXCHANGE = 2
+
+
+@dataclass(slots=True)
+class _Move:
+    """A directory on its way: from which prefix to which, and what has arrived."""
+
+    source: str
+    target: str
+    arrived: dict[str, Object] = field(default_factory=dict)
+
+    def new_key(self, key: str) -> str:
+        return self.target + key.removeprefix(self.source)
+
+
+class Renames:
+    """Moves names about in one volume."""
+
+    def __init__(
+        self, volume: Volume, namespace: Namespace, unlinked: Unlinked
+    ) -> None:
+        self._volume = volume
+        self._namespace = namespace
+        self._unlinked = unlinked
+
+    async def rename(
+        self, old: tuple[Node, bytes], new: tuple[Node, bytes], flags: int
+    ) -> None:
+        """Rename as rename(2) and renameat2(2) with RENAME_NOREPLACE.
+
+        Raises ENOENT, EEXIST, EINVAL, EISDIR, ENOTDIR, ENOTEMPTY; EXDEV if the store
+        cannot move and virtual_move is off, so that mv(1) copies visibly.
+        """
+        if flags & ~NOREPLACE:
+            fail(errno.EINVAL, "only RENAME_NOREPLACE is supported")
+        old_parent, old_name = old
+        new_parent, new_name = new
+        entry = self._volume.new_entry(new_parent, new_name)
+        node = await self._namespace.lookup(old_parent, old_name)
+        if node is None:
+            fail(errno.ENOENT)
+        victim = await self._namespace.lookup(new_parent, new_name)
+        if victim is node:
+            return
+        self._check(node, victim, new_parent, flags)
+        async with changing(old_parent, new_parent):
+            if node.is_directory:
+                await self._rename_directory(node, victim, new_parent, new_name, entry)
+            else:
+                await self._rename_file(node, victim, new_parent, new_name, entry)
+            self._volume.touch(old_parent)
+            self._volume.touch(new_parent)
+
+    async def recover(self) -> int:
+        """Finish the directory renames that a crash cut short; return how many."""
+        renames = await self._volume.journal.renames()
+        for rename in renames:
+            await self._move_keys(_Move(rename.source, rename.target))
+            await self._volume.journal.end_rename(rename.id)
+        return len(renames)
+
+    def _check(
+        self, node: Node, victim: Node | None, new_parent: Node, flags: int
+    ) -> None:
+        if victim is not None:
+            if flags & NOREPLACE:
+                fail(errno.EEXIST)
+            if victim.is_directory and not node.is_directory:
+                fail(errno.EISDIR)
+            if node.is_directory and not victim.is_directory:
+                fail(errno.ENOTDIR)
+        if any(step is node for step in new_parent.ancestors()):
+            fail(errno.EINVAL)
+        store = self._volume.store
+        can_move = store.features.virtual_move or (
+            store.capabilities.move_dir
+            if node.is_directory
+            else store.capabilities.move
+        )
+        if not can_move and node.object is not None:
+            fail(errno.EXDEV, "virtual_move is off")
+
+    # --- files and links --------------------------------------------------------
+
+    async def _rename_file(
+        self,
+        node: Node,
+        victim: Node | None,
+        parent: Node,
+        name: bytes,
+        entry: Entry,
+    ) -> None:
+        if victim is not None and victim.file is not None:
+            async with victim.file.lock:
+                await self._disown(victim, victim.file)
+                await self._move_file(node, parent, name, entry, victim)
+        else:
+            await self._move_file(node, parent, name, entry, victim)
+
+    async def _move_file(
+        self,
+        node: Node,
+        parent: Node,
+        name: bytes,
+        entry: Entry,
+        victim: Node | None,
+    ) -> None:
+        if node.file is not None:
+            async with node.file.lock:
+                await self._move_object(node, parent, name, entry, victim)
+        else:
+            await self._move_object(node, parent, name, entry, victim)
+
+    async def _move_object(
+        self,
+        node: Node,
+        parent: Node,
+        name: bytes,
+        entry: Entry,
+        victim: Node | None,
+    ) -> None:
+        old_key, new_key = node.key(), parent.key() + entry.component
+        moved: Object | None = None
+        if node.object is not None:
+            if node.parent is not None and node.parent is not parent:
+                await self._namespace.keep_directory(node.parent, old_key)
+            # Crash after the copy and before the delete: both names hold the file.
+            moved = await self._volume.store.move(old_key, new_key)
+            moved = self._with_metadata(moved, node.object)
+            self._volume.metadata.put_absent(old_key)
+            moved = self._volume.metadata.put(moved)
+        replaced = victim.object if victim is not None else None
+        if victim is not None:
+            victim.object = None
+            self._volume.inodes.detach(victim)
+        self._volume.inodes.move(node, parent, name, entry.component)
+        await self._follow(node, old_key, new_key, moved or replaced, moved)
+
+    async def _follow(
+        self,
+        node: Node,
+        old_key: str,
+        new_key: str,
+        object: Object | None,
+        moved: Object | None,
+    ) -> None:
+        """Point what is here of a file at its new key; `object` is in its place."""
+        file = node.file
+        if file is not None:
+            match file.state:
+                case Clean(known) if moved is not None:
+                    self._volume.blocks.rekey(known, moved)
+                    file.state = Clean(moved)
+                case Dirty(dirty):
+                    if dirty.base is not None and moved is not None:
+                        self._volume.blocks.rekey(dirty.base, moved)
+                        dirty.base = moved
+                    await self._volume.writeback.retarget(dirty, new_key)
+                case Clean():
+                    pass
+        node.object = object
+
+    async def _disown(self, victim: Node, file: FileState) -> None:
+        """Make a file that is about to be replaced independent of its object."""
+        if victim.opens:
+            await self._unlinked.keep_bytes(victim, file)
+        elif isinstance(file.state, Dirty):
+            await self._unlinked.drop(victim, file)
+
+    def _with_metadata(self, moved: Object, old: Object) -> Object:
+        """A move keeps the metadata; an answer without them means the old ones."""
+        if moved.metadata is not None:
+            return moved
+        return replace(
+            moved, kind=old.kind, metadata=old.metadata, link_target=old.link_target
+        )
+
+    # --- directories ------------------------------------------------------------
+
+    async def _rename_directory(
+        self,
+        node: Node,
+        victim: Node | None,
+        parent: Node,
+        name: bytes,
+        entry: Entry,
+    ) -> None:
+        if victim is not None:
+            await self._namespace.check_empty(victim)
+            async with moving(victim):
+                await self._namespace.remove_directory(victim)
+        async with moving(node):
+            old_key, new_key = node.key(), parent.key() + entry.component + "/"
+            for child in node.below():
+                tail = child.key().removeprefix(old_key)
+                self._volume.check_key(new_key + tail)
+            if node.parent is not None and node.parent is not parent:
+                await self._namespace.keep_directory(node.parent, old_key)
+            files = [child for child in node.below() if child.file is not None]
+            async with _all_locked(files):
+                arrived = await self._move_directory(node, old_key, new_key)
+                await self._renamed_below(node, files, parent, (name, entry), arrived)
+
+    async def _move_directory(
+        self, node: Node, old_key: str, new_key: str
+    ) -> dict[str, Object]:
+        """Move the keys; return what arrived, by its old key."""
+        if node.object is None:
+            return {}
+        store = self._volume.store
+        if store.capabilities.move_dir:
+            moved = await store.move(old_key, new_key)
+            return {old_key: moved}
+        # Crash before begin_rename is synced: nothing happened. Between it and the
+        # last copy: recovery copies the rest; sources still exist. While deleting:
+        # recovery copies what is left of the sources again, to the same effect.
+        # Before end_rename is synced: recovery finds no source and ends it.
+        id = await self._volume.journal.begin_rename(old_key, new_key)
+        move = _Move(old_key, new_key)
+        await self._move_keys(move)
+        await self._volume.journal.end_rename(id)
+        return move.arrived
+
+    async def _move_keys(self, move: _Move) -> None:
+        """Copy every key below a prefix, then delete the sources, many at once."""
+        while True:
+            sources = await self._keys_below(move.source)
+            if not sources:
+                return
+            copies = [partial(self._copy, source, move) for source in sources]
+            await run_all(copies, at_once=self._volume.requests_max)
+            failed = await self._volume.store.delete_many([o.key for o in sources])
+            for error in failed.values():
+                raise error
+            # Once more: a foreign client may have added keys meanwhile.
+            if len(sources) < self._volume.store.capabilities.list_page_max:
+                return
+
+    async def _keys_below(self, prefix: str) -> list[Object]:
+        found: list[Object] = []
+        token: str | None = None
+        while True:
+            page = await self._volume.store.list(
+                prefix, mode=ListMode.PREFIX, token=token
+            )
+            found.extend(page.objects)
+            if page.token is None:
+                return found
+            token = page.token
+
+    async def _copy(self, source: Object, move: _Move) -> None:
+        try:
+            copy = await self._volume.store.copy(
+                source.key, move.new_key(source.key), source_version=source.version
+            )
+        except NotFound:
+            return  # a foreign client deleted it meanwhile: it is gone here, too
+        known = self._volume.metadata.last_known(source.key)
+        if isinstance(known, Object):
+            copy = self._with_metadata(copy, known)
+        move.arrived[source.key] = copy
+
+    async def _renamed_below(
+        self,
+        node: Node,
+        files: list[Node],
+        parent: Node,
+        new: tuple[bytes, Entry],
+        arrived: dict[str, Object],
+    ) -> None:
+        """Take the new names over, here: first the tree, then what each node knows."""
+        old_prefix = node.key()
+        old_keys = {child: child.key() for child in node.below()}
+        name, entry = new
+        self._volume.inodes.move(node, parent, name, entry.component)
+        new_prefix = node.key()
+        self._volume.metadata.forget_below(old_prefix)
+        self._volume.metadata.forget_below(new_prefix)
+        self._volume.metadata.put_absent(old_prefix)
+        for child, old_key in old_keys.items():
+            if child.object is None:
+                moved = None
+            else:
+                moved = arrived.get(old_key) or replace(child.object, key=child.key())
+                moved = self._volume.metadata.put(
+                    self._with_metadata(moved, child.object)
+                )
+            if child.kind is ObjectKind.FILE and child in files:
+                await self._follow(child, old_key, child.key(), moved, moved)
+            else:
+                child.object = moved
+
+
+class _all_locked:  # noqa: N801  # reads as what it does: `async with _all_locked(...)`
+    """Hold the locks of many files, taken in order of their inodes."""
+
+    def __init__(self, nodes: list[Node]) -> None:
+        ordered = sorted(nodes, key=lambda node: node.inode)
+        self._locks: list[trio.Lock] = [
+            node.file.lock for node in ordered if node.file is not None
+        ]
+        self._held: list[trio.Lock] = []
+
+    async def __aenter__(self) -> None:
+        try:
+            for lock in self._locks:
+                await lock.acquire()
+                self._held.append(lock)
+        except BaseException:
+            self._release()
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._release()
+
+    def _release(self) -> None:
+        while self._held:
+            self._held.pop().release()

@@ -1,0 +1,129 @@
+"""Finding the object that a name stands for, with as few requests as may be.
+
+What is freshly known costs nothing. An unknown name costs one HEAD and one LIST at the
+same time: an object of this key is a file, any key below it a directory. A name that
+was known is asked for as what it was.
+
+Unknown is never absent: only an answer of the store that says so makes a name absent;
+every other failure is raised.
+"""
+
+from functools import partial
+
+from mountfs.storage.errors import BucketNotFound, NotFound
+from mountfs.storage.types import ABSENT, Absent, Object, ObjectKind
+from mountfs.vfs.inodes import Node
+from mountfs.vfs.names import Entry
+from mountfs.vfs.parallel import run_all
+from mountfs.vfs.volume import RESERVED, Volume
+
+
+class Resolver:
+    """Finds objects by directory and name."""
+
+    def __init__(self, volume: Volume) -> None:
+        self._volume = volume
+        self._metadata = volume.metadata
+
+    async def child(self, parent: Node, entry: Entry) -> Object | None:
+        """Return the object of a name in a directory, or None if there is none."""
+        prefix = parent.key()
+        if not prefix and entry.component == RESERVED:
+            return None
+        key = prefix + entry.component
+        if self._volume.store.capabilities.native_dirs:
+            return None if entry.is_shadowed else await self._native(key)
+        if entry.is_shadowed:
+            return await self._shadowed(key)
+        if not entry.component:
+            return await self._directory(key + "/")
+        return await self._flat(key)
+
+    async def newest(self, object: Object) -> Object | None:
+        """Ask the store for the newest state of an object, whatever is known."""
+        if object.kind is ObjectKind.DIRECTORY:
+            return await self._ask_directory(object.key)
+        return await self._ask_file(object.key)
+
+    async def _flat(self, key: str) -> Object | None:
+        """Find a name on a store that has keys and no directories."""
+        file = self._metadata.lookup(key)
+        directory = self._metadata.lookup(key + "/")
+        if isinstance(directory, Object):
+            return directory
+        if isinstance(file, Object):
+            return file
+        if file is None and directory is None:
+            return await self._unknown(key)
+        if file is None:
+            return await self._ask_file(key)
+        if directory is None:
+            return await self._ask_directory(key + "/")
+        return None
+
+    async def _unknown(self, key: str) -> Object | None:
+        if isinstance(self._metadata.last_known(key + "/"), Object):
+            return await self._ask_directory(key + "/") or await self._ask_file(key)
+        if isinstance(self._metadata.last_known(key), Object):
+            return await self._ask_file(key) or await self._ask_directory(key + "/")
+        file, directory = await run_all(
+            [
+                partial(self._ask_file, key),
+                partial(self._ask_directory, key + "/"),
+            ],
+            at_once=2,
+        )
+        return directory or file
+
+    async def _shadowed(self, key: str) -> Object | None:
+        """Find a file whose name a directory has taken."""
+        if await self._directory(key + "/") is None:
+            return None
+        file = self._metadata.lookup(key)
+        return await self._ask_file(key) if file is None else _object(file)
+
+    async def _directory(self, key: str) -> Object | None:
+        known = self._metadata.lookup(key)
+        return await self._ask_directory(key) if known is None else _object(known)
+
+    async def _native(self, key: str) -> Object | None:
+        """Find a name on a store where one name is one thing."""
+        file = self._metadata.lookup(key)
+        directory = self._metadata.lookup(key + "/")
+        if isinstance(directory, Object):
+            return directory
+        if isinstance(file, Object):
+            return file
+        if file is ABSENT and directory is ABSENT:
+            return None
+        try:
+            object = await self._volume.store.stat(key)
+        except BucketNotFound:
+            raise
+        except NotFound:
+            self._metadata.put_absent(key)
+            self._metadata.put_absent(key + "/")
+            return None
+        is_directory = object.kind is ObjectKind.DIRECTORY
+        self._metadata.put_absent(key if is_directory else key + "/")
+        return self._metadata.put(object)
+
+    async def _ask_file(self, key: str) -> Object | None:
+        return await self._ask(key, None)
+
+    async def _ask_directory(self, key: str) -> Object | None:
+        return await self._ask(key, ObjectKind.DIRECTORY)
+
+    async def _ask(self, key: str, kind: ObjectKind | None) -> Object | None:
+        try:
+            object = await self._volume.store.stat(key, kind=kind)
+        except BucketNotFound:
+            raise
+        except NotFound:
+            self._metadata.put_absent(key)
+            return None
+        return self._metadata.put(object)
+
+
+def _object(known: Object | Absent) -> Object | None:
+    return known if isinstance(known, Object) else None

@@ -1,0 +1,125 @@
+"""Changing attributes: chmod(2), chown(2), utimensat(2), truncate(2).
+
+The attributes of a file that is not committed yet travel with its bytes. Those of
+anything else are changed in the store at once, by one request, unless nothing but the
+time of the inode's change would differ.
+"""
+
+import errno
+from dataclasses import replace
+
+from mountfs.storage.errors import NotFound, VersionChanged
+from mountfs.storage.types import Attributes, Object, ObjectKind
+from mountfs.vfs.attributes import Change, changed, is_only_ctime
+from mountfs.vfs.errors import fail
+from mountfs.vfs.files import Files
+from mountfs.vfs.filestate import Clean, Dirty
+from mountfs.vfs.inodes import Node
+from mountfs.vfs.tree import changing
+from mountfs.vfs.volume import Volume
+
+
+class AttributeChanges:
+    """Changes the attributes of nodes."""
+
+    def __init__(self, volume: Volume, files: Files) -> None:
+        self._volume = volume
+        self._files = files
+
+    async def apply(self, node: Node, change: Change, *, is_echo: bool) -> None:
+        """Change attributes. `is_echo` marks the kernel's own report of the times of
+        bytes that it wrote: it needs no permission of a gate.
+        """
+        if change.size is not None:
+            await self._files.truncate(node, change.size)
+        now_ns = self._volume.now_ns()
+        ctime_ns = change.ctime_ns if change.ctime_ns is not None else now_ns
+        after = changed(node.attributes, replace(change, size=None, ctime_ns=ctime_ns))
+        if after == node.attributes:
+            return
+        if node.is_nameless or is_only_ctime(node.attributes, after):
+            node.attributes = after
+            return
+        self._volume.check_writable()
+        if not self._volume.keeps_attributes:
+            self._accept_unkept(node, after, is_echo=is_echo)
+            return
+        async with changing(node):
+            await self._store(node, after)
+
+    def _accept_unkept(self, node: Node, after: Attributes, *, is_echo: bool) -> None:
+        """Without the gate: the kernel's own times are shown, all else is refused."""
+        if self._volume.store.features.loose_operation:
+            return
+        if not is_echo:
+            fail(errno.EOPNOTSUPP, "virtual_object_metadata is off")
+        node.attributes = replace(
+            node.attributes, mtime_ns=after.mtime_ns, ctime_ns=after.ctime_ns
+        )
+
+    async def _store(self, node: Node, after: Attributes) -> None:
+        file = node.file
+        if file is None:
+            await self._store_object(node, after)
+            return
+        async with file.lock:
+            if isinstance(file.state, Dirty):
+                node.attributes = after
+                file.has_new_attributes = True
+            else:
+                await self._store_object(node, after)
+                assert node.object is not None
+                file.state = Clean(node.object)
+        if isinstance(file.state, Dirty) and not file.writers:
+            await self._files.fsync(node)
+
+    async def _store_object(self, node: Node, after: Attributes) -> None:
+        """Change the attributes in the store, then here."""
+        if node.is_directory:
+            await self._store_directory(node, after)
+            return
+        known = node.object
+        if known is None:
+            fail(errno.ESTALE)
+        self._check_can_set()
+        try:
+            object = await self._volume.store.set_metadata(
+                known, self._volume.metadata_with(after)
+            )
+        except (NotFound, VersionChanged):
+            self._volume.metadata.expire(node.key())
+            self._volume.say_outdated(node)
+            fail(errno.ESTALE, "a foreign client replaced the object")
+        # A metadata copy of a multipart object changes its ETag: same bytes, new key.
+        self._volume.blocks.rekey(known, object)
+        self._volume.adopt(node, self._complete(object, known))
+        node.attributes = after
+
+    async def _store_directory(self, node: Node, after: Attributes) -> None:
+        capabilities = self._volume.store.capabilities
+        if not capabilities.dir_metadata or node.parent is None:
+            # The store keeps nothing of a directory, or it is the root, which has no
+            # marker: shown until the kernel forgets the directory.
+            node.attributes = after
+            return
+        metadata = self._volume.metadata_with(after)
+        if node.object is not None and node.object.version is not None:
+            object = await self._volume.store.set_metadata(node.object, metadata)
+        else:
+            object = await self._volume.store.make_dir(node.key(), metadata=metadata)
+        self._volume.adopt(node, object)
+        node.attributes = after
+
+    def _check_can_set(self) -> None:
+        if not self._volume.store.capabilities.set_metadata:
+            fail(errno.EOPNOTSUPP, "the store cannot change metadata")
+
+    def _complete(self, object: Object, known: Object) -> Object:
+        if object.kind is known.kind and object.size is not None:
+            return object
+        return replace(
+            object,
+            kind=known.kind if object.kind is ObjectKind.FILE else object.kind,
+            size=object.size if object.size is not None else known.size,
+            link_target=object.link_target or known.link_target,
+        )

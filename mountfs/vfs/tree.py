@@ -1,0 +1,58 @@
+"""Who may change names and keys while a directory moves.
+
+A directory is moved key by key, so nothing below it may be created, committed or
+removed meanwhile: it would land under the old name and stay behind. Changes therefore
+announce themselves at every directory above them, and a move waits for those in
+progress and holds off new ones, below that directory only.
+
+No deadlock: a change never waits once it has announced itself, and the kernel lets
+only one rename between directories run at a time.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+
+from mountfs.vfs.inodes import Node
+
+
+@asynccontextmanager
+async def changing(*nodes: Node) -> AsyncIterator[None]:
+    """Change something in these directories (or in these files themselves)."""
+    while (barrier := _barrier_above(nodes)) is not None:
+        await barrier.wait()
+    above = [step for node in nodes for step in node.ancestors()]
+    for node in above:
+        node.changes += 1
+    try:
+        yield
+    finally:
+        for node in above:
+            node.changes -= 1
+            if node.changes == 0 and node.quiet is not None:
+                node.quiet.set()
+
+
+@asynccontextmanager
+async def moving(directory: Node) -> AsyncIterator[None]:
+    """Hold off every change below a directory while its keys move."""
+    barrier = trio.Event()
+    directory.barrier = barrier
+    try:
+        while directory.changes > 0:
+            directory.quiet = trio.Event()
+            await directory.quiet.wait()
+        yield
+    finally:
+        directory.quiet = None
+        directory.barrier = None
+        barrier.set()
+
+
+def _barrier_above(nodes: tuple[Node, ...]) -> trio.Event | None:
+    for node in nodes:
+        for step in node.ancestors():
+            if step.barrier is not None:
+                return step.barrier
+    return None
