@@ -1,0 +1,427 @@
+"""Clean bytes: fetched from the store, kept on the local disk, never stale.
+
+A block belongs to one content version, so it is right for as long as it is kept;
+what becomes of a name is not known here. Fetched blocks are answered from memory at
+once and written to the disk behind the reader; blocks in demand stay in memory as
+well (`memory_max` bytes), because a program reads a block in many small pieces and
+each load from the disk checks it whole.
+
+Invariants: a block is fetched by one task at a time and everybody else who wants it
+waits for that one; a fetch is pinned to the content version, so two versions never
+mix; fetches in flight, memory and disk are all bounded. Fetches run in the cache's
+own nursery: a reader that goes away takes nothing from the others.
+"""
+
+import logging
+from collections import OrderedDict
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import trio
+
+from mountfs.cache.blockfiles import BlockFiles, BlockName, content_digest
+from mountfs.cache.budget import Budget
+from mountfs.cache.directory import DirectoryLock
+from mountfs.cache.readahead import ReadStream
+from mountfs.cache.spool import on_disk
+from mountfs.storage.errors import Corrupt, StoreError, Unreachable
+from mountfs.storage.protocol import Storager
+from mountfs.storage.types import Object
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Fetch:
+    """One request under way for consecutive blocks."""
+
+    object: Object
+    first: int
+    count: int
+    is_ahead: bool
+    done: trio.Event = field(default_factory=trio.Event)
+    blocks: dict[int, bytes] = field(default_factory=dict)
+    error: Exception | None = None
+
+
+class BlockCache:
+    """Blocks of objects, in memory and on the local disk, fetched when missing."""
+
+    def __init__(
+        self,
+        store: Storager,
+        directory: Path,
+        budget: Budget,
+        *,
+        block_size: int = 1 << 20,
+        fetch_size_max: int = 8 << 20,
+        fetches_max: int = 16,
+        memory_max: int = 64 << 20,
+    ) -> None:
+        self._store = store
+        self._directory = directory
+        self._files = BlockFiles(directory / "blocks")
+        self._budget = budget
+        self._block_size = block_size
+        self._blocks_per_fetch = max(1, fetch_size_max // block_size)
+        self._slots = trio.Semaphore(fetches_max)
+        # A reader that waits must find a slot, so reading ahead never takes them all.
+        self._slots_ahead = trio.Semaphore(max(1, fetches_max - 4))
+        self._ahead_max = 4 * fetches_max
+        self._ahead = 0
+        self._memory_max = memory_max
+        self._memory: OrderedDict[BlockName, bytes] = OrderedDict()
+        self._memory_size = 0
+        self._disk: OrderedDict[BlockName, int] = OrderedDict()
+        self._indexes: dict[bytes, set[int]] = {}
+        self._aliases: OrderedDict[tuple[str, str], bytes] = OrderedDict()
+        self._fetches: dict[BlockName, _Fetch] = {}
+        self._nursery: trio.Nursery | None = None
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            stack.enter_context(DirectoryLock(self._directory))
+            for block in await on_disk(self._files.scan):
+                self._note(block.name, block.size)
+                self._budget.force_clean(block.size)
+            self._budget.register_clean(self)
+            over = self._budget.clean + self._budget.dirty - self._budget.size_max
+            if over > 0:
+                await self.reclaim(over)
+            self._nursery = await stack.enter_async_context(trio.open_nursery())
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        assert self._nursery is not None
+        self._nursery.cancel_scope.cancel()
+        await self._stack.aclose()
+        self._nursery = None
+
+    async def read(
+        self,
+        object: Object,
+        offset: int,
+        size: int,
+        *,
+        stream: ReadStream | None = None,
+    ) -> bytes:
+        """Return bytes of exactly this content version, cut at the object's size.
+
+        Raises `VersionChanged` or `NotFound` when they are not here and the store
+        has another version or none.
+        """
+        if object.version is None or object.size is None:
+            content = await self._store.read(object.key, offset, size)
+            return content.data
+        end = min(offset + size, object.size)
+        if offset >= end:
+            return b""
+        if stream is not None:
+            ahead = stream.advance(offset, end - offset)
+            if ahead is not None:
+                self._fetch_ahead(object, *ahead)
+        first, last = offset // self._block_size, (end - 1) // self._block_size
+        blocks = await self._blocks(object, first, last)
+        start = offset - first * self._block_size
+        if len(blocks) == 1:
+            return blocks[0][start : start + end - offset]
+        return b"".join(blocks)[start : start + end - offset]
+
+    async def open(self, key: str) -> Object:
+        """Return the newest object under a key, and keep its first block.
+
+        One request, whatever the size. Raises what `Storager.read` raises.
+        """
+        content = await self._store.read(key, 0, self._block_size)
+        if content.object.version is not None and content.data:
+            await self._keep(self._name(content.object, 0), content.data)
+        return content.object
+
+    async def put(self, object: Object, offset: int, data: bytes) -> None:
+        """Offer bytes of an object; whole blocks of them are kept if there is room.
+
+        Nothing is evicted for them.
+        """
+        if object.version is None or object.size is None:
+            return
+        end = offset + len(data)
+        index = -(-offset // self._block_size)
+        while index * self._block_size < min(end, object.size):
+            start = index * self._block_size
+            stop = min(start + self._block_size, object.size)
+            if stop > end:
+                return
+            block = data[start - offset : stop - offset]
+            await self._keep(self._name(object, index), block, may_evict=False)
+            index += 1
+
+    def rekey(self, old: Object, new: Object) -> None:
+        """Note that the same bytes have another key or version now."""
+        if old.version is None or new.version is None:
+            return
+        content = self._content(old)
+        alias = (new.key, new.version.content)
+        if content != self._digest(new) and content in self._indexes:
+            self._aliases[alias] = content
+            while len(self._aliases) > 1 + len(self._indexes):
+                self._aliases.popitem(last=False)
+
+    def forget(self, object: Object) -> None:
+        """Drop all blocks of a content version."""
+        if object.version is None or self._nursery is None:
+            return
+        content = self._content(object)
+        self._aliases.pop((object.key, object.version.content), None)
+        names = [BlockName(content, i) for i in self._indexes.get(content, ())]
+        for name in [name for name in self._memory if name.content == content]:
+            self._drop_from_memory(name)
+        sizes = [self._unnote(name) for name in names]
+        if names:
+            self._nursery.start_soon(self._remove, names, sum(sizes))
+
+    def is_cached(self, object: Object, offset: int, size: int) -> bool:
+        """Tell whether bytes are here, so that reading them asks nobody."""
+        if object.version is None or object.size is None:
+            return False
+        end = min(offset + size, object.size)
+        indexes = range(offset // self._block_size, -(-end // self._block_size))
+        return all(self._is_here(self._name(object, index)) for index in indexes)
+
+    async def reclaim(self, size: int) -> int:
+        """Evict the blocks that were not used for longest; return the bytes freed."""
+        names: list[BlockName] = []
+        freed = 0
+        while freed < size and self._disk:
+            name = next(iter(self._disk))
+            freed += self._unnote(name)
+            names.append(name)
+        if names:
+            await self._remove(names, freed)
+        return freed
+
+    # Reading.
+
+    async def _blocks(self, object: Object, first: int, last: int) -> list[bytes]:
+        """Return consecutive blocks, from memory, the disk or the store."""
+        found: dict[int, bytes] = {}
+        for index in range(first, last + 1):
+            block = await self._look_up(self._name(object, index))
+            if block is not None and len(block) == self._size_of(object, index):
+                found[index] = block
+        # No await from here to the start of the fetches: nobody else starts the same.
+        waiting: list[tuple[int, _Fetch]] = []
+        missing: list[int] = []
+        for index in range(first, last + 1):
+            fetch = self._fetches.get(self._name(object, index))
+            if index in found:
+                continue
+            if fetch is not None:
+                waiting.append((index, fetch))
+            else:
+                missing.append(index)
+        waiting.extend(self._start_fetches(object, missing, is_ahead=False))
+        for index, fetch in waiting:
+            found[index] = await self._wait_for(object, index, fetch)
+        return [found[index] for index in range(first, last + 1)]
+
+    async def _look_up(self, name: BlockName) -> bytes | None:
+        block = self._memory.get(name)
+        if block is not None:
+            self._memory.move_to_end(name)
+            if name in self._disk:
+                self._disk.move_to_end(name)
+            return block
+        if name not in self._disk:
+            return None
+        self._disk.move_to_end(name)
+        block = await on_disk(self._files.load, name)
+        if block is None:
+            if name in self._disk:
+                await self._remove([name], self._unnote(name))
+            return None
+        self._remember(name, block)
+        return block
+
+    async def _wait_for(self, object: Object, index: int, fetch: _Fetch) -> bytes:
+        await fetch.done.wait()
+        if fetch.error is not None and fetch.is_ahead:
+            # Nobody asked for what was read ahead: ask for it now, in earnest.
+            blocks = await self._blocks(object, index, index)
+            return blocks[0]
+        if fetch.error is not None:
+            raise fetch.error
+        return fetch.blocks[index]
+
+    # Fetching.
+
+    def _fetch_ahead(self, object: Object, start: int, end: int) -> None:
+        assert object.size is not None
+        end = min(end, object.size)
+        first = start // self._block_size
+        missing = [
+            index
+            for index in range(first, -(-end // self._block_size))
+            if not self._is_here(self._name(object, index))
+        ]
+        if self._ahead < self._ahead_max:
+            self._start_fetches(object, missing, is_ahead=True)
+
+    def _is_here(self, name: BlockName) -> bool:
+        return name in self._memory or name in self._disk or name in self._fetches
+
+    def _start_fetches(
+        self, object: Object, missing: list[int], *, is_ahead: bool
+    ) -> list[tuple[int, _Fetch]]:
+        """Start as few requests as the size limit allows; return who brings what."""
+        assert self._nursery is not None
+        started: list[tuple[int, _Fetch]] = []
+        for first, count in _runs(missing, self._blocks_per_fetch):
+            fetch = _Fetch(object, first, count, is_ahead)
+            for index in range(first, first + count):
+                self._fetches[self._name(object, index)] = fetch
+                started.append((index, fetch))
+            self._ahead += is_ahead
+            self._nursery.start_soon(self._run_fetch, fetch)
+        return started
+
+    async def _run_fetch(self, fetch: _Fetch) -> None:
+        names = {
+            self._name(fetch.object, index): index
+            for index in range(fetch.first, fetch.first + fetch.count)
+        }
+        async with AsyncExitStack() as stack:
+            if fetch.is_ahead:
+                await stack.enter_async_context(self._slots_ahead)
+            await stack.enter_async_context(self._slots)
+            try:
+                fetch.blocks = await self._fetch(fetch)
+            except StoreError as error:
+                fetch.error = error
+            except Exception as error:
+                log.exception("a fetch of %r failed in an unforeseen way", names)
+                fetch.error = error
+            finally:
+                if not fetch.blocks and fetch.error is None:
+                    fetch.error = Unreachable("the cache is being closed")
+                # What comes next finds the blocks in memory, or asks again.
+                for name, index in names.items():
+                    if index in fetch.blocks:
+                        self._remember(name, fetch.blocks[index])
+                    del self._fetches[name]
+                self._ahead -= fetch.is_ahead
+                fetch.done.set()
+            for name, index in names.items():
+                if index in fetch.blocks:
+                    await self._keep(name, fetch.blocks[index])
+
+    async def _fetch(self, fetch: _Fetch) -> dict[int, bytes]:
+        object = fetch.object
+        assert object.size is not None
+        start = fetch.first * self._block_size
+        end = min(start + fetch.count * self._block_size, object.size)
+        content = await self._store.read(
+            object.key, start, end - start, version=object.version
+        )
+        if len(content.data) != end - start:
+            raise Corrupt(
+                f"{end - start} bytes at {start} were asked for and "
+                f"{len(content.data)} came",
+                key=object.key,
+            )
+        size = self._block_size
+        return {
+            fetch.first + i: content.data[i * size : (i + 1) * size]
+            for i in range(fetch.count)
+        }
+
+    # What is kept, in memory and on the disk.
+
+    async def _keep(
+        self, name: BlockName, block: bytes, *, may_evict: bool = True
+    ) -> None:
+        """Keep a block in memory, and on the disk if there is room."""
+        self._remember(name, block)
+        if name in self._disk:
+            return
+        if not await self._budget.reserve_clean(len(block), may_evict=may_evict):
+            return
+        try:
+            with trio.CancelScope(shield=True):
+                await on_disk(self._files.store, name, block)
+        except OSError:
+            # A cache that cannot be written is a slow cache, not a broken mount.
+            await self._remove([name], len(block))
+            return
+        if name in self._disk:
+            self._budget.release_clean(len(block))  # somebody was faster
+            return
+        self._note(name, len(block))
+
+    async def _remove(self, names: Iterable[BlockName], size: int) -> None:
+        with trio.CancelScope(shield=True):  # the room is free only when it is
+            await on_disk(self._files.remove, list(names))
+        self._budget.release_clean(size)
+
+    def _note(self, name: BlockName, size: int) -> None:
+        self._disk[name] = size
+        self._indexes.setdefault(name.content, set()).add(name.index)
+
+    def _unnote(self, name: BlockName) -> int:
+        size = self._disk.pop(name)
+        indexes = self._indexes[name.content]
+        indexes.discard(name.index)
+        if not indexes:
+            del self._indexes[name.content]
+        return size
+
+    def _remember(self, name: BlockName, block: bytes) -> None:
+        self._drop_from_memory(name)
+        self._memory[name] = block
+        self._memory_size += len(block)
+        while self._memory_size > self._memory_max:
+            self._drop_from_memory(next(iter(self._memory)))
+
+    def _drop_from_memory(self, name: BlockName) -> None:
+        block = self._memory.pop(name, None)
+        if block is not None:
+            self._memory_size -= len(block)
+
+    # Names.
+
+    def _name(self, object: Object, index: int) -> BlockName:
+        return BlockName(self._content(object), index)
+
+    def _content(self, object: Object) -> bytes:
+        assert object.version is not None
+        alias = self._aliases.get((object.key, object.version.content))
+        return alias if alias is not None else self._digest(object)
+
+    def _digest(self, object: Object) -> bytes:
+        assert object.version is not None
+        return content_digest(object.key, object.version.content, self._block_size)
+
+    def _size_of(self, object: Object, index: int) -> int:
+        assert object.size is not None
+        return min(self._block_size, object.size - index * self._block_size)
+
+
+def _runs(indexes: list[int], count_max: int) -> list[tuple[int, int]]:
+    """Group ascending indexes into runs `(first, count)` of limited length."""
+    runs: list[tuple[int, int]] = []
+    for index in indexes:
+        if runs and index == sum(runs[-1]) and runs[-1][1] < count_max:
+            runs[-1] = (runs[-1][0], runs[-1][1] + 1)
+        else:
+            runs.append((index, 1))
+    return runs

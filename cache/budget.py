@@ -1,0 +1,141 @@
+"""The one limit on local disk space: clean, dirty and open bytes together.
+
+Bytes are reserved here *before* they are written to the disk and released after they
+are gone from it. Clean bytes can be fetched again, so they give way to dirty ones;
+dirty bytes give way to nothing. Who holds bytes that it could give back registers as
+a `Reclaimer`; who is about to free dirty bytes says so (`freeing`), and a writer that
+finds no room waits for that.
+
+Invariant: between two awaits `clean + dirty <= size_max`, except for what was forced
+(bytes that must be on the disk for an upload to go on, at most a part for each
+upload, and what an earlier mount left behind).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+import trio
+
+from mountfs.storage.errors import QuotaExceeded
+
+
+class Reclaimer(Protocol):
+    """Somebody who holds bytes on the disk and can do without some of them."""
+
+    async def reclaim(self, size: int) -> int:
+        """Free about `size` bytes, release them here, and return how many it were."""
+        ...
+
+
+class Budget:
+    """Counts the bytes on the local disk and keeps them below one hard limit."""
+
+    def __init__(self, size_max: int) -> None:
+        self.size_max = size_max
+        self._clean = 0
+        self._dirty = 0
+        self._clean_holders: list[Reclaimer] = []
+        self._dirty_holders: list[Reclaimer] = []
+        self._freeing = 0
+        self._changed = trio.Event()
+
+    @property
+    def clean(self) -> int:
+        """Bytes that can be fetched again."""
+        return self._clean
+
+    @property
+    def dirty(self) -> int:
+        """Bytes that exist nowhere else."""
+        return self._dirty
+
+    @property
+    def free(self) -> int:
+        """Bytes that nobody has reserved."""
+        return max(0, self.size_max - self._clean - self._dirty)
+
+    def register_clean(self, holder: Reclaimer) -> None:
+        """Ask `holder` first when there is no room."""
+        self._clean_holders.append(holder)
+
+    def register_dirty(self, holder: Reclaimer) -> None:
+        """Ask `holder` when no clean byte is left."""
+        self._dirty_holders.append(holder)
+
+    async def reserve_dirty(self, size: int) -> None:
+        """Reserve room for bytes that exist nowhere else.
+
+        Evicts clean bytes, then waits while uploads under way will free room. Raises
+        `QuotaExceeded` if dirty bytes alone fill the limit and nothing will free any.
+        """
+        while size > self.free:
+            missing = size - self.free
+            changed = self._changed
+            if await self._reclaim(missing):
+                continue
+            if size <= self.free or changed.is_set():
+                continue  # something was released while we asked
+            if size > self.size_max or not self._freeing:
+                raise QuotaExceeded(
+                    f"{self._dirty} bytes that are not yet stored fill the local cache "
+                    f"of {self.size_max} bytes"
+                )
+            await changed.wait()
+        self._dirty += size
+
+    async def reserve_clean(self, size: int, *, may_evict: bool = True) -> bool:
+        """Reserve room for bytes that can be fetched again, or return False.
+
+        Never waits for an upload; evicts other clean bytes if it may.
+        """
+        if size > self.free and may_evict:
+            for holder in self._clean_holders:
+                if size > self.free:
+                    await holder.reclaim(size - self.free)
+        if size > self.free:
+            return False
+        self._clean += size
+        return True
+
+    def force_clean(self, size: int) -> None:
+        """Count clean bytes that are on the disk already."""
+        self._clean += size
+
+    def force_dirty(self, size: int) -> None:
+        """Count dirty bytes that must be on the disk whatever the limit is."""
+        self._dirty += size
+
+    def release_clean(self, size: int) -> None:
+        """Give back room after clean bytes left the disk."""
+        self._clean -= size
+        assert self._clean >= 0
+        self._wake()
+
+    def release_dirty(self, size: int) -> None:
+        """Give back room after dirty bytes left the disk."""
+        self._dirty -= size
+        assert self._dirty >= 0
+        self._wake()
+
+    @contextmanager
+    def freeing(self) -> Iterator[None]:
+        """Promise that dirty bytes are released, or the promise withdrawn, at exit."""
+        self._freeing += 1
+        try:
+            yield
+        finally:
+            self._freeing -= 1
+            self._wake()
+
+    async def _reclaim(self, size: int) -> int:
+        """Ask the holders in turn until one gives something."""
+        for holder in (*self._clean_holders, *self._dirty_holders):
+            freed = await holder.reclaim(size)
+            if freed:
+                return freed
+        return 0
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()

@@ -1,0 +1,154 @@
+"""A dirty file as text, so that the next mount finds it in the journal.
+
+The text is JSON and carries its own format number. The bytes stay in the spool file;
+what is described here is which of them count, what lies under them, and how to store
+them.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import TypeAlias
+
+from mountfs.cache.dirty import DirtyFile
+from mountfs.cache.journal import JournalError
+from mountfs.cache.spool import Spool
+from mountfs.storage.types import (
+    ABSENT,
+    Attributes,
+    Condition,
+    Metadata,
+    Object,
+    ObjectKind,
+    Version,
+)
+
+_FORMAT = 1
+
+Json: TypeAlias = "Mapping[str, Json] | list[Json] | str | int | float | bool | None"
+
+
+def describe(dirty: DirtyFile, metadata: Metadata, error: str) -> str:
+    """Return the state of a dirty file as text."""
+    return json.dumps(
+        {
+            "format": _FORMAT,
+            "size": dirty.size,
+            "base": _from_object(dirty.base),
+            "base_size": dirty.base_size,
+            "extents": [list(extent) for extent in dirty.extents],
+            "inherit": _from_object(dirty.inherit),
+            "condition": _from_version(retry_condition(dirty)),
+            "commit_ids": sorted(dirty.commit_ids),
+            "metadata": _from_metadata(metadata),
+            "error": error,
+        }
+    )
+
+
+def restore(text: str, key: str, spool: Spool) -> tuple[DirtyFile, Metadata, str]:
+    """Return the dirty file, its metadata and the error that a text describes.
+
+    Raises `JournalError` if the text cannot be understood.
+    """
+    try:
+        state = json.loads(text)
+        if state["format"] != _FORMAT:
+            raise JournalError(
+                f"{key!r} was left behind by a newer mountfs; mount with that version"
+            )
+        dirty = DirtyFile(
+            key,
+            _to_object(state["base"]),
+            int(state["size"]),
+            spool,
+            inherit=_to_object(state["inherit"]),
+            condition=_to_version(state["condition"]) or ABSENT,
+        )
+        dirty.base_size = int(state["base_size"])
+        dirty.stored_revision = -1
+        dirty.commit_ids.update(dict.fromkeys(state["commit_ids"], dirty.revision))
+        for start, end in state["extents"]:
+            dirty.extents.add(start, end)
+        metadata = _to_metadata(state["metadata"])
+        assert metadata is not None
+        return dirty, metadata, str(state["error"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise JournalError(f"what the journal says of {key!r} is damaged") from error
+
+
+def retry_condition(dirty: DirtyFile) -> Condition:
+    """Return what must hold for storing a file long after its program has gone."""
+    if dirty.condition is not None:
+        return dirty.condition
+    for object in (dirty.base, dirty.inherit):
+        if object is not None and object.version is not None:
+            return object.version
+    return ABSENT
+
+
+def _from_version(version: Condition) -> Json:
+    if not isinstance(version, Version):
+        return None
+    return {"content": version.content, "attributes": version.attributes}
+
+
+def _to_version(state: Mapping[str, str | None] | None) -> Version | None:
+    if state is None:
+        return None
+    content = state["content"]
+    assert content is not None
+    return Version(content, state["attributes"])
+
+
+def _from_object(object: Object | None) -> Json:
+    if object is None:
+        return None
+    return {
+        "key": object.key,
+        "kind": object.kind.value,
+        "size": object.size,
+        "mtime_ns": object.mtime_ns,
+        "version": _from_version(object.version),
+        "metadata": _from_metadata(object.metadata),
+    }
+
+
+def _to_object(state: Mapping[str, object] | None) -> Object | None:
+    if state is None:
+        return None
+    size, mtime_ns = state["size"], state["mtime_ns"]
+    assert size is None or isinstance(size, int)
+    assert mtime_ns is None or isinstance(mtime_ns, int)
+    return Object(
+        key=str(state["key"]),
+        kind=ObjectKind(state["kind"]),
+        size=size,
+        mtime_ns=mtime_ns,
+        version=_to_version(state["version"]),  # type: ignore[arg-type]  # JSON
+        metadata=_to_metadata(state["metadata"]),  # type: ignore[arg-type]  # JSON
+    )
+
+
+def _from_metadata(metadata: Metadata | None) -> Json:
+    if metadata is None:
+        return None
+    attributes = metadata.attributes
+    return {
+        "user": dict(metadata.user),
+        "pairs": dict(metadata.pairs),
+        "attributes": None if attributes is None else dataclasses.asdict(attributes),
+    }
+
+
+def _to_metadata(
+    state: Mapping[str, Mapping[str, str] | None] | None,
+) -> Metadata | None:
+    if state is None:
+        return None
+    attributes = state["attributes"]
+    return Metadata(
+        user=dict(state["user"] or {}),
+        pairs=dict(state["pairs"] or {}),
+        attributes=None if attributes is None else Attributes(**attributes),  # type: ignore[arg-type]  # JSON
+    )

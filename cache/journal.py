@@ -1,0 +1,260 @@
+"""What must survive this process: failed files, open uploads, renames under way.
+
+SQLite in WAL mode, `synchronous=FULL`: a call that returned has been synced. One
+connection and one call at a time, in a worker thread. Keys are stored as the bytes
+that they stand for, because a key may hold bytes that are not UTF-8.
+
+A journal that is damaged or written by a newer version is never changed: opening it
+raises `JournalError`.
+"""
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+import trio
+
+FORMAT = 1
+_APPLICATION_ID = 0x6D6E7466  # "mntf"
+
+_SCHEMA = """
+CREATE TABLE failed (
+    -- Files whose last close could not store them. Their bytes are in the spool.
+    spool TEXT PRIMARY KEY,   -- name of the spool file
+    key BLOB NOT NULL,
+    size_bytes INTEGER NOT NULL,  -- size of the whole file
+    state TEXT NOT NULL       -- JSON; see mountfs.cache.failed
+) STRICT;
+CREATE TABLE uploads (
+    -- Multipart uploads of ours that may still be open.
+    id TEXT NOT NULL,
+    key BLOB NOT NULL,
+    commit_id TEXT,
+    PRIMARY KEY (id, key)
+) STRICT;
+CREATE TABLE renames (
+    -- Renames of directories, begun and not yet finished.
+    id INTEGER PRIMARY KEY,
+    source BLOB NOT NULL,
+    target BLOB NOT NULL,
+    phase TEXT NOT NULL
+) STRICT;
+"""
+
+T = TypeVar("T")
+Row = tuple[bytes | str | int | None, ...]
+
+
+class JournalError(Exception):
+    """The journal cannot be used as it is; nothing in it was changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailedFile:
+    """A file whose bytes wait in the spool; `state` is a JSON text."""
+
+    spool: str
+    key: str
+    size: int
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class JournaledUpload:
+    """A multipart upload that may still be open in the store."""
+
+    key: str
+    id: str
+    commit_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rename:
+    """A rename that was begun. What the phases are is up to who renames."""
+
+    id: int
+    source: str
+    target: str
+    phase: str
+
+
+class Journal:
+    """The journal of one store. Open it with `Journal.open`."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._thread = trio.CapacityLimiter(1)
+
+    @classmethod
+    async def open(cls, path: Path) -> Self:
+        """Open the journal at `path`, or begin one.
+
+        Raises `JournalError` if it is damaged or of a newer version, or if the file
+        cannot be used.
+        """
+        return cls(await trio.to_thread.run_sync(_connect, path))
+
+    async def close(self) -> None:
+        """Close the file. No other call may follow."""
+        with trio.CancelScope(shield=True):
+            await self._run(self._connection.close)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def begin_rename(self, source: str, target: str, phase: str = "begun") -> int:
+        """Note a rename before its first effect; return its number."""
+        rows = await self._execute(
+            "INSERT INTO renames (source, target, phase) VALUES (?, ?, ?) RETURNING id",
+            (_encode(source), _encode(target), phase),
+        )
+        number = rows[0][0]
+        assert isinstance(number, int)
+        return number
+
+    async def set_phase(self, id: int, phase: str) -> None:
+        """Note how far a rename has come."""
+        await self._execute("UPDATE renames SET phase = ? WHERE id = ?", (phase, id))
+
+    async def end_rename(self, id: int) -> None:
+        """Forget a rename that is finished."""
+        await self._execute("DELETE FROM renames WHERE id = ?", (id,))
+
+    async def renames(self) -> tuple[Rename, ...]:
+        """Return the renames that were begun and not finished, oldest first."""
+        rows = await self._execute(
+            "SELECT id, source, target, phase FROM renames ORDER BY id"
+        )
+        return tuple(
+            Rename(_number(id), _decode(source), _decode(target), str(phase))
+            for id, source, target, phase in rows
+        )
+
+    async def add_upload(self, upload: JournaledUpload) -> None:
+        """Note a multipart upload that was opened."""
+        await self._execute(
+            "INSERT OR REPLACE INTO uploads (id, key, commit_id) VALUES (?, ?, ?)",
+            (upload.id, _encode(upload.key), upload.commit_id),
+        )
+
+    async def end_upload(self, key: str, id: str) -> None:
+        """Forget an upload that is complete or gone."""
+        await self._execute(
+            "DELETE FROM uploads WHERE id = ? AND key = ?", (id, _encode(key))
+        )
+
+    async def uploads(self) -> tuple[JournaledUpload, ...]:
+        """Return the uploads that may still be open."""
+        rows = await self._execute("SELECT key, id, commit_id FROM uploads")
+        return tuple(
+            JournaledUpload(
+                _decode(key), str(id), None if commit_id is None else str(commit_id)
+            )
+            for key, id, commit_id in rows
+        )
+
+    async def add_failed(self, failed: FailedFile) -> None:
+        """Note a file whose bytes wait in the spool, already synced."""
+        await self._execute(
+            "INSERT OR REPLACE INTO failed (spool, key, size_bytes, state) "
+            "VALUES (?, ?, ?, ?)",
+            (failed.spool, _encode(failed.key), failed.size, failed.state),
+        )
+
+    async def end_failed(self, spool: str) -> None:
+        """Forget a file that is stored or given up."""
+        await self._execute("DELETE FROM failed WHERE spool = ?", (spool,))
+
+    async def failed(self) -> tuple[FailedFile, ...]:
+        """Return the files whose bytes wait in the spool."""
+        rows = await self._execute("SELECT spool, key, size_bytes, state FROM failed")
+        return tuple(
+            FailedFile(str(spool), _decode(key), _number(size), str(state))
+            for spool, key, size, state in rows
+        )
+
+    async def _execute(self, statement: str, values: Row = ()) -> list[Row]:
+        def execute() -> list[Row]:
+            with self._connection:
+                return self._connection.execute(statement, values).fetchall()
+
+        return await self._run(execute)
+
+    async def _run(self, call: Callable[[], T]) -> T:
+        try:
+            return await trio.to_thread.run_sync(call, limiter=self._thread)
+        except sqlite3.Error as error:
+            raise JournalError(f"the journal failed: {error}") from error
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        connection = sqlite3.connect(path, check_same_thread=False)
+    except (OSError, sqlite3.Error) as error:
+        raise JournalError(f"the journal {path} cannot be opened: {error}") from error
+    try:
+        _check(connection, path)
+    except sqlite3.Error as error:
+        connection.close()
+        raise JournalError(
+            f"the journal {path} is damaged ({error}); it was left as it is: move it "
+            "and the spool beside it away to go on without what they hold"
+        ) from error
+    except JournalError:
+        connection.close()
+        raise
+    return connection
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuse what is not ours to change, then make the tables if there are none."""
+    version = _pragma(connection, "user_version")
+    application = _pragma(connection, "application_id")
+    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if tables and application != _APPLICATION_ID:
+        raise JournalError(f"{path} is no journal of mountfs; it was left as it is")
+    if version > FORMAT:
+        raise JournalError(
+            f"the journal {path} was written by a newer mountfs (format {version}, "
+            f"this one knows {FORMAT}); it was left as it is: mount with that version"
+        )
+    report = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if report != "ok":
+        raise sqlite3.DatabaseError(report)
+    connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    connection.execute("PRAGMA synchronous = FULL")
+    if not tables:
+        connection.executescript(
+            f"BEGIN; {_SCHEMA} PRAGMA application_id = {_APPLICATION_ID}; "
+            f"PRAGMA user_version = {FORMAT}; COMMIT;"
+        )
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    return _number(connection.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+def _number(value: object) -> int:
+    assert isinstance(value, int)
+    return value
+
+
+def _encode(key: str) -> bytes:
+    return key.encode("utf-8", "surrogateescape")
+
+
+def _decode(key: object) -> str:
+    assert isinstance(key, bytes)
+    return key.decode("utf-8", "surrogateescape")

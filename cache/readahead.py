@@ -1,0 +1,60 @@
+"""How far to read ahead of a program. Pure: it only sees offsets and sizes.
+
+While reads follow each other the window doubles, up to `window_max`; a read somewhere
+else closes it. "Follow" is meant loosely: the kernel keeps two requests in flight and
+they may arrive in either order, so a read counts as next if it begins within
+`tolerance` of where the last one ended. More is asked for only when less than half
+of the window is left, so that requests stay large.
+"""
+
+from mountfs.cache.extents import Range
+
+
+class ReadStream:
+    """The reads of one open file, as far as they predict the next one."""
+
+    def __init__(
+        self,
+        *,
+        window_min: int = 1 << 20,
+        window_max: int = 32 << 20,
+        tolerance: int = 2 << 20,
+    ) -> None:
+        self._window_min = window_min
+        self._window_max = window_max
+        self._tolerance = tolerance
+        self._window = 0
+        self._position: int | None = None
+        self._asked_until = 0
+
+    @property
+    def window(self) -> int:
+        """How many bytes ahead are wanted at the moment."""
+        return self._window
+
+    def advance(self, offset: int, size: int) -> Range | None:
+        """Note a read; return the range to fetch ahead now, if any.
+
+        The range may reach past the end of the file.
+        """
+        end = offset + size
+        if not self._is_next(offset):
+            self._window = 0
+            self._position = end
+            self._asked_until = end
+            return None
+        assert self._position is not None
+        self._position = max(self._position, end)
+        ahead = max(0, self._asked_until - self._position)
+        if self._window and ahead >= self._window // 2:
+            return None
+        doubled = max(self._window_min, self._window * 2)
+        self._window = min(doubled, self._window_max)
+        start = max(self._position, self._asked_until)
+        self._asked_until = max(start, self._position + self._window)
+        return (start, self._asked_until) if start < self._asked_until else None
+
+    def _is_next(self, offset: int) -> bool:
+        if self._position is None:
+            return False
+        return abs(offset - self._position) <= self._tolerance

@@ -1,0 +1,185 @@
+"""Sparse files for bytes that are not yet in the store.
+
+A byte lies at the offset that it has in its file. Everything outside the written
+ranges reads as zero, so a hole of the file needs no bytes here. Disk work runs in
+worker threads; one call at a time may close the file, and its owner sees to it that
+none is under way then.
+"""
+
+import ctypes
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import trio
+
+from mountfs.storage.errors import QuotaExceeded, StoreError
+
+DISK_THREADS = trio.CapacityLimiter(16)
+
+_FALLOC_FL_KEEP_SIZE = 0x01
+_FALLOC_FL_PUNCH_HOLE = 0x02
+_ZEROS = bytes(1 << 20)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class SpoolFailed(StoreError):
+    """The local disk failed while it held bytes that are not yet stored."""
+
+
+async def on_disk(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run disk work in a worker thread and wait for its end, even if cancelled."""
+    # A worker thread cannot be stopped, and what follows must know how it ended;
+    # `abandon_on_cancel` is off, so that trio waits by itself.
+    return await trio.to_thread.run_sync(
+        lambda: call(*args, **kwargs), limiter=DISK_THREADS
+    )
+
+
+class Spool:
+    """One sparse file, made when it is first written."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._fd = -1
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a file at all."""
+        return self._fd >= 0
+
+    async def reopen(self, size: int) -> bool:
+        """Open the file of an earlier process; False unless it is there, and whole."""
+        return await on_disk(self._reopen, size)
+
+    async def write(self, offset: int, data: bytes) -> None:
+        """Write all of `data`."""
+        await on_disk(self._write, offset, data)
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """Read exactly `size` bytes; zeros behind the end of the file."""
+        return await on_disk(self._read, offset, size)
+
+    async def resize(self, size: int) -> None:
+        """Give the file this size; what is behind it is gone for good."""
+        await on_disk(self._resize, size)
+
+    async def punch(self, start: int, end: int) -> None:
+        """Make a range read as zeros, and give its room back to the disk."""
+        if self.is_open and start < end:
+            await on_disk(self._punch, start, end)
+
+    async def sync(self) -> None:
+        """Return when the bytes survive a power cut."""
+        await on_disk(self._sync)
+
+    async def remove(self) -> None:
+        """Close and delete the file. No call may be under way."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            await on_disk(self._remove, fd)
+
+    async def close(self) -> None:
+        """Close the file and leave it on the disk. No call may be under way."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            await on_disk(os.close, fd)
+
+    def _open(self) -> int:
+        if self._fd < 0:
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+            self._fd = os.open(self.path, flags, 0o600)
+        return self._fd
+
+    def _reopen(self, size: int) -> bool:
+        try:
+            if self.path.stat().st_size < size:
+                return False
+            self._open()
+        except OSError:
+            return False
+        return True
+
+    def _write(self, offset: int, data: bytes) -> None:
+        try:
+            fd = self._open()
+            view = memoryview(data)
+            while view:
+                count = os.pwrite(fd, view, offset)
+                view = view[count:]
+                offset += count
+        except OSError as error:
+            raise _translated(error) from error
+
+    def _read(self, offset: int, size: int) -> bytes:
+        if not self.is_open:
+            return bytes(size)
+        try:
+            data = os.pread(self._fd, size, offset)
+            while len(data) < size:
+                more = os.pread(self._fd, size - len(data), offset + len(data))
+                if not more:
+                    return data + bytes(size - len(data))
+                data += more
+        except OSError as error:
+            raise _translated(error) from error
+        return data
+
+    def _resize(self, size: int) -> None:
+        try:
+            os.ftruncate(self._open(), size)
+        except OSError as error:
+            raise _translated(error) from error
+
+    def _punch(self, start: int, end: int) -> None:
+        try:
+            _punch_hole(self._fd, start, end - start)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS):
+                raise _translated(error) from error
+            self._write_zeros(start, min(end, os.fstat(self._fd).st_size))
+
+    def _write_zeros(self, start: int, end: int) -> None:
+        for offset in range(start, end, len(_ZEROS)):
+            self._write(offset, _ZEROS[: min(len(_ZEROS), end - offset)])
+
+    def _sync(self) -> None:
+        try:
+            os.fsync(self._open())
+            parent = os.open(self.path.parent, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(parent)
+            finally:
+                os.close(parent)
+        except OSError as error:
+            raise _translated(error) from error
+
+    def _remove(self, fd: int) -> None:
+        os.close(fd)
+        self.path.unlink(missing_ok=True)
+
+
+def _translated(error: OSError) -> StoreError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return QuotaExceeded(f"the disk of the state directory is full: {error}")
+    return SpoolFailed(f"the state directory failed: {error}")
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.fallocate.argtypes = (
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_int64,
+    ctypes.c_int64,
+)
+
+
+def _punch_hole(fd: int, offset: int, size: int) -> None:
+    mode = _FALLOC_FL_PUNCH_HOLE | _FALLOC_FL_KEEP_SIZE
+    if _libc.fallocate(fd, mode, offset, size) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))

@@ -1,0 +1,324 @@
+"""The requests that carry a dirty file into the store.
+
+Executes plans; decides nothing about files. Every multipart upload is journaled when
+it is opened and taken out when it is complete or aborted: a crash in between leaves a
+row, and the next mount aborts what it names. (A crash between the opening and its row
+leaves an upload that only a listing of open uploads can find.)
+
+All parts and whole writes of all files share `uploads_max`.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+
+import trio
+
+from mountfs.cache.blocks import BlockCache
+from mountfs.cache.budget import Budget
+from mountfs.cache.dirty import DirtyFile
+from mountfs.cache.extents import Range
+from mountfs.cache.journal import Journal, JournaledUpload
+from mountfs.cache.plan import AppendTail, CopyPart, Piece, Plan, PutWhole, SendParts
+from mountfs.storage.body import FileBody
+from mountfs.storage.errors import (
+    AlreadyExists,
+    NotFound,
+    StoreError,
+    UploadNotFound,
+    VersionChanged,
+)
+from mountfs.storage.protocol import Storager
+from mountfs.storage.types import (
+    ABSENT,
+    Call,
+    Condition,
+    Metadata,
+    Object,
+    Part,
+    Upload,
+    Version,
+)
+
+log = logging.getLogger(__name__)
+
+_FILL_SIZE = 8 << 20
+_ABORT_DEADLINE_S = 30
+
+
+class Uploader:
+    """Sends the bytes of dirty files."""
+
+    def __init__(
+        self,
+        store: Storager,
+        blocks: BlockCache,
+        journal: Journal,
+        budget: Budget,
+        *,
+        uploads_max: int,
+    ) -> None:
+        self._store = store
+        self._blocks = blocks
+        self._journal = journal
+        self._budget = budget
+        self._slots = trio.Semaphore(uploads_max)
+        self._uploads_max = uploads_max
+
+    async def execute(
+        self,
+        plan: Plan,
+        dirty: DirtyFile,
+        *,
+        metadata: Metadata,
+        inherit: Object | None,
+        condition: Condition,
+    ) -> Object:
+        """Store the whole file as the plan says; all of it or an error."""
+        await dirty.spool.resize(dirty.size)
+        match plan:
+            case PutWhole():
+                return await self._put(plan, dirty, metadata, inherit, condition)
+            case AppendTail():
+                return await self._append(plan, dirty, metadata, condition)
+            case SendParts():
+                return await self._send_parts(plan, dirty, metadata, inherit, condition)
+
+    async def create(
+        self, key: str, metadata: Metadata, inherit: Object | None
+    ) -> Upload:
+        """Open a multipart upload and journal it."""
+        upload = await self._store.create_multipart(
+            key, metadata=metadata, inherit=inherit
+        )
+        try:
+            await self._journal.add_upload(
+                JournaledUpload(upload.key, upload.id, upload.commit_id)
+            )
+        except BaseException:
+            await self.abort(upload)
+            raise
+        return upload
+
+    async def send(
+        self,
+        upload: Upload,
+        index: int,
+        dirty: DirtyFile,
+        offset: int,
+        size: int,
+        *,
+        is_wanted: Callable[[], bool] = lambda: True,
+    ) -> Part:
+        """Send a range of the spool as a part, if it is still wanted by then."""
+        async with self._slots:
+            if not is_wanted():
+                raise UploadNotFound("the upload was given up", key=upload.key)
+            body = FileBody(dirty.spool.path, offset, size)
+            return await self._store.write_part(upload, index, body)
+
+    async def complete(
+        self,
+        upload: Upload,
+        parts: list[Part],
+        inherit: Object | None,
+        condition: Condition,
+    ) -> Object:
+        """Make the parts the object."""
+        condition = await self._checked(Call.COMPLETE, upload.key, condition)
+        object = await self._store.complete_multipart(
+            upload, parts, inherit=inherit, condition=condition
+        )
+        with trio.CancelScope(shield=True):
+            await self._journal.end_upload(upload.key, upload.id)
+        return object
+
+    async def abort(self, upload: Upload) -> bool:
+        """Drop an upload; if that fails, its row remains for the next mount."""
+        with trio.CancelScope(shield=True):
+            try:
+                with trio.fail_after(_ABORT_DEADLINE_S):
+                    await self._store.abort_multipart(upload)
+            except (StoreError, trio.TooSlowError) as error:
+                log.info(
+                    "the upload %s of %r could not be aborted, the next mount tries "
+                    "again: %s",
+                    upload.id,
+                    upload.key,
+                    error,
+                )
+                return False
+            await self._journal.end_upload(upload.key, upload.id)
+        return True
+
+    async def drop(self, dirty: DirtyFile, ranges: Iterable[Range]) -> int:
+        """Take ranges out of the spool; what is under them takes their place."""
+        with trio.CancelScope(shield=True):
+            gone = [
+                piece
+                for start, end in ranges
+                for piece in dirty.extents.within(start, end)
+            ]
+            for start, end in gone:
+                dirty.extents.remove(start, end)
+            await dirty.readers.wait_for_readers()
+            for start, end in gone:
+                await dirty.spool.punch(start, end)
+            freed = sum(end - start for start, end in gone)
+            self._budget.release_dirty(freed)
+        return freed
+
+    # Plans.
+
+    async def _put(
+        self,
+        plan: PutWhole,
+        dirty: DirtyFile,
+        metadata: Metadata,
+        inherit: Object | None,
+        condition: Condition,
+    ) -> Object:
+        await self._fill(dirty, plan.fills, is_forced=False)
+        condition = await self._checked(Call.WRITE, dirty.key, condition)
+        body = FileBody(dirty.spool.path, 0, plan.size) if plan.size else None
+        async with self._slots:
+            with self._budget.freeing():
+                return await self._store.write(
+                    dirty.key,
+                    body,
+                    size=plan.size,
+                    metadata=metadata,
+                    inherit=inherit,
+                    condition=condition,
+                )
+
+    async def _append(
+        self,
+        plan: AppendTail,
+        dirty: DirtyFile,
+        metadata: Metadata,
+        condition: Condition,
+    ) -> Object:
+        """Let the store continue the base; the base's version is the condition."""
+        base = dirty.base
+        assert base is not None
+        if condition is ABSENT:
+            raise AlreadyExists("the file was to be new", key=dirty.key)
+        body = FileBody(dirty.spool.path, plan.offset, plan.size)
+        async with self._slots:
+            with self._budget.freeing():
+                append = await self._store.create_append(
+                    dirty.key, base=base, metadata=metadata
+                )
+                append = await self._store.write_append(append, body)
+                return await self._store.commit_append(append)
+
+    async def _send_parts(
+        self,
+        plan: SendParts,
+        dirty: DirtyFile,
+        metadata: Metadata,
+        inherit: Object | None,
+        condition: Condition,
+    ) -> Object:
+        upload = await self.create(dirty.key, metadata, inherit)
+        parts: dict[int, Part] = {}
+
+        async def send(item: tuple[int, Piece]) -> None:
+            index, piece = item
+            parts[index] = await self._send_piece(upload, index, piece, dirty)
+
+        try:
+            with self._budget.freeing():
+                await for_each(send, list(enumerate(plan.parts)), self._uploads_max)
+                ordered = [parts[index] for index in range(len(plan.parts))]
+                return await self.complete(upload, ordered, inherit, condition)
+        except BaseException:
+            # Also when cancelled: nothing of a half upload is of use to anybody. If
+            # the reply to a complete was lost, the upload is gone and this does
+            # nothing.
+            await self.abort(upload)
+            raise
+
+    async def _send_piece(
+        self, upload: Upload, index: int, piece: Piece, dirty: DirtyFile
+    ) -> Part:
+        if isinstance(piece, CopyPart):
+            assert dirty.base is not None
+            async with self._slots:
+                return await self._store.copy_part(
+                    upload, index, dirty.base, piece.offset, piece.size
+                )
+        await self._fill(dirty, piece.fills, is_forced=True)
+        part = await self.send(upload, index, dirty, piece.offset, piece.size)
+        if piece.fills:
+            # What was filled in equals the base, so it need not stay.
+            await self.drop(dirty, piece.fills)
+        return part
+
+    async def _fill(
+        self, dirty: DirtyFile, ranges: Iterable[Range], *, is_forced: bool
+    ) -> None:
+        """Bring ranges of the base into the spool, so that they can be sent.
+
+        A part at a time is forced past the budget, because sending is what frees
+        room; a whole file is not.
+        """
+        for start, end in ranges:
+            for offset in range(start, end, _FILL_SIZE):
+                size = min(_FILL_SIZE, end - offset)
+                if is_forced:
+                    self._budget.force_dirty(size)
+                else:
+                    await self._budget.reserve_dirty(size)
+                try:
+                    assert dirty.base is not None
+                    filled = await self._blocks.read(dirty.base, offset, size)
+                    await dirty.spool.write(offset, filled)
+                except BaseException:
+                    self._budget.release_dirty(size)
+                    raise
+                dirty.extents.add(offset, offset + size)
+
+    async def _checked(self, call: Call, key: str, condition: Condition) -> Condition:
+        """Return the condition to send; look first where the store honours none.
+
+        Between the look and the request a foreign write can slip in.
+        """
+        if condition is None or call in self._store.capabilities.conditions:
+            return condition
+        try:
+            found = await self._store.stat(key)
+        except NotFound:
+            if isinstance(condition, Version):
+                raise VersionChanged("the object is gone", key=key) from None
+            return None
+        if not isinstance(condition, Version):
+            raise AlreadyExists("an object is there", key=key)
+        if found.version is None or found.version.content != condition.content:
+            raise VersionChanged("the object is another by now", key=key)
+        return None
+
+
+async def for_each(
+    call: Callable[[tuple[int, Piece]], Awaitable[None]],
+    items: list[tuple[int, Piece]],
+    tasks_max: int,
+) -> None:
+    """Call for all items, several at once; the first error ends it and is raised."""
+    errors: list[StoreError] = []
+    pending = iter(items)
+
+    async def work(nursery: trio.Nursery) -> None:
+        for item in pending:
+            try:
+                await call(item)
+            except StoreError as error:
+                errors.append(error)
+                nursery.cancel_scope.cancel()
+                return
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(min(tasks_max, len(items))):
+            nursery.start_soon(work, nursery)
+    if errors:
+        raise errors[0]

@@ -1,0 +1,606 @@
+"""The dirty side of the cache: files that were changed and go into the store.
+
+`WriteBack` owns the spool directory and every `DirtyFile`. Its caller holds a lock
+per file over write, truncate, commit, retarget and discard; reads come at any time.
+A lock of our own (`DirtyFile.changing`) adds what only we know: a read may have to
+fold a stream, which changes the file.
+
+Order of a write: room is reserved, parts that hold the range become stale, the bytes
+are written to the spool, the extents say so. A crash in between loses bytes that
+nobody was told are safe.
+
+Order of a commit: the store has the object; the block cache is offered the bytes; the
+object becomes the base and the extents are empty; when no read looks at the old bytes
+any more they leave the spool, and the room is released.
+"""
+
+import dataclasses
+import logging
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import trio
+
+from mountfs.cache.blocks import BlockCache
+from mountfs.cache.budget import Budget
+from mountfs.cache.directory import DirectoryLock
+from mountfs.cache.dirty import DirtyFile
+from mountfs.cache.failed import describe, restore, retry_condition
+from mountfs.cache.journal import FailedFile, Journal, JournalError
+from mountfs.cache.plan import Plan, PutWhole, plan_commit
+from mountfs.cache.spool import Spool, on_disk
+from mountfs.cache.streamer import Streamer, rebase
+from mountfs.cache.uploader import Uploader
+from mountfs.storage.errors import (
+    NotFound,
+    PreconditionFailed,
+    QuotaExceeded,
+    StoreError,
+    VersionChanged,
+)
+from mountfs.storage.protocol import Storager
+from mountfs.storage.types import Condition, Metadata, Object, Upload
+
+log = logging.getLogger(__name__)
+
+_OFFER_MAX = 64 << 20
+_OFFER_SIZE = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class PendingFile:
+    """A file with bytes that the store does not have; `error` if that was tried."""
+
+    key: str
+    size: int
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """A file that an earlier mount left behind: stored now, or why not."""
+
+    key: str
+    size: int
+    object: Object | None = None
+    error: str | None = None
+
+
+@dataclass(slots=True)
+class _Failed:
+    dirty: DirtyFile
+    metadata: Metadata
+    error: str
+
+
+class WriteBack:
+    """Keeps changed files in the spool until the store has them."""
+
+    def __init__(
+        self,
+        store: Storager,
+        blocks: BlockCache,
+        journal: Journal,
+        budget: Budget,
+        directory: Path,
+        *,
+        put_size_max: int = 8 << 20,
+        part_size: int = 8 << 20,
+        uploads_max: int = 8,
+    ) -> None:
+        self._store = store
+        self._blocks = blocks
+        self._journal = journal
+        self._budget = budget
+        self._directory = directory
+        self._put_size_max = put_size_max
+        self._part_size = part_size
+        self._uploader = Uploader(
+            store, blocks, journal, budget, uploads_max=uploads_max
+        )
+        self._streamer = Streamer(
+            store,
+            self._uploader,
+            budget,
+            put_size_max=put_size_max,
+            part_size=part_size,
+        )
+        self._open: dict[int, DirtyFile] = {}
+        self._failed: dict[str, _Failed] = {}
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            stack.enter_context(DirectoryLock(self._directory))
+            nursery = await stack.enter_async_context(trio.open_nursery())
+            self._streamer.nursery = nursery
+            self._budget.register_dirty(self)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Abort what still streams; the bytes of failed files stay on the disk."""
+        for dirty in self._open.values():
+            self._streamer.abandon(dirty)
+        try:
+            await self._stack.__aexit__(kind, error, trace)
+        finally:
+            with trio.CancelScope(shield=True):
+                failed = [item.dirty for item in self._failed.values()]
+                for dirty in (*self._open.values(), *failed):
+                    await dirty.readers.wait_for_readers()
+                    await dirty.spool.close()
+
+    def begin(
+        self,
+        key: str,
+        base: Object | None,
+        *,
+        size: int | None = None,
+        inherit: Object | None = None,
+        condition: Condition = None,
+    ) -> DirtyFile:
+        """Return a file that is about to be changed.
+
+        `base` None is a new file, or one truncated to nothing. Nothing of the base is
+        fetched. `inherit` and `condition` are used if parts of the file must be
+        stored before it is committed.
+        """
+        if size is None:
+            size = (base.size or 0) if base is not None else 0
+        spool = Spool(self._directory / f"{secrets.token_hex(12)}.spool")
+        dirty = DirtyFile(key, base, size, spool, inherit=inherit, condition=condition)
+        self._open[id(dirty)] = dirty
+        return dirty
+
+    async def write(
+        self,
+        dirty: DirtyFile,
+        offset: int,
+        data: bytes,
+        *,
+        metadata: Callable[[], Metadata],
+    ) -> None:
+        """Take bytes into the spool; send parts in the background if it gets large.
+
+        Waits while the budget is full and uploads will free room. Raises
+        `QuotaExceeded` if none will, and what went wrong for good with a part.
+        """
+        if not data:
+            return
+        async with dirty.changing:
+            assert not dirty.is_discarded
+            dirty.metadata = metadata
+            self._streamer.raise_error(dirty)
+            end = offset + len(data)
+            new = await self._make_room(dirty, offset, end)
+            if dirty.stream is not None:
+                dirty.stream.touch(offset, end)
+            try:
+                await dirty.spool.write(offset, data)
+            except BaseException:
+                self._budget.release_dirty(new)
+                raise
+            dirty.extents.add(offset, end)
+            dirty.size = max(dirty.size, end)
+            dirty.revision += 1
+            await self._streamer.advance(dirty)
+
+    async def read(self, dirty: DirtyFile, offset: int, size: int) -> bytes:
+        """Return the file's bytes as they are now, cut at its size.
+
+        Raises `VersionChanged` or `NotFound` if bytes of the base are needed and the
+        store does not have that version any more.
+        """
+        while True:
+            end = min(offset + size, dirty.size)
+            if offset >= end:
+                return b""
+            stream = dirty.stream
+            if stream is not None and stream.punched.overlaps(offset, end):
+                await self._fold_for_read(dirty, offset, end)
+                continue
+            base = dirty.base
+            try:
+                return await self._assemble(dirty, offset, end)
+            except (NotFound, VersionChanged):
+                if dirty.base is base:
+                    raise
+                # A commit or a rename put another object under the file meanwhile.
+
+    async def truncate(self, dirty: DirtyFile, size: int) -> None:
+        """Give the file another size; what is new of it reads as zeros."""
+        async with dirty.changing:
+            if size == dirty.size:
+                return
+            if size < dirty.size:
+                await self._streamer.cut(dirty, size)
+                with trio.CancelScope(shield=True):
+                    gone = dirty.extents.cut(size)
+                    dirty.base_size = min(dirty.base_size, size)
+                    dirty.size = size
+                    dirty.revision += 1
+                    await dirty.readers.wait_for_readers()
+                    if dirty.spool.is_open:
+                        await dirty.spool.resize(size)
+                    self._budget.release_dirty(gone)
+            else:
+                dirty.size = size
+                dirty.revision += 1
+
+    async def commit(
+        self,
+        dirty: DirtyFile,
+        *,
+        metadata: Metadata,
+        inherit: Object | None,
+        condition: Condition,
+    ) -> Object:
+        """Store all bytes of the file as one object and return it.
+
+        The object becomes the file's base. After an error nothing is lost and the
+        commit may be repeated. Raises `PreconditionFailed` if somebody else was
+        there first.
+        """
+        async with dirty.changing:
+            assert not dirty.is_discarded
+            dirty.inherit = inherit
+            if dirty.is_ahead and condition is not None and dirty.base is not None:
+                condition = dirty.base.version
+            dirty.condition = condition
+            if dirty.is_ahead and dirty.is_like_base:
+                object = await self._store_metadata(dirty, metadata)
+            else:
+                object = await self._store_or_resolve(dirty, metadata)
+            dirty.is_ahead = False
+            await self._supersede(dirty.key)
+            return object
+
+    async def retarget(self, dirty: DirtyFile, key: str) -> None:
+        """Follow a rename: later commits go to the new key.
+
+        If bytes lie only in an open upload under the old key, that upload is
+        completed and its object moved; the file's base then says so.
+        """
+        async with dirty.changing:
+            stream = dirty.stream
+            if stream is not None and stream.punched:
+                await self._streamer.fold(dirty)
+                self.rebase(dirty, await self._store.move(dirty.key, key))
+            else:
+                self._streamer.abandon(dirty)
+            dirty.key = key
+
+    def rebase(self, dirty: DirtyFile, base: Object) -> Object:
+        """Note that the same bytes of the base have another key or version now."""
+        old = dirty.base
+        assert old is not None
+        self._blocks.rekey(old, base)
+        base = dataclasses.replace(base, size=old.size)
+        rebase(dirty, base, dirty.base_size)
+        return base
+
+    async def discard(self, dirty: DirtyFile) -> None:
+        """Forget the bytes that are not stored, when no read needs them any more."""
+        async with dirty.changing:
+            if dirty.is_discarded:
+                return
+            dirty.is_discarded = True
+            self._streamer.abandon(dirty)
+            self._open.pop(id(dirty), None)
+            with trio.CancelScope(shield=True):
+                await self._destroy(dirty)
+
+    async def keep_failed(
+        self, dirty: DirtyFile, error: StoreError, metadata: Metadata
+    ) -> None:
+        """Keep the bytes of a file that could not be stored, for the next mount.
+
+        Returns when they and the intent to store them survive a power cut.
+        """
+        async with dirty.changing:
+            stream = dirty.stream
+            if stream is not None and stream.punched:
+                # Part of the bytes lies in the upload only: make it an object while
+                # that is possible; if it is not, the upload stays open, and journaled.
+                await self._streamer.fold(dirty)
+            self._streamer.abandon(dirty)
+            dirty.is_discarded = True
+            await dirty.spool.resize(dirty.size)
+            await dirty.spool.sync()
+            name = dirty.spool.path.name
+            await self._journal.add_failed(
+                FailedFile(
+                    name, dirty.key, dirty.size, describe(dirty, metadata, str(error))
+                )
+            )
+            self._open.pop(id(dirty), None)
+            self._failed[name] = _Failed(dirty, metadata, str(error))
+
+    def pending(self) -> tuple[PendingFile, ...]:
+        """Return the files with bytes that the store does not have."""
+        open_files = [
+            PendingFile(dirty.key, dirty.size)
+            for dirty in self._open.values()
+            if dirty.is_changed
+        ]
+        failed = [
+            PendingFile(item.dirty.key, item.dirty.size, item.error)
+            for item in self._failed.values()
+        ]
+        return (*open_files, *failed)
+
+    async def recover(self) -> tuple[Recovered, ...]:
+        """Deal with what earlier mounts left behind; call once, before the first file.
+
+        Failed files are stored if nobody changed their objects since; the others stay.
+        Open uploads of ours are aborted. Spool files that nobody knows are removed.
+        """
+        for upload in await self._journal.uploads():
+            await self._uploader.abort(Upload(upload.key, upload.id, upload.commit_id))
+        rows = await self._journal.failed()
+        known = {row.spool for row in rows}
+        await on_disk(_remove_unknown, self._directory, known)
+        return tuple([await self._recover(row) for row in rows])
+
+    async def reclaim(self, size: int) -> int:
+        """Give back room of parts that the store has already."""
+        freed = 0
+        for dirty in list(self._open.values()):
+            if freed < size:
+                freed += await self._streamer.punch(dirty, size - freed)
+        return freed
+
+    # Room.
+
+    async def _make_room(self, dirty: DirtyFile, start: int, end: int) -> int:
+        """Reserve room for a range; return for how many bytes.
+
+        While we wait, parts may be punched, so the count is made again.
+        """
+        while True:
+            stream = dirty.stream
+            if stream is not None and stream.punched.overlaps(start, end):
+                await self._streamer.fold(dirty)
+            new = end - start - dirty.extents.size_within(start, end)
+            try:
+                await self._budget.reserve_dirty(new)
+            except QuotaExceeded:
+                if not await self._spill(dirty):
+                    raise
+                continue
+            stream = dirty.stream
+            is_punched = stream is not None and stream.punched.overlaps(start, end)
+            missing = end - start - dirty.extents.size_within(start, end)
+            if new == missing and not is_punched:
+                return new
+            self._budget.release_dirty(new)
+
+    async def _spill(self, dirty: DirtyFile) -> bool:
+        """Store a large file before it is complete, because nothing else makes room.
+
+        Returns False if that would not help.
+        """
+        if dirty.extents.total < min(self._part_size, self._budget.size_max // 4):
+            return False
+        if dirty.stream is not None:
+            before = dirty.extents.total
+            await self._streamer.fold(dirty)
+            return dirty.extents.total < before
+        assert dirty.metadata is not None
+        plan = self._plan(dirty)
+        if isinstance(plan, PutWhole) and plan.fills:
+            return False
+        log.debug("%r is stored before its close, to make room", dirty.key)
+        await self._store_or_resolve(dirty, dirty.metadata())
+        dirty.is_ahead = True
+        dirty.stored_revision = -1
+        return True
+
+    # Reading.
+
+    async def _fold_for_read(self, dirty: DirtyFile, start: int, end: int) -> None:
+        async with dirty.changing:
+            stream = dirty.stream
+            if stream is not None and stream.punched.overlaps(start, end):
+                await self._streamer.fold(dirty)
+
+    async def _assemble(self, dirty: DirtyFile, start: int, end: int) -> bytes:
+        """Put the bytes together from spool and base, as of this moment."""
+        spooled = dirty.extents.within(start, end)
+        gaps = dirty.extents.gaps(start, max(start, min(end, dirty.base_size)))
+        base = dirty.base
+        if spooled == [(start, end)]:
+            with dirty.readers.reading():
+                return await dirty.spool.read(start, end - start)
+        whole = bytearray(end - start)
+        with dirty.readers.reading():
+            for first, last in spooled:
+                piece = await dirty.spool.read(first, last - first)
+                whole[first - start : last - start] = piece
+        for first, last in gaps:
+            assert base is not None
+            piece = await self._blocks.read(base, first, last - first)
+            whole[first - start : last - start] = piece
+        return bytes(whole)
+
+    # Storing.
+
+    def _plan(self, dirty: DirtyFile) -> Plan:
+        return plan_commit(
+            dirty.size,
+            dirty.extents,
+            dirty.base_size,
+            self._store.capabilities,
+            is_base_whole=dirty.is_base_whole,
+            put_size_max=self._put_size_max,
+            part_size=self._part_size,
+        )
+
+    async def _store_or_resolve(self, dirty: DirtyFile, metadata: Metadata) -> Object:
+        """Store a file; a conflict with a lost commit of our own is none."""
+        try:
+            return await self._store_file(dirty, metadata)
+        except PreconditionFailed:
+            found = await self._own_object(dirty)
+            if found is None:
+                raise
+            commit_id = found.metadata.commit_id if found.metadata else None
+            if dirty.commit_ids.get(commit_id or "") == dirty.revision:
+                return await self._stored(dirty, found)
+            # It holds an earlier state of this file: wherever nothing was written
+            # since the old base, both have the same bytes.
+            rebase(dirty, found, dirty.base_size)
+            dirty.condition = found.version
+            return await self._store_file(dirty, metadata)
+
+    async def _store_metadata(self, dirty: DirtyFile, metadata: Metadata) -> Object:
+        """Finish a file of which every byte was stored ahead of its commit."""
+        assert dirty.base is not None
+        object = dirty.base
+        if self._store.capabilities.set_metadata:
+            stored = await self._store.set_metadata(object, metadata)
+            object = self.rebase(dirty, stored)
+        dirty.stored_revision = dirty.revision
+        return object
+
+    async def _own_object(self, dirty: DirtyFile) -> Object | None:
+        """Return the object under the key if a commit of ours put it there."""
+        if not dirty.commit_ids:
+            return None
+        try:
+            found = await self._store.stat(dirty.key)
+        except StoreError:
+            return None
+        commit_id = found.metadata.commit_id if found.metadata is not None else None
+        return found if commit_id in dirty.commit_ids else None
+
+    async def _store_file(self, dirty: DirtyFile, metadata: Metadata) -> Object:
+        """Store the file by its stream or by a plan, and note the outcome."""
+        metadata = dataclasses.replace(metadata, commit_id=secrets.token_hex(16))
+        stream = dirty.stream
+        if stream is not None:
+            with _noted(dirty, stream.upload.commit_id):
+                object = await self._streamer.finish(dirty, metadata, dirty.condition)
+            if object is not None:
+                object = await self._stored(dirty, object)
+                mended = await self._streamer.mend_metadata(stream, object, metadata)
+                if mended is object:
+                    return object
+                return self.rebase(dirty, mended)
+        with _noted(dirty, metadata.commit_id):
+            object = await self._uploader.execute(
+                self._plan(dirty),
+                dirty,
+                metadata=metadata,
+                inherit=dirty.inherit,
+                condition=dirty.condition,
+            )
+        return await self._stored(dirty, object)
+
+    async def _stored(self, dirty: DirtyFile, object: Object) -> Object:
+        """Put the new object under the file, and empty the spool."""
+        object = dataclasses.replace(object, size=dirty.size)
+        with trio.CancelScope(shield=True):
+            try:
+                await self._offer(dirty, object)
+            except StoreError as error:
+                log.info("written bytes could not be cached: %s", error)
+            rebase(dirty, object, dirty.size)
+            dirty.commit_ids.clear()
+            dirty.stored_revision = dirty.revision
+            dirty.stream_refused = False
+            size = dirty.extents.total
+            dirty.extents.clear()
+            await dirty.readers.wait_for_readers()
+            if dirty.spool.is_open:
+                await dirty.spool.resize(0)
+            self._budget.release_dirty(size)
+        return object
+
+    async def _offer(self, dirty: DirtyFile, object: Object) -> None:
+        """Let the block cache have what was written, as far as there is room."""
+        left = _OFFER_MAX
+        for start, end in dirty.extents:
+            while start < end and left > 0:
+                # Cut at a multiple of the size, so that no block falls between two.
+                stop = min(end, (start // _OFFER_SIZE + 1) * _OFFER_SIZE)
+                piece = await dirty.spool.read(start, stop - start)
+                await self._blocks.put(object, start, piece)
+                left -= stop - start
+                start = stop
+
+    async def _destroy(self, dirty: DirtyFile) -> None:
+        size = dirty.extents.total
+        dirty.extents.clear()
+        await dirty.readers.wait_for_readers()
+        await dirty.spool.remove()
+        self._budget.release_dirty(size)
+
+    # Failed files.
+
+    async def _supersede(self, key: str) -> None:
+        """Give up what failed under a key: a newer write of that name is stored."""
+        for name, failed in list(self._failed.items()):
+            if failed.dirty.key == key:
+                log.info("the bytes of %r that failed are superseded", key)
+                await self._drop_failed(name)
+
+    async def _drop_failed(self, name: str) -> None:
+        with trio.CancelScope(shield=True):
+            # The row goes first: a crash in between leaves a spool file that nobody
+            # knows, and the next mount removes it.
+            await self._journal.end_failed(name)
+            await self._destroy(self._failed.pop(name).dirty)
+
+    async def _recover(self, row: FailedFile) -> Recovered:
+        spool = Spool(self._directory / row.spool)
+        try:
+            dirty, metadata, reason = restore(row.state, row.key, spool)
+        except JournalError as damage:
+            log.warning("%s", damage)
+            return Recovered(row.key, row.size, error=str(damage))
+        if not await spool.reopen(dirty.size):
+            error = f"the spool file {row.spool} is missing or incomplete"
+            log.warning("the bytes of %r are lost: %s", row.key, error)
+            return Recovered(row.key, row.size, error=error)
+        self._budget.force_dirty(dirty.extents.total)
+        self._failed[row.spool] = _Failed(dirty, metadata, reason)
+        dirty.condition = retry_condition(dirty)
+        try:
+            async with dirty.changing:
+                object = await self._store_or_resolve(dirty, metadata)
+        except StoreError as failure:
+            self._failed[row.spool].error = str(failure)
+            return Recovered(row.key, row.size, error=str(failure))
+        await self._drop_failed(row.spool)
+        return Recovered(row.key, row.size, object)
+
+
+@contextmanager
+def _noted(dirty: DirtyFile, commit_id: str | None) -> Iterator[None]:
+    """Remember a commit whose outcome is unknown, so that it can be told later."""
+    if commit_id is not None:
+        dirty.commit_ids[commit_id] = dirty.revision
+    try:
+        yield
+    except StoreError as error:
+        if commit_id is not None and not error.is_ambiguous:
+            dirty.commit_ids.pop(commit_id, None)
+        raise
+
+
+def _remove_unknown(directory: Path, known: set[str]) -> None:
+    for path in directory.glob("*.spool"):
+        if path.name not in known:
+            path.unlink(missing_ok=True)
