@@ -218,5 +218,6 @@ def split_key(key: str) -> tuple[str, str]:
 
     The component of a directory keeps its slash: `a/b/` is `a/` and `b/`.
     """
-    cut = key.rstrip("/").rfind("/") + 1 if key.endswith("/") else key.rfind("/") + 1
+    end = len(key) - 1 if key.endswith("/") else len(key)
+    cut = key.rfind("/", 0, end) + 1
     return key[:cut], key[cut:]
