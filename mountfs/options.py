@@ -179,7 +179,8 @@ def read_virtual(text: str) -> Features:
         name = word.replace("-", "_")
         full = name if name in gates else f"virtual_{name}"
         if full not in gates:
-            hint = suggestion(name, gates | {"all", "none"}) or (
+            short = {gate.removeprefix("virtual_") for gate in gates}
+            hint = suggestion(name, gates | short | {"all", "none"}) or (
                 "; they are " + ", ".join(sorted(gates))
             )
             raise BadValue(f"all, none or a list of gates: {word!r} is none{hint}")

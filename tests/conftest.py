@@ -1,3 +1,84 @@
-"""What all tests share: the S3 servers (see `tests/fakes/s3_fixtures.py`)."""
+"""What all tests share: the S3 servers, and the rule that nothing is left behind.
+
+Every process that a test run starts, daemons included, inherits a mark in its
+environment. Mounts below the run's temporary directory and marked processes that are
+there at the end are ended, and make the run fail.
+"""
+
+import os
+import signal
+import subprocess
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 
 pytest_plugins = ["tests.fakes.s3_fixtures"]
+
+MARK = "MOUNTFS_TEST_RUN"
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the settings of whoever runs the tests out of them."""
+    for name in [name for name in os.environ if name.startswith("MOUNTFS_")]:
+        if name != MARK:
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_stays_mounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Fail if a test left a mount, and remove it."""
+    yield
+    left = list(_mounts_below(tmp_path_factory.getbasetemp()))
+    for mount_point in left:
+        subprocess.run(["umount", "-l", mount_point], check=False, timeout=60)
+    assert not left, f"still mounted at the end: {left}"
+
+
+def _mounts_below(directory: Path) -> Iterator[str]:
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        mount_point = line.split(" ")[4]
+        if mount_point.startswith(f"{directory}/"):
+            yield mount_point
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Mark the processes that this run will start."""
+    if not hasattr(config, "workerinput"):
+        os.environ[MARK] = uuid.uuid4().hex
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail the run for every process that it leaves behind, and end them."""
+    if hasattr(session.config, "workerinput"):
+        return
+    processes = list(_marked_processes())
+    for pid, _ in processes:
+        os.kill(pid, signal.SIGKILL)
+    if processes:
+        reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None:
+            reporter.section("left running", red=True)
+            for pid, command in processes:
+                reporter.write_line(f"{pid}: {command}")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _marked_processes() -> Iterator[tuple[int, str]]:
+    """Yield the processes that this run started and that still live."""
+    mark = f"{MARK}={os.environ[MARK]}".encode()
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            if mark not in (entry / "environ").read_bytes().split(b"\0"):
+                continue
+            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ")
+            state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            continue
+        if state not in "ZX":
+            yield int(entry.name), os.fsdecode(command)[:200]

@@ -1,0 +1,179 @@
+"""The command line: every wrong one is one sentence and exit code 2."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mountfs
+from mountfs import cli
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    """Return the exit code and what stands on stderr."""
+    code = cli.main(arguments)
+    return code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "the following arguments are required: COMMAND"),
+        (["mout", "s3://b", "/x"], "did you mean mount?"),
+        (["bogus"], "there are mount, umount, features"),
+        (["mount"], "the following arguments are required: URL, DIR"),
+        (["mount", "s3://b"], "the following arguments are required: DIR"),
+        (["mount", "s3://b", "/x", "/y"], "one argument too many: '/y'"),
+        (["mount", "--tll", "1", "s3://b", "/x"], "did you mean --ttl?"),
+        (["mount", "--cache", "/c", "s3://b", "/x"], "did you mean --cache-"),
+        (["mount", "s3://b", "/x", "--ttl"], "argument --ttl: expected one argument"),
+        (["mount", "--ttl", "x", "s3://b", "/x"], "--ttl cannot be 'x'"),
+        (["mount", "-o", "ttl=x", "s3://b", "/x"], "-o ttl cannot be 'x'"),
+        (["mount", "-o", "bogus", "s3://b", "/x"], "-o bogus is not an option"),
+        (["mount", "bucket", "/x"], "is not the URL of a store"),
+        (["mount", "s3://", "/x"], "names no bucket"),
+        (["mount", "--config", "/no/file", "s3://b", "/x"], "cannot read /no/file"),
+        (["umount"], "the following arguments are required: DIR"),
+        (["umount", "--lasy", "/x"], "did you mean --lazy?"),
+        (["features"], "the following arguments are required: URL"),
+        (["features", "s3://"], "names no bucket"),
+        (["features", "--ttl", "1", "memory://"], "--ttl is not an option of"),
+        (["features", "--region", "x", "memory://"], "region"),
+    ],
+)
+def test_a_wrong_command_line_is_one_sentence(
+    arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command says on one line what is wrong, and ends with 2."""
+    code, said = run(capsys, *arguments)
+
+    assert code == 2
+    assert expected in said
+    assert said.startswith("mountfs: ")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--secret-key=hush"],
+        ["--aws-secret-access-key", "hush"],
+        ["--access-key=hush"],
+        ["--session-token=hush"],
+        ["--password=hush"],
+        ["-o", "secret_key=hush"],
+        ["-o", "aws_session_token=hush"],
+    ],
+)
+def test_credentials_are_refused_and_not_repeated(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A secret on the command line is refused with the way that is safe."""
+    code, said = run(capsys, "mount", "s3://b", "/x", *arguments)
+
+    assert code == 2
+    assert "put credentials where the AWS tools look for them" in said
+    assert "hush" not in said
+
+
+def test_the_version_is_that_of_the_package(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """`mountfs --version` prints name and version."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--version"])
+
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"mountfs {mountfs.__version__}\n"
+
+
+@pytest.mark.parametrize("command", [[], ["mount"], ["umount"], ["features"]])
+def test_help_is_there_for_every_command(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--help` explains every option."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main([*command, "--help"])
+
+    assert ended.value.code == 0
+    assert "usage: mountfs" in capsys.readouterr().out
+
+
+def test_long_options_win_over_o() -> None:
+    """`-o ttl=1 --ttl 2` is 2, wherever they stand."""
+    parsed = cli.build_parser().parse_args(
+        ["mount", "--ttl", "2", "s3://b", "/x", "-o", "ttl=1,ro", "-o", "exclusive"]
+    )
+
+    layer = {name: setting.text for name, setting in cli._layer(parsed).items()}
+
+    assert layer == {"ttl": "2", "read_only": "", "exclusive": ""}
+
+
+def test_features_are_printed_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each operation has a line that says how it is done."""
+    code = cli.main(["features", "--virtual", "none", "memory://"])
+
+    lines = capsys.readouterr().out.splitlines()
+    assert code == 0
+    assert lines[0] == "memory:// (memory)"
+    assert any(line.split() == ["copy", "native"] for line in lines)
+    assert any("virtual, off (virtual_dir)" in line for line in lines)
+
+
+def test_features_are_printed_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--json` has the same, with gates and limits apart."""
+    code = cli.main(["features", "--json", "--virtual", "dir", "memory://"])
+
+    document = json.loads(capsys.readouterr().out)
+    assert code == 0
+    assert document["features"] == ["virtual_dir"]
+    assert document["operations"]["make_dir"] == {
+        "how": "virtual",
+        "gate": "virtual_dir",
+        "is_on": True,
+        "limits": [],
+    }
+    assert document["operations"]["make_link"]["is_on"] is False
+
+
+def test_umount_of_what_is_not_mounted_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A directory that is no mount of ours is left alone."""
+    code, said = run(capsys, "umount", str(tmp_path))
+
+    assert code == 2
+    assert said == f"mountfs: {tmp_path} is not mounted by mountfs\n"
+
+
+def test_umount_of_a_foreign_mount_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    """A mount of another file system is left alone."""
+    code, said = run(capsys, "umount", "/proc")
+
+    assert code == 2
+    assert said == (
+        "mountfs: /proc is a mount, but not one of mountfs (proc): use umount\n"
+    )
+
+
+def test_light_commands_do_not_load_the_heavy_libraries() -> None:
+    """`mountfs umount` needs neither libfuse nor an SDK."""
+    script = (
+        "import sys; from mountfs.cli import main; main(['umount', '/']);"
+        " print(sorted({'pyfuse3', 'boto3', 'dropbox'} & set(sys.modules)))"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", script],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=dict(os.environ),
+        timeout=60,
+    )
+
+    assert done.stdout == "[]\n"
