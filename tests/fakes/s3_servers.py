@@ -130,14 +130,18 @@ def moto(directory: Path) -> Iterator[S3Server]:
 
 
 @contextlib.contextmanager
-def bucket(server: S3Server, *, object_lock: bool = False) -> Iterator[str]:
+def bucket(
+    server: S3Server, *, object_lock: bool = False, acls: bool = False
+) -> Iterator[str]:
     """Make a bucket with a name of its own, and remove it with all that is in it."""
     name = f"test-{uuid.uuid4().hex[:20]}"
     client = server.client()
-    if object_lock:
-        client.create_bucket(Bucket=name, ObjectLockEnabledForBucket=True)
-    else:
-        client.create_bucket(Bucket=name)
+    client.create_bucket(Bucket=name, ObjectLockEnabledForBucket=object_lock)
+    if not acls:  # as AWS makes every new bucket
+        client.put_bucket_ownership_controls(
+            Bucket=name,
+            OwnershipControls={"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]},
+        )
     try:
         yield name
     finally:

@@ -1,0 +1,279 @@
+"""The seam to boto3: one client, its threads, and what every request carries.
+
+Everything the backend sends goes through `S3Client.call` or `S3Client.fetch`, so that
+a lighter data plane can take boto3's place for the hot operations. A request runs in a
+worker thread; cancelling abandons it, and its thread is free again when the socket's
+own timeout, at the latest, ends it. Retries are not made here.
+"""
+
+import base64
+import contextlib
+import hashlib
+import logging
+import os
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import boto3
+import trio
+from botocore import UNSIGNED
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from mountfs import __version__
+from mountfs.backends.s3_errors import translated
+from mountfs.backends.s3_options import SSE_CUSTOMER, S3Options
+from mountfs.storage.errors import InvalidRequest
+from mountfs.storage.reason import current_reason
+
+if TYPE_CHECKING:
+    from botocore.awsrequest import AWSPreparedRequest
+    from mypy_boto3_s3 import S3Client as BotoClient
+
+logging.getLogger("botocore").setLevel(logging.WARNING)
+
+T = TypeVar("T")
+Parameters = Mapping[str, object]
+Reply = Mapping[str, Any]
+"""botocore's replies are mappings whose shape only its models know."""
+
+CUSTOMER_KEY_VARIABLE = "MOUNTFS_SSE_C_KEY"
+_CUSTOMER_KEY_SIZE = 32
+_READS_WITH_KEY: Mapping[str, str] = {
+    "head_object": "SSECustomer",
+    "get_object": "SSECustomer",
+    "copy_object": "CopySourceSSECustomer",
+    "upload_part_copy": "CopySourceSSECustomer",
+}
+"""The operations that read an object, and the parameters with the key to it."""
+_OWN_ENCRYPTION = ("ServerSideEncryption", "SSEKMSKeyId", "BucketKeyEnabled")
+
+
+class S3Client:
+    """Sends requests to one service, with the policy of one store.
+
+    Nothing is created before the first request: a boto3 client takes a tenth of a
+    second of CPU, and looking for credentials may take a network request.
+    """
+
+    def __init__(self, options: S3Options) -> None:
+        self._options = options
+        self._limiter = trio.CapacityLimiter(options.requests_max)
+        self._lock = threading.Lock()
+        self._client: BotoClient | None = None
+        self._policy: Parameters = {}
+        self._accepted: dict[str, frozenset[str]] = {}
+        self._sending = threading.local()
+
+    async def call(
+        self, operation: str, parameters: Parameters, *, key: str | None = None
+    ) -> Reply:
+        """Send one request and return the reply. Raises `StoreError`."""
+        return await self._in_thread(lambda: self._send(operation, parameters), key)
+
+    async def fetch(
+        self, parameters: Parameters, *, key: str | None = None
+    ) -> tuple[Reply, bytes]:
+        """Send a GET and return the reply and its whole body."""
+
+        def get() -> tuple[Reply, bytes]:
+            reply = self._send("get_object", parameters)
+            with contextlib.closing(reply["Body"]) as body:
+                return reply, body.read()
+
+        return await self._in_thread(get, key)
+
+    async def sign(
+        self, operation: str, parameters: Parameters, *, expires_s: int
+    ) -> str:
+        """Return a URL that carries out the operation until it expires."""
+
+        def generate() -> str:
+            client = self._connected()
+            full = self._with_policy(operation, parameters)
+            return client.generate_presigned_url(
+                operation, Params=full, ExpiresIn=expires_s
+            )
+
+        return await self._in_thread(generate, None)
+
+    async def close(self) -> None:
+        """Close the connections that are idle; a request under way keeps its own."""
+        client, self._client = self._client, None
+        if client is not None:
+            await trio.to_thread.run_sync(client.close)
+
+    async def _in_thread(self, function: Callable[[], T], key: str | None) -> T:
+        def translated_function() -> T:
+            with translated(key):
+                return function()
+
+        return await trio.to_thread.run_sync(
+            translated_function, limiter=self._limiter, abandon_on_cancel=True
+        )
+
+    def _send(self, operation: str, parameters: Parameters) -> Reply:
+        try:
+            return self._send_once(operation, parameters)
+        except ClientError as error:
+            if not self._may_be_unencrypted(operation, error):
+                raise
+        # S3 refuses a customer's key for an object that was stored without one.
+        return self._send_once(operation, parameters, _READS_WITH_KEY[operation])
+
+    def _may_be_unencrypted(self, operation: str, error: ClientError) -> bool:
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        has_key = self._options.sse == SSE_CUSTOMER and operation in _READS_WITH_KEY
+        return has_key and status == 400
+
+    def _send_once(
+        self, operation: str, parameters: Parameters, without: str = ""
+    ) -> Reply:
+        client = self._connected()
+        full = self._with_policy(operation, parameters, without)
+        # botocore knows only well-formed dates; a header of Expires may be any text.
+        expires = full.pop("Expires", None)
+        self._sending.headers = {"Expires": expires} if expires is not None else {}
+        reply: Reply = getattr(client, operation)(**full)
+        return reply
+
+    def _with_policy(
+        self, operation: str, parameters: Parameters, without: str = ""
+    ) -> dict[str, object]:
+        """Add what the store's policy says to the parameters that can carry it.
+
+        Names that start with `without` are left out of the policy.
+        """
+        accepted = self._accepted_by(operation)
+        full = {name: value for name, value in parameters.items() if value is not None}
+        if "ServerSideEncryption" in self._policy or "SSECustomerKey" in self._policy:
+            for name in _OWN_ENCRYPTION:
+                full.pop(name, None)
+        full.update(
+            (name, value)
+            for name, value in self._policy.items()
+            if name in accepted and not (without and name.startswith(without))
+        )
+        return full
+
+    def _accepted_by(self, operation: str) -> frozenset[str]:
+        known = self._accepted.get(operation)
+        if known is None:
+            meta = self._connected().meta
+            model = meta.service_model.operation_model(
+                meta.method_to_api_mapping[operation]
+            )
+            known = frozenset(model.input_shape.members if model.input_shape else ())
+            self._accepted[operation] = known
+        return known
+
+    def _connected(self) -> "BotoClient":
+        client = self._client
+        if client is not None:
+            return client
+        with self._lock:
+            if self._client is None:
+                self._policy = _policy(self._options)
+                self._client = self._create()
+            return self._client
+
+    def _create(self) -> "BotoClient":
+        options = self._options
+        session = boto3.session.Session(
+            profile_name=options.profile, region_name=options.region
+        )
+        client = session.client(
+            "s3", endpoint_url=options.endpoint_url, config=_config(options)
+        )
+        events = client.meta.events
+        events.register("before-call.s3", self._add_headers)
+        events.register("before-send.s3", _add_reason)
+        if not options.checksums:
+            events.register("before-call.s3.DeleteObjects", _use_content_md5)
+        return client
+
+    def _add_headers(self, params: dict[str, Any], **_: object) -> None:
+        params["headers"].update(getattr(self._sending, "headers", {}))
+
+
+def _config(options: S3Options) -> Config:
+    checksums: Literal["when_supported", "when_required"] = (
+        "when_supported" if options.checksums else "when_required"
+    )
+    return Config(
+        signature_version=UNSIGNED if options.no_sign_request else "s3v4",
+        s3={"addressing_style": options.addressing_style},
+        retries={"total_max_attempts": 1},
+        max_pool_connections=options.requests_max,
+        connect_timeout=options.connect_timeout_s,
+        read_timeout=options.read_timeout_s,
+        request_checksum_calculation=checksums,
+        response_checksum_validation=checksums,
+        tcp_keepalive=True,
+        user_agent_extra=f"mountfs/{__version__}",
+    )
+
+
+def _policy(options: S3Options) -> Parameters:
+    """Return the parameters that every request carries, if its operation has them."""
+    found: dict[str, object] = {}
+    if options.request_payer:
+        found["RequestPayer"] = "requester"
+    if options.expected_bucket_owner:
+        found["ExpectedBucketOwner"] = options.expected_bucket_owner
+        found["ExpectedSourceBucketOwner"] = options.expected_bucket_owner
+    if options.sse == SSE_CUSTOMER:
+        key = _customer_key(options)
+        for prefix in ("", "CopySource"):
+            found[f"{prefix}SSECustomerAlgorithm"] = "AES256"
+            found[f"{prefix}SSECustomerKey"] = key
+    elif options.sse is not None:
+        found["ServerSideEncryption"] = options.sse
+        if options.sse_kms_key_id:
+            found["SSEKMSKeyId"] = options.sse_kms_key_id
+        if options.sse_kms_context:
+            found["SSEKMSEncryptionContext"] = options.sse_kms_context
+        if options.sse_bucket_key:
+            found["BucketKeyEnabled"] = True
+    return found
+
+
+def _customer_key(options: S3Options) -> bytes:
+    """Read the customer's key: 32 raw bytes or their base64. It is never logged."""
+    if options.sse_customer_key_file is not None:
+        try:
+            raw = Path(options.sse_customer_key_file).read_bytes()
+        except OSError as error:
+            raise InvalidRequest(
+                f"sse_customer_key_file cannot be read: {error.strerror}"
+            ) from error
+    else:
+        raw = os.environb.get(CUSTOMER_KEY_VARIABLE.encode(), b"")
+    if len(raw) == _CUSTOMER_KEY_SIZE:
+        return raw
+    with contextlib.suppress(ValueError):
+        decoded = base64.b64decode(raw.strip(), validate=True)
+        if len(decoded) == _CUSTOMER_KEY_SIZE:
+            return decoded
+    raise InvalidRequest(
+        "sse=customer needs a key of 32 bytes, raw or in base64, in the file "
+        f"sse_customer_key_file or the environment variable {CUSTOMER_KEY_VARIABLE}"
+    )
+
+
+def _add_reason(request: "AWSPreparedRequest", **_: object) -> None:
+    """Say on the wire what the request is for; S3 does not sign the User-Agent."""
+    agent = request.headers.get("User-Agent", b"")
+    text = agent.decode() if isinstance(agent, bytes) else str(agent)
+    request.headers["User-Agent"] = f"{text} reason/{current_reason().value}"
+
+
+def _use_content_md5(params: dict[str, Any], **_: object) -> None:
+    """Send Content-MD5, which older services demand, in place of the newer checksum."""
+    params.get("context", {}).get("checksum", {}).pop("request_algorithm", None)
+    headers = params["headers"]
+    headers.pop("x-amz-sdk-checksum-algorithm", None)
+    digest = hashlib.md5(params["body"], usedforsecurity=False).digest()
+    headers["Content-MD5"] = base64.b64encode(digest).decode()

@@ -1,0 +1,44 @@
+"""Keys below a root: what the bucket calls them, and what the store calls them."""
+
+from dataclasses import dataclass
+
+from mountfs.storage.errors import InvalidRequest, KeyTooLong
+
+KEY_SIZE_MAX = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class KeySpace:
+    """One bucket, and the root ("" or ending in `/`) below which all keys lie."""
+
+    bucket: str
+    root: str
+
+    def full(self, key: str) -> str:
+        """Return the key in the bucket. Raises `InvalidRequest`, `KeyTooLong`."""
+        if not key:
+            raise InvalidRequest("an object has a key that is not empty")
+        return self.prefix(key)
+
+    def prefix(self, prefix: str) -> str:
+        """Return a prefix of keys in the bucket, which may be empty."""
+        full = self.root + prefix
+        try:
+            size = len(full.encode())
+        except UnicodeEncodeError as error:
+            raise InvalidRequest(
+                "S3 takes only names that are valid UTF-8", key=prefix
+            ) from error
+        if size > KEY_SIZE_MAX:
+            raise KeyTooLong(
+                f"the key takes {size} bytes, and S3 takes {KEY_SIZE_MAX}", key=prefix
+            )
+        return full
+
+    def relative(self, full: str) -> str:
+        """Return the store's key for a key in the bucket, which is below the root."""
+        return full[len(self.root) :]
+
+    def address(self, key: str) -> dict[str, object]:
+        """Return the parameters that name one object."""
+        return {"Bucket": self.bucket, "Key": self.full(key)}

@@ -1,0 +1,154 @@
+"""Listings: from pages of ListObjectsV2 and its relatives to objects in byte order."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import unquote_plus
+
+from mountfs.backends.s3_client import Reply, S3Client
+from mountfs.backends.s3_keys import KeySpace
+from mountfs.backends.s3_metadata import STANDARD, listed_object, plain_etag
+from mountfs.storage.errors import InvalidRequest
+from mountfs.storage.types import (
+    ListMode,
+    Object,
+    ObjectKind,
+    Page,
+    Part,
+    Upload,
+)
+
+PAGE_MAX = 1000
+Listed = tuple[Object, str]
+"""An object of a listing and its storage class."""
+
+
+class Listings:
+    """Asks for listings below one root."""
+
+    def __init__(self, client: S3Client, keys: KeySpace) -> None:
+        self._client = client
+        self._keys = keys
+
+    async def page(
+        self, prefix: str, mode: ListMode, token: str | None, limit: int | None
+    ) -> tuple[Page, list[Listed]]:
+        """Return one page, and the storage class of each object in it."""
+        is_directory = mode is ListMode.DIRECTORY
+        if is_directory and prefix and not prefix.endswith("/"):
+            raise InvalidRequest("a directory's key ends in /", key=prefix)
+        if limit is not None and limit < 1:
+            raise InvalidRequest(f"a page of {limit} objects makes no sense")
+        reply = await self._client.call(
+            "list_objects_v2",
+            {
+                "Bucket": self._keys.bucket,
+                "Prefix": self._keys.prefix(prefix),
+                "Delimiter": "/" if is_directory else None,
+                "ContinuationToken": token,
+                "MaxKeys": min(limit or PAGE_MAX, PAGE_MAX),
+                "EncodingType": "url",
+            },
+            key=prefix,
+        )
+        own_key = prefix if is_directory else ""
+        listed = list(self._entries(reply, own_key))
+        prefixes = self._prefixes(reply, own_key)
+        objects = sorted([*(item for item, _ in listed), *prefixes], key=_byte_order)
+        following = reply.get("NextContinuationToken")
+        return Page(tuple(objects), following if reply.get("IsTruncated") else None), (
+            listed
+        )
+
+    async def first_below(self, prefix: str) -> tuple[Object | None, bool]:
+        """Return the marker at `prefix`, if there is one, and whether any key is."""
+        token = None
+        while True:
+            page, _ = await self.page(prefix, ListMode.PREFIX, token, 3)
+            marker = next((item for item in page.objects if item.key == prefix), None)
+            if page.objects or page.token is None:
+                return marker, bool(page.objects)
+            token = page.token
+
+    async def parts(self, upload: Upload) -> tuple[Part, ...]:
+        """Return every part that has arrived, by index."""
+        found: list[Part] = []
+        marker = 0
+        while True:
+            reply = await self._client.call(
+                "list_parts",
+                {
+                    **self._keys.address(upload.key),
+                    "UploadId": upload.id,
+                    "PartNumberMarker": marker,
+                },
+                key=upload.key,
+            )
+            entries: list[Mapping[str, Any]] = reply.get("Parts", [])
+            found.extend(
+                Part(
+                    index=entry["PartNumber"] - 1,
+                    size=int(entry["Size"]),
+                    etag=plain_etag(entry["ETag"]),
+                )
+                for entry in entries
+            )
+            marker = int(reply.get("NextPartNumberMarker") or 0)
+            if not reply.get("IsTruncated") or not entries:
+                return tuple(sorted(found, key=lambda part: part.index))
+
+    async def uploads(self, prefix: str) -> tuple[Upload, ...]:
+        """Return every open upload of the keys that start with `prefix`."""
+        found: list[Upload] = []
+        markers: dict[str, object] = {}
+        while True:
+            reply = await self._client.call(
+                "list_multipart_uploads",
+                {
+                    "Bucket": self._keys.bucket,
+                    "Prefix": self._keys.prefix(prefix),
+                    "EncodingType": "url",
+                    **markers,
+                },
+                key=prefix,
+            )
+            entries: list[Mapping[str, Any]] = reply.get("Uploads", [])
+            full_prefix = self._keys.prefix(prefix)
+            for entry in entries:
+                full = _decoded(reply, entry["Key"])
+                if full.startswith(full_prefix) and full != self._keys.root:
+                    key = self._keys.relative(full)
+                    found.append(Upload(key=key, id=entry["UploadId"]))
+            if not reply.get("IsTruncated") or not entries:
+                return tuple(found)
+            markers = {
+                "KeyMarker": _decoded(reply, reply.get("NextKeyMarker", "")),
+                "UploadIdMarker": reply.get("NextUploadIdMarker"),
+            }
+
+    def _entries(self, reply: Reply, own_key: str) -> Iterable[Listed]:
+        for entry in reply.get("Contents", ()):
+            key = self._keys.relative(_decoded(reply, entry["Key"]))
+            if key not in ("", own_key):
+                yield listed_object(key, entry), entry.get("StorageClass") or STANDARD
+
+    def _prefixes(self, reply: Reply, own_key: str) -> list[Object]:
+        decoded = (
+            self._keys.relative(_decoded(reply, entry["Prefix"]))
+            for entry in reply.get("CommonPrefixes", ())
+        )
+        return [
+            Object(key=key, kind=ObjectKind.DIRECTORY)
+            for key in decoded
+            if key not in ("", own_key)
+        ]
+
+
+def _decoded(reply: Reply, name: str) -> str:
+    """Decode a name if the service says that it encoded it; not all can."""
+    if reply.get("EncodingType") != "url":
+        return name
+    return unquote_plus(name, errors="surrogateescape")
+
+
+def _byte_order(item: Object) -> bytes:
+    return item.key.encode("utf-8", "surrogateescape")

@@ -1,0 +1,88 @@
+"""Request bodies: exactly the bytes that are to be stored, or an error."""
+
+import contextlib
+import io
+import os
+from collections.abc import AsyncIterator
+from typing import BinaryIO
+
+import trio
+
+from mountfs.storage.body import Body, read_exactly
+from mountfs.storage.errors import BodyTooShort, StoreError
+
+IN_MEMORY_MAX = 8 << 20
+
+
+@contextlib.asynccontextmanager
+async def payload_of(
+    body: Body | None, size: int
+) -> AsyncIterator["bytes | ExactReader"]:
+    """Give the body of a request: small ones as bytes, larger ones as a reader.
+
+    Raises `BodyTooShort` before or, for a larger one, while it is sent; S3 stores
+    nothing of a request that breaks off.
+    """
+    if body is None or size <= IN_MEMORY_MAX:
+        yield await trio.to_thread.run_sync(
+            read_exactly, body, size, abandon_on_cancel=True
+        )
+        return
+    reader = ExactReader(await trio.to_thread.run_sync(body.open), size)
+    try:
+        yield reader
+    finally:
+        reader.close_when_sent()
+
+
+class ExactReader:
+    """A reader that gives `size` bytes of another one, seekable within them."""
+
+    def __init__(self, inner: BinaryIO, size: int) -> None:
+        self._inner = inner
+        self._size = size
+        self._position = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def read(self, count: int | None = -1) -> bytes:
+        """Read at most `count` bytes. Raises `BodyTooShort` at an early end."""
+        left = self._size - self._position
+        wanted = left if count is None or count < 0 else min(count, left)
+        if wanted == 0:
+            return b""
+        try:
+            found = self._inner.read(wanted)
+        except OSError as error:
+            raise StoreError(f"the bytes to send cannot be read: {error}") from error
+        if not found:
+            raise BodyTooShort(
+                f"the body ended after {self._position} of {self._size} bytes"
+            )
+        self._position += len(found)
+        return found
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a position, counted from the first byte that is to be sent."""
+        start = {
+            os.SEEK_SET: 0,
+            os.SEEK_CUR: self._position,
+            os.SEEK_END: self._size,
+        }[whence]
+        self._position = max(0, min(start + offset, self._size))
+        self._inner.seek(self._position)
+        return self._position
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self._position
+
+    def seekable(self) -> bool:
+        """Tell botocore that it may go back, as it does after a checksum."""
+        return True
+
+    def close_when_sent(self) -> None:
+        """Close the file."""
+        with contextlib.suppress(OSError, io.UnsupportedOperation):
+            self._inner.close()
