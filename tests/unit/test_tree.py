@@ -1,5 +1,6 @@
 """A directory that moves holds off changes below it, and waits for those under way."""
 
+import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
@@ -26,11 +27,10 @@ async def test_a_move_waits_for_changes_below_it() -> None:
         async with moving(a):
             order.append("moving")
 
-    async with trio.open_nursery() as nursery:
-        async with changing(b):
-            nursery.start_soon(move)
-            await wait_all_tasks_blocked()
-            order.append("changed")
+    async with trio.open_nursery() as nursery, changing(b):
+        nursery.start_soon(move)
+        await wait_all_tasks_blocked()
+        order.append("changed")
 
     assert order == ["changed", "moving"]
 
@@ -44,11 +44,10 @@ async def test_a_change_below_waits_for_the_move() -> None:
         async with changing(b):
             order.append("changing")
 
-    async with trio.open_nursery() as nursery:
-        async with moving(a):
-            nursery.start_soon(change)
-            await wait_all_tasks_blocked()
-            order.append("moved")
+    async with trio.open_nursery() as nursery, moving(a):
+        nursery.start_soon(change)
+        await wait_all_tasks_blocked()
+        order.append("moved")
 
     assert order == ["moved", "changing"]
 
@@ -67,11 +66,9 @@ async def test_a_failed_move_lets_the_changes_go_on() -> None:
     """An error in a move does not hold off its directory for ever."""
     a, b, _ = tree()
 
-    try:
+    with pytest.raises(ZeroDivisionError):
         async with moving(a):
-            raise RuntimeError
-    except RuntimeError:
-        pass
+            _ = 1 / 0
 
     async with changing(b):
         assert a.changes == 1
