@@ -66,9 +66,8 @@ class Probe:
     @classmethod
     def from_json(cls, value: object) -> "Probe":
         """Read what `to_json` wrote. Raises `ValueError` for anything else."""
-        if not isinstance(value, Mapping):
-            raise ValueError(f"not a probe: {value!r}")  # noqa: TRY004  # one error for all garbage
-        calls, dir_metadata = value.get("conditions"), value.get("dir_metadata")
+        fields = value if isinstance(value, Mapping) else {}
+        calls, dir_metadata = fields.get("conditions"), fields.get("dir_metadata")
         if not isinstance(calls, list) or not isinstance(dir_metadata, bool):
             raise ValueError(f"not a probe: {value!r}")
         return cls(frozenset(Call(call) for call in calls), dir_metadata)
@@ -237,18 +236,18 @@ class NarrowedStorager(StoragerWrapper):
 
     def __init__(self, inner: Storager, probe: Probe) -> None:
         super().__init__(inner)
-        self._probe = probe
+        claimed = inner.capabilities
+        self._capabilities = dataclasses.replace(
+            claimed,
+            conditions=claimed.conditions & probe.conditions,
+            dir_metadata=claimed.dir_metadata and probe.dir_metadata,
+        )
         self._has_warned = False
 
     @property
     def capabilities(self) -> Capabilities:
         """What the inner store claims, without what the probe refuted."""
-        claimed = self._inner.capabilities
-        return dataclasses.replace(
-            claimed,
-            conditions=claimed.conditions & self._probe.conditions,
-            dir_metadata=claimed.dir_metadata and self._probe.dir_metadata,
-        )
+        return self._capabilities
 
     async def write(
         self,
@@ -340,7 +339,7 @@ class NarrowedStorager(StoragerWrapper):
 
     async def _checked(self, call: Call, key: str, condition: Condition) -> Condition:
         """Return the condition that is left for the store to check."""
-        if condition is None or call in self.capabilities.conditions:
+        if condition is None or call in self._capabilities.conditions:
             return condition
         self._warn(call)
         try:

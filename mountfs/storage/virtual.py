@@ -72,23 +72,14 @@ class VirtualStorager(StoragerWrapper):
         self._features = features
         self._native = inner.capabilities
         self._translator = Translator(self._native, features)
+        self._capabilities = _widened(self._native, features, self._translator)
         # What open uploads were begun with, so that their objects need no HEAD.
         self._sent: dict[str, Metadata] = {}
 
     @property
     def capabilities(self) -> Capabilities:
         """What the service can do, and what is emulated."""
-        native, on = self._native, self._features
-        pairs = native.pairs
-        if on.virtual_pair and native.metadata:
-            pairs |= VIRTUAL_PAIRS
-        return dataclasses.replace(
-            native,
-            attributes=self._translator.keeps_attributes,
-            move=native.move or (on.virtual_move and native.copy),
-            append=native.append or on.virtual_append,
-            pairs=pairs,
-        )
+        return self._capabilities
 
     @property
     def features(self) -> Features:
@@ -384,7 +375,7 @@ class VirtualStorager(StoragerWrapper):
         return self._translator.seen(marker)
 
     async def _with_target(self, object: Object) -> Object:
-        """Return an answer as callers see it; read the body of a link for its target."""
+        """Return an answer as callers see it; read a link's body for its target."""
         found = self._translator.seen(object)
         for _ in range(_TARGET_TRIES):
             if found.kind is not ObjectKind.LINK or found.link_target is not None:
@@ -431,9 +422,10 @@ class VirtualStorager(StoragerWrapper):
         if object.metadata is not None:
             return object
         try:
-XX
+            fresh = await self._inner.stat(object.key)
         except NotFound:
             return None
+        return _same(object, self._translator.seen(fresh))
 
     def _bare(self, object: Object) -> Object:
         """Return an object as the inner store may see it: without what is emulated."""
@@ -469,6 +461,22 @@ XX
         return self._native.set_metadata and (
             self._native.dir_metadata or not is_marker
         )
+
+
+def _widened(
+    native: Capabilities, features: Features, translator: Translator
+) -> Capabilities:
+    """Return the capabilities with what the gates add to them."""
+    pairs = native.pairs
+    if features.virtual_pair and native.metadata:
+        pairs |= VIRTUAL_PAIRS
+    return dataclasses.replace(
+        native,
+        attributes=translator.keeps_attributes,
+        move=native.move or (features.virtual_move and native.copy),
+        append=native.append or features.virtual_append,
+        pairs=pairs,
+    )
 
 
 def _with_target_from(object: Object, body: bytes) -> Object:
