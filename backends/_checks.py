@@ -4,9 +4,9 @@ Pure: it looks at arguments and capabilities, never at a store.
 """
 
 import dataclasses
-import os
 from collections.abc import Iterable, Mapping
 
+from mountfs.backends._tokens import key_bytes
 from mountfs.storage.errors import (
     AlreadyExists,
     InvalidRequest,
@@ -44,7 +44,7 @@ def check_key(key: str, capabilities: Capabilities) -> None:
     """Raise `InvalidRequest` or `KeyTooLong` for a key that the store cannot hold."""
     if not key:
         raise InvalidRequest("an object needs a key, and the empty text is none")
-    size = len(os.fsencode(key))
+    size = len(key_bytes(key))
     if capabilities.key_size_max is not None and size > capabilities.key_size_max:
         raise KeyTooLong(
             f"{size} bytes, and the store takes {capabilities.key_size_max}", key=key
@@ -109,7 +109,7 @@ def check_metadata(metadata: Metadata, capabilities: Capabilities) -> None:
 
 def user_size(user: Mapping[str, str]) -> int:
     """Return the bytes of all names and values, as the services count them."""
-    return sum(len(os.fsencode(name + value)) for name, value in user.items())
+    return sum(len(key_bytes(name + value)) for name, value in user.items())
 
 
 def check_write_size(key: str, size: int, capabilities: Capabilities) -> None:

@@ -9,10 +9,7 @@ Nothing here waits except for bodies on disk, so each operation is atomic: the c
 and the effect are one step between two checkpoints.
 """
 
-import base64
-import binascii
 import dataclasses
-import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,13 +18,8 @@ import trio
 
 from mountfs.backends import _checks
 from mountfs.backends._threads import Threads
-from mountfs.backends.memory_bucket import (
-    Bucket,
-    Entry,
-    OpenAppend,
-    OpenUpload,
-    after_all,
-)
+from mountfs.backends._tokens import first_after, key_text, token_after
+from mountfs.backends.memory_bucket import Bucket, Entry, OpenAppend, OpenUpload
 from mountfs.storage.body import Body, BytesBody, read_exactly, stated_size
 from mountfs.storage.errors import (
     BucketNotFound,
@@ -173,7 +165,7 @@ class MemoryStore:
         await trio.lowlevel.checkpoint()
         _checks.check_listing(prefix, mode, limit)
         size = min(limit or (1 << 30), self._capabilities.list_page_max)
-        start = _resume(token, mode) if token is not None else b""
+        start = first_after(token, mode) if token is not None else b""
         keys = (
             self.bucket.children_from(start, prefix)
             if mode is ListMode.DIRECTORY
@@ -182,12 +174,12 @@ class MemoryStore:
         found: list[bytes] = []
         for key in keys:
             if len(found) == size:
-                return Page(self._listed(found, mode), _token(found[-1]))
+                return Page(self._listed(found, mode), token_after(found[-1]))
             found.append(key)
         return Page(self._listed(found, mode), None)
 
     def _listed(self, keys: Sequence[bytes], mode: ListMode) -> tuple[Object, ...]:
-        return tuple(self._listed_object(os.fsdecode(key), mode) for key in keys)
+        return tuple(self._listed_object(key_text(key), mode) for key in keys)
 
     def _listed_object(self, key: str, mode: ListMode) -> Object:
         if mode is ListMode.DIRECTORY and key.endswith("/"):
@@ -524,21 +516,6 @@ def _object(key: str, entry: Entry) -> Object:
         version=entry.version,
         metadata=entry.metadata,
     )
-
-
-def _token(last: bytes) -> str:
-    return base64.urlsafe_b64encode(last).decode()
-
-
-def _resume(token: str, mode: ListMode) -> bytes:
-    """Return the first key that may come after the page of a token."""
-    try:
-        last = base64.b64decode(token, altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise InvalidRequest(f"{token!r} is no token of a listing") from error
-    if mode is ListMode.DIRECTORY and last.endswith(b"/"):
-        return after_all(last)
-    return last + b"\0"
 
 
 class MemoryService:

@@ -4,10 +4,10 @@ No waiting and no checks of arguments: those are `mountfs.backends.memory`'s.
 """
 
 import bisect
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from mountfs.backends._tokens import after_all, key_bytes
 from mountfs.storage.errors import QuotaExceeded, UploadNotFound
 from mountfs.storage.types import Metadata, Object, Part, Version
 
@@ -71,7 +71,7 @@ class Bucket:
         if self.capacity_bytes is not None and used > self.capacity_bytes:
             raise QuotaExceeded(f"only {self.capacity_bytes} bytes fit", key=key)
         if old is None:
-            bisect.insort(self._order, os.fsencode(key))
+            bisect.insort(self._order, key_bytes(key))
         self.entries[key] = entry
         self._used_bytes = used
 
@@ -80,18 +80,18 @@ class Bucket:
         old = self.entries.pop(key, None)
         if old is not None:
             self._used_bytes -= len(old.data)
-            del self._order[bisect.bisect_left(self._order, os.fsencode(key))]
+            del self._order[bisect.bisect_left(self._order, key_bytes(key))]
 
     def has_below(self, prefix: str) -> bool:
         """Tell whether any key starts with the prefix."""
-        return next(self.keys_from(os.fsencode(prefix), prefix), None) is not None
+        return next(self.keys_from(key_bytes(prefix), prefix), None) is not None
 
     def keys_from(self, start: bytes, prefix: str) -> Iterator[bytes]:
         """Yield the keys with the prefix, from the first that is not below `start`.
 
         Nothing may change meanwhile.
         """
-        below = os.fsencode(prefix)
+        below = key_bytes(prefix)
         position = bisect.bisect_left(self._order, max(start, below))
         while position < len(self._order) and self._order[position].startswith(below):
             yield self._order[position]
@@ -102,7 +102,7 @@ class Bucket:
 
         A child that has children ends in `/`; the directory itself is none.
         """
-        below = os.fsencode(prefix)
+        below = key_bytes(prefix)
         position = bisect.bisect_left(self._order, max(start, below))
         while position < len(self._order) and self._order[position].startswith(below):
             key = self._order[position]
@@ -154,8 +154,3 @@ class Bucket:
     def drop_append(self, number: str) -> None:
         """Forget an append; one that is gone already is fine."""
         self._appends.pop(number, None)
-
-
-def after_all(directory: bytes) -> bytes:
-    """Return the first key that can follow everything below a directory key."""
-    return directory[:-1] + b"0"  # "0" follows "/" in ASCII

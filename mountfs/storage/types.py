@@ -249,6 +249,8 @@ class Capabilities:
     """`Metadata.attributes` are kept."""
     dir_metadata: bool = False
     """Directories, or the markers that stand for them, keep metadata."""
+    link_metadata: bool = True
+    """Links keep metadata; where they do not, a link is made without them."""
     list_metadata: bool = False
     """Listings carry metadata."""
     conditions: frozenset[Call] = frozenset()
