@@ -17,7 +17,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -257,18 +257,19 @@ def _listen(path: Path) -> trio.socket.SocketType:
         raise UsageError(
             f"{path} is too long for a socket: set XDG_RUNTIME_DIR shorter"
         )
-    listening = socket.socket(socket.AF_UNIX)
-    try:
-        _own_dir(path.parent)
-        path.unlink(missing_ok=True)
-        listening.bind(str(path))
-        path.chmod(0o600)
-        listening.listen(CONNECTIONS_MAX)
-    except OSError as error:
-        listening.close()
-        raise UsageError(
-            f"cannot make the control socket {path}: {error.strerror}"
-        ) from error
+    with ExitStack() as undo:
+        try:
+            _own_dir(path.parent)
+            path.unlink(missing_ok=True)
+            listening = undo.enter_context(socket.socket(socket.AF_UNIX))
+            listening.bind(str(path))
+            path.chmod(0o600)
+            listening.listen(CONNECTIONS_MAX)
+        except OSError as error:
+            raise UsageError(
+                f"cannot make the control socket {path}: {error.strerror}"
+            ) from error
+        undo.pop_all()
     return trio.socket.from_stdlib_socket(listening)
 
 

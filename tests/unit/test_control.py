@@ -1,0 +1,236 @@
+"""The control socket: status, following a drain, and whoever talks nonsense."""
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from mountfs import control
+from mountfs.control import ControlServer, State, Status
+from mountfs.errors import UsageError
+
+
+class Mount:
+    """A mount as the server sees it, with two files to go."""
+
+    def __init__(self, mount_point: Path) -> None:
+        self.mount_point = mount_point
+        self.pending = ["a", "b/c"]
+        self.state = State.MOUNTED
+        self.is_asked_to_leave = False
+
+    def status(self) -> Status:
+        """Return how it does."""
+        return Status(
+            url="memory://",
+            mount_point=str(self.mount_point),
+            pid=os.getpid(),
+            state=self.state,
+            pending_files=len(self.pending),
+            pending_bytes=10 * len(self.pending),
+            waiting=tuple(self.pending),
+        )
+
+    def unmount(self) -> None:
+        """Note that it is to leave."""
+        self.is_asked_to_leave = True
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Iterator[Mount]:
+    """A mount whose socket is gone at the end."""
+    yield Mount(tmp_path)
+    assert not control.socket_path(tmp_path).exists()
+
+
+async def in_thread(path: Path, request: str) -> Status | None:
+    """Ask from another thread, as another process would."""
+    return await trio.to_thread.run_sync(control.ask, path, request)
+
+
+async def test_status_is_answered(mount: Mount) -> None:
+    """The answer is what the mount says of itself, word for word."""
+    server = ControlServer(mount.mount_point, mount)
+    path = control.socket_path(mount.mount_point)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(server.serve)
+
+        assert await in_thread(path, "status") == mount.status()
+        assert control.is_alive(path)
+        server.finish()
+
+
+async def test_unmount_is_passed_on(mount: Mount) -> None:
+    """The request to leave reaches the mount."""
+    server = ControlServer(mount.mount_point, mount)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(server.serve)
+        await in_thread(control.socket_path(mount.mount_point), "unmount")
+
+        assert mount.is_asked_to_leave
+        server.finish()
+
+
+async def test_followers_hear_the_last_word(mount: Mount) -> None:
+    """Who follows gets one status after another, the last one marked as such."""
+    server = ControlServer(mount.mount_point, mount)
+    heard: list[Status] = []
+
+    def follow() -> None:
+        for status in control.follow(control.socket_path(mount.mount_point)):
+            heard.append(status)
+            trio.from_thread.run_sync(step)
+
+    def step() -> None:
+        mount.state = State.DRAINING
+        if mount.pending:
+            mount.pending.pop()
+        else:
+            server.finish()
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(server.serve)
+        await trio.to_thread.run_sync(follow)
+
+    assert [status.state for status in heard] == [
+        State.MOUNTED,
+        State.DRAINING,
+        State.DRAINING,
+        State.DONE,
+    ]
+    assert [status.pending_files for status in heard] == [2, 1, 0, 0]
+
+
+async def test_a_daemon_that_dies_gives_no_last_word(mount: Mount) -> None:
+    """Without the last word a follower knows that the daemon did not finish."""
+    server = ControlServer(mount.mount_point, mount)
+    heard: list[Status] = []
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(server.serve)
+
+        def follow() -> None:
+            for status in control.follow(control.socket_path(mount.mount_point)):
+                heard.append(status)
+                trio.from_thread.run_sync(nursery.cancel_scope.cancel)
+
+        nursery.start_soon(trio.to_thread.run_sync, follow)
+
+    assert heard
+    assert all(status.state is State.MOUNTED for status in heard)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"\n", b"nonsense\n", b"[]\n", b'{"do": "rm -rf"}\n', b"\xff\n", b"x" * 9000],
+)
+async def test_nonsense_is_answered_and_harms_nobody(mount: Mount, line: bytes) -> None:
+    """A foreign request gets an error, and the next one its answer."""
+    server = ControlServer(mount.mount_point, mount)
+    path = control.socket_path(mount.mount_point)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(server.serve)
+        stream = await trio.open_unix_socket(path)
+        async with stream:
+            await stream.send_all(line)
+            answer = await stream.receive_some(1000)
+
+        assert b"unknown request" in answer
+        assert await in_thread(path, "status") == mount.status()
+        server.finish()
+
+
+async def test_nobody_but_the_owner_may_connect(mount: Mount) -> None:
+    """The socket and its directory are for their owner."""
+    server = ControlServer(mount.mount_point, mount)
+    path = control.socket_path(mount.mount_point)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(server.serve)
+
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert path.parent.stat().st_mode & 0o022 == 0
+        server.finish()
+
+
+async def test_a_new_mount_takes_the_name_of_a_dead_one(mount: Mount) -> None:
+    """A socket that a killed daemon left does not stand in the way."""
+    path = control.socket_path(mount.mount_point)
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    assert not control.is_alive(path)
+
+    server = ControlServer(mount.mount_point, mount)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(server.serve)
+        assert control.is_alive(path)
+        server.finish()
+
+
+async def test_a_server_leaves_the_socket_of_its_successor(tmp_path: Path) -> None:
+    """When two mounts overlap at one place, the end of the first is not both's."""
+    first = ControlServer(tmp_path, Mount(tmp_path))
+    second = ControlServer(tmp_path, Mount(tmp_path))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(first.serve)
+        await nursery.start(second.serve)
+        first.finish()
+        await trio.testing.wait_all_tasks_blocked()
+
+        assert control.is_alive(control.socket_path(tmp_path))
+        second.finish()
+
+
+def test_nobody_listening_is_no_answer(tmp_path: Path) -> None:
+    """Without a daemon there is no status, and no error either."""
+    path = control.socket_path(tmp_path)
+
+    assert control.ask(path, "status") is None
+    assert not control.is_alive(path)
+
+
+@pytest.mark.parametrize("line", [b"{}", b"[1]", b"nonsense", b'{"state": 1}'])
+def test_what_is_no_status_is_not_taken_for_one(line: bytes) -> None:
+    """Decoding refuses what it does not know."""
+    with pytest.raises(ValueError, match=r"not a status|Expecting value"):
+        control.decode(line)
+
+
+def test_a_socket_path_that_is_too_long_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel's limit becomes a sentence that says what to set."""
+    monkeypatch.setattr(
+        control, "runtime_dir", lambda uid, environ: tmp_path / ("x" * 99)
+    )
+
+    with pytest.raises(UsageError, match="set XDG_RUNTIME_DIR shorter"):
+        control._listen(control.socket_path(tmp_path))
+
+
+def test_a_runtime_directory_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    """A directory that others may write could hold a forged socket."""
+    directory = tmp_path / "run"
+    directory.mkdir()
+    directory.chmod(0o777)
+
+    with pytest.raises(UsageError, match="must belong to you alone"):
+        control._listen(directory / "x.sock")
+
+
+@pytest.mark.parametrize(
+    ("uid", "environ", "expected"),
+    [
+        (0, {"XDG_RUNTIME_DIR": "/run/user/5"}, "/run/mountfs"),
+        (54321, {"XDG_RUNTIME_DIR": "/run/user/5"}, "/tmp/mountfs-54321"),
+    ],
+)
+def test_each_user_has_a_runtime_directory(
+    uid: int, environ: dict[str, str], expected: str
+) -> None:
+    """Root's mounts and those of users are kept apart."""
+    assert control.runtime_dir(uid, environ) == Path(expected)
