@@ -178,16 +178,26 @@ def check_range(offset: int, size: int | None) -> None:
         raise InvalidRequest(f"no bytes are at offset {offset}, size {size}")
 
 
-def carried_over(metadata: Metadata, base: Metadata | None) -> Metadata:
-    """Return `metadata` with everything that only `base` names.
+def inherited(metadata: Metadata, base: Metadata | None) -> Metadata:
+    """Return the metadata of new bytes that take the place of an object with `base`.
 
-    The commit id is never carried over: it names one commit.
+    Whatever only `base` names is carried over, but for the commit id: it names one
+    commit.
     """
     if base is None:
         return metadata
     return dataclasses.replace(
+        changed(metadata, base), user={**base.user, **metadata.user}
+    )
+
+
+def changed(metadata: Metadata, base: Metadata) -> Metadata:
+    """Return the metadata after a change: the user metadata are replaced as a whole.
+
+    Pairs that the change does not name stay.
+    """
+    return dataclasses.replace(
         metadata,
-        user={**base.user, **metadata.user},
         pairs={**base.pairs, **metadata.pairs},
         attributes=metadata.attributes or base.attributes,
     )

@@ -11,7 +11,7 @@ import dataclasses
 import os
 import time
 
-from mountfs.backends._checks import carried_over, check_holds
+from mountfs.backends._checks import check_holds, inherited
 from mountfs.backends.local_objects import (
     content_version,
     file_object,
@@ -107,7 +107,7 @@ def commit_append(
             check_holds(append.key, append.base.version, _version_of(fd))
             if metadata.user or metadata.commit_id is not None:
                 base = from_xattr(read_xattr(fd))
-                write_xattr(fd, carried_over(metadata, base))
+                write_xattr(fd, inherited(metadata, base))
         os.fsync(fd)
         done = file_object(append.key, os.fstat(fd), read_xattr(fd))
     # A crash before here leaves a record that no one asks for again.

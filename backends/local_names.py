@@ -6,7 +6,7 @@ import os
 import stat
 import time
 
-from mountfs.backends._checks import carried_over, check_holds
+from mountfs.backends._checks import changed, check_holds
 from mountfs.backends._tokens import key_bytes
 from mountfs.backends.local_objects import (
     check_regular,
@@ -216,7 +216,7 @@ def _change(
     with root.locked():
         check_holds(key, condition, Version(content_version(os.fstat(fd))))
         base = from_xattr(read_xattr(fd))
-        write_xattr(fd, carried_over(metadata, base))
+        write_xattr(fd, changed(metadata, base))
         xattr = read_xattr(fd)
     os.fsync(fd)
     found = os.fstat(fd)

@@ -15,7 +15,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 
-from mountfs.backends._checks import carried_over, check_holds, cut_range
+from mountfs.backends._checks import changed, check_holds, cut_range, inherited
 from mountfs.backends.local_objects import (
     check_regular,
     content_version,
@@ -259,7 +259,7 @@ def _carry_over(root: Root, fd: int, inherit: Object, metadata: Metadata) -> Met
             base: Metadata | None = from_xattr(read_xattr(source))
     except (FileNotFoundError, NotFound, WrongKind):
         base = inherit.metadata
-    return carried_over(metadata, base)
+    return inherited(metadata, base)
 
 
 def carry_attributes(source: int, found: os.stat_result, target: int) -> None:
@@ -292,5 +292,5 @@ def copy_file(
             if content_version(os.fstat(old)) != before:
                 raise VersionChanged("the source changed meanwhile", key=source)
 
-        kept = base if metadata is None else carried_over(metadata, base)
+        kept = base if metadata is None else changed(metadata, base)
         return replace_file(root, target, fill, kept, condition=condition)

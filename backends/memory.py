@@ -416,7 +416,7 @@ class MemoryStore:
             entry = self._entry(key)
             _checks.check_holds(key, base.version, entry.version)
             data = entry.data
-            metadata = _checks.carried_over(metadata, entry.metadata)
+            metadata = _checks.inherited(metadata, entry.metadata)
         append = OpenAppend(key, base, metadata, bytearray(data))
         return Append(key, len(data), self.bucket.add_append(append), base)
 
@@ -478,7 +478,7 @@ class MemoryStore:
         if metadata is None:
             kept = source.metadata
         else:
-            kept = _checks.carried_over(metadata, source.metadata)
+            kept = _checks.changed(metadata, source.metadata)
         entry = dataclasses.replace(
             source,
             metadata=kept,
@@ -493,7 +493,7 @@ class MemoryStore:
             return metadata
         entry = self.bucket.entries.get(inherit.key)
         base = entry.metadata if entry is not None else inherit.metadata
-        return _checks.carried_over(metadata, base)
+        return _checks.inherited(metadata, base)
 
     async def _bytes_of(self, body: Body | None, size: int | None) -> bytes:
         if body is None or isinstance(body, BytesBody):
