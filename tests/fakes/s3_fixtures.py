@@ -2,9 +2,11 @@
 
 `tests/conftest.py` makes them known to every test folder. A test asks for
 `seaweedfs_server`, `moto_server` or `s3_server` (both in turn), and for a bucket of its
-own with `s3_bucket`.
+own with `s3_bucket`. `s3_shim` is a strict shim before `s3_server`, `moto_shim` one
+before moto, where requests are counted; both are fresh for each test.
 """
 
+import contextlib
 import os
 from collections.abc import Iterator
 
@@ -12,6 +14,7 @@ import pytest
 
 from tests.fakes import s3_servers
 from tests.fakes.s3_servers import S3Server
+from tests.fakes.strict_shim import StrictShim
 
 
 @pytest.fixture(scope="session")
@@ -56,4 +59,25 @@ def s3_server(request: pytest.FixtureRequest) -> S3Server:
 def s3_bucket(s3_server: S3Server) -> Iterator[str]:
     """A bucket on `s3_server`, for one test."""
     with s3_servers.bucket(s3_server) as name:
+        yield name
+
+
+@pytest.fixture
+def s3_shim(s3_server: S3Server) -> Iterator[StrictShim]:
+    """A strict shim before each server in turn."""
+    with contextlib.closing(StrictShim(s3_server)) as shim:
+        yield shim
+
+
+@pytest.fixture
+def moto_shim(moto_server: S3Server) -> Iterator[StrictShim]:
+    """A strict shim before moto."""
+    with contextlib.closing(StrictShim(moto_server)) as shim:
+        yield shim
+
+
+@pytest.fixture
+def moto_bucket(moto_server: S3Server) -> Iterator[str]:
+    """A bucket on `moto_server`, for one test."""
+    with s3_servers.bucket(moto_server) as name:
         yield name
