@@ -15,7 +15,7 @@ import contextlib
 import dataclasses
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import trio
@@ -26,6 +26,8 @@ from mountfs.storage.errors import (
     NotFound,
     PreconditionFailed,
     StoreError,
+    Throttled,
+    Unreachable,
     VersionChanged,
 )
 from mountfs.storage.protocol import Storager
@@ -66,11 +68,11 @@ class Probe:
     @classmethod
     def from_json(cls, value: object) -> "Probe":
         """Read what `to_json` wrote. Raises `ValueError` for anything else."""
-        fields = value if isinstance(value, Mapping) else {}
-        calls, dir_metadata = fields.get("conditions"), fields.get("dir_metadata")
-        if not isinstance(calls, list) or not isinstance(dir_metadata, bool):
-            raise ValueError(f"not a probe: {value!r}")
-        return cls(frozenset(Call(call) for call in calls), dir_metadata)
+        match value:
+            case {"conditions": list(calls), "dir_metadata": bool(dir_metadata)}:
+                return cls(frozenset(Call(call) for call in calls), dir_metadata)
+            case _:
+                raise ValueError(f"not a probe: {value!r}")
 
     def to_json(self) -> dict[str, object]:
         """Return plain values for a JSON file."""
@@ -84,7 +86,7 @@ async def probe_store(store: Storager) -> Probe:
     """Try what `store` claims, on fresh keys only, and clean up.
 
     Raises what the store raises if a plain request fails, such as `PermissionDenied`
-    for credentials that may only read.
+    for credentials that may only read, or if it does not answer.
     """
     probing = _Probing(store, f"{_PREFIX}{secrets.token_hex(8)}/")
     trials: dict[Call, Callable[[], Awaitable[bool]]] = {
@@ -203,7 +205,7 @@ async def _is_honoured(
     """Tell whether wrong conditions are refused and a right one is not.
 
     A store that answers anything else, say that it does not implement the request,
-    does not honour conditions.
+    does not honour conditions. No answer at all is no finding, and is raised.
     """
     wrong = (ABSENT, stale) if try_absent else (stale,)
     for condition in wrong:
@@ -211,11 +213,15 @@ async def _is_honoured(
             await request(condition)
         except PreconditionFailed:
             continue
+        except (Throttled, Unreachable):
+            raise
         except StoreError as error:
             _log.debug("a condition is not understood: %s", error)
         return False
     try:
         await request(fresh)
+    except (Throttled, Unreachable):
+        raise
     except StoreError as error:
         _log.debug("a condition that holds is refused: %s", error)
         return False

@@ -58,7 +58,7 @@ class RetryStorager(StoragerWrapper):
     ) -> None:
         super().__init__(inner)
         self._policy = policy
-        self._attempts = Attempts(policy, chance or random.Random())  # noqa: S311  # jitter is no secret
+        self._attempts = Attempts(policy, chance or random.SystemRandom())
         self._commit_ids = commit_ids
 
     async def stat(self, key: str, *, kind: ObjectKind | None = None) -> Object:

@@ -206,7 +206,11 @@ class VirtualStorager(StoragerWrapper):
                 key, None, metadata=sent, condition=condition
             )
         except AlreadyExists:
-            return await self._stat_directory(key)
+            found = await self._stat_directory(key)
+            if found.version is not None:
+                return found
+            # SeaweedFS takes a directory that exists by its children for its marker.
+            made = await self._inner.write(key, None, metadata=sent)
         return self._answered(made, sent)
 
     async def make_link(
