@@ -41,7 +41,7 @@ from mountfs.storage.errors import (
     Unreachable,
 )
 from mountfs.storage.limit import Limits, LimitStorager
-from mountfs.storage.probe import NarrowedStorager, Probe, probe
+from mountfs.storage.probe import NarrowedStorager, Probe, probe_store
 from mountfs.storage.protocol import Storager
 from mountfs.storage.retry import RetryStorager
 from mountfs.storage.types import Object, ObjectKind
@@ -191,7 +191,7 @@ async def _probed(
     if config.read_only:
         return None
     try:
-        found = await probe(store)
+        found = await probe_store(store)
     except PermissionDenied:
         log.warning("the credentials cannot write: every write will be refused")
         return None

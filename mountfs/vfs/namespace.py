@@ -11,7 +11,7 @@ import stat
 from dataclasses import dataclass
 
 from mountfs.storage.errors import AlreadyExists
-from mountfs.storage.types import ABSENT, Attributes, Object, ObjectKind
+from mountfs.storage.types import ABSENT, Attributes, ListMode, Object, ObjectKind
 from mountfs.vfs.attributes import fresh
 from mountfs.vfs.errors import fail
 from mountfs.vfs.filestate import Dirty, FileState
@@ -188,12 +188,16 @@ class Namespace:
         """Ask the store whether a directory is empty. Raises ENOTEMPTY."""
         if any(_is_only_here(child) for child in node.children.values()):
             fail(errno.ENOTEMPTY)
-        # Always asked anew: a foreign client may have put something there. Two, since
-        # a store may count the marker among the keys of a page that it cuts.
+        # Always asked anew: a foreign client may have put something there. Keys, not
+        # children: SeaweedFS goes on listing directories whose last key is gone. Two,
+        # since one may be the marker.
+        store, key = self._volume.store, node.key()
+        native = store.capabilities.native_dirs
+        mode = ListMode.DIRECTORY if native else ListMode.PREFIX
         token: str | None = None
         while True:
-            page = await self._volume.store.list(node.key(), token=token, limit=2)
-            if page.objects:
+            page = await store.list(key, mode=mode, token=token, limit=2)
+            if any(object.key != key for object in page.objects):
                 fail(errno.ENOTEMPTY)
             if page.token is None:
                 return

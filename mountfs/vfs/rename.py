@@ -257,7 +257,10 @@ class Renames:
                 return
             copies = [partial(self._copy, source, move) for source in sources]
             await run_all(copies, at_once=self._volume.requests_max)
-            failed = await self._volume.store.delete_many([o.key for o in sources])
+            keys = [source.key for source in sources]
+            failed = await self._volume.store.delete_many(
+                children_first(keys, move.source)
+            )
             for error in failed.values():
                 raise error
             # Once more: a foreign client may have added keys meanwhile.
@@ -282,7 +285,10 @@ class Renames:
                 source.key, move.new_key(source.key), source_version=source.version
             )
         except NotFound:
-            return  # a foreign client deleted it meanwhile: it is gone here, too
+            if not source.key.endswith("/"):
+                return  # a foreign client deleted it meanwhile: it is gone here, too
+            # SeaweedFS lists markers and does not find them as the source of a copy.
+            copy = await self._volume.store.make_dir(move.new_key(source.key))
         known = self._volume.metadata.last_known(source.key)
         if isinstance(known, Object):
             copy = self._with_metadata(copy, known)
@@ -317,6 +323,21 @@ class Renames:
                 await self._follow(child, old_key, child.key(), moved, moved)
             else:
                 child.object = moved
+
+
+def children_first(keys: list[str], prefix: str) -> list[str]:
+    """Return the keys, and those of all directories on the way, children first.
+
+    A store that keeps directories behind the scenes (SeaweedFS) leaves one behind if
+    its marker is deleted before its children, or never because it had none.
+    """
+    wanted = set(keys)
+    for key in keys:
+        tail = key.removeprefix(prefix)
+        steps = tail.split("/")[:-1]
+        for depth in range(len(steps) + 1):
+            wanted.add(prefix + "".join(step + "/" for step in steps[:depth]))
+    return sorted(wanted, reverse=True)
 
 
 class _all_locked:  # noqa: N801  # reads as what it does: `async with _all_locked(...)`
