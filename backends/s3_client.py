@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import boto3
+import botocore.loaders
+import botocore.session
 import trio
 from botocore import UNSIGNED
 from botocore.config import Config
@@ -41,6 +43,8 @@ Reply = Mapping[str, Any]
 
 CUSTOMER_KEY_VARIABLE = "MOUNTFS_SSE_C_KEY"
 _CUSTOMER_KEY_SIZE = 32
+_LOADER = botocore.loaders.create_loader()
+"""Shared by all stores: reading the models takes most of a client's creation."""
 _READS_WITH_KEY: Mapping[str, str] = {
     "head_object": "SSECustomer",
     "get_object": "SSECustomer",
@@ -181,8 +185,10 @@ class S3Client:
 
     def _create(self) -> "BotoClient":
         options = self._options
+        core = botocore.session.Session(profile=options.profile)
+        core.register_component("data_loader", _LOADER)
         session = boto3.session.Session(
-            profile_name=options.profile, region_name=options.region
+            botocore_session=core, region_name=options.region
         )
         client = session.client(
             "s3", endpoint_url=options.endpoint_url, config=_config(options)

@@ -81,3 +81,17 @@ def moto_bucket(moto_server: S3Server) -> Iterator[str]:
     """A bucket on `moto_server`, for one test."""
     with s3_servers.bucket(moto_server) as name:
         yield name
+
+
+@pytest.fixture(scope="session")
+def seaweedfs_strict_server(seaweedfs_server: S3Server) -> Iterator[S3Server]:
+    """SeaweedFS behind a strict shim that lives as long as the session."""
+    with contextlib.closing(StrictShim(seaweedfs_server)) as shim:
+        yield shim.server
+
+
+@pytest.fixture(scope="session")
+def moto_strict_server(moto_server: S3Server) -> Iterator[S3Server]:
+    """A moto behind a strict shim that lives as long as the session."""
+    with contextlib.closing(StrictShim(moto_server)) as shim:
+        yield shim.server

@@ -8,12 +8,14 @@ boto3's own chain finds them.
 """
 
 import contextlib
+import functools
 import os
 import random
 import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -32,6 +34,7 @@ SECRET_KEY = "mountfs-test-secret"
 REGION = "us-east-1"
 READY_S = 60.0
 _GRPC_DISTANCE = 10_000
+_session_lock = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +46,19 @@ class S3Server:
 
     def client(self) -> "S3Client":
         """Return a plain boto3 client, for looking at the store from outside."""
-        return boto3.client(
-            "s3",
-            endpoint_url=self.endpoint_url,
-            aws_access_key_id=ACCESS_KEY,
-            aws_secret_access_key=SECRET_KEY,
-            region_name=REGION,
-            config=Config(
-                s3={"addressing_style": "path"},
-                retries={"total_max_attempts": 3},
-                read_timeout=30,
-            ),
-        )
+        with _session_lock:
+            return _session().client(
+                "s3",
+                endpoint_url=self.endpoint_url,
+                aws_access_key_id=ACCESS_KEY,
+                aws_secret_access_key=SECRET_KEY,
+                region_name=REGION,
+                config=Config(
+                    s3={"addressing_style": "path"},
+                    retries={"total_max_attempts": 3},
+                    read_timeout=30,
+                ),
+            )
 
     def at(self, endpoint_url: str, suffix: str) -> "S3Server":
         """Return the same server as seen through a proxy."""
@@ -149,6 +153,12 @@ def bucket(
             _empty(client, name)
             client.delete_bucket(Bucket=name)
         client.close()
+
+
+@functools.cache
+def _session() -> boto3.session.Session:
+    """One for all clients: it reads the models of the SDK once."""
+    return boto3.session.Session(region_name=REGION)
 
 
 def _empty(client: "S3Client", name: str) -> None:
