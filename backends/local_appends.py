@@ -106,7 +106,7 @@ def commit_append(
         with root.locked():
             check_holds(append.key, append.base.version, _version_of(fd))
             if metadata.user or metadata.commit_id is not None:
-                base = from_xattr(read_xattr(fd))
+                base = append.base.metadata or from_xattr(read_xattr(fd))
                 write_xattr(fd, inherited(metadata, base))
         os.fsync(fd)
         done = file_object(append.key, os.fstat(fd), read_xattr(fd))

@@ -256,10 +256,12 @@ def _carry_over(root: Root, fd: int, inherit: Object, metadata: Metadata) -> Met
     try:
         with opened(root, inherit.key) as (source, found):
             carry_attributes(source, found, fd)
-            base: Metadata | None = from_xattr(read_xattr(source))
+            kept: Metadata | None = from_xattr(read_xattr(source))
     except (FileNotFoundError, NotFound, WrongKind):
-        base = inherit.metadata
-    return inherited(metadata, base)
+        kept = None
+    # What the caller knows says what is to be carried over: an emulation above has
+    # left out what described the old bytes.
+    return inherited(metadata, inherit.metadata or kept)
 
 
 def carry_attributes(source: int, found: os.stat_result, target: int) -> None:

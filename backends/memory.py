@@ -416,7 +416,7 @@ class MemoryStore:
             entry = self._entry(key)
             _checks.check_holds(key, base.version, entry.version)
             data = entry.data
-            metadata = _checks.inherited(metadata, entry.metadata)
+            metadata = _checks.inherited(metadata, base.metadata or entry.metadata)
         append = OpenAppend(key, base, metadata, bytearray(data))
         return Append(key, len(data), self.bucket.add_append(append), base)
 
@@ -491,9 +491,11 @@ class MemoryStore:
     def _inherited(self, metadata: Metadata, inherit: Object | None) -> Metadata:
         if inherit is None:
             return metadata
+        # What the caller knows says what is to be carried over: an emulation above has
+        # left out what described the old bytes.
         entry = self.bucket.entries.get(inherit.key)
-        base = entry.metadata if entry is not None else inherit.metadata
-        return _checks.inherited(metadata, base)
+        found = entry.metadata if entry is not None else None
+        return _checks.inherited(metadata, inherit.metadata or found)
 
     async def _bytes_of(self, body: Body | None, size: int | None) -> bytes:
         if body is None or isinstance(body, BytesBody):

@@ -2,7 +2,7 @@
 
 Many stores that speak a protocol take a condition and ignore it. `probe_store` tries
 each claim on fresh keys and can only shrink what a backend claims. `NarrowedStorager`
-stands between the backend's limits and the retries and makes the result known.
+stands above the retries and makes the result known.
 
 Where the store ignores conditions, `NarrowedStorager` checks them itself: it asks for
 the object first and then sends the request without the condition. A foreign change
@@ -179,7 +179,10 @@ class _Probing:
         for upload in self._uploads:
             with _logged(upload.key):
                 await self._store.abort_multipart(upload)
-        for key in self._keys:
+        keys = list(self._keys)
+        if keys and self._store.capabilities.native_dirs:
+            keys.append(self._prefix)
+        for key in keys:
             with _logged(key):
                 await self._store.delete(key)
 

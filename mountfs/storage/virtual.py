@@ -225,6 +225,8 @@ class VirtualStorager(StoragerWrapper):
         if not dialects.is_target(target):
             raise InvalidRequest("a link's target is 1 to 4095 bytes", key=key)
         if self._native.native_links:
+            if not self._native.link_metadata:
+                metadata = Metadata(commit_id=metadata.commit_id)
             sent = self._translator.sent(metadata, ObjectKind.LINK)
             made = await self._inner.make_link(
                 key, target, metadata=sent, condition=condition
@@ -461,10 +463,12 @@ class VirtualStorager(StoragerWrapper):
         return dataclasses.replace(sent, pairs=pairs)
 
     def _can_set(self, object: Object) -> bool:
-        is_marker = object.kind is ObjectKind.DIRECTORY and not self._native.native_dirs
-        return self._native.set_metadata and (
-            self._native.dir_metadata or not is_marker
-        )
+        native = self._native
+        if object.kind is ObjectKind.DIRECTORY and not native.dir_metadata:
+            return False
+        if object.kind is ObjectKind.LINK and native.native_links:
+            return native.set_metadata and native.link_metadata
+        return native.set_metadata
 
 
 def _widened(

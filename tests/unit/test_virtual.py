@@ -440,6 +440,18 @@ async def test_native_link_is_left_to_the_store() -> None:
     assert flat.requests == ["make_link"]
 
 
+async def test_native_link_without_metadata_is_made_all_the_same() -> None:
+    """symlink works where a link's owner cannot be kept; chown of it is refused."""
+    flat = flat_store(native_links=True, link_metadata=False)
+    store = VirtualStorager(flat, MOUNT)
+
+    made = await store.make_link("l", "t", metadata=Metadata(attributes=SOME))
+
+    assert made.attributes is None
+    with pytest.raises(Unsupported):
+        await store.set_metadata(made, Metadata(attributes=SOME))
+
+
 async def test_link_needs_metadata_to_be_marked_by() -> None:
     """A store that keeps nothing beside the bytes has no links."""
     flat = flat_store(metadata=False)
