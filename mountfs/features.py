@@ -12,7 +12,12 @@ from mountfs.backends import open_store
 from mountfs.config import StoreConfig
 from mountfs.errors import DaemonFailed, UsageError
 from mountfs.options import format_size
-from mountfs.storage.errors import InvalidRequest, PermissionDenied, StoreError
+from mountfs.storage.errors import (
+    InvalidRequest,
+    NotFound,
+    PermissionDenied,
+    StoreError,
+)
 from mountfs.storage.protocol import Storager
 from mountfs.storage.types import Call, Capabilities, Features
 
@@ -136,7 +141,7 @@ async def _capabilities(settings: StoreConfig) -> Capabilities:
         store: Storager = open_store(settings.url, settings.store_options)
     except InvalidRequest as error:
         raise UsageError(str(error)) from error
-    except PermissionDenied as error:
+    except (NotFound, PermissionDenied) as error:
         raise UsageError(f"{settings.url} cannot be opened: {error}") from error
     except StoreError as error:
         raise DaemonFailed(f"{settings.url} cannot be opened: {error}") from error

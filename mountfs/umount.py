@@ -5,7 +5,9 @@ missed: only that word makes the exit code 0.
 """
 
 import os
+import select
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
@@ -17,6 +19,8 @@ from mountfs.options import format_size
 EXIT_BUSY = 1
 EXIT_PENDING = 75  # EX_TEMPFAIL: it will be tried again
 NAMES_SHOWN = 10
+END_TIMEOUT_S = 30
+"""How long a daemon may take to end after its last word."""
 
 
 def umount(mount_point: str, *, is_lazy: bool, out: TextIO) -> int:
@@ -47,7 +51,35 @@ def umount(mount_point: str, *, is_lazy: bool, out: TextIO) -> int:
         return EXIT_PENDING
     if is_lazy:
         return _last_word(first, out)
-    return _watch(first, conversation, out)
+    return _wait(first, conversation, out)
+
+
+def _wait(first: Status, conversation: Iterator[Status], out: TextIO) -> int:
+    """Wait for the daemon's last word and then for its end.
+
+    Until it has ended it holds its directories, and a new mount would be refused.
+    """
+    with _process(first.pid) as ended:
+        code = _watch(first, conversation, out)
+        if ended is not None:
+            ended.poll(END_TIMEOUT_S * 1000)
+    return code
+
+
+@contextmanager
+def _process(pid: int) -> Iterator[select.poll | None]:
+    """Give something to wait with for the end of a process; None if it has ended."""
+    try:
+        handle = os.pidfd_open(pid)
+    except OSError:
+        yield None
+        return
+    try:
+        ended = select.poll()
+        ended.register(handle, select.POLLIN)
+        yield ended
+    finally:
+        os.close(handle)
 
 
 def _find(mount_point: str) -> mounts.MountEntry | None:
@@ -65,7 +97,7 @@ def _wait_for_drain(mount_point: str, out: TextIO) -> int:
     first = next(conversation, None)
     if first is None:
         raise UsageError(f"{mount_point} is not mounted by mountfs")
-    return _watch(first, conversation, out)
+    return _wait(first, conversation, out)
 
 
 def _explain(mount_point: Path, problem: str, out: TextIO) -> int:

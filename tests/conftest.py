@@ -6,6 +6,7 @@ there at the end are ended, and make the run fail.
 """
 
 import os
+import select
 import signal
 import subprocess
 import uuid
@@ -17,6 +18,7 @@ import pytest
 pytest_plugins = ["tests.fakes.s3_fixtures"]
 
 MARK = "MOUNTFS_TEST_RUN"
+END_S = 3.0
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +57,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail the run for every process that it leaves behind, and end them."""
     if hasattr(session.config, "workerinput"):
         return
-    processes = list(_marked_processes())
+    processes = [each for each in _marked_processes() if not _ends_soon(each[0])]
     for pid, _ in processes:
         os.kill(pid, signal.SIGKILL)
     if processes:
@@ -65,6 +67,17 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
             for pid, command in processes:
                 reporter.write_line(f"{pid}: {command}")
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _ends_soon(pid: int) -> bool:
+    """Give a process that is on its way out the time to end."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    ended, _, _ = select.select([handle], [], [], END_S)
+    os.close(handle)
+    return bool(ended)
 
 
 def _marked_processes() -> Iterator[tuple[int, str]]:

@@ -1,0 +1,109 @@
+"""Waiting for a drain: what is shown, and which exit code it ends with."""
+
+import io
+from collections.abc import Iterator
+
+import pytest
+
+from mountfs import umount
+from mountfs.control import State, Status
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        """Say yes."""
+        return True
+
+
+def status(state: State, files: int, *waiting: str) -> Status:
+    """Return a status with so many files of 1 MiB each."""
+    return Status(
+        url="s3://bucket",
+        mount_point="/mnt/x",
+        pid=77,
+        state=state,
+        pending_files=files,
+        pending_bytes=files << 20,
+        waiting=waiting,
+    )
+
+
+FIRST = status(State.MOUNTED, 4)
+
+
+def test_a_drain_that_ends_with_nothing_left_is_0() -> None:
+    """Only the daemon's last word makes the code 0."""
+    out = io.StringIO()
+    heard = [status(State.DRAINING, 2), status(State.DONE, 0)]
+
+    assert umount._watch(FIRST, iter(heard), out) == 0
+    assert out.getvalue() == ""
+
+
+def test_a_drain_that_leaves_something_is_75_and_names_it() -> None:
+    """What could not be sent is named, up to a number."""
+    out = io.StringIO()
+    last = status(State.DONE, 3, "a", "b/c")
+
+    assert umount._watch(FIRST, iter([last]), out) == 75
+    assert out.getvalue() == (
+        "mountfs: 3 files, 3 MiB could not be sent yet: a, b/c, 1 more; the next mount"
+        " of s3://bucket goes on with it\n"
+    )
+
+
+def test_a_daemon_that_dies_while_draining_is_75() -> None:
+    """Without a last word nobody knows, so it is not 0."""
+    out = io.StringIO()
+
+    assert umount._watch(FIRST, iter([status(State.DRAINING, 0)]), out) == 75
+    assert "the daemon (77) died before it had finished" in out.getvalue()
+
+
+def test_a_daemon_that_falls_silent_is_75() -> None:
+    """A daemon that hangs does not keep the command for ever."""
+
+    def silent() -> Iterator[Status]:
+        yield status(State.DRAINING, 1)
+        raise TimeoutError
+
+    out = io.StringIO()
+
+    assert umount._watch(FIRST, silent(), out) == 75
+    assert "does not answer any more" in out.getvalue()
+
+
+def test_a_terminal_shows_how_far_it_is() -> None:
+    """The bar has files and bytes to go, and is gone at the end."""
+    out = Terminal()
+    heard = [
+        status(State.DRAINING, 4),
+        status(State.DRAINING, 1),
+        status(State.DONE, 0),
+    ]
+
+    assert umount._watch(FIRST, iter(heard), out) == 0
+    shown = out.getvalue().split("\r\033[K")
+    assert shown == [
+        "",
+        "[........................] 4 files, 4 MiB to go",
+        "[##################......] 1 file, 1 MiB to go",
+        "",
+    ]
+
+
+def test_a_pipe_shows_no_bar() -> None:
+    """Progress is for people."""
+    out = io.StringIO()
+
+    umount._watch(FIRST, iter([status(State.DRAINING, 2), status(State.DONE, 0)]), out)
+
+    assert out.getvalue() == ""
+
+
+@pytest.mark.parametrize(("files", "code"), [(0, 0), (1, 75)])
+def test_lazy_tells_what_was_pending(files: int, code: int) -> None:
+    """Without waiting, the code says whether something was on its way."""
+    assert umount._last_word(status(State.MOUNTED, files), io.StringIO()) == code
