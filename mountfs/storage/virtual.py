@@ -193,6 +193,8 @@ class VirtualStorager(StoragerWrapper):
     async def make_dir(self, key: str, *, metadata: Metadata = NO_METADATA) -> Object:
         """Make a directory natively, or its marker; an existing one is left as is."""
         _check_directory_key(key)
+        if not self._native.dir_metadata:
+            metadata = Metadata(commit_id=metadata.commit_id)
         if self._native.native_dirs:
             sent = self._translator.sent(metadata, ObjectKind.DIRECTORY)
             made = await self._inner.make_dir(key, metadata=sent)
@@ -454,8 +456,6 @@ class VirtualStorager(StoragerWrapper):
         return self._translator.seen(answer)
 
     def _marker_metadata(self, metadata: Metadata) -> Metadata:
-        if not self._native.dir_metadata:
-            metadata = Metadata(commit_id=metadata.commit_id)
         sent = self._translator.sent(metadata, ObjectKind.DIRECTORY)
         if "content-type" not in self._native.pairs:
             return sent
