@@ -67,7 +67,7 @@ def _wait(first: Status, conversation: Iterator[Status], out: TextIO) -> int:
 
 
 @contextmanager
-def _process(pid: int) -> Iterator[select.poll | None]:
+def _process(pid: int) -> Iterator["select.poll | None"]:
     """Give something to wait with for the end of a process; None if it has ended."""
     try:
         handle = os.pidfd_open(pid)
