@@ -1,0 +1,196 @@
+"""What is not ours survives: one test per field and per way to replace an object.
+
+Another tool, plain boto3, puts an object with the field; the store edits, copies or
+changes it; boto3 looks again.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from mountfs.backends.s3 import open_s3
+from mountfs.storage.body import BytesBody
+from mountfs.storage.protocol import Storager
+from mountfs.storage.types import Metadata
+from tests.fakes import s3_servers
+from tests.fakes.s3_servers import S3Server
+from tests.fakes.strict_shim import StrictShim
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+EVERYBODY = "http://acs.amazonaws.com/groups/global/AllUsers"
+UNTIL = (datetime.now(UTC) + timedelta(hours=1)).replace(microsecond=0)
+Look = Callable[["S3Client", str, str], object]
+
+
+def _head(name: str) -> Look:
+    return lambda client, bucket, key: client.head_object(Bucket=bucket, Key=key)[name]  # type: ignore[literal-required]  # the name is a parameter
+
+
+def _tags(client: "S3Client", bucket: str, key: str) -> object:
+    found = client.get_object_tagging(Bucket=bucket, Key=key)["TagSet"]
+    return {tag["Key"]: tag["Value"] for tag in found}
+
+
+def _readers(client: "S3Client", bucket: str, key: str) -> object:
+    grants = client.get_object_acl(Bucket=bucket, Key=key)["Grants"]
+    return [grant["Grantee"].get("URI") for grant in grants]
+
+
+def _foreign(client: "S3Client", bucket: str, key: str) -> object:
+    return client.head_object(Bucket=bucket, Key=key)["Metadata"].get("foreign")
+
+
+@dataclass(frozen=True)
+class Field:
+    """Something that other tools put with an object."""
+
+    put: Mapping[str, Any]
+    look: Look
+    expected: object
+    dropped_by: Mapping[str, str] = MappingProxyType({})
+    """The servers that do not take it, and the ways in which they do not ("" all)."""
+
+
+NOT_SEAWEEDFS = {"seaweedfs": ""}
+# moto takes holds with a PUT, and ignores them with a copy or an upload.
+NOT_ALL_OF_MOTO = {"moto": "set_metadata copy copy-with-metadata multipart"}
+FIELDS = {
+    "content-type": Field({"ContentType": "text/x"}, _head("ContentType"), "text/x"),
+    "content-encoding": Field({"ContentEncoding": "x"}, _head("ContentEncoding"), "x"),
+    "content-language": Field(
+        {"ContentLanguage": "mi"}, _head("ContentLanguage"), "mi"
+    ),
+    "content-disposition": Field(
+        {"ContentDisposition": "inline"}, _head("ContentDisposition"), "inline"
+    ),
+    "cache-control": Field(
+        {"CacheControl": "no-store"}, _head("CacheControl"), "no-store"
+    ),
+    "expires": Field({"Expires": UNTIL}, _head("Expires"), UNTIL),
+    "user-metadata": Field({"Metadata": {"foreign": "theirs"}}, _foreign, "theirs"),
+    "storage-class": Field(
+        {"StorageClass": "STANDARD_IA"}, _head("StorageClass"), "STANDARD_IA"
+    ),
+    "tags": Field({"Tagging": "a=1&b=2%203"}, _tags, {"a": "1", "b": "2 3"}),
+    "acl": Field(
+        {"GrantRead": f'uri="{EVERYBODY}"'}, _readers, [EVERYBODY], NOT_SEAWEEDFS
+    ),
+    "retention": Field(
+        {"ObjectLockMode": "GOVERNANCE", "ObjectLockRetainUntilDate": UNTIL},
+        _head("ObjectLockRetainUntilDate"),
+        UNTIL,
+        NOT_ALL_OF_MOTO,
+    ),
+    "legal-hold": Field(
+        {"ObjectLockLegalHoldStatus": "ON"},
+        _head("ObjectLockLegalHoldStatus"),
+        "ON",
+        NOT_ALL_OF_MOTO,
+    ),
+    "redirect": Field(
+        {"WebsiteRedirectLocation": "/there"},
+        _head("WebsiteRedirectLocation"),
+        "/there",
+        NOT_SEAWEEDFS,
+    ),
+    "encryption": Field(
+        {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "a-key"},
+        _head("SSEKMSKeyId"),
+        "a-key",
+        NOT_SEAWEEDFS,
+    ),
+}
+
+
+async def _write(store: Storager) -> str:
+    old = await store.stat("file")
+    await store.write("file", BytesBody(b"edited"), inherit=old)
+    return "file"
+
+
+async def _set_metadata(store: Storager) -> str:
+    old = await store.stat("file")
+    assert old.metadata is not None
+    user = {**old.metadata.user, "mode": "33188"}
+    await store.set_metadata(old, Metadata(user=user))
+    return "file"
+
+
+async def _copy(store: Storager) -> str:
+    await store.copy("file", "copy")
+    return "copy"
+
+
+async def _copy_with_metadata(store: Storager) -> str:
+    old = await store.stat("file")
+    assert old.metadata is not None
+    await store.copy("file", "copy", metadata=Metadata(user=old.metadata.user))
+    return "copy"
+
+
+async def _multipart(store: Storager) -> str:
+    old = await store.stat("file")
+    upload = await store.create_multipart("file", inherit=old)
+    part = await store.write_part(upload, 0, BytesBody(b"a new whole"))
+    await store.complete_multipart(upload, [part], inherit=old)
+    return "file"
+
+
+WAYS: dict[str, Callable[[Storager], Awaitable[str]]] = {
+    "write": _write,
+    "set_metadata": _set_metadata,
+    "copy": _copy,
+    "copy-with-metadata": _copy_with_metadata,
+    "multipart": _multipart,
+}
+
+
+@pytest.fixture
+def client(s3_server: S3Server) -> Iterator["S3Client"]:
+    client = s3_server.client()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def bucket(s3_server: S3Server) -> Iterator[str]:
+    with s3_servers.bucket(s3_server, object_lock=True, acls=True) as name:
+        yield name
+
+
+@pytest.fixture
+async def store(s3_shim: StrictShim, bucket: str) -> AsyncIterator[Storager]:
+    store = open_s3(
+        f"s3://{bucket}",
+        {"endpoint_url": s3_shim.endpoint_url, "addressing_style": "path"},
+    )
+    yield store
+    await store.close()
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("field_name", FIELDS)
+async def test_a_foreign_field_survives(
+    store: Storager,
+    client: "S3Client",
+    bucket: str,
+    s3_server: S3Server,
+    field_name: str,
+    way: str,
+) -> None:
+    """A field that another tool put is there after an edit, a change or a copy."""
+    field = FIELDS[field_name]
+    dropped = field.dropped_by.get(s3_server.name)
+    if dropped is not None and (not dropped or way in dropped.split()):
+        pytest.skip(f"{s3_server.name} takes no {field_name} by {way}")
+    client.put_object(Bucket=bucket, Key="file", Body=b"old bytes", **field.put)
+
+    key = await WAYS[way](store)
+
+    assert field.look(client, bucket, key) == field.expected
