@@ -96,8 +96,10 @@ class Attempts:
         Raises the last error, or `TimedOut`. With `may_be_ambiguous` the request
         changes something, and the `TimedOut` says so.
         """
+        attempt = 0
         with within(deadline_s):
-            for attempt in range(1, self._policy.attempts + 1):
+            while True:
+                attempt += 1
                 try:
                     return await request()
                 except StoreError as error:
@@ -114,8 +116,10 @@ class Attempts:
         deadline_s: float,
     ) -> _T:
         """Send a request again only while it was certainly not carried out."""
+        attempt = 0
         with within(deadline_s):
-            for attempt in range(1, self._policy.attempts + 1):
+            while True:
+                attempt += 1
                 try:
                     return await request()
                 except StoreError as error:
@@ -163,7 +167,9 @@ class Attempts:
         is_resumed: bool,
     ) -> _T:
         unanswered: StoreError | None = None
-        for attempt in range(1, self._policy.attempts + 1):
+        attempt = 0
+        while True:  # `_pause` counts the attempts and ends them
+            attempt += 1
             try:
                 found = await look() if unanswered is not None else None
                 unanswered = None
@@ -179,7 +185,6 @@ class Attempts:
                     if unanswered is None or unanswered is error:
                         raise
                     raise unanswered from error
-        raise AssertionError("the last attempt returns or raises")
 
     async def _own_or_raise(self, look: Look[_T], refusal: StoreError, what: str) -> _T:
         try:

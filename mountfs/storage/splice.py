@@ -3,7 +3,9 @@
 They keep what can be opened again, never the bytes.
 """
 
+import bisect
 import io
+import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,6 +42,7 @@ class _SplicedReader(io.RawIOBase):
 
     def __init__(self, spliced: SplicedBody) -> None:
         self._spliced = spliced
+        self._ends = tuple(itertools.accumulate(body.size for body in spliced.bodies))
         self._position = 0
         self._open: tuple[int, BinaryIO, int] | None = None
 
@@ -54,8 +57,6 @@ class _SplicedReader(io.RawIOBase):
         if wanted <= 0:
             return 0
         index, inside = self._locate(self._spliced.offset + self._position)
-        if index == len(self._spliced.bodies):
-            return 0
         reader = self._reader_at(index, inside)
         left = self._spliced.bodies[index].size - inside
         piece = reader.read(min(wanted, left))
@@ -81,11 +82,9 @@ class _SplicedReader(io.RawIOBase):
 
     def _locate(self, position: int) -> tuple[int, int]:
         """Return which body holds a position, and where in it."""
-        for index, body in enumerate(self._spliced.bodies):
-            if position < body.size:
-                return index, position
-            position -= body.size
-        return len(self._spliced.bodies), 0
+        index = bisect.bisect_right(self._ends, position)
+        body = self._spliced.bodies[index]
+        return index, position - (self._ends[index] - body.size)
 
     def _reader_at(self, index: int, inside: int) -> BinaryIO:
         if self._open is not None and self._open[0] == index:

@@ -114,6 +114,12 @@ def test_heir_of_a_link_is_no_link(user: dict[str, str]) -> None:
     assert decode(without_link(user)).kind is not ObjectKind.LINK
 
 
+def test_mode_of_a_link_is_not_inherited() -> None:
+    """A mode that says link goes with the link; any other mode stays."""
+    assert without_link({"mode": "41471", "k": "v"}) == {"k": "v"}
+    assert without_link({"mode": "33188"}) == {"mode": "33188"}
+
+
 @pytest.mark.parametrize(
     ("user", "wanted"),
     [

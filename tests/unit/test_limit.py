@@ -1,5 +1,6 @@
 """Limits: how many requests of each class are under way, and that none starves."""
 
+import math
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -7,9 +8,11 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from mountfs.storage.body import BytesBody
+from mountfs.storage.deadline import seconds_left
 from mountfs.storage.errors import InvalidRequest, StoreError
 from mountfs.storage.limit import Limits, LimitStorager
 from mountfs.storage.types import NO_METADATA, Append, Object, Part, Upload
+from mountfs.storage.wrapper import StoragerWrapper
 from tests.fakes.faults import Fault, FaultyStore
 from tests.fakes.flat_store import FlatStore
 
@@ -128,3 +131,22 @@ def test_limit_of_nothing_is_refused() -> None:
     """A pool without places would wait forever."""
     with pytest.raises(InvalidRequest):
         Limits(reads=0)
+
+
+async def test_base_of_wrappers_changes_nothing() -> None:
+    """What a wrapper does not override reaches the inner store as it is."""
+    flat = FlatStore()
+    wrapper = StoragerWrapper(flat)
+
+    assert wrapper.capabilities is flat.capabilities
+    assert wrapper.features is flat.features
+    with pytest.raises(StoreError):
+        await wrapper.move("a", "b")
+    with pytest.raises(StoreError):
+        await wrapper.make_dir("d/")
+    assert flat.requests == ["move", "make_dir"]
+
+
+def test_without_a_deadline_all_time_is_left() -> None:
+    """Outside of any deadline nothing hurries."""
+    assert seconds_left() == math.inf

@@ -29,11 +29,13 @@ from mountfs.storage.limit import Limits, LimitStorager
 from mountfs.storage.retry import RetryStorager
 from mountfs.storage.types import (
     ABSENT,
+    NO_METADATA,
     Append,
     Capabilities,
     Metadata,
     Object,
     ObjectKind,
+    Upload,
 )
 from tests.fakes.faults import Fault, FaultyStore
 from tests.fakes.flat_store import KEY_STORE, FlatStore
@@ -426,6 +428,68 @@ async def test_refused_look_leaves_the_ambiguous_error(
         await store.write("a", BytesBody(b"x"), condition=ABSENT)
 
     assert caught.value.is_ambiguous
+
+
+async def test_look_without_an_answer_leaves_the_ambiguous_error(
+    flat: FlatStore, autojump_clock: MockClock
+) -> None:
+    """If no look is answered, the first failure is told; nothing is sent again."""
+    store, faulty = retrying(flat, lost("write"), *[Fault("stat", ServiceFailed())] * 9)
+
+    with pytest.raises(Unreachable) as caught:
+        await store.write("a", BytesBody(b"x"), condition=ABSENT)
+
+    assert caught.value.is_ambiguous
+    assert [call for call, _ in faulty.times].count("write") == 1
+
+
+async def test_copy_without_commit_ids_is_known_by_its_content(
+    autojump_clock: MockClock,
+) -> None:
+    """Where no metadata are kept, a lost copy is found by version and size."""
+    flat = FlatStore(_capabilities(metadata=False))
+    flat.put("old", b"old")
+    store, _faulty = retrying(flat, lost("copy"))
+
+    await store.copy("old", "new", condition=ABSENT)
+
+    assert flat.requests.count("copy") == 1
+
+
+async def test_copy_that_cannot_be_known_is_a_conflict(
+    autojump_clock: MockClock,
+) -> None:
+    """A store that tells no versions cannot show whose copy is there."""
+
+    class Silent(FlatStore):
+        def _object(self, key: str) -> Object:
+            return dataclasses.replace(super()._object(key), version=None)
+
+    flat = Silent()
+    flat.put("old", b"old")
+    store, _faulty = retrying(flat, lost("copy"))
+
+    with pytest.raises(AlreadyExists):
+        await store.copy("old", "new", condition=ABSENT)
+
+
+async def test_upload_knows_the_commit_id_of_its_object() -> None:
+    """An upload carries its commit id even if the backend did not put it there."""
+
+    class Forgetful(FlatStore):
+        async def create_multipart(
+            self,
+            key: str,
+            *,
+            metadata: Metadata = NO_METADATA,
+            inherit: Object | None = None,
+        ) -> Upload:
+            upload = await super().create_multipart(key, metadata=metadata)
+            return dataclasses.replace(upload, commit_id=None)
+
+    store = RetryStorager(Forgetful(), POLICY, commit_ids=lambda: "c1")
+
+    assert (await store.create_multipart("a")).commit_id == "c1"
 
 
 async def test_refusal_that_cannot_be_looked_into_is_no_conflict(
