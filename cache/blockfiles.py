@@ -16,7 +16,7 @@ from pathlib import Path
 
 _HEADER = struct.Struct(">8s16sQQI")
 _MAGIC = b"mountfs1"
-_SHARDS = 256
+_SHARDS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class BlockFiles:
         """Make the directory ready; return what lies there, longest unused first."""
         found: list[FoundBlock] = []
         for shard in range(_SHARDS):
-            path = self._directory / f"{shard:02x}"
+            path = self._directory / f"{shard:x}"
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
             with os.scandir(path) as entries:
                 for entry in entries:
@@ -101,7 +101,7 @@ class BlockFiles:
             _remove(self._path(name))
 
     def _path(self, name: BlockName) -> Path:
-        shard = f"{name.content[0]:02x}"
+        shard = f"{name.content[0] >> 4:x}"
         return self._directory / shard / f"{name.content.hex()}.{name.index:x}"
 
 

@@ -82,6 +82,8 @@ class Extents:
 
     def within(self, start: int, end: int) -> list[Range]:
         """Return the ranges of the set inside a range, in order."""
+        if start >= end:
+            return []
         first = bisect_right(self._ends, start)
         last = bisect_left(self._starts, end)
         return [

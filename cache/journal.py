@@ -17,6 +17,8 @@ from typing import Self, TypeVar
 
 import trio
 
+from mountfs.storage.errors import StoreError
+
 FORMAT = 1
 _APPLICATION_ID = 0x6D6E7466  # "mntf"
 
@@ -48,7 +50,7 @@ T = TypeVar("T")
 Row = tuple[bytes | str | int | None, ...]
 
 
-class JournalError(Exception):
+class JournalError(StoreError):
     """The journal cannot be used as it is; nothing in it was changed."""
 
 

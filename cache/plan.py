@@ -15,6 +15,8 @@ from mountfs.cache.extents import Extents, Range
 from mountfs.storage.errors import ObjectTooLarge
 from mountfs.storage.types import Capabilities, MultipartLimits
 
+_COPY_SHARE = 8
+
 
 @dataclass(frozen=True, slots=True)
 class SendPart:
@@ -87,6 +89,7 @@ def plan_commit(
 ) -> Plan:
     """Choose how to store a file of `size` bytes.
 
+    A copy of less than an eighth of `part_size` is not worth its request.
     `is_base_whole` says that nothing was ever cut off the base, so that a native
     append continues where it ends. Raises `ObjectTooLarge` if no request that the
     store takes can hold the file.
@@ -105,9 +108,9 @@ def plan_commit(
     if len(parts) == 1 and isinstance(parts[0], SendPart):
         copied = 0
         put_size_max = max(put_size_max, size)
-    if copied < max(1, limits.part_size_min) and size <= _write_max(
-        put_size_max, capabilities
-    ):
+    if copied < max(
+        1, limits.part_size_min, part_size // _COPY_SHARE
+    ) and size <= _write_max(put_size_max, capabilities):
         return _checked(whole, capabilities)
     return SendParts(parts)
 
@@ -162,12 +165,13 @@ def _tile(
     that even a file with very many scattered edits fits into `parts_max`.
     """
     part = min(max(part_size, limits.part_size_min), limits.part_size_max)
-    worth = limits.part_size_min
+    worth = max(limits.part_size_min, part_size // _COPY_SHARE)
+    least = limits.part_size_min
     while True:
         if limits.equal_parts:
             runs = _equal_runs(size, extents, base_end, part, can_copy)
         else:
-            runs = _runs(size, extents, base_end, worth, can_copy)
+            runs = _widen(_runs(size, extents, base_end, worth, can_copy), least, worth)
             runs = _split(runs, limits, part)
         if len(runs) <= limits.parts_max:
             return tuple(_piece(run, extents, base_end) for run in runs)
@@ -205,7 +209,7 @@ def _equal_runs(
 def _runs(
     size: int, extents: Extents, base_end: int, worth: int, can_copy: bool
 ) -> list[_Run]:
-    """Alternate copied and sent stretches, each at least `worth` long but the last."""
+    """Alternate stretches that are sent and stretches that are worth a copy."""
     gaps = extents.gaps(0, base_end) if can_copy else []
     runs: list[_Run] = []
     position = 0
@@ -218,20 +222,20 @@ def _runs(
         position = end
     if position < size:
         runs.append(_Run(position, size, is_copy=False))
-    return _widen(runs, worth)
+    return runs
 
 
-def _widen(runs: list[_Run], worth: int) -> list[_Run]:
+def _widen(runs: list[_Run], least: int, worth: int) -> list[_Run]:
     """Give sent stretches that are too short some of the copied ones beside them."""
     index = 0
     while index < len(runs) - 1:
         run = runs[index]
-        if run.is_copy or run.size >= worth:
+        if run.is_copy or run.size >= least:
             index += 1
             continue
         before = runs[index - 1] if index else None
         after = runs[index + 1]
-        need = worth - run.size
+        need = least - run.size
         is_last = index + 1 == len(runs) - 1
         right = _spare(after, worth, is_last=is_last)
         left = _spare(before, worth, is_last=False) if before is not None else 0

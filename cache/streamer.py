@@ -13,6 +13,7 @@ completed while a part is missing.
 
 import dataclasses
 import logging
+import secrets
 import time
 from collections.abc import Iterable
 
@@ -22,7 +23,12 @@ from mountfs.cache.budget import Budget
 from mountfs.cache.dirty import DirtyFile
 from mountfs.cache.streaming import Ladder, Slot, Stream
 from mountfs.cache.uploader import Uploader
-from mountfs.storage.errors import StoreError, Unreachable, UploadNotFound
+from mountfs.storage.errors import (
+    PreconditionFailed,
+    StoreError,
+    Unreachable,
+    UploadNotFound,
+)
 from mountfs.storage.protocol import Storager
 from mountfs.storage.types import Condition, Metadata, Object
 
@@ -76,6 +82,8 @@ class Streamer:
             return
         for slot in dirty.stream.waiting():
             error = slot.error
+            if isinstance(error, UploadNotFound):
+                continue  # the commit finds out what became of the upload
             if error is not None and not error.is_retryable:
                 slot.error = None
                 raise error
@@ -104,8 +112,10 @@ class Streamer:
             object = await self._uploader.complete(
                 stream.upload, stream.parts(), dirty.inherit, condition
             )
-        except UploadNotFound:
-            if stream.punched:
+        except (UploadNotFound, PreconditionFailed) as error:
+            if await self._adopt(dirty, stream):
+                return None
+            if stream.punched or not isinstance(error, UploadNotFound):
                 raise
             self.abandon(dirty)
             return None
@@ -132,18 +142,38 @@ class Streamer:
         await stream.settle()
         async with stream.punching:
             stream.drop_short()
-            await self._send_waiting(dirty, stream)
+            try:
+                await self._send_waiting(dirty, stream)
+                object = await self._uploader.complete(
+                    stream.upload, stream.parts(), dirty.inherit, dirty.condition
+                )
+            except (UploadNotFound, PreconditionFailed):
+                if await self._adopt(dirty, stream):
+                    return
+                raise
             end = stream.end
-            object = await self._uploader.complete(
-                stream.upload,
-                stream.parts(),
-                dirty.inherit,
-                dirty.condition,
-            )
             self._end(dirty, stream)
             rebase(dirty, dataclasses.replace(object, size=end), end)
             dirty.is_ahead = True
         await self._uploader.drop(dirty, [(0, end)])
+
+    async def _adopt(self, dirty: DirtyFile, stream: Stream) -> bool:
+        """Take the object of an upload that was completed although nobody was told.
+
+        Whatever was written since is still in the spool, and so are all bytes that
+        were not punched; only the punched ones have to come from the object.
+        """
+        try:
+            found = await self._store.stat(dirty.key)
+        except StoreError:
+            return False
+        commit_id = found.metadata.commit_id if found.metadata is not None else None
+        if commit_id is None or commit_id != stream.metadata.commit_id:
+            return False
+        self.abandon(dirty)
+        rebase(dirty, found, stream.punched.end)
+        dirty.is_ahead = True
+        return True
 
     async def punch(self, dirty: DirtyFile, size: int) -> int:
         """Give back about `size` bytes of parts that the store has."""
@@ -203,6 +233,8 @@ class Streamer:
         limits = self._store.capabilities.multipart
         if limits is None or dirty.base_size > 0 or dirty.stream_refused:
             return False
+        if not dirty.key:
+            return False  # nameless: nothing of it is to appear in the store
         first = self._ladder_of(dirty).size_of(0)
         covered = dirty.extents.covered_until(0)
         return covered > self._put_size_max and covered >= 2 * first
@@ -214,7 +246,9 @@ class Streamer:
 
     async def _begin(self, dirty: DirtyFile) -> None:
         assert dirty.metadata is not None
-        metadata = without_times(dirty.metadata())
+        metadata = dataclasses.replace(
+            without_times(dirty.metadata()), commit_id=secrets.token_hex(16)
+        )
         try:
             upload = await self._uploader.create(dirty.key, metadata, dirty.inherit)
         except StoreError as error:

@@ -30,10 +30,10 @@ from mountfs.cache.blocks import BlockCache
 from mountfs.cache.budget import Budget
 from mountfs.cache.directory import DirectoryLock
 from mountfs.cache.dirty import DirtyFile
-from mountfs.cache.failed import describe, restore, retry_condition
-from mountfs.cache.journal import FailedFile, Journal, JournalError
+from mountfs.cache.journal import Journal
 from mountfs.cache.plan import Plan, PutWhole, plan_commit
-from mountfs.cache.spool import Spool, on_disk
+from mountfs.cache.recovery import Failed, FailedFiles, Recovered
+from mountfs.cache.spool import Spool
 from mountfs.cache.streamer import Streamer, rebase
 from mountfs.cache.uploader import Uploader
 from mountfs.storage.errors import (
@@ -59,23 +59,6 @@ class PendingFile:
     key: str
     size: int
     error: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Recovered:
-    """A file that an earlier mount left behind: stored now, or why not."""
-
-    key: str
-    size: int
-    object: Object | None = None
-    error: str | None = None
-
-
-@dataclass(slots=True)
-class _Failed:
-    dirty: DirtyFile
-    metadata: Metadata
-    error: str
 
 
 class WriteBack:
@@ -111,7 +94,7 @@ class WriteBack:
             part_size=part_size,
         )
         self._open: dict[int, DirtyFile] = {}
-        self._failed: dict[str, _Failed] = {}
+        self._failed = FailedFiles(journal, directory)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -136,8 +119,8 @@ class WriteBack:
             await self._stack.__aexit__(kind, error, trace)
         finally:
             with trio.CancelScope(shield=True):
-                failed = [item.dirty for item in self._failed.values()]
-                for dirty in (*self._open.values(), *failed):
+                failed = {id(item.dirty): item.dirty for item in self._failed}
+                for dirty in (self._open | failed).values():
                     await dirty.readers.wait_for_readers()
                     await dirty.spool.close()
 
@@ -237,6 +220,7 @@ class WriteBack:
             else:
                 dirty.size = size
                 dirty.revision += 1
+            await self._failed.describe_again(dirty)
 
     async def commit(
         self,
@@ -263,7 +247,7 @@ class WriteBack:
             else:
                 object = await self._store_or_resolve(dirty, metadata)
             dirty.is_ahead = False
-            await self._supersede(dirty.key)
+            await self._supersede(dirty)
             return object
 
     async def retarget(self, dirty: DirtyFile, key: str) -> None:
@@ -299,6 +283,7 @@ class WriteBack:
             self._streamer.abandon(dirty)
             self._open.pop(id(dirty), None)
             with trio.CancelScope(shield=True):
+                await self._failed.end(dirty)
                 await self._destroy(dirty)
 
     async def keep_failed(
@@ -306,7 +291,8 @@ class WriteBack:
     ) -> None:
         """Keep the bytes of a file that could not be stored, for the next mount.
 
-        Returns when they and the intent to store them survive a power cut.
+        Returns when they and the intent to store them survive a power cut. The file
+        can go on being read, written and committed.
         """
         async with dirty.changing:
             stream = dirty.stream
@@ -315,28 +301,18 @@ class WriteBack:
                 # that is possible; if it is not, the upload stays open, and journaled.
                 await self._streamer.fold(dirty)
             self._streamer.abandon(dirty)
-            dirty.is_discarded = True
-            await dirty.spool.resize(dirty.size)
-            await dirty.spool.sync()
-            name = dirty.spool.path.name
-            await self._journal.add_failed(
-                FailedFile(
-                    name, dirty.key, dirty.size, describe(dirty, metadata, str(error))
-                )
-            )
-            self._open.pop(id(dirty), None)
-            self._failed[name] = _Failed(dirty, metadata, str(error))
+            await self._failed.add(Failed(dirty, metadata, str(error)))
 
     def pending(self) -> tuple[PendingFile, ...]:
         """Return the files with bytes that the store does not have."""
         open_files = [
             PendingFile(dirty.key, dirty.size)
             for dirty in self._open.values()
-            if dirty.is_changed
+            if dirty.is_changed and not self._failed.holds(dirty)
         ]
         failed = [
             PendingFile(item.dirty.key, item.dirty.size, item.error)
-            for item in self._failed.values()
+            for item in self._failed
         ]
         return (*open_files, *failed)
 
@@ -348,10 +324,12 @@ class WriteBack:
         """
         for upload in await self._journal.uploads():
             await self._uploader.abort(Upload(upload.key, upload.id, upload.commit_id))
-        rows = await self._journal.failed()
-        known = {row.spool for row in rows}
-        await on_disk(_remove_unknown, self._directory, known)
-        return tuple([await self._recover(row) for row in rows])
+        return tuple(
+            [
+                await self._recover(item) if isinstance(item, Failed) else item
+                for item in await self._failed.load()
+            ]
+        )
 
     async def reclaim(self, size: int) -> int:
         """Give back room of parts that the store has already."""
@@ -392,6 +370,8 @@ class WriteBack:
         Returns False if that would not help.
         """
         if dirty.extents.total < min(self._part_size, self._budget.size_max // 4):
+            return False
+        if not dirty.key:
             return False
         if dirty.stream is not None:
             before = dirty.extents.total
@@ -490,7 +470,7 @@ class WriteBack:
         metadata = dataclasses.replace(metadata, commit_id=secrets.token_hex(16))
         stream = dirty.stream
         if stream is not None:
-            with _noted(dirty, stream.upload.commit_id):
+            with _noted(dirty, stream.metadata.commit_id):
                 object = await self._streamer.finish(dirty, metadata, dirty.condition)
             if object is not None:
                 object = await self._stored(dirty, object)
@@ -549,42 +529,28 @@ class WriteBack:
 
     # Failed files.
 
-    async def _supersede(self, key: str) -> None:
+    async def _supersede(self, dirty: DirtyFile) -> None:
         """Give up what failed under a key: a newer write of that name is stored."""
-        for name, failed in list(self._failed.items()):
-            if failed.dirty.key == key:
-                log.info("the bytes of %r that failed are superseded", key)
-                await self._drop_failed(name)
+        for failed in self._failed:
+            if failed.dirty is dirty:
+                await self._failed.end(dirty)
+            elif failed.dirty.key == dirty.key and id(failed.dirty) not in self._open:
+                log.info("the bytes of %r that failed are superseded", dirty.key)
+                await self._failed.end(failed.dirty)
+                await self._destroy(failed.dirty)
 
-    async def _drop_failed(self, name: str) -> None:
-        with trio.CancelScope(shield=True):
-            # The row goes first: a crash in between leaves a spool file that nobody
-            # knows, and the next mount removes it.
-            await self._journal.end_failed(name)
-            await self._destroy(self._failed.pop(name).dirty)
-
-    async def _recover(self, row: FailedFile) -> Recovered:
-        spool = Spool(self._directory / row.spool)
-        try:
-            dirty, metadata, reason = restore(row.state, row.key, spool)
-        except JournalError as damage:
-            log.warning("%s", damage)
-            return Recovered(row.key, row.size, error=str(damage))
-        if not await spool.reopen(dirty.size):
-            error = f"the spool file {row.spool} is missing or incomplete"
-            log.warning("the bytes of %r are lost: %s", row.key, error)
-            return Recovered(row.key, row.size, error=error)
+    async def _recover(self, failed: Failed) -> Recovered:
+        dirty = failed.dirty
         self._budget.force_dirty(dirty.extents.total)
-        self._failed[row.spool] = _Failed(dirty, metadata, reason)
-        dirty.condition = retry_condition(dirty)
         try:
             async with dirty.changing:
-                object = await self._store_or_resolve(dirty, metadata)
-        except StoreError as failure:
-            self._failed[row.spool].error = str(failure)
-            return Recovered(row.key, row.size, error=str(failure))
-        await self._drop_failed(row.spool)
-        return Recovered(row.key, row.size, object)
+                object = await self._store_or_resolve(dirty, failed.metadata)
+        except StoreError as error:
+            self._failed.note_error(dirty, str(error))
+            return Recovered(dirty.key, dirty.size, error=str(error))
+        await self._failed.end(dirty)
+        await self._destroy(dirty)
+        return Recovered(dirty.key, dirty.size, object)
 
 
 @contextmanager
@@ -598,9 +564,3 @@ def _noted(dirty: DirtyFile, commit_id: str | None) -> Iterator[None]:
         if commit_id is not None and not error.is_ambiguous:
             dirty.commit_ids.pop(commit_id, None)
         raise
-
-
-def _remove_unknown(directory: Path, known: set[str]) -> None:
-    for path in directory.glob("*.spool"):
-        if path.name not in known:
-            path.unlink(missing_ok=True)

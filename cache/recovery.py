@@ -1,0 +1,123 @@
+"""Files that could not be stored: in the journal, and with their bytes in the spool.
+
+A failed file may go on being used; its row then describes it as it was when it
+failed, or was last cut, and its bytes are the newest.
+"""
+
+import dataclasses
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from mountfs.cache.dirty import DirtyFile
+from mountfs.cache.failed import describe, restore
+from mountfs.cache.journal import FailedFile, Journal, JournalError
+from mountfs.cache.spool import Spool, on_disk
+from mountfs.storage.types import Metadata, Object
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A file that could not be stored, and why."""
+
+    dirty: DirtyFile
+    metadata: Metadata
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """A file that an earlier mount left behind: stored now, or why not."""
+
+    key: str
+    size: int
+    object: Object | None = None
+    error: str | None = None
+
+
+class FailedFiles:
+    """The failed files of this mount and of earlier ones."""
+
+    def __init__(self, journal: Journal, directory: Path) -> None:
+        self._journal = journal
+        self._directory = directory
+        self._files: dict[str, Failed] = {}
+
+    def __iter__(self) -> Iterator[Failed]:
+        return iter(list(self._files.values()))
+
+    def holds(self, dirty: DirtyFile) -> bool:
+        """Tell whether a file has failed and was not stored since."""
+        return dirty.spool.path.name in self._files
+
+    async def add(self, failed: Failed) -> None:
+        """Journal a file. Returns when bytes and row survive a power cut."""
+        await failed.dirty.spool.resize(failed.dirty.size)
+        await failed.dirty.spool.sync()
+        await self._write_row(failed)
+
+    async def describe_again(self, dirty: DirtyFile) -> None:
+        """Journal the new extents of a failed file that was cut."""
+        failed = self._files.get(dirty.spool.path.name)
+        if failed is not None:
+            await self._write_row(failed)
+
+    def note_error(self, dirty: DirtyFile, error: str) -> None:
+        """Remember why the last attempt failed."""
+        name = dirty.spool.path.name
+        self._files[name] = dataclasses.replace(self._files[name], error=error)
+
+    async def end(self, dirty: DirtyFile) -> None:
+        """Forget a file that is stored or given up; its bytes may go afterwards.
+
+        A crash in between leaves a spool file that nobody knows, and the next mount
+        removes it.
+        """
+        name = dirty.spool.path.name
+        if name in self._files:
+            with trio.CancelScope(shield=True):
+                await self._journal.end_failed(name)
+            del self._files[name]
+
+    async def load(self) -> list[Failed | Recovered]:
+        """Return what earlier mounts left; what cannot be used says why.
+
+        Removes spool files that no row names.
+        """
+        rows = await self._journal.failed()
+        known = {row.spool for row in rows}
+        await on_disk(_remove_unknown, self._directory, known)
+        return [await self._load(row) for row in rows]
+
+    async def _load(self, row: FailedFile) -> Failed | Recovered:
+        spool = Spool(self._directory / row.spool)
+        try:
+            dirty, metadata, reason = restore(row.state, row.key, spool)
+        except JournalError as damage:
+            log.warning("%s", damage)
+            return Recovered(row.key, row.size, error=str(damage))
+        if not await spool.reopen(dirty.size):
+            error = f"the spool file {row.spool} is missing or incomplete"
+            log.warning("the bytes of %r are lost: %s", row.key, error)
+            return Recovered(row.key, row.size, error=error)
+        failed = Failed(dirty, metadata, reason)
+        self._files[row.spool] = failed
+        return failed
+
+    async def _write_row(self, failed: Failed) -> None:
+        dirty = failed.dirty
+        name = dirty.spool.path.name
+        state = describe(dirty, failed.metadata, failed.error)
+        await self._journal.add_failed(FailedFile(name, dirty.key, dirty.size, state))
+        self._files[name] = failed
+
+
+def _remove_unknown(directory: Path, known: set[str]) -> None:
+    for path in directory.glob("*.spool"):
+        if path.name not in known:
+            path.unlink(missing_ok=True)
