@@ -37,8 +37,7 @@ def stat_object(root: Root, key: str, kind: ObjectKind | None) -> Object:
         return _stat_root(root, key, kind)
     with root.place(key) as place:
         found = object_at(place, key)
-    is_directory = found.kind is ObjectKind.DIRECTORY
-    if (key.endswith("/") and not is_directory) or kind not in {None, found.kind}:
+    if kind not in {None, found.kind}:
         raise NotFound(key=key)
     return found
 

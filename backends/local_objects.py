@@ -144,7 +144,7 @@ def object_at(place: Place, key: str) -> Object:
     objects, and opening one may never return.
     """
     found = place.lstat()
-    if found is None:
+    if found is None or (key.endswith("/") and not stat.S_ISDIR(found.st_mode)):
         raise NotFound(key=key)
     if stat.S_ISLNK(found.st_mode):
         target = os.readlink(place.name, dir_fd=place.directory)
