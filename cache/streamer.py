@@ -73,7 +73,7 @@ class Streamer:
             is_new = True
         if is_new:
             for slot in stream.waiting():
-                if slot.error is not None:
+                if slot.error is not None and slot.error.is_retryable:
                     self._start(dirty, stream, slot)
 
     def raise_error(self, dirty: DirtyFile) -> None:

@@ -101,7 +101,7 @@ class WriteBack:
         async with AsyncExitStack() as stack:
             stack.enter_context(DirectoryLock(self._directory))
             nursery = await stack.enter_async_context(trio.open_nursery())
-            self._streamer.nursery = nursery
+            self._nursery = self._streamer.nursery = nursery
             self._budget.register_dirty(self)
             self._stack = stack.pop_all()
         return self
@@ -116,7 +116,10 @@ class WriteBack:
         for dirty in self._open.values():
             self._streamer.abandon(dirty)
         try:
-            await self._stack.__aexit__(kind, error, trace)
+            # What goes wrong in the body is not to be wrapped by the nursery.
+            if error is not None:
+                self._nursery.cancel_scope.cancel()
+            await self._stack.aclose()
         finally:
             with trio.CancelScope(shield=True):
                 failed = {id(item.dirty): item.dirty for item in self._failed}
@@ -197,9 +200,11 @@ class WriteBack:
             try:
                 return await self._assemble(dirty, offset, end)
             except (NotFound, VersionChanged):
-                if dirty.base is base:
-                    raise
-                # A commit or a rename put another object under the file meanwhile.
+                # A commit or a rename may be putting another object under the file
+                # just now: the store knows it before we do.
+                async with dirty.changing:
+                    if dirty.base is base:
+                        raise
 
     async def truncate(self, dirty: DirtyFile, size: int) -> None:
         """Give the file another size; what is new of it reads as zeros."""

@@ -22,7 +22,7 @@ BLOCK_SIZE = 16
 
 def tiny_store(**changes: Any) -> Capabilities:
     """Return the capabilities of a key store whose parts are a few bytes."""
-    changes = {"multipart": TINY_LIMITS, "append": False} | changes
+    changes = {"multipart": TINY_LIMITS, "append": False, "attributes": True} | changes
     return replace(MEMORY_CAPABILITIES, **changes)
 
 

@@ -1,0 +1,683 @@
+"""The dirty side of the cache, scenario by scenario."""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import trio
+
+from mountfs.backends.memory import MemoryStore
+from mountfs.cache.directory import DirectoryInUse
+from mountfs.cache.dirty import DirtyFile
+from mountfs.cache.journal import JournaledUpload
+from mountfs.storage.body import BytesBody
+from mountfs.storage.errors import (
+    AlreadyExists,
+    NotFound,
+    PermissionDenied,
+    QuotaExceeded,
+    ServiceFailed,
+    StoreError,
+    VersionChanged,
+)
+from mountfs.storage.types import (
+    ABSENT,
+    NO_METADATA,
+    Attributes,
+    Condition,
+    Metadata,
+    Object,
+)
+from tests.fakes.cache_stack import Stack, open_stack, tiny_store
+from tests.fakes.faults import Fault, FaultyStore
+
+
+class Scene:
+    """A store whose requests are counted, and the directory of its cache."""
+
+    def __init__(self, directory: Path, **changes: object) -> None:
+        self.memory = MemoryStore(capabilities=tiny_store(**changes))
+        self.store = FaultyStore(self.memory)
+        self.directory = directory
+
+    def stored(self, key: str) -> bytes:
+        return self.memory.bucket.entries[key].data
+
+    def requests(self) -> Counter[str]:
+        found = Counter(call for call, _ in self.store.times)
+        self.store.times.clear()
+        return found
+
+    async def put(self, key: str, data: bytes) -> Object:
+        stored = await self.memory.write(key, BytesBody(data))
+        return replace(stored, size=len(data))
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path)
+
+
+def pattern(start: int, size: int) -> bytes:
+    """Return bytes that depend on their offset alone."""
+    return bytes(i * 7 % 255 + 1 for i in range(start, start + size))
+
+
+def plain() -> Metadata:
+    return NO_METADATA
+
+
+async def write(
+    stack: Stack, dirty: DirtyFile, size: int, *, step: int = 20, start: int = 0
+) -> None:
+    for offset in range(start, start + size, step):
+        count = min(step, start + size - offset)
+        await stack.writeback.write(
+            dirty, offset, pattern(offset, count), metadata=plain
+        )
+
+
+async def commit(
+    stack: Stack, dirty: DirtyFile, condition: Condition = None, **options: Metadata
+) -> Object:
+    return await stack.writeback.commit(
+        dirty,
+        metadata=options.get("metadata", NO_METADATA),
+        inherit=None,
+        condition=condition,
+    )
+
+
+async def punched(stack: Stack, dirty: DirtyFile) -> None:
+    """Have the store hold the parts so far, and the spool give them up."""
+    assert dirty.stream is not None
+    await dirty.stream.settle()
+    assert await stack.writeback.reclaim(1 << 20)
+    assert dirty.stream.punched
+
+
+async def test_a_small_new_file_is_one_put(scene: Scene) -> None:
+    """Create, write and commit are one request; reading it back is none."""
+    async with open_stack(scene.store, scene.directory) as stack:
+        dirty = stack.writeback.begin("a", None)
+        assert dirty.is_changed
+        await write(stack, dirty, 25)
+        stored = await commit(stack, dirty, ABSENT)
+        assert scene.requests() == {"write": 1}
+
+        assert await stack.blocks.read(stored, 0, 100) == pattern(0, 25)
+        assert not scene.requests()
+        assert scene.stored("a") == pattern(0, 25)
+        assert stack.writeback.pending() == ()
+
+
+async def test_an_empty_file_is_a_change(scene: Scene) -> None:
+    """A new file without bytes is stored by its commit."""
+    async with open_stack(scene.store, scene.directory) as stack:
+        dirty = stack.writeback.begin("a", None)
+        await commit(stack, dirty, ABSENT)
+
+        assert scene.stored("a") == b""
+        assert not dirty.is_changed
+
+
+async def test_a_small_edit_of_a_large_object_copies_the_rest(scene: Scene) -> None:
+    """Only the part around the edit is sent; the store copies what lies beside it."""
+    base = await scene.put("a", pattern(0, 600))
+    async with open_stack(scene.store, scene.directory) as stack:
+        dirty = stack.writeback.begin("a", base)
+        assert not dirty.is_changed
+        await stack.writeback.write(dirty, 300, b"edit", metadata=plain)
+        await commit(stack, dirty, base.version)
+
+    found = scene.requests()
+    assert found["write_part"] == 1
+    assert found["copy_part"] <= 4
+    assert found["complete_multipart"] == 1
+    assert scene.stored("a") == pattern(0, 300) + b"edit" + pattern(304, 296)
+
+
+async def test_nothing_of_the_base_is_fetched_before_it_is_read(scene: Scene) -> None:
+    """Begin, write and truncate ask the store for nothing."""
+    base = await scene.put("a", pattern(0, 200))
+    async with open_stack(scene.store, scene.directory) as stack:
+        dirty = stack.writeback.begin("a", base)
+        await stack.writeback.write(dirty, 50, b"edit", metadata=plain)
+        await stack.writeback.truncate(dirty, 100)
+        assert not scene.requests()
+
+        whole = pattern(0, 50) + b"edit" + pattern(54, 46)
+        assert await stack.writeback.read(dirty, 0, 1000) == whole
+
+
+async def test_bytes_that_were_cut_off_do_not_come_back(scene: Scene) -> None:
+    """Shrinking and extending a file gives zeros, in reads and in the store."""
+    base = await scene.put("a", pattern(0, 100))
+    async with open_stack(scene.store, scene.directory) as stack:
+        dirty = stack.writeback.begin("a", base)
+        await stack.writeback.write(dirty, 60, b"x" * 20, metadata=plain)
+        await stack.writeback.truncate(dirty, 40)
+        await stack.writeback.truncate(dirty, 90)
+        expected = pattern(0, 40) + bytes(50)
+        assert await stack.writeback.read(dirty, 0, 100) == expected
+
+        await commit(stack, dirty, base.version)
+        assert scene.stored("a") == expected
+
+
+async def test_a_large_file_streams_through_a_small_budget(scene: Scene) -> None:
+    """A file many times the budget is stored, and the budget never passed."""
+    size_max = 200
+    async with open_stack(scene.store, scene.directory, size_max=size_max) as stack:
+        dirty = stack.writeback.begin("a", None, condition=ABSENT)
+        for offset in range(0, 2000, 20):
+            await write(stack, dirty, 20, start=offset)
+            assert stack.budget.clean + stack.budget.dirty <= size_max
+        await commit(stack, dirty, ABSENT)
+        assert scene.stored("a") == pattern(0, 2000)
+
+        assert scene.requests()["complete_multipart"] == 1
+        await stack.writeback.discard(dirty)
+        assert stack.budget.dirty == 0
+
+
+@pytest.mark.parametrize("offset", [0, 30, 70])
+async def test_a_write_into_what_was_punched_folds_the_stream(
+    scene: Scene, offset: int
+) -> None:
+    """The upload is completed and the file goes on as an edit of its object."""
+    async with open_stack(scene.store, scene.directory) as stack:
+        dirty = stack.writeback.begin("a", None, condition=ABSENT)
+        await write(stack, dirty, 100)
+        await punched(stack, dirty)
+        await stack.writeback.write(dirty, offset, b"again", metadata=plain)
+        await write(stack, dirty, 50, start=100)
+        await commit(stack, dirty, ABSENT)
+
+    expected = bytearray(pattern(0, 150))
+    expected[offset : offset + 5] = b"again"
+    assert scene.stored("a") == bytes(expected)
+
+
+async def test_a_read_of_what_was_punched_folds_the_stream(scene: Scene) -> None:
+    """What lies only in the upload can be read, before the file is closed."""
+    async with open_stack(scene.store, scene.directory) as stack:
+        dirty = stack.writeback.begin("a", None, condition=ABSENT)
+        await write(stack, dirty, 100)
+        await punched(stack, dirty)
+
+        assert await stack.writeback.read(dirty, 0, 200) == pattern(0, 100)
+        assert dirty.base is not None
+        assert dirty.is_changed
+        await commit(stack, dirty, ABSENT)
+        assert scene.stored("a") == pattern(0, 100)
+
+
+async def test_a_cut_through_what_was_punched_keeps_the_bytes(scene: Scene) -> None:
+    """Truncating in the midst of a punched part folds first."""
+    async with open_stack(scene.store, scene.directory) as stack:
+        dirty = stack.writeback.begin("a", None, condition=ABSENT)
+        await write(stack, dirty, 100)
+        await punched(stack, dirty)
+        await stack.writeback.truncate(dirty, 40)
+        await stack.writeback.truncate(dirty, 60)
+        await commit(stack, dirty, ABSENT)
+
+    assert scene.stored("a") == pattern(0, 40) + bytes(20)
+
+
+async def test_a_part_that_was_overwritten_is_sent_again(scene: Scene) -> None:
+    """A finished part whose bytes change while they are here replaces the old one."""
+    async with open_stack(scene.store, scene.directory) as stack:
+        dirty = stack.writeback.begin("a", None, condition=ABSENT)
+        await write(stack, dirty, 100)
+        assert dirty.stream is not None
+        await dirty.stream.settle()
+        await stack.writeback.write(dirty, 3, b"again", metadata=plain)
+        await commit(stack, dirty, ABSENT)
+
+    assert scene.stored("a") == pattern(0, 3) + b"again" + pattern(8, 92)
+    assert scene.requests()["complete_multipart"] == 1
+
+
+async def test_a_part_that_fails_for_good_is_told_to_the_next_write(
+    scene: Scene,
+) -> None:
+    """An error that no repetition mends is raised once; the commit tries again."""
+    scene.store.script.append(Fault("write_part", PermissionDenied("no")))
+    async with open_stack(scene.store, scene.directory) as stack:
+        dirty = stack.writeback.begin("a", None, condition=ABSENT)
+        await write(stack, dirty, 40)
+        assert dirty.stream is not None
+        await dirty.stream.settle()
+        with pytest.raises(PermissionDenied):
+            await write(stack, dirty, 40, start=40)
+
+        await write(stack, dirty, 40, start=40)
+        await commit(stack, dirty, ABSENT)
+        assert scene.stored("a") == pattern(0, 80)
+
+
+async def test_a_commit_with_a_missing_part_fails_and_completes_nothing(
+    scene: Scene,
+) -> None:
+    """The error is the commit's; the next one sends what is missing."""
+    scene.store.script.extend(
+        Fault("write_part", ServiceFailed("no")) for _ in range(20)
+    )
+    async with open_stack(scene.store, scene.directory) as stack:
+        dirty = stack.writeback.begin("a", None, condition=ABSENT)
+        await write(stack, dirty, 100)
+        with pytest.raises(ServiceFailed):
+            await commit(stack, dirty, ABSENT)
+        assert "complete_multipart" not in scene.requests()
+        assert dirty.is_changed
+
+        scene.store.script.clear()
+        await commit(stack, dirty, ABSENT)
+        assert scene.stored("a") == pattern(0, 100)
+
+
+async def test_an_edit_whose_part_fails_is_aborted(scene: Scene) -> None:
+    """A half upload of a plan is of no use: it is dropped, and so is its row."""
+    base = await scene.put("a", pattern(0, 600))
+    scene.store.script.append(Fault("copy_part", ServiceFailed("no")))
+    async with open_stack(scene.store, scene.directory) as stack:
+        dirty = stack.writeback.begin("a", base)
+        await stack.writeback.write(dirty, 300, b"edit", metadata=plain)
+        with pytest.raises(ServiceFailed):
+            await commit(stack, dirty, base.version)
+        assert await stack.journal.uploads() == ()
+        assert await scene.memory.list_uploads() == ()
+
+        await commit(stack, dirty, base.version)
+        assert scene.stored("a")[300:304] == b"edit"
+
+
+async def test_metadata_known_only_at_the_end_are_set_after_a_stream(
+    scene: Scene,
+) -> None:
+    """A mode changed while it streamed, or an explicit time, costs one request more."""
+    begun = Metadata(attributes=Attributes(mode=0o600, mtime_ns=5))
+    ended = Metadata(attributes=Attributes(mode=0o644, mtime_ns=7))
+    async with open_stack(scene.store, scene.directory) as stack:
+        for final, expected in ((begun, 1), (ended, 1), (Metadata(), 0)):
+            dirty = stack.writeback.begin("a", None)
+            first = Metadata() if final == Metadata() else begun
+            for offset in range(0, 100, 20):
+                await stack.writeback.write(
+                    dirty, offset, pattern(offset, 20), metadata=lambda it=first: it
+                )
+            stored = await commit(stack, dirty, metadata=final)
+            assert scene.requests()["set_metadata"] == expected
+            assert stored.size == 100
+            if expected:
+                found = await scene.memory.stat("a")
+                assert found.attributes == final.attributes
+
+
+async def test_a_lost_race_keeps_the_bytes(scene: Scene) -> None:
+    """A commit that finds somebody else's object fails, and can be stored elsewhere."""
+    async with open_stack(scene.store, scene.directory) as stack:
+        dirty = stack.writeback.begin("a", None)
+        await write(stack, dirty, 25)
+        await scene.put("a", b"theirs")
+        with pytest.raises(AlreadyExists):
+            await commit(stack, dirty, ABSENT)
+        assert [file.key for file in stack.writeback.pending()] == ["a"]
+
+        await stack.writeback.retarget(dirty, "b")
+        await commit(stack, dirty, ABSENT)
+        assert scene.stored("a") == b"theirs"
+        assert scene.stored("b") == pattern(0, 25)
+
+
+async def test_a_store_without_conditions_is_looked_at_first(tmp_path: Path) -> None:
+    """Where no request can be conditional, a look comes before it."""
+    scene = Scene(tmp_path, conditions=frozenset())
+    base = await scene.put("a", b"first")
+    async with open_stack(scene.store, tmp_path) as stack:
+        for key, start, condition, error in (
+            ("new", None, ABSENT, None),
+            ("a", None, ABSENT, AlreadyExists),
+            ("a", base, base.version, None),
+            ("a", base, base.version, VersionChanged),
+            ("gone", base, base.version, VersionChanged),
+        ):
+            dirty = stack.writeback.begin(key, start)
+            await write(stack, dirty, 10)
+            if error is None:
+                await commit(stack, dirty, condition)
+                assert scene.stored(key) == pattern(0, 10)
+            else:
+                with pytest.raises(error):
+                    await commit(stack, dirty, condition)
+
+
+async def test_a_lost_reply_is_no_conflict_with_oneself(scene: Scene) -> None:
+    """The next commit knows the object of the one whose reply was lost."""
+    lost = ServiceFailed("no reply", is_ambiguous=True)
+    async with open_stack(scene.store, scene.directory) as stack:
+        dirty = stack.writeback.begin("a", None)
+        await write(stack, dirty, 25)
+        scene.store.script.append(Fault("write", lost, is_lost=True))
+        with pytest.raises(ServiceFailed):
+            await commit(stack, dirty, ABSENT)
+        scene.requests()
+
+        await commit(stack, dirty, ABSENT)
+        assert scene.requests() == {"write": 1, "stat": 1}
+
+        await stack.writeback.write(dirty, 2, b"x", metadata=plain)
+        scene.store.script.append(Fault("write", lost, is_lost=True))
+        with pytest.raises(ServiceFailed):
+            await commit(stack, dirty, dirty.condition)
+        await stack.writeback.write(dirty, 4, b"y", metadata=plain)
+        await commit(stack, dirty, dirty.condition)
+        assert scene.stored("a") == pattern(0, 2) + b"x" + pattern(3, 1) + b"y" + (
+            pattern(5, 20)
+        )
+
+
+async def test_a_rename_of_a_stream_restarts_it_while_its_bytes_are_here(
+    scene: Scene,
+) -> None:
+    """Nothing appears under the old name."""
+    async with open_stack(scene.store, scene.directory) as stack:
+        dirty = stack.writeback.begin("a", None, condition=ABSENT)
+        await write(stack, dirty, 100)
+        await stack.writeback.retarget(dirty, "b")
+        await commit(stack, dirty, ABSENT)
+
+    assert set(scene.memory.bucket.entries) == {"b"}
+    assert scene.stored("b") == pattern(0, 100)
+    assert await scene.memory.list_uploads() == ()
+
+
+async def test_a_rename_of_a_punched_stream_moves_what_was_sent(scene: Scene) -> None:
+    """What lies only in the upload becomes an object and is moved by the store."""
+    async with open_stack(scene.store, scene.directory) as stack:
+        dirty = stack.writeback.begin("a", None, condition=ABSENT)
+        await write(stack, dirty, 100)
+        await punched(stack, dirty)
+        await stack.writeback.retarget(dirty, "b")
+        await write(stack, dirty, 30, start=100)
+        await commit(stack, dirty, ABSENT)
+
+    assert set(scene.memory.bucket.entries) == {"b"}
+    assert scene.stored("b") == pattern(0, 130)
+
+
+async def test_a_file_is_spilled_before_writes_fail_for_want_of_room(
+    scene: Scene,
+) -> None:
+    """Edits of more bytes than fit are stored in between; the file is right."""
+    base = await scene.put("a", bytes(1000))
+    async with open_stack(scene.store, scene.directory, size_max=150) as stack:
+        dirty = stack.writeback.begin("a", base, condition=base.version)
+        for offset in range(980, -1, -20):
+            await write(stack, dirty, 20, start=offset)
+        await commit(stack, dirty, base.version)
+
+    assert scene.stored("a") == pattern(0, 1000)
+
+
+async def test_no_room_is_an_error_when_nothing_can_make_any(scene: Scene) -> None:
+    """Dirty bytes of files that cannot be stored yet fill the cache: no space."""
+    async with open_stack(scene.store, scene.directory, size_max=60) as stack:
+        first = stack.writeback.begin("", None)
+        second = stack.writeback.begin("", None)
+        await write(stack, first, 50)
+        with pytest.raises(QuotaExceeded):
+            await write(stack, second, 20)
+
+        await stack.writeback.discard(first)
+        await write(stack, second, 20)
+        assert await stack.writeback.read(second, 0, 20) == pattern(0, 20)
+
+
+async def test_a_failed_file_is_stored_by_the_next_mount(scene: Scene) -> None:
+    """After a failed last close the bytes wait in the state directory."""
+    name = "wörd\udcff"
+    metadata = Metadata(
+        user={"color": "blue"}, attributes=Attributes(mode=0o640, mtime_ns=5)
+    )
+    base = await scene.put("old", pattern(0, 100))
+    async with open_stack(scene.store, scene.directory) as stack:
+        new = stack.writeback.begin(name, None)
+        await write(stack, new, 25)
+        edit = stack.writeback.begin("old", base)
+        await stack.writeback.write(edit, 50, b"edit", metadata=plain)
+        for dirty in (new, edit):
+            await stack.writeback.keep_failed(dirty, ServiceFailed("down"), metadata)
+        kept = stack.writeback.pending()
+        assert {(file.key, file.error) for file in kept} == {
+            (name, "down"),
+            ("old", "down"),
+        }
+
+    async with open_stack(scene.store, scene.directory) as stack:
+        recovered = await stack.writeback.recover()
+
+        assert {(item.key, item.error) for item in recovered} == {
+            (name, None),
+            ("old", None),
+        }
+        assert scene.stored(name) == pattern(0, 25)
+        assert scene.stored("old") == pattern(0, 50) + b"edit" + pattern(54, 46)
+        found = await scene.memory.stat(name)
+        assert found.metadata is not None
+        assert found.metadata.user == {"color": "blue"}
+        assert found.attributes == metadata.attributes
+        assert stack.writeback.pending() == ()
+        assert stack.budget.dirty == 0
+        assert await stack.journal.failed() == ()
+        assert await stack.writeback.recover() == ()
+
+
+async def test_a_failed_file_that_somebody_overtook_stays(scene: Scene) -> None:
+    """Recovery overwrites nobody; a newer write of ours supersedes what failed."""
+    async with open_stack(scene.store, scene.directory) as stack:
+        dirty = stack.writeback.begin("a", None)
+        await write(stack, dirty, 25)
+        await stack.writeback.keep_failed(dirty, ServiceFailed("down"), NO_METADATA)
+    await scene.put("a", b"theirs")
+
+    async with open_stack(scene.store, scene.directory) as stack:
+        (recovered,) = await stack.writeback.recover()
+        assert recovered.error is not None
+        assert scene.stored("a") == b"theirs"
+        assert len(stack.writeback.pending()) == 1
+
+        newer = stack.writeback.begin("a", None)
+        await write(stack, newer, 10)
+        await commit(stack, newer)
+        assert stack.writeback.pending() == ()
+        assert stack.budget.dirty == 0
+
+
+async def test_a_failed_file_can_be_used_and_stored(scene: Scene) -> None:
+    """Its file may be opened again, read, cut, written and committed."""
+    async with open_stack(scene.store, scene.directory) as stack:
+        dirty = stack.writeback.begin("a", None)
+        await write(stack, dirty, 25)
+        await stack.writeback.keep_failed(dirty, ServiceFailed("down"), NO_METADATA)
+        await stack.writeback.truncate(dirty, 10)
+        assert await stack.writeback.read(dirty, 0, 50) == pattern(0, 10)
+        assert len(stack.writeback.pending()) == 1
+        await commit(stack, dirty, ABSENT)
+
+        assert scene.stored("a") == pattern(0, 10)
+        assert stack.writeback.pending() == ()
+        assert await stack.journal.failed() == ()
+
+
+async def test_a_failed_punched_stream_keeps_every_byte(scene: Scene) -> None:
+    """What lies only in the upload becomes an object before the file is given up."""
+    async with open_stack(scene.store, scene.directory) as stack:
+        dirty = stack.writeback.begin("a", None, condition=ABSENT)
+        await write(stack, dirty, 110)
+        await punched(stack, dirty)
+        await stack.writeback.keep_failed(dirty, ServiceFailed("down"), NO_METADATA)
+
+    async with open_stack(scene.store, scene.directory) as stack:
+        await stack.writeback.recover()
+        assert scene.stored("a") == pattern(0, 110)
+
+
+async def test_recovery_says_what_is_lost(scene: Scene) -> None:
+    """A spool file that is gone is reported, never stored as zeros."""
+    async with open_stack(scene.store, scene.directory) as stack:
+        dirty = stack.writeback.begin("a", None)
+        await write(stack, dirty, 25)
+        await stack.writeback.keep_failed(dirty, ServiceFailed("down"), NO_METADATA)
+        dirty.spool.path.unlink()
+
+    async with open_stack(scene.store, scene.directory) as stack:
+        (recovered,) = await stack.writeback.recover()
+        assert recovered.error is not None
+        assert "missing" in recovered.error
+        with pytest.raises(NotFound):
+            await scene.memory.stat("a")
+
+
+async def test_a_crash_leaves_no_upload_and_no_unknown_spool(scene: Scene) -> None:
+    """Uploads of ours that were journaled are aborted; unknown spools are removed."""
+    upload = await scene.memory.create_multipart("a")
+    foreign = await scene.memory.create_multipart("a")
+    async with open_stack(scene.store, scene.directory) as stack:
+        await stack.journal.add_upload(JournaledUpload("a", upload.id))
+        stray = scene.directory / "state" / "spool" / "stray.spool"
+        stray.write_bytes(b"x")
+        await stack.writeback.recover()
+
+        assert [u.id for u in await scene.memory.list_uploads()] == [foreign.id]
+        assert await stack.journal.uploads() == ()
+        assert not stray.exists()
+
+
+async def test_two_daemons_do_not_share_a_directory(scene: Scene) -> None:
+    """The second is refused, and told who is first."""
+    async with open_stack(scene.store, scene.directory):
+        with pytest.RaisesGroup(
+            DirectoryInUse, allow_unwrapped=True, flatten_subgroups=True
+        ):
+            async with open_stack(scene.store, scene.directory):
+                pass
+
+
+async def test_reads_are_right_while_everything_else_goes_on(tmp_path: Path) -> None:
+    """Readers beside writes, punches, folds, commits and discards see right bytes."""
+    scene = Scene(tmp_path)
+    size = 400
+    async with open_stack(scene.store, tmp_path, size_max=300) as stack:
+        dirty = stack.writeback.begin("a", None)
+        reads = 0
+
+        async def keep_reading() -> None:
+            nonlocal reads
+            for turn in range(10_000):
+                offset = turn * 37 % size
+                found = await stack.writeback.read(dirty, offset, 50)
+                assert found == pattern(offset, len(found))
+                reads += 1
+                await trio.lowlevel.checkpoint()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(keep_reading)
+            nursery.start_soon(keep_reading)
+            for _ in range(3):
+                await write(stack, dirty, size, step=13)
+                await commit(stack, dirty)
+            await stack.writeback.discard(dirty)
+            nursery.cancel_scope.cancel()
+        assert reads > 10
+
+
+async def test_a_discard_waits_for_nobody_but_readers(scene: Scene) -> None:
+    """A file that streams is forgotten at once; its upload is aborted behind it."""
+    async with open_stack(scene.store, scene.directory) as stack:
+        dirty = stack.writeback.begin("a", None)
+        await write(stack, dirty, 100)
+        await stack.writeback.discard(dirty)
+        await stack.writeback.discard(dirty)
+        assert stack.budget.dirty == 0
+
+    assert await scene.memory.list_uploads() == ()
+    assert not scene.memory.bucket.entries
+
+
+async def test_a_read_of_a_base_that_is_gone_fails(scene: Scene) -> None:
+    """Bytes of another version are never given for those of the base."""
+    base = await scene.put("a", pattern(0, 100))
+    async with open_stack(scene.store, scene.directory) as stack:
+        dirty = stack.writeback.begin("a", base)
+        await stack.writeback.write(dirty, 0, b"x", metadata=plain)
+        await scene.put("a", b"theirs")
+        with pytest.raises(VersionChanged):
+            await stack.writeback.read(dirty, 0, 100)
+
+
+async def test_a_stream_that_cannot_begin_does_not_stop_the_writer(
+    scene: Scene,
+) -> None:
+    """The commit stores the file by itself."""
+    scene.store.script.append(Fault("create_multipart", ServiceFailed("no")))
+    async with open_stack(scene.store, scene.directory) as stack:
+        dirty = stack.writeback.begin("a", None)
+        await write(stack, dirty, 100)
+        assert dirty.stream is None
+        await commit(stack, dirty)
+
+    assert scene.stored("a") == pattern(0, 100)
+
+
+async def test_a_true_append_sends_the_tail(tmp_path: Path) -> None:
+    """A store that appends is given what is new, and refuses a base that changed."""
+    scene = Scene(tmp_path, append=True, multipart=None, multipart_copy=False)
+    base = await scene.put("a", pattern(0, 100))
+    async with open_stack(scene.store, tmp_path) as stack:
+        dirty = stack.writeback.begin("a", base)
+        await write(stack, dirty, 20, start=100)
+        with pytest.raises(AlreadyExists):
+            await commit(stack, dirty, ABSENT)
+        await commit(stack, dirty, base.version)
+
+    assert scene.stored("a") == pattern(0, 120)
+    assert scene.requests()["write"] == 0
+
+
+async def test_equal_parts_are_honoured(tmp_path: Path) -> None:
+    """Where the store demands parts of one size, streams and edits send such."""
+    limits = replace(tiny_store().multipart or pytest.fail("none"), equal_parts=True)
+    scene = Scene(tmp_path, multipart=limits)
+    async with open_stack(scene.store, tmp_path) as stack:
+        dirty = stack.writeback.begin("a", None)
+        await write(stack, dirty, 900)
+        await commit(stack, dirty)
+        assert scene.stored("a") == pattern(0, 900)
+        await stack.writeback.write(dirty, 500, b"edit", metadata=plain)
+        await commit(stack, dirty)
+        assert scene.stored("a")[498:506] == (
+            pattern(498, 2) + b"edit" + pattern(504, 2)
+        )
+
+
+async def test_an_upload_that_the_store_dropped_starts_again(scene: Scene) -> None:
+    """An upload that is gone is sent anew while all bytes are here, else an error."""
+    async with open_stack(scene.store, scene.directory) as stack:
+        for is_punched in (False, True):
+            dirty = stack.writeback.begin("a", None)
+            await write(stack, dirty, 100)
+            if is_punched:
+                await punched(stack, dirty)
+            for upload in await scene.memory.list_uploads():
+                await scene.memory.abort_multipart(upload)
+            if is_punched:
+                with pytest.raises(StoreError):
+                    await commit(stack, dirty)
+                await stack.writeback.discard(dirty)
+            else:
+                await commit(stack, dirty)
+                assert scene.stored("a") == pattern(0, 100)
