@@ -46,6 +46,8 @@ def create_append(
             base = file_object(key, found, read_xattr(fd)) if not base.version else base
             check_holds(key, base.version, Version(content_version(found)))
             offset = found.st_size
+            known = base.metadata or from_xattr(read_xattr(fd))
+            metadata = inherited(metadata, known)
     upload = uploads.create(key, metadata, None)
     return Append(key, offset, upload.id, base)
 
@@ -105,9 +107,8 @@ def commit_append(
     with opened(root, append.key) as (fd, _):
         with root.locked():
             check_holds(append.key, append.base.version, _version_of(fd))
-            if metadata.user or metadata.commit_id is not None:
-                base = append.base.metadata or from_xattr(read_xattr(fd))
-                write_xattr(fd, inherited(metadata, base))
+            if metadata != from_xattr(read_xattr(fd)):
+                write_xattr(fd, metadata)
         os.fsync(fd)
         done = file_object(append.key, os.fstat(fd), read_xattr(fd))
     # A crash before here leaves a record that no one asks for again.

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mountfs.backends._checks import check_holds, check_parts
+from mountfs.backends._checks import check_holds, check_parts, inherited
 from mountfs.backends.local_objects import (
     content_version,
     from_xattr,
@@ -30,6 +30,7 @@ from mountfs.backends.local_writes import (
 )
 from mountfs.storage.errors import InvalidRequest, UploadNotFound
 from mountfs.storage.types import (
+    NO_METADATA,
     Capabilities,
     Condition,
     Metadata,
@@ -52,12 +53,20 @@ class Uploads:
         self._folder = Path(root.path).absolute() / _FOLDER
 
     def create(self, key: str, metadata: Metadata, inherit: Object | None) -> Upload:
-        """Begin an upload."""
+        """Begin an upload.
+
+        If the metadata of the replaced object are known, what is to be carried over of
+        them is decided here; otherwise it is looked up at the completion.
+        """
         number = secrets.token_hex(16)
+        is_merged = inherit is not None and inherit.metadata is not None
+        if inherit is not None:
+            metadata = inherited(metadata, inherit.metadata)
         record = {
             "key": key,
             "metadata": to_xattr(metadata).decode(),
             "inherit": inherit.key if inherit is not None else None,
+            "is_merged": is_merged,
         }
         self._make_folder(number)
         # A crash before the record is there leaves a directory that is no upload.
@@ -167,7 +176,7 @@ class Uploads:
             upload.key,
             fill,
             metadata,
-            inherit=Object(key=inherit) if inherit is not None else None,
+            inherit=inherit,
             condition=condition,
         )
         # A crash before here leaves the upload beside its object; whoever completes it
@@ -199,18 +208,21 @@ class Uploads:
             raise UploadNotFound("no such upload", key=upload.key)
         return self._folder / upload.id
 
-    def _record(self, number: str) -> tuple[str, Metadata, str | None]:
+    def _record(self, number: str) -> tuple[str, Metadata, Object | None]:
         if not _is_id(number):
             raise UploadNotFound(f"{number!r} is no upload")
         try:
             record = json.loads((self._folder / number / _RECORD).read_bytes())
         except (FileNotFoundError, ValueError) as error:
             raise UploadNotFound("no such upload") from error
-        inherit = record["inherit"]
+        inherit = None
+        if record["inherit"] is not None:
+            left = NO_METADATA if record["is_merged"] else None
+            inherit = Object(key=str(record["inherit"]), metadata=left)
         return (
             str(record["key"]),
             from_xattr(str(record["metadata"]).encode()),
-            str(inherit) if inherit is not None else None,
+            inherit,
         )
 
 

@@ -144,7 +144,8 @@ async def test_base_of_wrappers_changes_nothing() -> None:
         await wrapper.move("a", "b")
     with pytest.raises(StoreError):
         await wrapper.make_dir("d/")
-    assert flat.requests == ["move", "make_dir"]
+    assert await wrapper.delete_many(["a"]) == {}
+    assert flat.requests == ["move", "make_dir", "delete_many"]
 
 
 def test_without_a_deadline_all_time_is_left() -> None:

@@ -133,6 +133,22 @@ async def test_native_directories_are_believed() -> None:
     assert flat.requests == []
 
 
+async def test_directory_of_the_probe_goes_too() -> None:
+    """Where directories are real, the probe's own one is removed after its keys."""
+    flat = FlatStore(dataclasses.replace(KEY_STORE, native_dirs=True))
+    deleted: list[str] = []
+
+    class Noting(FaultyStore):
+        async def delete(self, key: str, *, condition: Condition = None) -> None:
+            deleted.append(key)
+            await flat.delete(key, condition=condition)
+
+    await probe_store(Noting(flat))
+
+    assert deleted[-1].startswith(".mountfs/probe-")
+    assert deleted[-1].endswith("/")
+
+
 @pytest.mark.parametrize(
     "faults",
     [

@@ -443,6 +443,18 @@ async def test_look_without_an_answer_leaves_the_ambiguous_error(
     assert [call for call, _ in faulty.times].count("write") == 1
 
 
+async def test_copy_is_known_by_the_commit_id_of_its_source(
+    flat: FlatStore, autojump_clock: MockClock
+) -> None:
+    """A copy carries its source's commit id, whatever version the store gave it."""
+    flat.put("old", b"old", Metadata(commit_id="c1"))
+    store, _faulty = retrying(flat, lost("copy"))
+
+    await store.copy("old", "new", condition=ABSENT)
+
+    assert flat.requests.count("copy") == 1
+
+
 async def test_copy_without_commit_ids_is_known_by_its_content(
     autojump_clock: MockClock,
 ) -> None:

@@ -21,7 +21,9 @@ from mountfs.storage.types import (
     ABSENT,
     NO_METADATA,
     Attributes,
+    Call,
     Capabilities,
+    Condition,
     Features,
     ListMode,
     Metadata,
@@ -222,6 +224,36 @@ async def test_marker_is_written_where_no_condition_is_honoured() -> None:
     await VirtualStorager(flat, MOUNT).make_dir("d/")
 
     assert "d/" in flat.objects
+
+
+async def test_children_do_not_pass_for_a_marker() -> None:
+    """Where a store refuses a marker because of its children, it is written anyway."""
+
+    class Confused(FlatStore):
+        def _check(self, call: Call, key: str, condition: Condition) -> None:
+            if condition is ABSENT and any(
+                name.startswith(key) for name in self.objects
+            ):
+                raise AlreadyExists(key=key)
+
+    flat = Confused()
+    flat.put("d/child")
+
+    made = await VirtualStorager(flat, MOUNT).make_dir(
+        "d/", metadata=Metadata(attributes=SOME)
+    )
+
+    assert "d/" in flat.objects
+    assert made.attributes is not None
+
+
+async def test_marker_needs_no_type() -> None:
+    """A store without content types gets a plain empty marker."""
+    flat = flat_store(pairs=frozenset())
+
+    made = await VirtualStorager(flat, MOUNT).make_dir("d/")
+
+    assert known(made).pairs == {}
 
 
 async def test_directory_key_without_slash_is_refused(store: VirtualStorager) -> None:
@@ -753,7 +785,12 @@ async def test_copy_with_metadata_keeps_what_they_do_not_name(
     """Metadata given with a copy are put over the source's own."""
     flat.put("a", b"x", Metadata(user={**ENCODED, "k": "v"}))
 
-    copied = await store.copy("a", "b", metadata=Metadata(user={"n": "1"}))
+    copied = await store.copy(
+        "a",
+        "b",
+        source_version=flat.put("a", b"x", flat.objects["a"].metadata).version,
+        metadata=Metadata(user={"n": "1"}),
+    )
 
     assert known(copied).user == {"k": "v", "n": "1"}
     assert copied.attributes == SOME
