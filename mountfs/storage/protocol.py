@@ -14,7 +14,9 @@ Rules that hold for every operation:
   it is never dropped silently.
 * `inherit` names the object that a write takes the place of: whatever of it is not
   ours and is not in `metadata` (tags, ACL, storage class, retention, Content-*) is
-  carried over as far as the credentials can read it.
+  carried over as far as the credentials can read it. Where `inherit.metadata` are
+  known they say what user metadata and pairs there are to carry over, not the store:
+  an emulation leaves out what described the old bytes.
 * Cancelling abandons the request; whether it was carried out is then unknown.
 """
 
