@@ -5,9 +5,8 @@ changes it; boto3 looks again.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -53,7 +52,7 @@ class Field:
     put: Mapping[str, Any]
     look: Look
     expected: object
-    dropped_by: Mapping[str, str] = MappingProxyType({})
+    dropped_by: Mapping[str, str] = field(default_factory=dict)
     """The servers that do not take it, and the ways in which they do not ("" all)."""
 
 
@@ -185,12 +184,12 @@ async def test_a_foreign_field_survives(
     way: str,
 ) -> None:
     """A field that another tool put is there after an edit, a change or a copy."""
-    field = FIELDS[field_name]
-    dropped = field.dropped_by.get(s3_server.name)
+    foreign = FIELDS[field_name]
+    dropped = foreign.dropped_by.get(s3_server.name)
     if dropped is not None and (not dropped or way in dropped.split()):
         pytest.skip(f"{s3_server.name} takes no {field_name} by {way}")
-    client.put_object(Bucket=bucket, Key="file", Body=b"old bytes", **field.put)
+    client.put_object(Bucket=bucket, Key="file", Body=b"old bytes", **foreign.put)
 
     key = await WAYS[way](store)
 
-    assert field.look(client, bucket, key) == field.expected
+    assert foreign.look(client, bucket, key) == foreign.expected
