@@ -1,0 +1,142 @@
+"""Mounts as fixtures.
+
+`directory` is an empty directory in a mount that many tests share; `there` shows it
+from the other side. A test that unmounts, or needs options, takes `mounter` and
+`store`. Without a word of theirs tests run on every store; `on_shared_stores` names
+those that outlive a daemon and have another side.
+"""
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.fakes import s3_servers
+from tests.fakes.s3_servers import S3Server
+from tests.fuse import mounting
+from tests.fuse.mounting import TEST_S, Mount
+from tests.fuse.stores import OtherSide, PlainFiles, S3Objects, Store
+
+STORES = ("memory", "local", "s3")
+Mounter = Callable[..., Mount]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what mounts for real."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here):
+            item.add_marker(pytest.mark.fuse)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _connections_can_be_aborted() -> Iterator[None]:
+    with mounting.fusectl():
+        yield
+
+
+@pytest.fixture(scope="session")
+def make_store(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], Store]]:
+    """Make new, empty stores by the name of their kind."""
+    with ExitStack() as stack:
+        buckets: list[tuple[S3Server, str]] = []
+
+        def make(kind: str) -> Store:
+            if kind == "memory":
+                return Store("memory://")
+            if kind == "local":
+                root = tmp_path_factory.mktemp("store")
+                return Store(f"file://{root}", (), PlainFiles(root))
+            if not buckets:
+                server = request.getfixturevalue("seaweedfs_server")
+                assert isinstance(server, S3Server)
+                name = stack.enter_context(s3_servers.bucket(server))
+                buckets.append((server, name))
+            return s3_store(*buckets[0], prefix=uuid.uuid4().hex[:12])
+
+        yield make
+
+
+def s3_store(server: S3Server, bucket: str, prefix: str) -> Store:
+    """Return the store below a prefix of a bucket."""
+    other_side = S3Objects(server.client(), bucket, f"{prefix}/")
+    options = (f"--endpoint-url={server.endpoint_url}", "--addressing-style=path")
+    return Store(f"s3://{bucket}/{prefix}", options, other_side)
+
+
+@pytest.fixture(scope="session", params=STORES)
+def shared_store(
+    request: pytest.FixtureRequest, make_store: Callable[[str], Store]
+) -> Store:
+    """The store below `directory`."""
+    return make_store(request.param)
+
+
+@pytest.fixture(scope="session")
+def shared_mount(
+    shared_store: Store, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Mount]:
+    """A mount for all tests that neither unmount nor need options."""
+    base = tmp_path_factory.mktemp("mount")
+    options = (*shared_store.options, "--cache-size=1G", "--allow-other")
+    with Mount(shared_store.url, base, options, life_s=TEST_S) as mount:
+        yield mount
+
+
+@pytest.fixture
+def directory(shared_mount: Mount) -> Iterator[Path]:
+    """An empty directory in a mount, for one test."""
+    shared_mount.watch()
+    path = shared_mount.path / uuid.uuid4().hex[:12]
+    path.mkdir()
+    yield path
+    shared_mount.check_log()
+    shared_mount.watch(3600)
+
+
+@pytest.fixture
+def there(shared_store: Store, directory: Path) -> OtherSide:
+    """`directory` as others see it."""
+    return shared_store.below(directory.name)
+
+
+@pytest.fixture(params=("local", "s3"))
+def store(request: pytest.FixtureRequest, make_store: Callable[[str], Store]) -> Store:
+    """An empty store for one test."""
+    return make_store(request.param)
+
+
+@pytest.fixture
+def mounter(tmp_path: Path) -> Iterator[Mounter]:
+    """Mount stores: `mounter(store, "--option=x", at="name", life_s=100)`.
+
+    A name used again means the same directories: mount point, state and cache. A new
+    name means a mount that has nothing but the store. What is still mounted at the
+    end is unmounted, which must succeed.
+    """
+    with ExitStack() as stack:
+
+        def mount(
+            store: Store, *options: str, at: str = "first", life_s: float = TEST_S
+        ) -> Mount:
+            options = (*store.options, "--cache-size=512M", *options)
+            return stack.enter_context(
+                Mount(store.url, tmp_path / at, options, life_s=life_s)
+            )
+
+        yield mount
+
+
+@pytest.fixture
+def remounter(mounter: Mounter, store: Store) -> Callable[[Mount], Mount]:
+    """Unmount, and mount the store anew with empty cache and state directories."""
+
+    def remount(mount: Mount) -> Mount:
+        mount.unmount()
+        return mounter(store, at=f"again-{uuid.uuid4().hex[:6]}")
+
+    return remount

@@ -1,0 +1,11 @@
+"""Which stores a test runs on, if not on all."""
+
+import pytest
+
+on_shared_stores = pytest.mark.parametrize(
+    "shared_store", ["local", "s3"], indirect=True
+)
+"""Stores that have another side, under the mount that tests share."""
+
+on_s3 = pytest.mark.parametrize("store", ["s3"], indirect=True)
+on_local = pytest.mark.parametrize("store", ["local"], indirect=True)
