@@ -1,0 +1,57 @@
+"""The pages agree with the program and with each other."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mountfs.config import FSTAB_WORDS
+from mountfs.options import OPTIONS
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+DOCS = CHECKOUT / "docs"
+PAGES = sorted([*DOCS.rglob("*.md"), *CHECKOUT.glob("*.md")])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Every relative link of a page names a file of the checkout."""
+    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text())
+
+    relative = [link for link in links if "://" not in link]
+    missing = [link for link in relative if not (page.parent / link).exists()]
+    assert missing == []
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
+def test_every_option_is_in_the_reference(option: object) -> None:
+    """An option that exists is described."""
+    name = getattr(option, "name", "")
+    text = (DOCS / "reference" / "cli.md").read_text()
+
+    assert re.search(rf"^\| `--{name}[` ]", text, re.MULTILINE)
+
+
+def test_the_reference_names_no_option_that_is_gone() -> None:
+    """What is described exists."""
+    text = (DOCS / "reference" / "cli.md").read_text()
+    described = set(re.findall(r"^\| `--([a-z-]+)", text, re.MULTILINE))
+
+    assert described == {option.name for option in OPTIONS}
+
+
+def test_every_dependency_has_its_licence_stated() -> None:
+    """The page of licences has each pinned package at its version."""
+    text = (DOCS / "reference" / "licences.md").read_text()
+    stated = set(re.findall(r"^\| ([\w.-]+) \| ([\w.]+) \| .+ \|$", text, re.MULTILINE))
+    pinned = (CHECKOUT / "constraints.txt").read_text().splitlines()
+
+    assert {tuple(line.split("==")) for line in pinned} == stated - {
+        ("package", "version")
+    }
+    assert "not stated" not in text
+
+
+def test_words_of_fstab_are_no_options() -> None:
+    """No word that is ignored in `-o` is the name of an option."""
+    assert not FSTAB_WORDS & {option.name for option in OPTIONS}
