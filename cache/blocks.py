@@ -34,6 +34,8 @@ from mountfs.storage.types import Object
 
 log = logging.getLogger(__name__)
 
+_ALIASES_MAX = 10_000
+
 
 @dataclass(slots=True)
 class _Fetch:
@@ -172,10 +174,11 @@ class BlockCache:
             return
         content = self._content(old)
         alias = (new.key, new.version.content)
-        if content != self._digest(new) and content in self._indexes:
+        self._aliases.pop(alias, None)
+        if content != self._digest(new):
             self._aliases[alias] = content
-            while len(self._aliases) > 1 + len(self._indexes):
-                self._aliases.popitem(last=False)
+            if len(self._aliases) > _ALIASES_MAX:
+                self._aliases.popitem(last=False)  # its blocks are fetched again
 
     def forget(self, object: Object) -> None:
         """Drop all blocks of a content version."""
@@ -195,6 +198,8 @@ class BlockCache:
         if object.version is None or object.size is None:
             return False
         end = min(offset + size, object.size)
+        if offset >= end:
+            return True
         indexes = range(offset // self._block_size, -(-end // self._block_size))
         return all(self._is_here(self._name(object, index)) for index in indexes)
 
@@ -314,16 +319,16 @@ class BlockCache:
             finally:
                 if not fetch.blocks and fetch.error is None:
                     fetch.error = Unreachable("the cache is being closed")
-                # What comes next finds the blocks in memory, or asks again.
-                for name, index in names.items():
-                    if index in fetch.blocks:
-                        self._remember(name, fetch.blocks[index])
-                    del self._fetches[name]
                 self._ahead -= fetch.is_ahead
+                if fetch.error is not None:
+                    for name in names:
+                        del self._fetches[name]  # whoever comes now asks again
                 fetch.done.set()
+            # Until a block is on the disk, its fetch is where it is found.
             for name, index in names.items():
                 if index in fetch.blocks:
                     await self._keep(name, fetch.blocks[index])
+                    del self._fetches[name]
 
     async def _fetch(self, fetch: _Fetch) -> dict[int, bytes]:
         object = fetch.object

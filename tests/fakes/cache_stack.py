@@ -22,8 +22,12 @@ BLOCK_SIZE = 16
 
 def tiny_store(**changes: Any) -> Capabilities:
     """Return the capabilities of a key store whose parts are a few bytes."""
-    changes = {"multipart": TINY_LIMITS, "append": False, "attributes": True} | changes
-    return replace(MEMORY_CAPABILITIES, **changes)
+    changed: dict[str, Any] = {
+        "multipart": TINY_LIMITS,
+        "append": False,
+        "attributes": True,
+    } | changes
+    return replace(MEMORY_CAPABILITIES, **changed)
 
 
 @dataclass(slots=True)

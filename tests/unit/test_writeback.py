@@ -2,7 +2,9 @@
 
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -36,7 +38,7 @@ from tests.fakes.faults import Fault, FaultyStore
 class Scene:
     """A store whose requests are counted, and the directory of its cache."""
 
-    def __init__(self, directory: Path, **changes: object) -> None:
+    def __init__(self, directory: Path, **changes: Any) -> None:
         self.memory = MemoryStore(capabilities=tiny_store(**changes))
         self.store = FaultyStore(self.memory)
         self.directory = directory
@@ -62,6 +64,10 @@ def scene(tmp_path: Path) -> Scene:
 def pattern(start: int, size: int) -> bytes:
     """Return bytes that depend on their offset alone."""
     return bytes(i * 7 % 255 + 1 for i in range(start, start + size))
+
+
+def same(metadata: Metadata) -> Metadata:
+    return metadata
 
 
 def plain() -> Metadata:
@@ -307,7 +313,7 @@ async def test_metadata_known_only_at_the_end_are_set_after_a_stream(
             first = Metadata() if final == Metadata() else begun
             for offset in range(0, 100, 20):
                 await stack.writeback.write(
-                    dirty, offset, pattern(offset, 20), metadata=lambda it=first: it
+                    dirty, offset, pattern(offset, 20), metadata=partial(same, first)
                 )
             stored = await commit(stack, dirty, metadata=final)
             assert scene.requests()["set_metadata"] == expected

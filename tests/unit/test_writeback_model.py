@@ -113,7 +113,7 @@ class Machine:
                 self.dirty.condition = self.condition()
             case "rename":
                 await self.rename()
-            case "fault":
+            case _:
                 error = ServiceFailed("a fault", is_ambiguous=True)
                 fault = Fault(FAULTY_CALLS[first], error, is_lost=bool(second))
                 self.faulty.script[:] = [fault]

@@ -1,0 +1,328 @@
+"""The block cache: right bytes, few requests, bounded, and nothing believed unread."""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import trio
+
+from mountfs.backends.memory import MemoryStore
+from mountfs.cache.blocks import BlockCache
+from mountfs.cache.budget import Budget
+from mountfs.cache.directory import DirectoryInUse
+from mountfs.cache.readahead import ReadStream
+from mountfs.storage.body import BytesBody
+from mountfs.storage.errors import (
+    NotFound,
+    ServiceFailed,
+    StoreError,
+    VersionChanged,
+)
+from mountfs.storage.types import Object
+from tests.fakes.faults import Fault, FaultyStore
+
+SIZE = 1000
+WHOLE = bytes(i * 7 % 251 for i in range(SIZE))
+
+
+class Scene:
+    def __init__(self, directory: Path) -> None:
+        self.memory = MemoryStore()
+        self.store = FaultyStore(self.memory)
+        self.directory = directory
+
+    def cache(self, size_max: int = 1 << 20, *, memory_max: int = 0) -> BlockCache:
+        return BlockCache(
+            self.store,
+            self.directory,
+            Budget(size_max),
+            block_size=10,
+            fetch_size_max=40,
+            memory_max=memory_max,
+        )
+
+    async def put(self, key: str = "a", data: bytes = WHOLE) -> Object:
+        return await self.memory.write(key, BytesBody(data))
+
+    def requests(self) -> Counter[str]:
+        found = Counter(call for call, _ in self.store.times)
+        self.store.times.clear()
+        return found
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("offset", "size", "reads"),
+    [
+        (0, 1, 1),
+        (5, 10, 1),
+        (0, 40, 1),
+        (0, 41, 2),
+        (995, 100, 1),
+        (1000, 5, 0),
+        (3, 0, 0),
+        (0, 1000, 25),
+    ],
+)
+async def test_bytes_are_fetched_once(
+    scene: Scene, offset: int, size: int, reads: int
+) -> None:
+    """A read costs as few requests as the limit allows, and the next one none."""
+    known = await scene.put()
+    async with scene.cache() as cache:
+        for expected in (reads, 0):
+            found = await cache.read(known, offset, size)
+            assert found == WHOLE[offset : offset + size]
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            assert scene.requests()["read"] == expected
+        assert cache.is_cached(known, offset, size)
+
+
+async def test_everybody_waits_for_the_same_fetch(scene: Scene) -> None:
+    """Readers of one block cause one request, and all get its bytes or its error."""
+    known = await scene.put()
+    results: list[bytes | str] = []
+
+    async def read(cache: BlockCache) -> None:
+        try:
+            results.append(await cache.read(known, 3, 4))
+        except ServiceFailed as error:
+            results.append(str(error))
+
+    async with scene.cache() as cache:
+        scene.store.script.append(Fault("read", ServiceFailed("down")))
+        for expected in ("down", WHOLE[3:7]):
+            results.clear()
+            async with trio.open_nursery() as nursery:
+                for _ in range(5):
+                    nursery.start_soon(read, cache)
+            assert results == [expected] * 5
+            assert scene.requests()["read"] == 1
+
+
+async def test_versions_never_mix(scene: Scene) -> None:
+    """A read of what the store no longer has fails, unless the bytes are here."""
+    old = await scene.put()
+    async with scene.cache() as cache:
+        assert await cache.read(old, 0, 10) == WHOLE[:10]
+        new = await scene.put(data=b"other" * 10)
+
+        assert await cache.read(old, 0, 10) == WHOLE[:10]
+        with pytest.raises(VersionChanged):
+            await cache.read(old, 0, 20)
+        assert await cache.read(new, 0, 10) == b"otherother"
+        await scene.memory.delete("a")
+        with pytest.raises(NotFound):
+            await cache.read(new, 20, 10)
+
+
+async def test_an_open_brings_the_first_block(scene: Scene) -> None:
+    """One request tells the newest object and keeps its first bytes."""
+    await scene.put()
+    async with scene.cache() as cache:
+        known = await cache.open("a")
+        assert known.size == SIZE
+        assert await cache.read(known, 0, 10) == WHOLE[:10]
+        assert scene.requests() == {"read": 1}
+
+        await scene.put("empty", b"")
+        assert (await cache.open("empty")).size == 0
+
+
+async def test_blocks_survive_a_restart(scene: Scene) -> None:
+    """What was on the disk is used by the next mount, and counted."""
+    known = await scene.put()
+    async with scene.cache() as cache:
+        await cache.read(known, 0, 100)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+    scene.requests()
+
+    budget = Budget(1 << 20)
+    async with BlockCache(scene.store, scene.directory, budget, block_size=10) as cache:
+        assert budget.clean == 100
+        assert await cache.read(known, 0, 100) == WHOLE[:100]
+        assert not scene.requests()
+
+
+async def test_a_smaller_budget_evicts_what_is_too_much(scene: Scene) -> None:
+    """A mount with a smaller cache begins by dropping blocks."""
+    known = await scene.put()
+    async with scene.cache() as cache:
+        await cache.read(known, 0, 100)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+
+    budget = Budget(50)
+    async with BlockCache(scene.store, scene.directory, budget, block_size=10):
+        assert budget.clean == 50
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "grow", "remove", "swap"])
+async def test_a_damaged_block_is_fetched_again(scene: Scene, damage: str) -> None:
+    """No wrong byte reaches a reader, whatever happened to the files."""
+    known = await scene.put()
+    async with scene.cache() as cache:
+        await cache.read(known, 0, 20)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        files = sorted(scene.directory.glob("blocks/*/*"))
+        assert len(files) == 2
+        first, second = (path.read_bytes() for path in files)
+        match damage:
+            case "flip":
+                files[0].write_bytes(first[:-1] + bytes([first[-1] ^ 1]))
+            case "cut":
+                files[0].write_bytes(first[:-1])
+            case "empty":
+                files[0].write_bytes(b"")
+            case "grow":
+                files[0].write_bytes(first + b"x")
+            case "remove":
+                files[0].unlink()
+            case _:
+                files[0].write_bytes(second)
+
+        assert await cache.read(known, 0, 20) == WHOLE[:20]
+
+
+async def test_foreign_files_are_no_blocks(scene: Scene) -> None:
+    """Files that no block can have written are removed; directories are left."""
+    shard = scene.directory / "blocks" / "0"
+    shard.mkdir(parents=True)
+    (shard / "notes.txt").write_text("x")
+    (shard / ("z" * 32 + ".1")).write_text("x")
+    (shard / ("a" * 32 + ".1")).write_text("short")
+    (shard / "directory").mkdir()
+    async with scene.cache():
+        assert [path.name for path in shard.iterdir()] == ["directory"]
+
+
+async def test_the_cache_never_passes_its_budget(scene: Scene) -> None:
+    """The block used longest ago gives way; reading goes on."""
+    known = await scene.put()
+    budget = Budget(55)
+    async with BlockCache(
+        scene.store,
+        scene.directory,
+        budget,
+        block_size=10,
+        fetch_size_max=10,
+        memory_max=0,
+    ) as cache:
+        for offset in range(0, SIZE, 10):
+            await cache.read(known, offset, 10)
+            assert budget.clean <= 55
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert cache.is_cached(known, SIZE - 10, 10)
+        assert not cache.is_cached(known, 0, 10)
+
+
+async def test_reading_works_without_any_room(scene: Scene) -> None:
+    """Where dirty bytes leave no room, bytes are fetched and not kept."""
+    known = await scene.put()
+    async with scene.cache(0) as cache:
+        assert await cache.read(known, 0, 100) == WHOLE[:100]
+        await cache.put(known, 0, WHOLE)
+        assert not cache.is_cached(known, 0, 10)
+
+
+async def test_bytes_under_another_name_are_known(scene: Scene) -> None:
+    """A rename or a metadata copy keeps the blocks; forgetting drops them."""
+    known = await scene.put()
+    async with scene.cache() as cache:
+        await cache.read(known, 0, 100)
+        moved = await scene.memory.move("a", "b")
+        cache.rekey(known, moved)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        scene.requests()
+        assert await cache.read(moved, 0, 100) == WHOLE[:100]
+        assert not scene.requests()
+
+        cache.forget(moved)
+        await cache.read(moved, 0, 10)
+        assert scene.requests()["read"] == 1
+
+
+async def test_offered_bytes_are_kept_in_whole_blocks(scene: Scene) -> None:
+    """What was just written needs no request; parts of blocks are not kept."""
+    known = await scene.put(data=WHOLE[:95])
+    async with scene.cache() as cache:
+        await cache.put(known, 5, WHOLE[5:33])
+        await cache.put(known, 85, WHOLE[85:95])
+
+        assert cache.is_cached(known, 10, 20)
+        assert not cache.is_cached(known, 0, 10)
+        assert not cache.is_cached(known, 30, 1)
+        assert cache.is_cached(known, 90, 5)
+        assert await cache.read(known, 90, 10) == WHOLE[90:95]
+        assert not scene.requests()
+
+
+async def test_reading_ahead_takes_large_requests(scene: Scene) -> None:
+    """A file read in small pieces from the front costs few requests."""
+    known = await scene.put()
+    stream = ReadStream(window_min=20, window_max=160, tolerance=5)
+    async with scene.cache(memory_max=1000) as cache:
+        for offset in range(0, SIZE, 5):
+            found = await cache.read(known, offset, 5, stream=stream)
+            assert found == WHOLE[offset : offset + 5]
+            await trio.testing.wait_all_tasks_blocked()
+        assert scene.requests()["read"] < 40
+
+
+async def test_a_failure_to_read_ahead_hurts_nobody(scene: Scene) -> None:
+    """What was read ahead and failed is asked for again when it is wanted."""
+    known = await scene.put()
+    stream = ReadStream(window_min=50, window_max=50, tolerance=5)
+    async with scene.cache(memory_max=1000) as cache:
+        await cache.read(known, 0, 5, stream=stream)
+        scene.store.script.append(Fault("read", ServiceFailed("down")))
+        for offset in range(5, 100, 5):
+            found = await cache.read(known, offset, 5, stream=stream)
+            assert found == WHOLE[offset : offset + 5]
+
+
+async def test_an_object_without_version_is_not_cached(scene: Scene) -> None:
+    """Bytes that nobody can name are asked for each time."""
+    known = replace(await scene.put(), version=None)
+    async with scene.cache() as cache:
+        for _ in range(2):
+            assert await cache.read(known, 5, 5) == WHOLE[5:10]
+        cache.forget(known)
+        cache.rekey(known, known)
+        await cache.put(known, 0, WHOLE)
+        assert not cache.is_cached(known, 0, 10)
+        assert scene.requests()["read"] == 2
+
+
+async def test_too_few_bytes_are_an_error(scene: Scene) -> None:
+    """An answer that is shorter than the object says is never padded."""
+    known = replace(await scene.put(), size=SIZE + 5)
+    async with scene.cache() as cache:
+        with pytest.raises(StoreError, match="were asked for"):
+            await cache.read(known, SIZE - 5, 10)
+
+
+async def test_a_reader_that_goes_away_takes_nothing_from_others(
+    scene: Scene,
+) -> None:
+    """A cancelled read leaves its fetch to whoever else waits for it."""
+    known = await scene.put()
+    async with scene.cache() as cache:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await cache.read(known, 0, 10)
+        assert await cache.read(known, 0, 10) == WHOLE[:10]
+
+
+async def test_a_cache_directory_has_one_daemon(scene: Scene) -> None:
+    """The second is refused with the number of the first."""
+    async with scene.cache():
+        with pytest.raises(DirectoryInUse, match=r"process \d+"):
+            async with scene.cache():
+                pass
+    async with scene.cache():
+        pass

@@ -1,0 +1,124 @@
+"""The journal: what was noted is there again, and nothing is ever harmed."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from mountfs.cache.journal import (
+    FailedFile,
+    Journal,
+    JournaledUpload,
+    JournalError,
+    Rename,
+)
+
+STRANGE = "dir/\udcff\n%ä"
+
+
+async def test_everything_noted_is_there_after_reopening(tmp_path: Path) -> None:
+    """Renames, uploads and failed files survive, keys of any bytes included."""
+    path = tmp_path / "deep" / "journal.sqlite"
+    failed = FailedFile("x.spool", STRANGE, 5, "{}")
+    upload = JournaledUpload(STRANGE, "id", "commit")
+    async with await Journal.open(path) as journal:
+        first = await journal.begin_rename("a/", STRANGE + "/")
+        second = await journal.begin_rename("b/", "c/", "copying")
+        await journal.set_phase(first, "deleting")
+        await journal.add_failed(failed)
+        await journal.add_upload(upload)
+        await journal.add_upload(JournaledUpload("a", "id"))
+
+    async with await Journal.open(path) as journal:
+        assert await journal.renames() == (
+            Rename(first, "a/", STRANGE + "/", "deleting"),
+            Rename(second, "b/", "c/", "copying"),
+        )
+        assert await journal.failed() == (failed,)
+        assert set(await journal.uploads()) == {upload, JournaledUpload("a", "id")}
+
+        await journal.end_rename(first)
+        await journal.end_failed("x.spool")
+        await journal.end_upload(STRANGE, "id")
+        assert [rename.id for rename in await journal.renames()] == [second]
+        assert await journal.failed() == ()
+        assert await journal.uploads() == (JournaledUpload("a", "id"),)
+
+
+async def test_each_call_is_synced(tmp_path: Path) -> None:
+    """The file is written ahead and with full synchronisation."""
+    async with await Journal.open(tmp_path / "j") as journal:
+        connection = journal._connection
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+
+
+async def make(path: Path) -> None:
+    async with await Journal.open(path) as journal:
+        await journal.begin_rename("a/", "b/")
+
+
+async def test_a_newer_journal_is_refused_and_left_alone(tmp_path: Path) -> None:
+    """What a newer version wrote is not ours to change."""
+    path = tmp_path / "j"
+    await make(path)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    before = path.read_bytes()
+
+    with pytest.raises(JournalError, match="newer mountfs"):
+        await Journal.open(path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"this is no database" * 100, b"\x00" * 4096])
+async def test_a_damaged_journal_is_refused_and_left_alone(
+    tmp_path: Path, content: bytes
+) -> None:
+    """Bytes that are no database are neither overwritten nor deleted."""
+    path = tmp_path / "j"
+    path.write_bytes(content)
+
+    with pytest.raises(JournalError, match="left as it is"):
+        await Journal.open(path)
+    assert path.read_bytes() == content
+
+
+async def test_pages_that_are_damaged_are_found(tmp_path: Path) -> None:
+    """Damage in the midst of the file is found at opening."""
+    path = tmp_path / "j"
+    await make(path)
+    content = bytearray(path.read_bytes())
+    content[4096:8192] = b"\x7f" * 4096
+    path.write_bytes(content)
+
+    with pytest.raises(JournalError, match="damaged"):
+        await Journal.open(path)
+
+
+async def test_another_program_s_database_is_refused(tmp_path: Path) -> None:
+    """A database that is not ours is not used."""
+    path = tmp_path / "j"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE songs (name)")
+        connection.commit()
+
+    with pytest.raises(JournalError, match="no journal of mountfs"):
+        await Journal.open(path)
+
+
+async def test_a_place_that_cannot_be_used_is_an_error(tmp_path: Path) -> None:
+    """A directory in its place, or a file in the place of its directory."""
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path, tmp_path / "file" / "j"):
+        with pytest.raises(JournalError):
+            await Journal.open(path)
+
+
+async def test_a_failing_disk_is_an_error_of_the_journal(tmp_path: Path) -> None:
+    """What SQLite says arrives as an error that the caller knows."""
+    async with await Journal.open(tmp_path / "j") as journal:
+        journal._connection.execute("DROP TABLE renames")
+        with pytest.raises(JournalError, match="the journal failed"):
+            await journal.renames()

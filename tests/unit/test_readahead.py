@@ -1,0 +1,70 @@
+"""Read-ahead windows: they double, they tolerate disorder, they collapse."""
+
+import itertools
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mountfs.cache.readahead import ReadStream
+
+KIB = 1 << 10
+MIB = 1 << 20
+
+
+def test_a_window_doubles_while_reads_follow_each_other() -> None:
+    """From nothing to the limit, and no request is smaller than half of it then."""
+    stream = ReadStream()
+    asked = []
+    for offset in range(0, 200 * MIB, 128 * KIB):
+        ahead = stream.advance(offset, 128 * KIB)
+        if ahead is not None:
+            asked.append(ahead)
+
+    assert stream.window == 32 * MIB
+    sizes = [end - start for start, end in asked]
+    assert sizes[0] == MIB
+    assert min(sizes[8:]) >= 16 * MIB - 128 * KIB
+    assert len(asked) < 25
+    for (_, end), (start, _) in itertools.pairwise(asked):
+        assert start == end
+
+
+def test_two_requests_in_flight_may_arrive_in_either_order() -> None:
+    """Neighbours that change places do not end a sequence."""
+    stream = ReadStream()
+    for offset in (0, 2, 1, 4, 3, 6, 5, 8, 7):
+        stream.advance(offset * 128 * KIB, 128 * KIB)
+
+    assert stream.window >= MIB
+
+
+def test_a_read_elsewhere_closes_the_window() -> None:
+    """Random reads fetch nothing ahead."""
+    stream = ReadStream()
+    for offset in range(0, 8 * MIB, MIB):
+        stream.advance(offset, MIB)
+    assert stream.window > 0
+
+    for offset in (500 * MIB, 20 * MIB, 300 * MIB):
+        assert stream.advance(offset, 4 * KIB) is None
+        assert stream.window == 0
+
+
+def test_the_first_read_alone_fetches_nothing_ahead() -> None:
+    """A program that looks at the head of many files pays for no more."""
+    assert ReadStream().advance(0, 128 * KIB) is None
+
+
+@given(st.lists(st.tuples(st.integers(0, 10_000), st.integers(1, 500))))
+def test_what_is_asked_for_lies_ahead_and_is_bounded(
+    reads: list[tuple[int, int]],
+) -> None:
+    """No range is empty, begins before the read's end or passes the limit."""
+    stream = ReadStream(window_min=64, window_max=1024, tolerance=128)
+    for offset, size in reads:
+        ahead = stream.advance(offset, size)
+        if ahead is not None:
+            start, end = ahead
+            assert offset + size <= start < end
+            assert end - start <= 1024
+        assert stream.window <= 1024
