@@ -43,6 +43,7 @@ from mountfs.storage.errors import (
 from mountfs.storage.limit import Limits, LimitStorager
 from mountfs.storage.probe import NarrowedStorager, Probe, probe_store
 from mountfs.storage.protocol import Storager
+from mountfs.storage.readonly import ReadOnlyStorager
 from mountfs.storage.retry import RetryStorager
 from mountfs.storage.types import Object, ObjectKind
 from mountfs.storage.virtual import VirtualStorager
@@ -117,13 +118,20 @@ def _identity(config: MountConfig) -> str:
 
 
 def _open_store(config: MountConfig) -> Storager:
-    options = dict(config.store_options)
-    if config.read_only:
-        options["read_only"] = True
     try:
-        return open_store(config.url, options)
+        store = open_store(config.url, config.store_options)
     except InvalidRequest as error:
         raise UsageError(str(error)) from error
+    except BucketNotFound as error:
+        raise _missing(config.url) from error
+    return ReadOnlyStorager(store) if config.read_only else store
+
+
+def _missing(url: str) -> UsageError:
+    return UsageError(
+        f"{url}: the bucket or directory does not exist; create it or check the name"
+        " and --endpoint-url"
+    )
 
 
 async def _check_store(store: Storager, config: MountConfig) -> None:
@@ -132,10 +140,7 @@ async def _check_store(store: Storager, config: MountConfig) -> None:
     try:
         await RetryStorager(store, policy).list("", limit=1)
     except BucketNotFound as error:
-        raise UsageError(
-            f"{config.url}: the bucket or directory does not exist; create it or check"
-            " the name and --endpoint-url"
-        ) from error
+        raise _missing(config.url) from error
     except NotFound:
         return
     except CredentialsRejected as error:
