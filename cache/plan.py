@@ -164,7 +164,13 @@ def _tile(
     Both the size of a part and the smallest range worth a copy grow together, so
     that even a file with very many scattered edits fits into `parts_max`.
     """
-    part = min(max(part_size, limits.part_size_min), limits.part_size_max)
+    if size > limits.parts_max * limits.part_size_max:
+        raise ObjectTooLarge(
+            f"{size} bytes do not fit into {limits.parts_max} parts of at most "
+            f"{limits.part_size_max} bytes"
+        )
+    fewest = -(-size // limits.parts_max)
+    part = min(max(part_size, limits.part_size_min, fewest), limits.part_size_max)
     worth = max(limits.part_size_min, part_size // _COPY_SHARE)
     least = limits.part_size_min
     while True:

@@ -150,6 +150,7 @@ class Files:
     async def write(self, opened: OpenFile, offset: int, data: bytes) -> int:
         """Take in bytes; they go to the store with the next commit."""
         node, file = opened.node, opened.file
+        self._volume.check_size(offset + len(data))
         async with file.lock:
             dirty = self._dirty(node, file)
             await self._volume.writeback.write(
@@ -164,6 +165,7 @@ class Files:
         """Cut or extend a file; committed at once if nobody has it open for writing."""
         file = _regular(node)
         self._volume.check_writable()
+        self._volume.check_size(size)
         async with file.lock:
             dirty = self._dirty(node, file)
             await self._volume.writeback.truncate(dirty, size)

@@ -90,6 +90,12 @@ class Volume:
         if limit is not None and len(key.encode(errors="surrogateescape")) > limit:
             fail(errno.ENAMETOOLONG)
 
+    def check_size(self, size: int) -> None:
+        """Refuse a size that no object can have. Raises EFBIG."""
+        limit = self.store.capabilities.object_size_max
+        if limit is not None and size > limit:
+            fail(errno.EFBIG)
+
     def new_entry(self, parent: Node, name: bytes) -> Entry:
         """As `entry`, for something that is to be made under this name."""
         self.check_writable()
