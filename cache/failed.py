@@ -7,12 +7,13 @@ them.
 
 import dataclasses
 import json
-from collections.abc import Mapping
-from typing import TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 from mountfs.cache.dirty import DirtyFile
 from mountfs.cache.journal import JournalError
 from mountfs.cache.spool import Spool
+from mountfs.cache.streaming import Ladder, Slot, SlotState, Stream
 from mountfs.storage.types import (
     ABSENT,
     Attributes,
@@ -20,6 +21,8 @@ from mountfs.storage.types import (
     Metadata,
     Object,
     ObjectKind,
+    Part,
+    Upload,
     Version,
 )
 
@@ -40,14 +43,19 @@ def describe(dirty: DirtyFile, metadata: Metadata, error: str) -> str:
             "inherit": _from_object(dirty.inherit),
             "condition": _from_version(retry_condition(dirty)),
             "commit_ids": sorted(dirty.commit_ids),
+            "stream": _from_stream(dirty.stream),
             "metadata": _from_metadata(metadata),
             "error": error,
         }
     )
 
 
-def restore(text: str, key: str, spool: Spool) -> tuple[DirtyFile, Metadata, str]:
+def restore(
+    text: str, key: str, spool: Spool, ladder: Callable[[], Ladder]
+) -> tuple[DirtyFile, Metadata, str]:
     """Return the dirty file, its metadata and the error that a text describes.
+
+    `ladder` gives the sizes of the parts that an open upload still lacks.
 
     Raises `JournalError` if the text cannot be understood.
     """
@@ -70,10 +78,12 @@ def restore(text: str, key: str, spool: Spool) -> tuple[DirtyFile, Metadata, str
         dirty.commit_ids.update(dict.fromkeys(state["commit_ids"], dirty.revision))
         for start, end in state["extents"]:
             dirty.extents.add(start, end)
+        if state["stream"] is not None:
+            dirty.stream = _to_stream(state["stream"], ladder())
         metadata = _to_metadata(state["metadata"])
         assert metadata is not None
         return dirty, metadata, str(state["error"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AssertionError) as error:
         raise JournalError(f"what the journal says of {key!r} is damaged") from error
 
 
@@ -85,6 +95,50 @@ def retry_condition(dirty: DirtyFile) -> Condition:
         if object is not None and object.version is not None:
             return object.version
     return ABSENT
+
+
+def _from_stream(stream: Stream | None) -> Json:
+    """Describe an upload that holds bytes which are nowhere else."""
+    if stream is None:
+        return None
+    return {
+        "key": stream.upload.key,
+        "id": stream.upload.id,
+        "commit_id": stream.metadata.commit_id,
+        "metadata": _from_metadata(stream.metadata),
+        "started_ns": stream.started_ns,
+        "slots": [
+            {
+                "offset": slot.offset,
+                "size": slot.size,
+                "etag": slot.part.etag if slot.part is not None else None,
+                "is_punched": slot.is_punched,
+            }
+            for slot in stream.slots
+        ],
+    }
+
+
+def _to_stream(state: dict[str, Any], ladder: Ladder) -> Stream:
+    metadata = _to_metadata(state["metadata"])
+    assert metadata is not None
+    commit_id = state["commit_id"]
+    stream = Stream(
+        Upload(state["key"], state["id"], commit_id),
+        ladder,
+        dataclasses.replace(metadata, commit_id=commit_id),
+        state["started_ns"],
+    )
+    for index, item in enumerate(state["slots"]):
+        slot = Slot(index, item["offset"], item["size"])
+        if item["etag"] is not None:
+            slot.state = SlotState.SENT
+            slot.part = Part(index, slot.size, item["etag"])
+        slot.is_punched = item["is_punched"]
+        if slot.is_punched:
+            stream.punched.add(slot.offset, slot.end)
+        stream.slots.append(slot)
+    return stream
 
 
 def _from_version(version: Condition) -> Json:

@@ -6,7 +6,7 @@ failed, or was last cut, and its bytes are the newest.
 
 import dataclasses
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from mountfs.cache.dirty import DirtyFile
 from mountfs.cache.failed import describe, restore
 from mountfs.cache.journal import FailedFile, Journal, JournalError
 from mountfs.cache.spool import Spool, on_disk
+from mountfs.cache.streaming import Ladder
 from mountfs.storage.types import Metadata, Object
 
 log = logging.getLogger(__name__)
@@ -43,8 +44,11 @@ class Recovered:
 class FailedFiles:
     """The failed files of this mount and of earlier ones."""
 
-    def __init__(self, journal: Journal, directory: Path) -> None:
+    def __init__(
+        self, journal: Journal, directory: Path, ladder: Callable[[], Ladder]
+    ) -> None:
         self._journal = journal
+        self._ladder = ladder
         self._directory = directory
         self._files: dict[str, Failed] = {}
 
@@ -58,6 +62,8 @@ class FailedFiles:
     async def add(self, failed: Failed) -> None:
         """Journal a file. Returns when bytes and row survive a power cut."""
         await failed.dirty.spool.resize(failed.dirty.size)
+        # Parts that the store has may be in the upload only; its row in the journal
+        # and this one keep it from being aborted.
         await failed.dirty.spool.sync()
         await self._write_row(failed)
 
@@ -97,7 +103,7 @@ class FailedFiles:
     async def _load(self, row: FailedFile) -> Failed | Recovered:
         spool = Spool(self._directory / row.spool)
         try:
-            dirty, metadata, reason = restore(row.state, row.key, spool)
+            dirty, metadata, reason = restore(row.state, row.key, spool, self._ladder)
         except JournalError as damage:
             log.warning("%s", damage)
             return Recovered(row.key, row.size, error=str(damage))

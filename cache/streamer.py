@@ -235,11 +235,12 @@ class Streamer:
             return False
         if not dirty.key:
             return False  # nameless: nothing of it is to appear in the store
-        first = self._ladder_of(dirty).size_of(0)
+        first = self.ladder().size_of(0)
         covered = dirty.extents.covered_until(0)
         return covered > self._put_size_max and covered >= 2 * first
 
-    def _ladder_of(self, dirty: DirtyFile) -> Ladder:
+    def ladder(self) -> Ladder:
+        """Return the part sizes of a stream. The store has multipart uploads."""
         limits = self._store.capabilities.multipart
         assert limits is not None
         return Ladder(limits, self._part_size, self._budget.size_max // 4)
@@ -256,7 +257,7 @@ class Streamer:
             dirty.stream_refused = True
             log.info("%r cannot be sent while it is written: %s", dirty.key, error)
             return
-        dirty.stream = Stream(upload, self._ladder_of(dirty), metadata, time.time_ns())
+        dirty.stream = Stream(upload, self.ladder(), metadata, time.time_ns())
         await self.advance(dirty)
 
     def _start(self, dirty: DirtyFile, stream: Stream, slot: Slot) -> None:

@@ -94,7 +94,7 @@ class WriteBack:
             part_size=part_size,
         )
         self._open: dict[int, DirtyFile] = {}
-        self._failed = FailedFiles(journal, directory)
+        self._failed = FailedFiles(journal, directory, self._streamer.ladder)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -114,7 +114,8 @@ class WriteBack:
     ) -> None:
         """Abort what still streams; the bytes of failed files stay on the disk."""
         for dirty in self._open.values():
-            self._streamer.abandon(dirty)
+            if not self._failed.holds(dirty):
+                self._streamer.abandon(dirty)
         try:
             # What goes wrong in the body is not to be wrapped by the nursery.
             if error is not None:
@@ -301,11 +302,10 @@ class WriteBack:
         """
         async with dirty.changing:
             stream = dirty.stream
-            if stream is not None and stream.punched:
-                # Part of the bytes lies in the upload only: make it an object while
-                # that is possible; if it is not, the upload stays open, and journaled.
-                await self._streamer.fold(dirty)
-            self._streamer.abandon(dirty)
+            if stream is not None:
+                await stream.settle()
+                if not stream.punched:
+                    self._streamer.abandon(dirty)
             await self._failed.add(Failed(dirty, metadata, str(error)))
 
     def pending(self) -> tuple[PendingFile, ...]:
@@ -327,12 +327,21 @@ class WriteBack:
         Failed files are stored if nobody changed their objects since; the others stay.
         Open uploads of ours are aborted. Spool files that nobody knows are removed.
         """
+        left = await self._failed.load()
+        wanted = {
+            item.dirty.stream.upload.id
+            for item in left
+            if isinstance(item, Failed) and item.dirty.stream is not None
+        }
         for upload in await self._journal.uploads():
-            await self._uploader.abort(Upload(upload.key, upload.id, upload.commit_id))
+            if upload.id not in wanted:
+                await self._uploader.abort(
+                    Upload(upload.key, upload.id, upload.commit_id)
+                )
         return tuple(
             [
                 await self._recover(item) if isinstance(item, Failed) else item
-                for item in await self._failed.load()
+                for item in left
             ]
         )
 

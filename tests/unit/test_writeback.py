@@ -519,17 +519,37 @@ async def test_a_failed_file_can_be_used_and_stored(scene: Scene) -> None:
         assert await stack.journal.failed() == ()
 
 
-async def test_a_failed_punched_stream_keeps_every_byte(scene: Scene) -> None:
-    """What lies only in the upload becomes an object before the file is given up."""
+@pytest.mark.parametrize("is_completed", [False, True])
+async def test_a_failed_punched_stream_keeps_every_byte(
+    scene: Scene, is_completed: bool
+) -> None:
+    """What lies only in the upload stays there, and the next mount completes it.
+
+    Also if the upload was completed and nobody was told.
+    """
+    scene.store.script.append(
+        Fault(
+            "complete_multipart",
+            ServiceFailed("down", is_ambiguous=True),
+            is_lost=is_completed,
+        )
+    )
     async with open_stack(scene.store, scene.directory) as stack:
         dirty = stack.writeback.begin("a", None, condition=ABSENT)
         await write(stack, dirty, 110)
         await punched(stack, dirty)
+        with pytest.raises(ServiceFailed):
+            await commit(stack, dirty, ABSENT)
         await stack.writeback.keep_failed(dirty, ServiceFailed("down"), NO_METADATA)
+        assert await stack.journal.uploads()
 
     async with open_stack(scene.store, scene.directory) as stack:
-        await stack.writeback.recover()
+        (recovered,) = await stack.writeback.recover()
+        assert recovered.error is None
         assert scene.stored("a") == pattern(0, 110)
+        assert stack.budget.dirty == 0
+        assert await stack.journal.uploads() == ()
+    assert await scene.memory.list_uploads() == ()
 
 
 async def test_recovery_says_what_is_lost(scene: Scene) -> None:
