@@ -257,6 +257,19 @@ def test_the_same_store_twice_on_one_host_says_why_not(mounted: Command) -> None
     assert "mounted already" in said
 
 
+def test_a_cache_of_another_daemon_is_not_shared(mounted: Command) -> None:
+    """A state directory of its own is not enough: the cache is in use too."""
+    other = mounted.place / "other"
+    other.mkdir()
+    own = ("--state-dir", mounted.place / "s2")
+
+    code, said = mounted("mount", *own, mounted.url, other)
+
+    assert code == 2
+    assert said.count("\n") == 1
+    assert "--cache-dir" in said
+
+
 def test_the_same_store_twice_works_with_directories_of_its_own(
     mounted: Command,
 ) -> None:
