@@ -102,7 +102,7 @@ class S3Storager:
         self._copies = Copies(
             self._client, keys, options, self._survivors, self._multipart
         )
-        self._capabilities = _capabilities(options, self._multipart)
+        self._capabilities = _capabilities(keys, options, self._multipart)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -444,7 +444,9 @@ def _checked_size(
     return total
 
 
-def _capabilities(options: S3Options, multipart: Multipart) -> Capabilities:
+def _capabilities(
+    keys: KeySpace, options: S3Options, multipart: Multipart
+) -> Capabilities:
     return Capabilities(
         service="s3",
         copy=True,
@@ -457,7 +459,7 @@ def _capabilities(options: S3Options, multipart: Multipart) -> Capabilities:
         conditions=options.conditions,
         set_metadata=True,
         signed_urls=not options.no_sign_request and options.sse != SSE_CUSTOMER,
-        key_size_max=KEY_SIZE_MAX,
+        key_size_max=KEY_SIZE_MAX - len(keys.root.encode()),
         object_size_max=OBJECT_SIZE_MAX,
         write_size_max=PART_SIZE_MAX,
         copy_size_max=options.copy_size_max,

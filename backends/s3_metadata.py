@@ -66,6 +66,8 @@ def write_parameters(metadata: Metadata) -> dict[str, object]:
 
     Raises `MetadataTooLarge`, `InvalidRequest`, `Unsupported` before anything is sent.
     """
+    if metadata.attributes is not None:
+        raise Unsupported("S3 keeps no POSIX attributes")
     parameters: dict[str, object] = {"Metadata": _encoded_user(metadata)}
     for name, value in metadata.pairs.items():
         if name not in PAIRS:

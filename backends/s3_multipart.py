@@ -84,6 +84,8 @@ class Multipart:
         _check_part(upload, index, size)
         if offset < 0 or size < 1:
             raise InvalidRequest(f"no range has {size} bytes from {offset}")
+        if source.size is not None and offset + size > source.size:
+            raise InvalidRequest("the range is not in the source", key=source.key)
         version = source.version
         with explained(
             upload.key, None, source=source.key, source_version=source.version

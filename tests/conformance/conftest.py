@@ -1,11 +1,32 @@
 """The fixtures of the suite: every test that asks for them runs on every store."""
 
-from collections.abc import AsyncIterator
+import contextlib
+import functools
+import uuid
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
 from mountfs.storage.protocol import Storager
 from tests.conformance.stores import FACTORIES, Subject
+from tests.fakes.s3_servers import S3Server
+
+
+@pytest.fixture(scope="session")
+def conformance_buckets() -> Callable[[S3Server], str]:
+    """What gives the bucket of a server in which all tests of the suite have a root.
+
+    It is not emptied: the server is thrown away with all that is in it.
+    """
+
+    @functools.cache
+    def bucket_of(server: S3Server) -> str:
+        name = f"conformance-{uuid.uuid4().hex}"
+        with contextlib.closing(server.client()) as client:
+            client.create_bucket(Bucket=name)
+        return name
+
+    return bucket_of
 
 
 @pytest.fixture(params=FACTORIES)

@@ -7,6 +7,7 @@ tests that meet one assert what the service does instead.
 
 import dataclasses
 import enum
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -24,7 +25,6 @@ from mountfs.storage.retry import RetryStorager
 from mountfs.storage.types import Features, ListMode, MultipartLimits, Page
 from mountfs.storage.virtual import VirtualStorager
 from mountfs.storage.wrapper import StoragerWrapper
-from tests.fakes import s3_servers
 from tests.fakes.faulty import FaultyStore
 
 # Small limits, so that a test reaches them.
@@ -42,6 +42,13 @@ class Quirk(enum.Enum):
 
     CLOCK_IN_SECONDS = "time stamps are cut to seconds"
     REWRITES_KEYS = "keys with //, a leading / or \\ are stored as others"
+    REFUSES_NEWLINES = "a key with a newline is not found"
+    DROPS_EMPTY_VALUES = "user metadata with an empty value are dropped"
+    NAMES_NO_CONDITION = "a refusal does not say which of two conditions failed"
+    DELETE_NEEDS_OBJECT = "a conditional delete of what is absent is refused"
+    LISTS_OLD_PARTS = "a replaced part is listed beside the new one"
+    KNOWS_NO_DEAD_UPLOADS = "going on with an aborted upload is an internal error"
+    COMPLETES_ANYTHING = "an upload completes with parts that never arrived"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +78,8 @@ class EmptyPages(StoragerWrapper):
         return await self._inner.list(prefix, mode=mode, token=real, limit=limit)
 
 
+_numbers = itertools.count()
+
 Wrap = Callable[[Storager], Storager]
 Factory = Callable[[pytest.FixtureRequest], Subject]
 
@@ -95,13 +104,11 @@ def _local(wrap: Wrap = lambda store: store) -> Factory:
 def _s3(server_fixture: str, *quirks: Quirk) -> Factory:
     def make(request: pytest.FixtureRequest) -> Subject:
         server = request.getfixturevalue(server_fixture)
-        bucket = s3_servers.bucket(server)
-        name = bucket.__enter__()
-        request.addfinalizer(lambda: bucket.__exit__(None, None, None))
+        bucket = request.getfixturevalue("conformance_buckets")(server)
+        # All tests share a bucket, so each of them also tests that roots are apart.
+        url = f"s3://{bucket}/test{next(_numbers)}"
         options = {"endpoint_url": server.endpoint_url, "addressing_style": "path"}
-        return Subject(
-            lambda: open_store(f"s3://{name}/below", options), frozenset(quirks)
-        )
+        return Subject(lambda: open_store(url, options), frozenset(quirks))
 
     return make
 
@@ -123,6 +130,20 @@ def _stacked(store: Storager) -> Storager:
     return VirtualStorager(_retried(_limited(store)), mounted)
 
 
+MOTO = (
+    Quirk.CLOCK_IN_SECONDS,
+    Quirk.REFUSES_NEWLINES,
+    Quirk.KNOWS_NO_DEAD_UPLOADS,
+)
+SEAWEEDFS = (
+    Quirk.CLOCK_IN_SECONDS,
+    Quirk.REWRITES_KEYS,
+    Quirk.DROPS_EMPTY_VALUES,
+    Quirk.NAMES_NO_CONDITION,
+    Quirk.LISTS_OLD_PARTS,
+    Quirk.COMPLETES_ANYTHING,
+)
+
 FACTORIES: dict[str, Factory] = {
     "memory": _memory(),
     "memory-empty-pages": _memory(EmptyPages),
@@ -133,11 +154,7 @@ FACTORIES: dict[str, Factory] = {
     "memory-stack": _memory(_stacked),
     "local": _local(),
     "local-stack": _local(_stacked),
-    "s3-moto": _s3("moto_strict_server", Quirk.CLOCK_IN_SECONDS),
-    "s3-seaweedfs-strict": _s3(
-        "seaweedfs_strict_server", Quirk.CLOCK_IN_SECONDS, Quirk.REWRITES_KEYS
-    ),
-    "s3-seaweedfs": _s3(
-        "seaweedfs_server", Quirk.CLOCK_IN_SECONDS, Quirk.REWRITES_KEYS
-    ),
+    "s3-moto": _s3("moto_strict_server", *MOTO),
+    "s3-seaweedfs": _s3("seaweedfs_server", *SEAWEEDFS, Quirk.DELETE_NEEDS_OBJECT),
+    "s3-seaweedfs-strict": _s3("seaweedfs_strict_server", *SEAWEEDFS),
 }
