@@ -158,14 +158,7 @@ class Copies:
         size = plan.source.size
         if size is not None and size > self._options.copy_size_max:
             return await self._copy_in_parts(plan)
-        try:
-            return await self._copy_at_once(plan)
-        except InvalidRequest:
-            # So S3 refuses a source that is too large for one request.
-            found = await self._survivors.ask(plan.source.key)
-            if found.size is None or found.size <= self._options.copy_size_max:
-                raise
-            return await self._copy_in_parts(dataclasses.replace(plan, source=found))
+        return await self._copy_at_once(plan)
 
     async def _copy_at_once(self, plan: _Plan) -> Object:
         source, target = plan.source.key, plan.target

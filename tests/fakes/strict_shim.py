@@ -10,7 +10,7 @@ import base64
 import contextlib
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote
@@ -46,6 +46,8 @@ class Logged:
     status: int
     size: int
     """Bytes of the request's body."""
+    headers: Mapping[str, str]
+    """The request's headers, by their names in lower case."""
 
 
 class StrictShim(HttpProxy):
@@ -117,6 +119,7 @@ class StrictShim(HttpProxy):
             request.reason,
             reply.status,
             request.size,
+            {name.lower(): value for name, value in request.headers},
         )
         with self._log_lock:
             self._log.append(entry)
