@@ -106,6 +106,7 @@ def unmount(mount_point: Path, *, is_lazy: bool = False) -> str | None:
 def holders(mount_point: Path) -> list[tuple[int, str]]:
     """Return the processes (number, name) that hold something below the mount point.
 
+    This process is left out: it stands where it was called, and is about to end.
     Only links under /proc are read: to look at the files themselves could wait.
     """
     names = (entry.name for entry in Path("/proc").iterdir())
@@ -113,7 +114,7 @@ def holders(mount_point: Path) -> list[tuple[int, str]]:
     return [
         (pid, _process_name(Path(f"/proc/{pid}")))
         for pid in processes
-        if _holds(Path(f"/proc/{pid}"), mount_point)
+        if pid != os.getpid() and _holds(Path(f"/proc/{pid}"), mount_point)
     ]
 
 

@@ -6,6 +6,7 @@ missed: only that word makes the exit code 0.
 
 import os
 import select
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,10 @@ from mountfs.options import format_size
 EXIT_BUSY = 1
 EXIT_PENDING = 75  # EX_TEMPFAIL: it will be tried again
 NAMES_SHOWN = 10
+BUSY = "busy"
+"""umount and fusermount3 have no exit code for EBUSY; the text is that of locale C."""
+BUSY_DELAY_S = 0.05
+BUSY_DELAY_MAX_S = 1.0
 END_TIMEOUT_S = 30
 """How long a daemon may take to end after its last word."""
 
@@ -40,7 +45,7 @@ def umount(mount_point: str, *, is_lazy: bool, out: TextIO) -> int:
     socket = control.socket_path(entry.mount_point, uid=entry.user_id)
     conversation = control.follow(socket)
     first = next(conversation, None)
-    problem = mounts.unmount(entry.mount_point, is_lazy=is_lazy or first is None)
+    problem = _detach(entry.mount_point, is_lazy=is_lazy or first is None)
     if problem is not None:
         return _explain(entry.mount_point, problem, out)
     if first is None:
@@ -52,6 +57,22 @@ def umount(mount_point: str, *, is_lazy: bool, out: TextIO) -> int:
     if is_lazy:
         return _last_word(first, out)
     return _wait(first, conversation, out)
+
+
+def _detach(mount_point: Path, *, is_lazy: bool) -> str | None:
+    """Take the mount away; return what the system said if it cannot be.
+
+    The kernel tells the daemon of the last close in the background, and the mount is
+    busy until that is answered: busy without a holder is given a moment.
+    """
+    delay_s = BUSY_DELAY_S
+    while True:
+        problem = mounts.unmount(mount_point, is_lazy=is_lazy)
+        is_passing = problem is not None and BUSY in problem
+        if not is_passing or delay_s > BUSY_DELAY_MAX_S or mounts.holders(mount_point):
+            return problem
+        time.sleep(delay_s)
+        delay_s *= 2
 
 
 def _wait(first: Status, conversation: Iterator[Status], out: TextIO) -> int:
@@ -102,7 +123,7 @@ def _wait_for_drain(mount_point: str, out: TextIO) -> int:
 
 def _explain(mount_point: Path, problem: str, out: TextIO) -> int:
     holders = mounts.holders(mount_point)
-    if not holders and "busy" not in problem:
+    if not holders and BUSY not in problem:
         out.write(f"mountfs: cannot unmount {mount_point}: {problem}\n")
         return EXIT_BUSY
     names = ", ".join(f"{pid} ({name})" for pid, name in holders[:NAMES_SHOWN])

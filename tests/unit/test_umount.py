@@ -1,7 +1,9 @@
 """Waiting for a drain: what is shown, and which exit code it ends with."""
 
 import io
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -107,3 +109,26 @@ def test_a_pipe_shows_no_bar() -> None:
 def test_lazy_tells_what_was_pending(files: int, code: int) -> None:
     """Without waiting, the code says whether something was on its way."""
     assert umount._last_word(status(State.MOUNTED, files), io.StringIO()) == code
+
+
+@pytest.mark.parametrize(("failures", "expected"), [(2, None), (9, "target is busy")])
+def test_a_mount_that_is_busy_without_a_holder_is_tried_again(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    failures: int,
+    expected: str | None,
+) -> None:
+    """A close that is still being answered passes; what stays busy is reported."""
+    count = tmp_path / "count"
+    program = tmp_path / ("umount" if os.geteuid() == 0 else "fusermount3")
+    program.write_text(
+        f"#!/bin/sh\necho >> {count}\n"
+        f"[ $(wc -l < {count}) -gt {failures} ] && exit 0\n"
+        "echo target is busy >&2; exit 32\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(umount, "BUSY_DELAY_S", 0.001)
+    monkeypatch.setattr(umount, "BUSY_DELAY_MAX_S", 0.005)
+
+    assert umount._detach(tmp_path, is_lazy=False) == expected
