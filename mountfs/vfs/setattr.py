@@ -81,6 +81,10 @@ class AttributeChanges:
         known = node.object
         if known is None:
             fail(errno.ESTALE)
+        if known.kind is ObjectKind.LINK and not self._keeps_metadata_of_links():
+            # As for directories: a refusal would fail every `cp -a` of a link.
+            node.attributes = after
+            return
         self._check_can_set()
         try:
             object = await self._volume.store.set_metadata(
@@ -109,6 +113,10 @@ class AttributeChanges:
             object = await self._volume.store.make_dir(node.key(), metadata=metadata)
         self._volume.adopt(node, object)
         node.attributes = after
+
+    def _keeps_metadata_of_links(self) -> bool:
+        capabilities = self._volume.store.capabilities
+        return not capabilities.native_links or capabilities.link_metadata
 
     def _check_can_set(self) -> None:
         if not self._volume.store.capabilities.set_metadata:
