@@ -43,7 +43,7 @@ def make_store(
 ) -> Iterator[Callable[[str], Store]]:
     """Make new, empty stores by the name of their kind."""
     with ExitStack() as stack:
-        buckets: list[tuple[S3Server, str]] = []
+        buckets: dict[str, tuple[S3Server, str]] = {}
 
         def make(kind: str) -> Store:
             if kind == "memory":
@@ -51,12 +51,13 @@ def make_store(
             if kind == "local":
                 root = tmp_path_factory.mktemp("store")
                 return Store(f"file://{root}", (), PlainFiles(root))
-            if not buckets:
-                server = request.getfixturevalue("seaweedfs_server")
+            if kind not in buckets:
+                name = "seaweedfs" if kind == "s3" else kind
+                server = request.getfixturevalue(f"{name}_server")
                 assert isinstance(server, S3Server)
-                name = stack.enter_context(s3_servers.bucket(server))
-                buckets.append((server, name))
-            return s3_store(*buckets[0], prefix=uuid.uuid4().hex[:12])
+                bucket = stack.enter_context(s3_servers.bucket(server))
+                buckets[kind] = (server, bucket)
+            return s3_store(*buckets[kind], prefix=uuid.uuid4().hex[:12])
 
         yield make
 
@@ -108,6 +109,13 @@ def there(shared_store: Store, directory: Path) -> OtherSide:
 def store(request: pytest.FixtureRequest, make_store: Callable[[str], Store]) -> Store:
     """An empty store for one test."""
     return make_store(request.param)
+
+
+@pytest.fixture
+def moto_store(moto_server: S3Server) -> Iterator[Store]:
+    """A store on moto, which keeps keys that SeaweedFS rewrites."""
+    with s3_servers.bucket(moto_server) as name:
+        yield s3_store(moto_server, name, prefix="pre")
 
 
 @pytest.fixture
