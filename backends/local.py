@@ -211,12 +211,19 @@ class LocalStore:
             condition=condition,
         )
 
-    async def move(self, source: str, target: str) -> Object:
+    async def move(
+        self, source: str, target: str, *, source_version: Version | None = None
+    ) -> Object:
         """Rename a file, a link or a directory."""
         _checks.check_key(source, self._capabilities)
         _checks.check_key(target, self._capabilities)
         return await self._run(
-            source, local_names.move_object, self._root, source, target
+            source,
+            local_names.move_object,
+            self._root,
+            source,
+            target,
+            source_version,
         )
 
     async def make_dir(self, key: str, *, metadata: Metadata = NO_METADATA) -> Object:

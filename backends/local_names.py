@@ -87,7 +87,9 @@ def _remove_directory(place: Place) -> None:
     os.rmdir(place.name, dir_fd=place.directory)
 
 
-def move_object(root: Root, source: str, target: str) -> Object:
+def move_object(
+    root: Root, source: str, target: str, source_version: Version | None = None
+) -> Object:
     """Rename a file, a link or a whole directory, in one step."""
     if source.endswith("/") != target.endswith("/"):
         raise InvalidRequest("a directory moves to a key that ends in '/'", key=target)
@@ -95,6 +97,7 @@ def move_object(root: Root, source: str, target: str) -> Object:
         _check_mover(old, source)
         with root.place(target, create=True) as new, root.locked():
             moved = _check_mover(old, source)
+            check_holds(source, source_version, Version(content_version(moved)))
             _check_replaced(new, target)
             os.rename(
                 old.name,

@@ -266,7 +266,9 @@ class MemoryStore:
         self._check_target(target, condition)
         return self._place(target, entry, metadata)
 
-    async def move(self, source: str, target: str) -> Object:
+    async def move(
+        self, source: str, target: str, *, source_version: Version | None = None
+    ) -> Object:
         """Move one object; both ends change in one step."""
         await trio.lowlevel.checkpoint()
         self._need(self._capabilities.move, "move")
@@ -275,6 +277,7 @@ class MemoryStore:
             if key.endswith("/"):
                 raise Unsupported("memory moves no directories", key=key)
         entry = self._entry(source)
+        _checks.check_holds(source, source_version, entry.version)
         moved = self._place(target, entry, None)
         if source != target:
             self.bucket.remove(source)

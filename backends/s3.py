@@ -290,7 +290,9 @@ class S3Storager:
             source, target, source_version, metadata, condition
         )
 
-    async def move(self, source: str, target: str) -> Object:
+    async def move(
+        self, source: str, target: str, *, source_version: Version | None = None
+    ) -> Object:
         """Refuse: S3 moves nothing."""
         raise Unsupported("S3 does not move objects", key=source)
 

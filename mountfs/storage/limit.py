@@ -139,10 +139,12 @@ class LimitStorager(StoragerWrapper):
                 condition=condition,
             )
 
-    async def move(self, source: str, target: str) -> Object:
+    async def move(
+        self, source: str, target: str, *, source_version: Version | None = None
+    ) -> Object:
         """Forward within the pool of copies."""
         async with _place(self._copies):
-            return await self._inner.move(source, target)
+            return await self._inner.move(source, target, source_version=source_version)
 
     async def make_dir(self, key: str, *, metadata: Metadata = NO_METADATA) -> Object:
         """Forward within the metadata pool."""

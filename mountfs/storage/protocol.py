@@ -154,11 +154,15 @@ class Storager(Protocol):
         """
         ...
 
-    async def move(self, source: str, target: str) -> Object:
+    async def move(
+        self, source: str, target: str, *, source_version: Version | None = None
+    ) -> Object:
         """Move one object, or a directory (keys ending in `/`) where `move_dir` is.
 
-        Replaces a file at `target`. Not atomic where it is emulated: for a moment
-        both keys exist, never neither. Raises `NotFound` if the source is gone.
+        Replaces a file at `target`. `source_version` pins the source: a newer object
+        there is neither moved nor deleted. Not atomic where it is emulated: for a
+        moment both keys exist, never neither. Raises `VersionChanged`, and `NotFound`
+        if the source is gone.
         """
         ...
 

@@ -223,7 +223,9 @@ class RetryStorager(StoragerWrapper):
             request, look, what="copy", key=target, deadline_s=self._policy.copy_s
         )
 
-    async def move(self, source: str, target: str) -> Object:
+    async def move(
+        self, source: str, target: str, *, source_version: Version | None = None
+    ) -> Object:
         """Move once; a source that is gone for a target means that it was done."""
 
         async def look() -> Found[Object] | None:
@@ -233,7 +235,7 @@ class RetryStorager(StoragerWrapper):
             return None if moved is None else Found(moved)
 
         return await self._attempts.resolve(
-            lambda: self._inner.move(source, target),
+            lambda: self._inner.move(source, target, source_version=source_version),
             look,
             what="move",
             key=source,

@@ -172,22 +172,27 @@ class VirtualStorager(StoragerWrapper):
         )
         return self._answered(copied, sent)
 
-    async def move(self, source: str, target: str) -> Object:
+    async def move(
+        self, source: str, target: str, *, source_version: Version | None = None
+    ) -> Object:
         """Move natively, or copy and then delete: both exist for a moment."""
         is_directory = source.endswith("/")
         if self._native.move_dir if is_directory else self._native.move:
-            return self._translator.seen(await self._inner.move(source, target))
+            moved = await self._inner.move(
+                source, target, source_version=source_version
+            )
+            return self._translator.seen(moved)
         if is_directory or not self.capabilities.move:
             raise Unsupported("this store cannot move", key=source)
         if source == target:
             return await self.stat(source)
-        version = None
-        if Call.DELETE in self._native.conditions:
+        version, can_pin = source_version, Call.DELETE in self._native.conditions
+        if version is None and can_pin:
             # Pinned all the way, a newer object at the source is never deleted.
             version = (await self._inner.stat(source)).version
         copied = await self._inner.copy(source, target, source_version=version)
         # A crash here leaves both; the copy is whole.
-        await self._inner.delete(source, condition=version)
+        await self._inner.delete(source, condition=version if can_pin else None)
         return self._translator.seen(copied)
 
     async def make_dir(self, key: str, *, metadata: Metadata = NO_METADATA) -> Object:

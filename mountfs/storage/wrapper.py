@@ -114,9 +114,11 @@ class StoragerWrapper:
             condition=condition,
         )
 
-    async def move(self, source: str, target: str) -> Object:
+    async def move(
+        self, source: str, target: str, *, source_version: Version | None = None
+    ) -> Object:
         """Forward the request."""
-        return await self._inner.move(source, target)
+        return await self._inner.move(source, target, source_version=source_version)
 
     async def make_dir(self, key: str, *, metadata: Metadata = NO_METADATA) -> Object:
         """Forward the request."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from mountfs.cache.dirty import DirtyFile
 from mountfs.cache.readahead import ReadStream
 from mountfs.storage.errors import NotFound, StoreError, VersionChanged
-from mountfs.storage.types import ABSENT, Condition, ObjectKind
+from mountfs.storage.types import ABSENT, Condition, Object, ObjectKind
 from mountfs.vfs.errors import fail
 from mountfs.vfs.filestate import Clean, Dirty, FileState
 from mountfs.vfs.inodes import Node
@@ -194,7 +194,7 @@ class Files:
                 dirty,
                 metadata=self._volume.metadata_of(node),
                 inherit=node.object,
-                condition=self._condition(node),
+                condition=condition_of(node),
             )
         except (StoreError, OSError) as error:
             file.note_failure(error)
@@ -208,12 +208,6 @@ class Files:
         assert node.object is not None
         file.become_clean(node.object)
         await self._volume.writeback.discard(dirty)
-
-    def _condition(self, node: Node) -> Condition:
-        """Return what must hold: the version the file started from, or absence."""
-        if node.object is None:
-            return ABSENT
-        return node.object.version
 
     # --- inside -----------------------------------------------------------------
 
@@ -251,7 +245,7 @@ class Files:
         """Cut a file to nothing at open, keeping only the version it replaces."""
         async with file.lock:
             old = file.state
-            dirty = self._volume.writeback.begin(_key_of(node), None)
+            dirty = self._begin(node, None)
             file.become_dirty(dirty)
             file.was_written = True
             if isinstance(old, Dirty):
@@ -268,11 +262,19 @@ class Files:
     def _dirty(self, node: Node, file: FileState) -> DirtyFile:
         if isinstance(file.state, Dirty):
             return file.state.file
-        dirty = self._volume.writeback.begin(_key_of(node), file.state.object)
+        dirty = self._begin(node, file.state.object)
         file.become_dirty(dirty)
         # Nothing has changed yet: the revision it starts with is what the store has.
         file.committed_revision = dirty.revision
         return dirty
+
+    def _begin(self, node: Node, base: Object | None) -> DirtyFile:
+        return self._volume.writeback.begin(
+            "" if node.is_nameless else node.key(),
+            base,
+            inherit=node.object,
+            condition=condition_of(node),
+        )
 
     async def _read(
         self, state: Clean | Dirty, stream: ReadStream, offset: int, size: int
@@ -331,5 +333,8 @@ def _regular(node: Node) -> FileState:
     return node.file
 
 
-def _key_of(node: Node) -> str:
-    return "" if node.is_nameless else node.key()
+def condition_of(node: Node) -> Condition:
+    """Return what must hold: the version the file started from, or absence."""
+    if node.object is None:
+        return ABSENT
+    return node.object.version

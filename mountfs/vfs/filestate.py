@@ -65,6 +65,11 @@ class FileState:
         return isinstance(self.state, Dirty)
 
     @property
+    def is_stored_early(self) -> bool:
+        """Whether bytes went to the store before any commit, to make room here."""
+        return isinstance(self.state, Dirty) and self.state.file.is_ahead
+
+    @property
     def needs_commit(self) -> bool:
         """Whether the store lacks bytes, the file itself, or new attributes."""
         if not isinstance(self.state, Dirty):

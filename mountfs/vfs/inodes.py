@@ -79,6 +79,16 @@ class Node:
         """Whether the node has no name (any more)."""
         return self.parent is None and self.inode != ROOT_INODE
 
+    @property
+    def is_stored(self) -> bool:
+        """Whether the store has an object under this key, be it of older bytes.
+
+        A large file may have been stored in part before its first commit.
+        """
+        if self.object is not None or self.file is None:
+            return self.object is not None
+        return self.file.is_stored_early
+
     def ancestors(self) -> "Iterator[Node]":
         """Yield the node itself and every directory above it."""
         node: Node | None = self

@@ -74,7 +74,9 @@ class Namespace:
             node.attributes = self._new_attributes(
                 ObjectKind.FILE, mode, parent, caller
             )
-            node.file = FileState(Dirty(self._volume.writeback.begin(node.key(), None)))
+            node.file = FileState(
+                Dirty(self._volume.writeback.begin(node.key(), None, condition=ABSENT))
+            )
             self._volume.touch(parent)
         return node
 
@@ -161,7 +163,7 @@ class Namespace:
         async with node.file.lock:
             if node.opens:
                 await self._unlinked.keep_bytes(node, node.file)
-            if node.object is not None:
+            if node.is_stored:
                 await self._delete(parent, key)
             node.object = None
             if not node.opens:

@@ -13,7 +13,7 @@ from functools import partial
 
 import trio
 
-from mountfs.storage.errors import NotFound
+from mountfs.storage.errors import NotFound, VersionChanged
 from mountfs.storage.types import ListMode, Object, ObjectKind
 from mountfs.vfs.errors import fail
 from mountfs.vfs.filestate import Clean, Dirty, FileState
@@ -105,7 +105,7 @@ class Renames:
             if node.is_directory
             else store.capabilities.move
         )
-        if not can_move and node.object is not None:
+        if not can_move and node.is_stored:
             fail(errno.EXDEV, "virtual_move is off")
 
     # --- files and links --------------------------------------------------------
@@ -149,12 +149,11 @@ class Renames:
     ) -> None:
         old_key, new_key = node.key(), parent.key() + entry.component
         moved: Object | None = None
-        if node.object is not None:
+        if node.is_stored:
             if node.parent is not None and node.parent is not parent:
                 await self._namespace.keep_directory(node.parent, old_key)
             # Crash after the copy and before the delete: both names hold the file.
-            moved = await self._volume.store.move(old_key, new_key)
-            moved = self._with_metadata(moved, node.object)
+            moved = await self._move_one(node, old_key, new_key)
             self._volume.metadata.put_absent(old_key)
             moved = self._volume.metadata.put(moved)
         replaced = victim.object if victim is not None else None
@@ -162,17 +161,34 @@ class Renames:
             victim.object = None
             self._volume.inodes.detach(victim)
         self._volume.inodes.move(node, parent, name, entry.component)
-        await self._follow(node, old_key, new_key, moved or replaced, moved)
+        stored = moved if node.object is not None else replaced
+        await self._follow(node, new_key, stored, moved)
+
+    async def _move_one(self, node: Node, old_key: str, new_key: str) -> Object:
+        known = node.object
+        version = known.version if known is not None else None
+        try:
+            moved = await self._volume.store.move(
+                old_key, new_key, source_version=version
+            )
+        except (NotFound, VersionChanged):
+            self._volume.metadata.expire(old_key)
+            self._volume.say_outdated(node)
+            fail(errno.ESTALE, "a foreign client replaced the object")
+        return moved if known is None else self._with_metadata(moved, known)
 
     async def _follow(
         self,
         node: Node,
-        old_key: str,
         new_key: str,
         object: Object | None,
         moved: Object | None,
     ) -> None:
-        """Point what is here of a file at its new key; `object` is in its place."""
+        """Point what is here of a file at its new key.
+
+        `moved` are the file's own bytes under it; `object` is what the next commit
+        replaces there.
+        """
         file = node.file
         if file is not None:
             match file.state:
@@ -180,9 +196,8 @@ class Renames:
                     self._volume.blocks.rekey(known, moved)
                     file.state = Clean(moved)
                 case Dirty(dirty):
-                    if dirty.base is not None and moved is not None:
-                        self._volume.blocks.rekey(dirty.base, moved)
-                        dirty.base = moved
+                    if moved is not None and dirty.base is not None:
+                        self._volume.writeback.rebase(dirty, moved)
                     await self._volume.writeback.retarget(dirty, new_key)
                 case Clean():
                     pass
@@ -250,22 +265,19 @@ class Renames:
         return move.arrived
 
     async def _move_keys(self, move: _Move) -> None:
-        """Copy every key below a prefix, then delete the sources, many at once."""
-        while True:
-            sources = await self._keys_below(move.source)
-            if not sources:
-                return
-            copies = [partial(self._copy, source, move) for source in sources]
-            await run_all(copies, at_once=self._volume.requests_max)
-            keys = [source.key for source in sources]
-            failed = await self._volume.store.delete_many(
-                children_first(keys, move.source)
-            )
-            for error in failed.values():
-                raise error
-            # Once more: a foreign client may have added keys meanwhile.
-            if len(sources) < self._volume.store.capabilities.list_page_max:
-                return
+        """Copy every key below a prefix, then delete the sources, many at once.
+
+        What a foreign client puts there meanwhile stays under the old name.
+        """
+        sources = await self._keys_below(move.source)
+        if not sources:
+            return
+        copies = [partial(self._copy, source, move) for source in sources]
+        await run_all(copies, at_once=self._volume.requests_max)
+        keys = [source.key for source in sources]
+        failed = await self._volume.store.delete_many(children_first(keys, move.source))
+        for error in failed.values():
+            raise error
 
     async def _keys_below(self, prefix: str) -> list[Object]:
         found: list[Object] = []
@@ -313,14 +325,15 @@ class Renames:
         self._volume.metadata.put_absent(old_prefix)
         for child, old_key in old_keys.items():
             if child.object is None:
-                moved = None
+                moved = arrived.get(old_key)
             else:
                 moved = arrived.get(old_key) or replace(child.object, key=child.key())
                 moved = self._volume.metadata.put(
                     self._with_metadata(moved, child.object)
                 )
             if child.kind is ObjectKind.FILE and child in files:
-                await self._follow(child, old_key, child.key(), moved, moved)
+                stored = moved if child.object is not None else None
+                await self._follow(child, child.key(), stored, moved)
             else:
                 child.object = moved
 

@@ -7,7 +7,9 @@ server-side copy under `.mountfs/unlinked/`, which the last close deletes.
 
 import logging
 import uuid
+from dataclasses import replace
 
+from mountfs.cache.dirty import DirtyFile
 from mountfs.storage.errors import NotFound, StoreError
 from mountfs.storage.types import Metadata, Object
 from mountfs.vfs.filestate import Clean, Dirty, FileState
@@ -45,19 +47,17 @@ class Unlinked:
                 else:
                     file.state = Clean(await self._set_aside(node, object))
             case Dirty(dirty):
-                if dirty.base is not None:
-                    dirty.base = await self._set_aside(node, dirty.base)
+                await self._set_dirty_aside(node, dirty)
 
     async def drop(self, node: Node, file: FileState) -> None:
         """Forget the bytes of a file that nobody has open any more."""
-        if isinstance(file.state, Dirty):
-            await self._volume.writeback.discard(file.state.file)
-            if node.object is not None:
-                file.become_clean(node.object)
-            else:
-                file.become_clean(Object(key="", size=0))
         key = self._aside.pop(node, None)
-        if key is not None:
+        is_aside = key is not None
+        if isinstance(file.state, Dirty):
+            is_aside = is_aside and file.state.file.committed_any
+            await self._volume.writeback.discard(file.state.file)
+            file.become_clean(node.object or Object(key="", size=0))
+        if key is not None and is_aside:
             try:
                 await self._volume.store.delete(key)
             except StoreError as error:
@@ -95,10 +95,28 @@ class Unlinked:
     async def _set_aside(self, node: Node, object: Object) -> Object:
         # Crash after the copy and before the delete of its source: the file is still
         # there under its name; clean_up removes the copy.
-        key = self._prefix + uuid.uuid4().hex
         copy = await self._volume.store.copy(
-            object.key, key, source_version=object.version
+            object.key, self._aside_key(node), source_version=object.version
         )
-        self._aside[node] = key
+        copy = replace(copy, size=object.size)
         self._volume.blocks.rekey(object, copy)
         return copy
+
+    async def _set_dirty_aside(self, node: Node, dirty: DirtyFile) -> None:
+        """Give a changed file a key of its own: what is stored of it early, because
+        it is large, must not come back under the name that is going away.
+        """
+        base = dirty.base
+        key = self._aside_key(node)
+        await self._volume.writeback.retarget(dirty, key)
+        if base is not None and dirty.base is base:
+            copy = await self._volume.store.copy(
+                base.key, key, source_version=base.version
+            )
+            self._volume.writeback.rebase(dirty, copy)
+
+    def _aside_key(self, node: Node) -> str:
+        """Return the key that a nameless file has in the store, if it has any."""
+        if node not in self._aside:
+            self._aside[node] = self._prefix + uuid.uuid4().hex
+        return self._aside[node]

@@ -200,12 +200,17 @@ class FlatStore:
             target, stored.data, stored.metadata if metadata is None else metadata
         )
 
-    async def move(self, source: str, target: str) -> Object:
+    async def move(
+        self, source: str, target: str, *, source_version: Version | None = None
+    ) -> Object:
         await self._begin("move")
         if not self.capabilities.move:
             raise Unsupported(key=source)
         if source not in self.objects:
             raise NotFound(key=source)
+        pinned = source_version.content if source_version is not None else None
+        if pinned not in (None, _etag(self.objects[source].data)):
+            raise VersionChanged(key=source)
         self.objects[target] = self.objects.pop(source)
         return self._object(target)
 
