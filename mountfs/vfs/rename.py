@@ -118,25 +118,10 @@ class Renames:
         name: bytes,
         entry: Entry,
     ) -> None:
-        if victim is not None and victim.file is not None:
-            async with victim.file.lock:
+        ends = [node] if victim is None else [node, victim]
+        async with _all_locked(ends):
+            if victim is not None and victim.file is not None:
                 await self._disown(victim, victim.file)
-                await self._move_file(node, parent, name, entry, victim)
-        else:
-            await self._move_file(node, parent, name, entry, victim)
-
-    async def _move_file(
-        self,
-        node: Node,
-        parent: Node,
-        name: bytes,
-        entry: Entry,
-        victim: Node | None,
-    ) -> None:
-        if node.file is not None:
-            async with node.file.lock:
-                await self._move_object(node, parent, name, entry, victim)
-        else:
             await self._move_object(node, parent, name, entry, victim)
 
     async def _move_object(
