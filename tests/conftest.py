@@ -16,7 +16,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-pytest_plugins = ["tests.fakes.s3_fixtures"]
+pytest_plugins = ["tests.fakes.s3_fixtures", "tests.fuse.counting"]
 
 MARK = "MOUNTFS_TEST_RUN"
 END_S = 3.0
