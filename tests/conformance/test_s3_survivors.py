@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mountfs.backends.s3 import open_s3
+from mountfs.storage.attempts import RetryPolicy
 from mountfs.storage.body import BytesBody
 from mountfs.storage.protocol import Storager
-from mountfs.storage.types import Metadata
+from mountfs.storage.retry import RetryStorager
+from mountfs.storage.types import Attributes, Features, Metadata
+from mountfs.storage.virtual import VirtualStorager
 from tests.fakes import s3_servers
 from tests.fakes.s3_servers import S3Server
 from tests.fakes.strict_shim import StrictShim
@@ -58,7 +61,11 @@ class Field:
 
 NOT_SEAWEEDFS = {"seaweedfs": ""}
 # moto takes holds with a PUT, and ignores them with a copy or an upload.
-NOT_ALL_OF_MOTO = {"moto": "set_metadata copy copy-with-metadata multipart"}
+NOT_ALL_OF_MOTO = {
+    "moto": "set_metadata copy copy-with-metadata multipart chmod rename",
+}
+    "moto": "set_metadata copy copy-with-metadata multipart chmod rename"
+}
 FIELDS = {
     "content-type": Field({"ContentType": "text/x"}, _head("ContentType"), "text/x"),
     "content-encoding": Field({"ContentEncoding": "x"}, _head("ContentEncoding"), "x"),
@@ -141,12 +148,44 @@ async def _multipart(store: Storager) -> str:
     return "file"
 
 
+def _mounted(store: Storager) -> Storager:
+    return VirtualStorager(RetryStorager(store, RetryPolicy()), Features.for_mounts())
+
+
+async def _chmod(store: Storager) -> str:
+    mounted = _mounted(store)
+    old = await mounted.stat("file")
+    assert old.metadata is not None
+    wanted = old.metadata.with_attributes(Attributes(mode=0o600))
+    await mounted.set_metadata(old, wanted)
+    return "file"
+
+
+async def _rename(store: Storager) -> str:
+    mounted = _mounted(store)
+    await mounted.list("")
+    await mounted.move("file", "new")
+    return "new"
+
+
+async def _append(store: Storager) -> str:
+    mounted = _mounted(store)
+    old = await mounted.stat("file")
+    append = await mounted.create_append("file", base=old)
+    append = await mounted.write_append(append, BytesBody(b"more"))
+    await mounted.commit_append(append)
+    return "file"
+
+
 WAYS: dict[str, Callable[[Storager], Awaitable[str]]] = {
     "write": _write,
     "set_metadata": _set_metadata,
     "copy": _copy,
     "copy-with-metadata": _copy_with_metadata,
     "multipart": _multipart,
+    "chmod": _chmod,
+    "rename": _rename,
+    "append": _append,
 }
 
 
@@ -193,3 +232,18 @@ async def test_a_foreign_field_survives(
     key = await WAYS[way](store)
 
     assert foreign.look(client, bucket, key) == foreign.expected
+
+
+async def test_old_knowledge_is_not_written_over_a_newer_object(
+    store: Storager, client: "S3Client", bucket: str
+) -> None:
+    """A change of metadata without a condition takes its headers from the newest."""
+    client.put_object(Bucket=bucket, Key="file", Body=b"1", CacheControl="no-store")
+    old = await store.stat("file")
+    client.put_object(Bucket=bucket, Key="file", Body=b"22", CacheControl="private")
+
+    await store.set_metadata(old, Metadata(user={"mode": "1"}))
+
+    found = client.head_object(Bucket=bucket, Key="file")
+    assert (found["CacheControl"], found["ContentLength"]) == ("private", 2)
+    assert found["Metadata"] == {"mode": "1"}
