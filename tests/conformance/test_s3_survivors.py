@@ -64,8 +64,6 @@ NOT_SEAWEEDFS = {"seaweedfs": ""}
 NOT_ALL_OF_MOTO = {
     "moto": "set_metadata copy copy-with-metadata multipart chmod rename",
 }
-    "moto": "set_metadata copy copy-with-metadata multipart chmod rename"
-}
 FIELDS = {
     "content-type": Field({"ContentType": "text/x"}, _head("ContentType"), "text/x"),
     "content-encoding": Field({"ContentEncoding": "x"}, _head("ContentEncoding"), "x"),
