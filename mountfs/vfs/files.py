@@ -188,7 +188,6 @@ class Files:
         if not isinstance(file.state, Dirty) or not file.needs_commit:
             return
         dirty = file.state.file
-        attributes = node.attributes
         try:
             object = await self._volume.writeback.commit(
                 dirty,
@@ -200,11 +199,6 @@ class Files:
             file.note_failure(error)
             raise
         self._volume.adopt(node, object)
-        if node.attributes != attributes:
-            # chmod(2) while the bytes were on their way: the next commit brings it.
-            file.committed_revision = dirty.revision
-            file.has_new_attributes = True
-            return
         assert node.object is not None
         file.become_clean(node.object)
         await self._volume.writeback.discard(dirty)
