@@ -118,7 +118,13 @@ class Root:
         finally:
             os.close(fd)
 
+    def _check_exists(self) -> None:
+        """Raise `BucketNotFound` if the root was removed: no key is found then."""
+        if os.fstat(self._fd).st_nlink == 0:
+            raise BucketNotFound(f"{self.path} was removed")
+
     def _through(self, names: list[bytes], key: str, *, create: bool) -> int:
+        self._check_exists()
         fd = os.open(".", _THROUGH, dir_fd=self._fd)
         try:
             for name in names:
