@@ -62,9 +62,9 @@ class Mount:
     def __init__(
         self, url: str, base: Path, options: Sequence[str] = (), *, life_s: float
     ) -> None:
-        base.mkdir(parents=True, exist_ok=True)
         self.path = base / "mnt"
-        self.path.mkdir(exist_ok=True)
+        if not base.exists() or not (base / "state").exists():
+            self.path.mkdir(parents=True)
         self.state_dir = base / "state"
         self.cache_dir = base / "cache"
         self.log_path = base / "log"
@@ -181,8 +181,8 @@ class Mount:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self.process.returncode is not None and not self._watchdog.has_struck:
-            self._watchdog.disarm()
+        if self.process.returncode is not None:  # the test itself saw it end
+            self.kill()
         elif kind is None:
             self.unmount()
         else:
