@@ -35,6 +35,7 @@ class CountingShim(StrictShim):
     def __init__(self, upstream: S3Server) -> None:
         self.refuses_writes = False
         self._under_way = 0
+        self._passing = 0
         self._changed = threading.Condition()
         self._barrier: tuple[tuple[str, ...], threading.Barrier] | None = None
         super().__init__(upstream)
@@ -59,12 +60,14 @@ class CountingShim(StrictShim):
         return super().forward(request)
 
     @contextlib.contextmanager
-    def at_once(self, count: int, *operations: str) -> Iterator[None]:
-        """Answer the first requests of some operations when so many are under way.
+    def at_once(self, count: int, *operations: str, after: int = 0) -> Iterator[None]:
+        """Answer requests of some operations only when so many are under way.
 
+        The first `after` of them do not wait.
         Fails if they do not all come before the first is answered.
         """
         barrier = threading.Barrier(count)
+        self._passing = after
         self._barrier = (operations, barrier)
         try:
             yield
@@ -77,6 +80,10 @@ class CountingShim(StrictShim):
         waiting = self._barrier
         if waiting is None or operation not in waiting[0]:
             return
+        with self._changed:
+            self._passing -= 1
+            if self._passing >= 0:
+                return
         with contextlib.suppress(threading.BrokenBarrierError):
             waiting[1].wait(GATHER_S)
             self._barrier = None
