@@ -1,0 +1,60 @@
+"""What mounting costs, and what is asked for in the background."""
+
+import os
+from pathlib import Path
+
+from tests.fuse.conftest import Mounter
+from tests.fuse.counting import Counted, CountingShim
+from tests.fuse.stores import S3Objects, Store
+
+MIB = 1 << 20
+PROBES_MAX = 40
+
+
+def test_first_mount_tries_the_store_out_once(
+    counted_store: Store, counting_shim: CountingShim, mounter: Mounter
+) -> None:
+    """What a store honours is tried out at the first mount and then remembered."""
+    counting_shim.clear()
+    mounter(counted_store).unmount()
+    probes = counting_shim.requests(reason="probe")
+    first = counting_shim.counts()
+    counting_shim.clear()
+    mounter(counted_store).unmount()
+
+    assert 0 < len(probes) <= PROBES_MAX
+    assert all("/.mountfs/" in each.key for each in probes if each.key)
+    assert first == {"ListObjectsV2": 2}
+    assert counting_shim.counts() == {"ListObjectsV2": 2}
+    assert counting_shim.requests(reason="probe") == []
+    assert counted_store.there.listing() == set()
+
+
+def test_reading_in_sequence_asks_in_large_pieces(
+    counted: Counted, cold: tuple[Path, S3Objects]
+) -> None:
+    """A large file is read in requests of several MiB, each byte once."""
+    directory, there = cold
+    there.write("f", os.urandom(64 * MIB))
+    os.listdir(directory)
+
+    with counted.requests() as asked, (directory / "f").open("rb") as file:
+        while file.read(MIB):
+            pass
+
+    assert set(asked) == {"GetObject"}
+    assert asked["GetObject"] <= 16
+
+
+def test_head_of_a_large_file_fetches_little(
+    counted: Counted, cold: tuple[Path, S3Objects]
+) -> None:
+    """Who reads the first bytes of a large file does not cause it to be fetched."""
+    directory, there = cold
+    there.write("f", bytes(64 * MIB))
+    os.listdir(directory)
+
+    with counted.requests() as asked, (directory / "f").open("rb") as file:
+        os.read(file.fileno(), 512)
+
+    assert asked == {"GetObject": 1}
