@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from mountfs import mounts
 from tests.fuse.conftest import Mounter
 from tests.fuse.mounting import run_command
@@ -107,3 +109,17 @@ def test_empty_mount_ends_at_once(mounter: Mounter, store: Store) -> None:
 
     found = {key for key in store.there.listing() if not key.startswith(".mountfs")}
     assert found == set()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="umount(8) is for root")
+def test_plain_umount_stores_everything(mounter: Mounter, store: Store) -> None:
+    """umount(8) alone is enough: the daemon ends by itself, with nothing pending."""
+    mount = mounter(store)
+    for number in range(30):
+        (mount.path / f"file-{number}").write_bytes(b"%d" % number)
+
+    subprocess.run(["umount", str(mount.path)], check=True, timeout=60)
+
+    assert mount.process.wait(60) == 0
+    assert store.there.read("file-29") == b"29"
+    mount.check_log()

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -330,3 +331,44 @@ def test_program_runs_from_the_mount(directory: Path) -> None:
     shutil.copy2("/bin/echo", directory / "echo")
 
     assert run(directory / "echo", "hello") == "hello\n"
+
+
+def test_sqlite_with_a_write_ahead_log(directory: Path) -> None:
+    """WAL mode, which maps a file that several processes share, works on one host."""
+    database = directory / "db"
+    run("sqlite3", database, "pragma journal_mode=wal; create table t (who, n);")
+
+    command = [sys.executable, "-c", SQLITE_WRITER, str(database)]
+    writers = [subprocess.Popen([*command, str(number)]) for number in range(3)]
+    codes = [writer.wait(90) for writer in writers]
+
+    query = "pragma integrity_check; select count(*) from t;"
+    assert codes == [0, 0, 0]
+    assert run("sqlite3", database, query).split() == ["ok", "45"]
+
+
+def test_build_with_make(directory: Path) -> None:
+    """make(1) compares times: what is up to date is not made again."""
+    (directory / "Makefile").write_text("out: in\n\tcat in > out; echo made\n")
+    (directory / "in").write_text("x")
+
+    first = run("make", "-s", cwd=directory)
+    second = run("make", "-s", cwd=directory)
+
+    assert first.strip() == "made"
+    assert "made" not in second
+
+
+def test_zip_archive(directory: Path) -> None:
+    """A zip file is written, appended to in place and read."""
+    files = {f"file-{number}": os.urandom(number * 1000) for number in range(20)}
+    with zipfile.ZipFile(directory / "zip", "w") as archive:
+        for name in files:
+            archive.writestr(name, files[name])
+    with zipfile.ZipFile(directory / "zip", "a") as archive:
+        archive.writestr("last", b"appended")
+
+    with zipfile.ZipFile(directory / "zip") as archive:
+        assert archive.testzip() is None
+        assert {name: archive.read(name) for name in files} == files
+        assert archive.read("last") == b"appended"
