@@ -1,5 +1,7 @@
 """Which stores a test runs on, if not on all."""
 
+import os
+
 import pytest
 
 on_shared_stores = pytest.mark.parametrize(
@@ -9,3 +11,5 @@ on_shared_stores = pytest.mark.parametrize(
 
 on_s3 = pytest.mark.parametrize("store", ["s3"], indirect=True)
 on_local = pytest.mark.parametrize("store", ["local"], indirect=True)
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may do this")

@@ -144,6 +144,78 @@ def test_losing_a_race_keeps_the_foreign_bytes(mounter: Mounter, store: Store) -
     assert b"OURSon ground" in bytes_below(mount.state_dir)
 
 
+@pytest.mark.parametrize("mode", ["wb", "ab", "xb"])
+def test_creating_over_an_unseen_object_keeps_it(
+    mounter: Mounter, store: Store, mode: str
+) -> None:
+    """A name that is remembered as absent may have been taken: its bytes stay."""
+    mount = mounter(store, "--ttl=1h")
+    mount.announce(r".")
+    assert not (mount.path / "file").exists()
+    store.there.write("file", b"foreign")
+
+    try:
+        with (mount.path / "file").open(mode) as file:
+            file.write(b"ours")
+    except OSError:
+        expected = b"foreign"
+    else:
+        expected = {"wb": b"ours", "ab": b"foreignours"}[mode]
+
+    assert store.there.read("file") == expected
+    mount.process.terminate()
+    mount.process.wait(60)
+
+
+def test_object_deleted_while_it_is_edited(mounter: Mounter, store: Store) -> None:
+    """The edit is stored, or the close fails and the bytes are kept here."""
+    mount = mounter(store, AT_ONCE)
+    mount.announce(r".")
+    (mount.path / "file").write_bytes(b"common ground")
+
+    file = (mount.path / "file").open("r+b", buffering=0)
+    file.write(b"OURS")
+    store.there.delete("file")
+    try:
+        file.close()
+    except OSError:
+        assert "file" not in store.there.listing()
+    else:
+        assert store.there.read("file") == b"OURSon ground"
+    mount.process.terminate()
+    mount.process.wait(60)
+    kept = bytes_below(mount.state_dir)
+    assert "file" in store.there.listing() or b"OURS" in kept
+
+
+def test_foreign_directory_removed_and_made_again(
+    mounter: Mounter, store: Store
+) -> None:
+    """Directories that others make and empty come and go."""
+    path = mounter(store, AT_ONCE).path
+    store.there.write("d/one", b"1")
+    assert [each.name for each in (path / "d").iterdir()] == ["one"]
+
+    store.there.write("d/two", b"2")
+    store.there.delete("d/one")
+
+    assert [each.name for each in (path / "d").iterdir()] == ["two"]
+    assert (path / "d" / "two").read_bytes() == b"2"
+
+
+def test_kind_of_a_name_changes(mounter: Mounter, store: Store) -> None:
+    """A file that others replaced by a directory is one at the next look."""
+    path = mounter(store, AT_ONCE).path
+    store.there.write("name", b"file")
+    assert (path / "name").read_bytes() == b"file"
+
+    store.there.delete("name")
+    store.there.write("name/child", b"x")
+
+    assert (path / "name").is_dir()
+    assert (path / "name" / "child").read_bytes() == b"x"
+
+
 def bytes_below(directory: Path) -> bytes:
     """Return the bytes of all files below a directory."""
     return b"\n".join(

@@ -6,10 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from mountfs import mounts
 from tests.fuse.conftest import Mounter
+from tests.fuse.marks import needs_root
 from tests.fuse.mounting import run_command
 from tests.fuse.stores import Store
 
@@ -111,7 +110,7 @@ def test_empty_mount_ends_at_once(mounter: Mounter, store: Store) -> None:
     assert found == set()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="umount(8) is for root")
+@needs_root
 def test_plain_umount_stores_everything(mounter: Mounter, store: Store) -> None:
     """umount(8) alone is enough: the daemon ends by itself, with nothing pending."""
     mount = mounter(store)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fuse.marks import needs_root
 from tests.fuse.mounting import run
 
 NOBODY = 65534
@@ -21,8 +22,6 @@ try:
 except OSError as error:
     print(error.strerror)
 """
-
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be others")
 
 
 @pytest.fixture
