@@ -229,9 +229,8 @@ class MemoryStore:
         await trio.lowlevel.checkpoint()
         _checks.check_key(key, self._capabilities)
         _checks.check_condition(Call.DELETE, condition, self._capabilities)
-        entry = self.bucket.entries.get(key)
-        if entry is not None:
-            _checks.check_holds(key, condition, entry.version)
+        if key in self.bucket.entries:
+            self._check_target(key, condition)
             self.bucket.remove(key)
 
     async def delete_many(self, keys: Sequence[str]) -> dict[str, Exception]:

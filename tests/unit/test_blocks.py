@@ -20,7 +20,7 @@ from mountfs.storage.errors import (
     VersionChanged,
 )
 from mountfs.storage.types import Object
-from tests.fakes.faults import Fault, FaultyStore
+from tests.fakes.faulty import Fault, FaultyStore
 
 SIZE = 1000
 WHOLE = bytes(i * 7 % 251 for i in range(SIZE))

@@ -7,13 +7,14 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from mountfs.backends.memory import MemoryStore
 from mountfs.storage.body import BytesBody
 from mountfs.storage.deadline import seconds_left
 from mountfs.storage.errors import InvalidRequest, StoreError
 from mountfs.storage.limit import Limits, LimitStorager
 from mountfs.storage.types import NO_METADATA, Append, Object, Part, Upload
 from mountfs.storage.wrapper import StoragerWrapper
-from tests.fakes.faults import Fault, FaultyStore
+from tests.fakes.faulty import FaultyStore, hang
 from tests.fakes.flat_store import FlatStore
 
 UPLOAD = Upload("a", "upload")
@@ -69,7 +70,7 @@ async def test_each_call_waits_in_its_own_pool(
 ) -> None:
     """A hanging call holds a place in its pool; calls of all other pools get by."""
     first = CALLS[pool][0]
-    faulty = FaultyStore(FlatStore(), Fault(call, None))
+    faulty = FaultyStore(MemoryStore(), hang(call))
     store = LimitStorager(faulty, Limits(metadata=1, reads=1, uploads=1, copies=1))
 
     async with trio.open_nursery() as nursery:
@@ -96,7 +97,7 @@ async def _attempt(step: Step, store: LimitStorager) -> None:
 
 async def test_places_are_given_back_after_an_error() -> None:
     """A request that fails frees its place."""
-    store = LimitStorager(FlatStore(), Limits(metadata=1))
+    store = LimitStorager(MemoryStore(), Limits(metadata=1))
 
     await _attempt(lambda store: store.stat("absent"), store)
 
@@ -105,7 +106,7 @@ async def test_places_are_given_back_after_an_error() -> None:
 
 async def test_no_more_requests_than_places(autojump_clock: MockClock) -> None:
     """With two places three reads need two turns."""
-    faulty = FaultyStore(FlatStore(), Fault("read", None), Fault("read", None))
+    faulty = FaultyStore(MemoryStore(), hang("read"), hang("read"))
     store = LimitStorager(faulty, Limits(reads=2))
 
     async with trio.open_nursery() as nursery:
@@ -118,13 +119,21 @@ async def test_no_more_requests_than_places(autojump_clock: MockClock) -> None:
 
 async def test_what_needs_no_place_passes() -> None:
     """Signing and closing send nothing that could be limited."""
-    flat = FlatStore()
-    store = LimitStorager(flat, Limits())
+    passed: list[str] = []
+
+    class Signing(MemoryStore):
+        async def sign_read(self, key: str, *, expires_s: int) -> str:
+            return f"https://store.invalid/{key}?expires={expires_s}"
+
+        async def close(self) -> None:
+            passed.append("close")
+
+    store = LimitStorager(Signing(), Limits())
 
     assert await store.sign_read("a", expires_s=1)
     await store.close()
 
-    assert flat.is_closed
+    assert passed == ["close"]
 
 
 def test_limit_of_nothing_is_refused() -> None:
@@ -139,7 +148,7 @@ async def test_base_of_wrappers_changes_nothing() -> None:
     wrapper = StoragerWrapper(flat)
 
     assert wrapper.capabilities is flat.capabilities
-    assert wrapper.features is flat.features
+    assert wrapper.features == flat.features
     with pytest.raises(StoreError):
         await wrapper.move("a", "b")
     with pytest.raises(StoreError):

@@ -32,12 +32,13 @@ from mountfs.storage.types import (
     NO_METADATA,
     Append,
     Capabilities,
+    Condition,
     Metadata,
     Object,
     ObjectKind,
     Upload,
 )
-from tests.fakes.faults import Fault, FaultyStore
+from tests.fakes.faulty import Fault, FaultyStore, hang
 from tests.fakes.flat_store import KEY_STORE, FlatStore
 
 POLICY = RetryPolicy(attempts=4, backoff_base_s=1.0, backoff_max_s=3.0)
@@ -58,7 +59,7 @@ def retrying(
 
 
 def lost(call: str) -> Fault:
-    return Fault(call, Unreachable("cut"), is_lost=True)
+    return Fault(call, Unreachable("cut"), is_after=True)
 
 
 def cut(call: str) -> Fault:
@@ -173,11 +174,11 @@ class Racing(FaultyStore):
         self._call = call
         self._key = key
 
-    async def _through(
+    async def _pass(
         self, call: str, request: Callable[[], Awaitable[object]]
     ) -> object:
         try:
-            return await super()._through(call, request)
+            return await super()._pass(call, request)
         except Unreachable:
             self._flat.put(self._key, b"foreign")
             raise
@@ -369,7 +370,7 @@ async def test_hanging_read_ends_at_its_deadline(
     flat: FlatStore, autojump_clock: MockClock
 ) -> None:
     """A request without an answer is `TimedOut`, and plainly so for a read."""
-    store, _faulty = retrying(flat, Fault("stat", None))
+    store, _faulty = retrying(flat, hang("stat"))
     begun = trio.current_time()
 
     with pytest.raises(TimedOut) as caught:
@@ -383,7 +384,7 @@ async def test_hanging_write_is_ambiguous(
     flat: FlatStore, autojump_clock: MockClock
 ) -> None:
     """A write that ran out of time, and is not found, may still arrive."""
-    store, _faulty = retrying(flat, Fault("write", None))
+    store, _faulty = retrying(flat, hang("write"))
     begun = trio.current_time()
 
     with pytest.raises(TimedOut) as caught:
@@ -397,7 +398,7 @@ async def test_hanging_write_that_was_carried_out_is_success(
     flat: FlatStore, autojump_clock: MockClock
 ) -> None:
     """After the deadline one last look finds what a hanging write stored."""
-    store, _faulty = retrying(flat, Fault("write", None, is_lost=True))
+    store, _faulty = retrying(flat, hang("write", is_after=True))
 
     written = await store.write("a", BytesBody(b"x"), condition=ABSENT)
 
@@ -474,8 +475,9 @@ async def test_copy_that_cannot_be_known_is_a_conflict(
     """A store that tells no versions cannot show whose copy is there."""
 
     class Silent(FlatStore):
-        def _object(self, key: str) -> Object:
-            return dataclasses.replace(super()._object(key), version=None)
+        async def stat(self, key: str, *, kind: ObjectKind | None = None) -> Object:
+            found = await super().stat(key, kind=kind)
+            return dataclasses.replace(found, version=None)
 
     flat = Silent()
     flat.put("old", b"old")
@@ -584,12 +586,13 @@ async def test_appends_are_repeated_only_if_not_carried_out(
     faulty.script.append(lost("write_append"))
     with pytest.raises(Unreachable):
         await store.write_append(append, BytesBody(b"y"))
-    assert (await store.commit_append(append)).size == 2
+    assert flat.requests.count("write_append") == 2
+    assert (await store.commit_append(append)).size == 1
 
 
 async def test_hanging_append_is_ambiguous(autojump_clock: MockClock) -> None:
     """An append that runs out of time may have been carried out."""
-    store, _faulty = retrying(FlatStore(), Fault("commit_append", None))
+    store, _faulty = retrying(FlatStore(), hang("commit_append"))
 
     with pytest.raises(TimedOut) as caught:
         await store.commit_append(Append("a", 0))
@@ -656,8 +659,10 @@ async def test_delete_many_without_any_answer_raises(
 class _Silent(FlatStore):
     """Answers writes without metadata, as S3 does."""
 
-    def _store(self, key: str, data: bytes, metadata: Metadata) -> Object:
-        stored = super()._store(key, data, metadata)
+    def _put(
+        self, key: str, data: bytes, metadata: Metadata, condition: Condition
+    ) -> Object:
+        stored = super()._put(key, data, metadata, condition)
         return dataclasses.replace(stored, metadata=None)
 
 
@@ -674,7 +679,7 @@ async def test_answer_without_metadata_gets_those_that_were_sent() -> None:
 
 async def test_cancelled_request_leaves_nothing_behind(flat: FlatStore) -> None:
     """Cancelling a hanging request frees its place in the pool."""
-    limited = LimitStorager(FaultyStore(flat, Fault("stat", None)), Limits(metadata=1))
+    limited = LimitStorager(FaultyStore(flat, hang("stat")), Limits(metadata=1))
     store = RetryStorager(limited, POLICY)
     flat.put("a")
 
@@ -690,7 +695,7 @@ async def test_queueing_does_not_count_against_the_deadline(
 ) -> None:
     """A request that waits for a place of ours longer than its deadline is not late."""
     flat.put("a", b"x")
-    hanging = FaultyStore(flat, Fault("stat", None))
+    hanging = FaultyStore(flat, hang("stat"))
     store = RetryStorager(LimitStorager(hanging, Limits(metadata=1)), POLICY)
     answers: list[Object] = []
 

@@ -26,7 +26,7 @@ from mountfs.storage.types import (
     Object,
 )
 from mountfs.storage.virtual import VirtualStorager
-from tests.fakes.faults import Fault, FaultyStore
+from tests.fakes.faulty import Fault, FaultyStore
 from tests.fakes.flat_store import KEY_STORE, FlatStore
 
 MOUNT = Features.for_mounts()

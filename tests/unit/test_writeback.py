@@ -32,7 +32,7 @@ from mountfs.storage.types import (
     Object,
 )
 from tests.fakes.cache_stack import Stack, open_stack, tiny_store
-from tests.fakes.faults import Fault, FaultyStore
+from tests.fakes.faulty import Fault, FaultyStore
 
 
 class Scene:
@@ -367,7 +367,7 @@ async def test_a_lost_reply_is_no_conflict_with_oneself(scene: Scene) -> None:
     async with open_stack(scene.store, scene.directory) as stack:
         dirty = stack.writeback.begin("a", None)
         await write(stack, dirty, 25)
-        scene.store.script.append(Fault("write", lost, is_lost=True))
+        scene.store.script.append(Fault("write", lost, is_after=True))
         with pytest.raises(ServiceFailed):
             await commit(stack, dirty, ABSENT)
         scene.requests()
@@ -376,7 +376,7 @@ async def test_a_lost_reply_is_no_conflict_with_oneself(scene: Scene) -> None:
         assert scene.requests() == {"write": 1, "stat": 1}
 
         await stack.writeback.write(dirty, 2, b"x", metadata=plain)
-        scene.store.script.append(Fault("write", lost, is_lost=True))
+        scene.store.script.append(Fault("write", lost, is_after=True))
         with pytest.raises(ServiceFailed):
             await commit(stack, dirty, dirty.condition)
         await stack.writeback.write(dirty, 4, b"y", metadata=plain)
@@ -531,7 +531,7 @@ async def test_a_failed_punched_stream_keeps_every_byte(
         Fault(
             "complete_multipart",
             ServiceFailed("down", is_ambiguous=True),
-            is_lost=is_completed,
+            is_after=is_completed,
         )
     )
     async with open_stack(scene.store, scene.directory) as stack:

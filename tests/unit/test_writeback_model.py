@@ -20,7 +20,7 @@ from mountfs.storage.types import (
     Object,
 )
 from tests.fakes.cache_stack import Stack, open_stack, tiny_store
-from tests.fakes.faults import Fault, FaultyStore
+from tests.fakes.faulty import Fault, FaultyStore
 
 SIZE_MAX = 400
 
@@ -115,7 +115,7 @@ class Machine:
                 await self.rename()
             case _:
                 error = ServiceFailed("a fault", is_ambiguous=True)
-                fault = Fault(FAULTY_CALLS[first], error, is_lost=bool(second))
+                fault = Fault(FAULTY_CALLS[first], error, is_after=bool(second))
                 self.faulty.script[:] = [fault]
 
     async def write(self, offset: int, size: int) -> None:
