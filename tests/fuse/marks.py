@@ -10,6 +10,5 @@ on_shared_stores = pytest.mark.parametrize(
 """Stores that have another side, under the mount that tests share."""
 
 on_s3 = pytest.mark.parametrize("store", ["s3"], indirect=True)
-on_local = pytest.mark.parametrize("store", ["local"], indirect=True)
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may do this")
