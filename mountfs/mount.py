@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import os
+import secrets
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -251,9 +252,26 @@ async def _build(
     )
     root = Object(key="", kind=ObjectKind.DIRECTORY)
     volume.inodes.root.attributes = effective(root, volume.defaults)
-    filesystem = FileSystem(volume, owner=identity, outdated=receiving)
+    filesystem = FileSystem(volume, owner=owner_of(state_dir), outdated=receiving)
     await _recover(filesystem, config)
     return filesystem
+
+
+def owner_of(state_dir: Path) -> str:
+    """Return the name of a state directory, in which no other host has part.
+
+    What is set aside in the store under it is left over, and deleted, at the next
+    mount. The identity will not do: other hosts mount the same store.
+    """
+    remembered = state_dir / "owner"
+    try:
+        owner = remembered.read_text()
+    except FileNotFoundError:
+        owner = ""
+    if not owner:
+        owner = secrets.token_hex(16)
+        remembered.write_text(owner)
+    return owner
 
 
 async def _recover(filesystem: FileSystem, config: MountConfig) -> None:

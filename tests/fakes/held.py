@@ -1,0 +1,76 @@
+"""A store whose calls can be stopped for a while, or refused, one at a time."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import trio
+
+from mountfs.storage.errors import StoreError
+from mountfs.storage.protocol import Storager
+from mountfs.storage.wrapper import StoragerWrapper
+
+
+@dataclass(slots=True, eq=False)
+class Hold:
+    """One call that is to stop: `reached` is set when it has, `release` lets it go on.
+
+    `is_after` stops it when the store has done its part, so that its answer comes late.
+    """
+
+    call: str
+    is_after: bool
+    reached: trio.Event = field(default_factory=trio.Event)
+    _released: trio.Event = field(default_factory=trio.Event)
+
+    def release(self) -> None:
+        self._released.set()
+
+    async def stop(self) -> None:
+        self.reached.set()
+        await self._released.wait()
+
+
+class HeldStore(StoragerWrapper):
+    """Forwards every call, except the next one of a kind that was named."""
+
+    def __init__(self, inner: Storager) -> None:
+        super().__init__(inner)
+        self._holds: list[Hold] = []
+        self.refused: dict[str, StoreError] = {}
+        """Calls that fail without an effect for as long as they stand here."""
+
+    def hold(self, call: str, *, is_after: bool = False) -> Hold:
+        """Stop the next call of this name."""
+        hold = Hold(call, is_after)
+        self._holds.append(hold)
+        return hold
+
+    async def _pass(self, call: str, request: Callable[[], Awaitable[Any]]) -> Any:
+        if call in self.refused:
+            await trio.lowlevel.checkpoint()
+            raise self.refused[call]
+        hold = next((hold for hold in self._holds if hold.call == call), None)
+        if hold is None:
+            return await request()
+        self._holds.remove(hold)
+        if not hold.is_after:
+            await hold.stop()
+            return await request()
+        answer = await request()
+        await hold.stop()
+        return answer
+
+
+def _held(name: str) -> Callable[..., Awaitable[Any]]:
+    async def call(self: HeldStore, *args: Any, **options: Any) -> Any:
+        forward = getattr(StoragerWrapper, name)
+        return await self._pass(name, lambda: forward(self, *args, **options))
+
+    call.__name__ = name
+    return call
+
+
+for _name in vars(StoragerWrapper):
+    if not _name.startswith("_") and _name not in {"capabilities", "features", "close"}:
+        setattr(HeldStore, _name, _held(_name))

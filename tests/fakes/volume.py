@@ -1,0 +1,147 @@
+"""A whole file system in this process: everything of a mount but the kernel.
+
+`Scene` calls what the handlers call, in their order. The store is in memory behind
+`HeldStore`; `there` is what other programs see of it.
+"""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from mountfs.backends.memory import MemoryStore
+from mountfs.cache.metadata import MetadataCache
+from mountfs.storage.body import BytesBody
+from mountfs.storage.errors import NotFound
+from mountfs.storage.types import Capabilities, Features, Object, ObjectKind
+from mountfs.storage.virtual import VirtualStorager
+from mountfs.vfs.attributes import Defaults, effective
+from mountfs.vfs.files import OpenFile
+from mountfs.vfs.filesystem import FileSystem
+from mountfs.vfs.inodes import InodeTable, Node
+from mountfs.vfs.names import Names
+from mountfs.vfs.namespace import Caller
+from mountfs.vfs.volume import Outdated, Volume
+from tests.fakes.cache_stack import Stack, open_stack, tiny_store
+from tests.fakes.held import HeldStore
+
+CALLER = Caller(pid=0, uid=1000, gid=1000)
+
+
+@dataclass(slots=True)
+class Scene:
+    """One file system, and the store under it from both sides."""
+
+    fs: FileSystem
+    store: HeldStore
+    there: MemoryStore
+    cache: Stack
+
+    @property
+    def root(self) -> Node:
+        return self.fs.volume.inodes.root
+
+    async def put(self, key: str, content: bytes) -> None:
+        """Put an object into the store, as another program does."""
+        await self.there.write(key, BytesBody(content) if content else None)
+
+    async def content(self, key: str) -> bytes | None:
+        """Return what the store has under a key, if anything."""
+        try:
+            return (await self.there.read(key)).data
+        except NotFound:
+            return None
+
+    async def keys(self) -> set[str]:
+        """Return every key of the store."""
+        return set(self.there.bucket.entries)
+
+    async def lookup(self, path: str) -> Node:
+        """Look up as the kernel does, step by step."""
+        node = self.root
+        for name in path.split("/"):
+            found = await self.fs.namespace.lookup(node, name.encode())
+            assert found is not None, f"{path} is not there"
+            node = found
+        node.lookups += 1
+        return node
+
+    async def create(self, parent: Node, name: str, content: bytes = b"") -> OpenFile:
+        """Create a file, and write to it."""
+        namespace = self.fs.namespace
+        node = await namespace.create(parent, name.encode(), 0o644, CALLER)
+        node.lookups += 1
+        opened = self.fs.files.open_new(node, CALLER.pid)
+        if content:
+            await self.fs.files.write(opened, 0, content)
+        return opened
+
+    async def open(self, node: Node, flags: int = os.O_RDWR) -> OpenFile:
+        return await self.fs.files.open(node, flags, CALLER.pid, CALLER.uid)
+
+    async def close(self, opened: OpenFile) -> None:
+        """Close as close(2) does; the handle goes even if that fails."""
+        try:
+            await self.fs.files.flush(opened)
+        finally:
+            await self.fs.files.release(opened)
+
+    async def make(self, path: str, content: bytes) -> Node:
+        """Create, write and close a file below a directory that is there."""
+        folder, _, name = path.rpartition("/")
+        parent = await self.lookup(folder) if folder else self.root
+        opened = await self.create(parent, name, content)
+        await self.close(opened)
+        return opened.node
+
+    async def see(self, path: str) -> bytes:
+        """Look up, open, read and close."""
+        opened = await self.open(await self.lookup(path), os.O_RDONLY)
+        try:
+            return await self.fs.files.read(opened, 0, 1 << 20)
+        finally:
+            await self.close(opened)
+
+
+@asynccontextmanager
+async def open_scene(
+    directory: Path,
+    *,
+    there: MemoryStore | None = None,
+    capabilities: Capabilities | None = None,
+    features: Features | None = None,
+    ttl_s: float = 0.0,
+    size_max: int = 1 << 20,
+) -> AsyncIterator[Scene]:
+    """Build a file system; the same directory and store again are the next mount."""
+    if there is None:
+        there = MemoryStore(
+            capabilities=capabilities or tiny_store(move=False, attributes=False)
+        )
+    held = HeldStore(there)
+    store = VirtualStorager(held, features or Features.for_mounts())
+    sending, receiving = trio.open_memory_channel[Outdated](100)
+    async with open_stack(store, directory, size_max=size_max) as cache:
+        volume = Volume(
+            store=store,
+            metadata=MetadataCache(ttl_s=ttl_s),
+            blocks=cache.blocks,
+            writeback=cache.writeback,
+            journal=cache.journal,
+            defaults=Defaults(uid=0, gid=0),
+            outdated=sending,
+            inodes=InodeTable(),
+            names=Names(utf8_keys=False),
+        )
+        root = Object(key="", kind=ObjectKind.DIRECTORY)
+        volume.inodes.root.attributes = effective(root, volume.defaults)
+        fs = FileSystem(volume, owner="test", outdated=receiving)
+        await cache.writeback.recover()
+        await fs.recover()
+        with trio.fail_after(20):
+            yield Scene(fs, held, there, cache)
+        sending.close()
+        receiving.close()
