@@ -87,8 +87,10 @@ class AttributeChanges:
             return
         self._check_can_set()
         try:
+            # Of these bytes only: without a condition a store may take what is newest,
+            # and foreign bytes would be mistaken for those that are cached.
             object = await self._volume.store.set_metadata(
-                known, self._volume.metadata_with(after)
+                known, self._volume.metadata_with(after), condition=known.version
             )
         except (NotFound, VersionChanged):
             self._volume.metadata.expire(node.key())
