@@ -1,10 +1,10 @@
-"""Whether a process that opened a file still has another descriptor of it.
+"""Whether a process that opened a file still has another descriptor to write to it.
 
 The kernel tells of every close(2), not of the last one. A shell that runs a loop of
 commands into one file makes each of them close its copy, and a commit for each would
 send the file as often. If the process that opened the file verifiably has a descriptor
-of it left, another close is certain to come, and that one commits. When in doubt the
-answer is no, which costs a request and never a byte.
+left that can write to it, another close is certain to come, and that one commits. When
+in doubt the answer is no, which costs a request and never a byte.
 """
 
 import os
@@ -24,7 +24,7 @@ class Openers:
         """`st_dev` of the mount; unknown until it answers."""
 
     async def holds(self, pid: int, inode: int) -> bool:
-        """Tell whether a process still has a descriptor of this inode open."""
+        """Tell whether a process still has this inode open for writing."""
         if self.device is None or pid <= 0:
             return False
         return await trio.to_thread.run_sync(_holds, pid, inode, self.device)
@@ -41,7 +41,7 @@ def _holds(pid: int, inode: int, device: int) -> bool:
         mounts: set[str] | None = None
         for descriptor in descriptors:
             text = _read(folder / descriptor)
-            if wanted not in text:
+            if wanted not in text or not _can_write(text):
                 continue
             if mounts is None:
                 mounts = _mounts_of(pid, device)
@@ -57,6 +57,12 @@ def _read(path: Path) -> str:
         return path.read_text()
     except OSError:
         return ""  # closed since it was listed
+
+
+def _can_write(text: str) -> bool:
+    # Who only reads may do so for days, and is no reason to keep bytes back.
+    flags = _field(text, "flags:")
+    return bool(flags) and int(flags, 8) & os.O_ACCMODE != os.O_RDONLY
 
 
 def _field(text: str, name: str) -> str:
