@@ -225,6 +225,21 @@ def environment_layer(environ: Mapping[str, str]) -> dict[str, Setting]:
     return layer
 
 
+def sdk_layer(url: str, environ: Mapping[str, str]) -> dict[str, Setting]:
+    """Return the endpoint that the SDK would take from the environment by itself.
+
+    It is part of what store this is: were it not known here, a file that one service
+    refused would be sent to the next one that has a bucket of that name.
+    """
+    ignored = environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true"
+    if ignored or not url.startswith("s3://"):
+        return {}
+    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
+        if text := environ.get(name):
+            return {"endpoint_url": Setting(text, name)}
+    return {}
+
+
 def default_config_file(environ: Mapping[str, str]) -> Path:
     """Return where the TOML file lies unless `--config` names another."""
     if os.geteuid() == 0:
@@ -309,7 +324,7 @@ def _option(name: str, where: str) -> Option:
 def _read_layers(
     url: str, given: Layer, config_file: Path | None, environ: Mapping[str, str]
 ) -> dict[str, object]:
-    layers: list[Layer] = []
+    layers: list[Layer] = [sdk_layer(url, environ)]
     if config_file is None and (named := environ.get(f"{ENVIRONMENT_PREFIX}CONFIG")):
         config_file = Path(named).absolute()
     if config_file is not None or default_config_file(environ).exists():

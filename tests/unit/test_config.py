@@ -378,3 +378,25 @@ def test_users_keep_their_directories_under_xdg(
 
     assert loaded.cache_dir == tmp_path / "c" / "mountfs"
     assert loaded.state_dir == tmp_path / ".local/state/mountfs"
+
+
+@pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])
+def test_the_endpoint_of_the_aws_tools_is_known(name: str, file: Path) -> None:
+    """What the SDK would take by itself counts, below everything of ours."""
+    environ = {name: "http://sdk.example"}
+
+    assert load(environ=environ).store_options["endpoint_url"] == "http://sdk.example"
+    assert load(url="memory://", environ=environ).store_options == {}
+    file.write_text("[mount]\nendpoint-url = 'http://file.example'\n")
+    assert load(file=file, environ=environ).store_options == {
+        "endpoint_url": "http://file.example"
+    }
+    ignored = {**environ, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true"}
+    assert load(environ=ignored).store_options == {}
+
+
+@pytest.mark.parametrize("text", ["nonsense", "http://user:hush@host"])
+def test_a_wrong_endpoint_of_the_aws_tools_is_one_sentence(text: str) -> None:
+    """The variable is named, as for one of ours."""
+    with pytest.raises(UsageError, match=r"AWS_ENDPOINT_URL cannot be .*: it takes"):
+        load(environ={"AWS_ENDPOINT_URL": text})
