@@ -38,6 +38,7 @@ class CountingShim(StrictShim):
         self._passing = 0
         self._changed = threading.Condition()
         self._barrier: tuple[tuple[str, ...], threading.Barrier] | None = None
+        self._held: tuple[str, str, threading.Event, threading.Event] | None = None
         super().__init__(upstream)
 
     def answer(self, request: Request) -> Reply:
@@ -46,6 +47,7 @@ class CountingShim(StrictShim):
             self._under_way += 1
         try:
             self._gather(request.operation)
+            self._hold(request)
             return super().answer(request)
         finally:
             with self._changed:
@@ -87,6 +89,37 @@ class CountingShim(StrictShim):
         with contextlib.suppress(threading.BrokenBarrierError):
             waiting[1].wait(GATHER_S)
             self._barrier = None
+
+    @contextlib.contextmanager
+    def holding(self, operation: str, *, key: str = "") -> Iterator[threading.Event]:
+        """Hold the requests of an operation, for keys that end so, to the block's end.
+
+        Yields an event that says that one has come.
+        """
+        come, go = threading.Event(), threading.Event()
+        self._held = (operation, key, come, go)
+        try:
+            yield come
+        finally:
+            self._held = None
+            go.set()
+
+    def _hold(self, request: Request) -> None:
+        if self._held is None:
+            return
+        operation, key, come, go = self._held
+        if request.operation == operation and request.key.endswith(key):
+            come.set()
+            go.wait(GATHER_S)
+
+    @contextlib.contextmanager
+    def refusing(self) -> Iterator[None]:
+        """Refuse the writes of a block."""
+        self.refuses_writes = True
+        try:
+            yield
+        finally:
+            self.refuses_writes = False
 
     def wait_until_quiet(self) -> None:
         """Wait until no request is under way."""
