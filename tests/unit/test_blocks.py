@@ -12,6 +12,7 @@ from mountfs.cache.blocks import BlockCache
 from mountfs.cache.budget import Budget
 from mountfs.cache.directory import DirectoryInUse
 from mountfs.cache.readahead import ReadStream
+from mountfs.cache.spool import DISK_THREADS
 from mountfs.storage.body import BytesBody
 from mountfs.storage.errors import (
     NotFound,
@@ -24,6 +25,13 @@ from tests.fakes.faulty import Fault, FaultyStore
 
 SIZE = 1000
 WHOLE = bytes(i * 7 % 251 for i in range(SIZE))
+
+
+async def settled() -> None:
+    """Wait until nothing goes on, in the disk's threads either."""
+    await trio.testing.wait_all_tasks_blocked()
+    while DISK_THREADS.borrowed_tokens:
+        await trio.testing.wait_all_tasks_blocked(0.001)
 
 
 class Scene:
@@ -78,7 +86,7 @@ async def test_bytes_are_fetched_once(
         for expected in (reads, 0):
             found = await cache.read(known, offset, size)
             assert found == WHOLE[offset : offset + size]
-            await trio.testing.wait_all_tasks_blocked(0.01)
+            await settled()
             assert scene.requests()["read"] == expected
         assert cache.is_cached(known, offset, size)
 
@@ -139,7 +147,7 @@ async def test_blocks_survive_a_restart(scene: Scene) -> None:
     known = await scene.put()
     async with scene.cache() as cache:
         await cache.read(known, 0, 100)
-        await trio.testing.wait_all_tasks_blocked(0.01)
+        await settled()
     scene.requests()
 
     budget = Budget(1 << 20)
@@ -154,7 +162,7 @@ async def test_a_smaller_budget_evicts_what_is_too_much(scene: Scene) -> None:
     known = await scene.put()
     async with scene.cache() as cache:
         await cache.read(known, 0, 100)
-        await trio.testing.wait_all_tasks_blocked(0.01)
+        await settled()
 
     budget = Budget(50)
     async with BlockCache(scene.store, scene.directory, budget, block_size=10):
@@ -167,7 +175,7 @@ async def test_a_damaged_block_is_fetched_again(scene: Scene, damage: str) -> No
     known = await scene.put()
     async with scene.cache() as cache:
         await cache.read(known, 0, 20)
-        await trio.testing.wait_all_tasks_blocked(0.01)
+        await settled()
         files = sorted(scene.directory.glob("blocks/*/*"))
         assert len(files) == 2
         first, second = (path.read_bytes() for path in files)
@@ -215,7 +223,7 @@ async def test_the_cache_never_passes_its_budget(scene: Scene) -> None:
         for offset in range(0, SIZE, 10):
             await cache.read(known, offset, 10)
             assert budget.clean <= 55
-        await trio.testing.wait_all_tasks_blocked(0.01)
+            await settled()
         assert cache.is_cached(known, SIZE - 10, 10)
         assert not cache.is_cached(known, 0, 10)
 
@@ -236,7 +244,7 @@ async def test_bytes_under_another_name_are_known(scene: Scene) -> None:
         await cache.read(known, 0, 100)
         moved = await scene.memory.move("a", "b")
         cache.rekey(known, moved)
-        await trio.testing.wait_all_tasks_blocked(0.01)
+        await settled()
         scene.requests()
         assert await cache.read(moved, 0, 100) == WHOLE[:100]
         assert not scene.requests()
