@@ -11,8 +11,8 @@ import pytest
 from tests.fuse.conftest import Mounter
 from tests.fuse.mounting import Mount
 from tests.fuse.stores import Store, objects_of
+from tests.fuse.streaming import MIB, open_new, unfinished_uploads, write
 
-MIB = 1 << 20
 DEAD = (errno.ENOTCONN, errno.ECONNABORTED)
 pytestmark = pytest.mark.fuse
 
@@ -98,12 +98,11 @@ def test_crash_while_streaming_leaves_the_old_object(
     """
     mount = mounter(store)
     (mount.path / "big").write_bytes(b"old")
-    file = (mount.path / "big").open("wb", buffering=0)
-    for _ in range(40):
-        file.write(random.Random(1).randbytes(MIB))
+    descriptor = os.open(mount.path / "big", os.O_WRONLY | os.O_TRUNC)
+    write(descriptor, 0, 48 * MIB)
     kill(mount)
     with pytest.raises(OSError, match=r"."):
-        file.close()
+        os.close(descriptor)
 
     assert store.there.read("big") == b"old"
     again = mounter(store)
@@ -111,6 +110,25 @@ def test_crash_while_streaming_leaves_the_old_object(
     assert (again.path / "big").read_bytes() == b"old"
     (again.path / "big").write_bytes(b"new")
     assert store.there.read("big") == b"new"
+
+
+@pytest.mark.parametrize("store", ["s3"], indirect=True)
+def test_next_mount_ends_the_upload_of_a_crash(mounter: Mounter, store: Store) -> None:
+    """The parts of an upload that a crash cut short do not stay in the bucket."""
+    mount = mounter(store)
+    descriptor = open_new(mount.path / "big")
+    write(descriptor, 0, 48 * MIB)
+    while unfinished_uploads(store) == 0:  # it begins in the background
+        os.sched_yield()
+    kill(mount)
+    with pytest.raises(OSError, match=r"."):
+        os.close(descriptor)
+
+    again = mounter(store)
+    again.announce("cleaning up")
+    again.unmount()
+
+    assert unfinished_uploads(store) == 0
 
 
 def test_watchdog_frees_who_waits(mounter: Mounter, store: Store) -> None:

@@ -1,0 +1,34 @@
+"""Files that are large enough to be sent while they are written."""
+
+import ctypes
+import os
+import random
+from pathlib import Path
+
+from tests.fuse.stores import S3Objects, Store
+
+MIB = 1 << 20
+WRITE_AND_WAIT = 7
+CONTENT = random.Random(11).randbytes(64 * MIB)
+
+
+def write(descriptor: int, begin: int, end: int) -> None:
+    """Write a range of the content, MiB by MiB, and out of the kernel's cache."""
+    for offset in range(begin, end, MIB):
+        os.pwrite(descriptor, CONTENT[offset : offset + MIB], offset)
+    libc = ctypes.CDLL(None, use_errno=True)
+    everything = ctypes.c_long(0), ctypes.c_long(0)
+    assert libc.sync_file_range(descriptor, *everything, WRITE_AND_WAIT) == 0
+
+
+def open_new(path: Path) -> int:
+    """Make a file and return its descriptor."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+
+
+def unfinished_uploads(store: Store) -> int:
+    """Return how many multipart uploads the bucket has below the store."""
+    assert isinstance(store.there, S3Objects)
+    answer = store.there.client.list_multipart_uploads(Bucket=store.there.bucket)
+    uploads = answer.get("Uploads", [])
+    return sum(each["Key"].startswith(store.there.prefix) for each in uploads)
