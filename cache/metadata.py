@@ -24,6 +24,8 @@ from mountfs.storage.types import ABSENT, Absent, Object, is_same_state
 
 Knowledge = Object | Absent
 
+_EXPIRED_S = float("-inf")
+
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
@@ -73,6 +75,24 @@ class MetadataCache:
         if listing is not None and self._is_fresh(listing.at_s):
             return ABSENT if name not in listing.names else None
         return None
+
+    def moment(self, key: str) -> object:
+        """Return a token of what is known of a key now, for `put_answer`."""
+        return self._entries.get(key)
+
+    def put_answer(self, key: str, answer: Knowledge, asked_at: object) -> Knowledge:
+        """Take in an answer to a question that was asked at `asked_at`.
+
+        Something newer may have been learnt while it was on its way, above all by a
+        change of our own: then that is kept, and returned.
+        """
+        entry = self._entries.get(key)
+        if entry is not None and entry is not asked_at and entry.at_s != _EXPIRED_S:
+            return entry.known
+        if isinstance(answer, Object):
+            return self.put(answer)
+        self.put_absent(key)
+        return answer
 
     def last_known(self, key: str) -> Knowledge | None:
         """Return what was last known of a key, whatever its age."""
@@ -159,7 +179,7 @@ class MetadataCache:
         """Make what is known of a key stale; it is asked for again when needed."""
         entry = self._entries.get(key)
         if entry is not None:
-            self._entries[key] = dataclasses.replace(entry, at_s=float("-inf"))
+            self._entries[key] = dataclasses.replace(entry, at_s=_EXPIRED_S)
         parent, _ = split_key(key)
         self._listings.pop(parent, None)
 

@@ -291,6 +291,8 @@ class Operations(pyfuse3.Operations):
                 continue
             name, what = entries[position - len(_DOTS)]
             node = self._fs.directories.node_of(opened.node, name, what)
+            if node is None:
+                continue
             answer = entry_of(stat_of(node), self._ttl_s)
             if not pyfuse3.readdir_reply(token, FileNameT(name), answer, position + 1):
                 self._fs.volume.inodes.drop_if_unused(node)

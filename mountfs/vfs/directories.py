@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from mountfs.storage.errors import NotFound
-from mountfs.storage.types import NO_METADATA, Object, ObjectKind
+from mountfs.storage.types import ABSENT, NO_METADATA, Object, ObjectKind
 from mountfs.vfs.filestate import Dirty
 from mountfs.vfs.inodes import Node
 from mountfs.vfs.parallel import run_all
@@ -62,14 +62,32 @@ class Directories:
             opened.entries = await self._snapshot(opened.node)
         return opened.entries
 
-    def node_of(self, directory: Node, name: bytes, what: "Object | Node") -> Node:
-        """Return the node of an entry, made if the kernel does not know it yet."""
-        if isinstance(what, Node):
-            return what
+    def node_of(
+        self, directory: Node, name: bytes, what: "Object | Node"
+    ) -> Node | None:
+        """Return the node of an entry, made if the kernel does not know it yet.
+
+        None if the name is gone since the snapshot was taken. What was learnt since
+        is believed, not the snapshot.
+        """
+        if directory.is_nameless:
+            return None
         known = directory.children.get(name)
+        if isinstance(what, Node):
+            return what if what is known else None
         if known is not None and known.file is not None and known.file.holds_changes:
             return known
-        return self._volume.attach(directory, name, what)
+        tail = "/" if what.kind is ObjectKind.DIRECTORY else ""
+        key = directory.key() + _component(what) + tail
+        newest = self._volume.metadata.last_known(key)
+        if newest is ABSENT:
+            return None
+        if newest is None:
+            # Out of the cache, or its directory was renamed.
+            return known or self._volume.attach(
+                directory, name, dataclasses.replace(what, key=key)
+            )
+        return self._volume.attach(directory, name, newest)
 
     async def _snapshot(self, node: Node) -> "list[tuple[bytes, Object | Node]]":
         if node.is_nameless:
@@ -148,6 +166,7 @@ class Directories:
         return {answer.key: answer for answer in answers}
 
     async def _stat(self, object: Object) -> Object:
+        asked_at = self._volume.metadata.moment(object.key)
         try:
             answer = await self._volume.store.stat(object.key)
         except NotFound:
@@ -156,7 +175,8 @@ class Directories:
                 answer = dataclasses.replace(object, metadata=NO_METADATA)
             else:
                 return object
-        return self._volume.metadata.put(answer)
+        newest = self._volume.metadata.put_answer(object.key, answer, asked_at)
+        return newest if isinstance(newest, Object) else object
 
 
 def _component(object: Object) -> str:

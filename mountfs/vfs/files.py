@@ -217,15 +217,18 @@ class Files:
 
     async def _check_current(self, node: Node, file: FileState) -> None:
         """See that the object is still the one we know. Raises ESTALE."""
-        if node.is_nameless or not isinstance(file.state, Clean) or not node.object:
+        state = file.state
+        if node.is_nameless or not isinstance(state, Clean) or not node.object:
             return
         key = node.key()
         if self._volume.metadata.lookup(key) is not None:
             return
         newest = await self._resolver.newest(node.object)
+        if file.state is not state:
+            return  # changed here while we asked
         if newest is None or newest.version is None:
             fail(errno.ESTALE)
-        known = file.state.object.version
+        known = state.object.version
         if known is not None and newest.version.content != known.content:
             fail(errno.ESTALE)
 

@@ -43,17 +43,21 @@ class Namespace:
         """Return the node of a name, or None if there is none."""
         if name in (b".", b".."):
             return parent if name == b"." else (parent.parent or parent)
-        if parent.is_nameless:
-            return None
-        entry = self._volume.entry(parent, name)
-        node = parent.children.get(name)
-        if node is not None and _is_only_here(node):
-            return node
-        object = await self._resolver.child(parent, entry)
-        if object is None:
-            self._forget_name(parent, name)
-            return None
-        return self._volume.attach(parent, name, object)
+        while not parent.is_nameless:
+            entry = self._volume.entry(parent, name)
+            node, prefix = parent.children.get(name), parent.key()
+            if node is not None and _is_only_here(node):
+                return node
+            object = await self._resolver.child(parent, entry)
+            if parent.children.get(name) is not node or not _is_at(parent, prefix):
+                continue  # changed here while we asked
+            if node is not None and _is_only_here(node):
+                return node
+            if object is None:
+                self._forget_name(parent, name)
+                return None
+            return self._volume.attach(parent, name, object)
+        return None
 
     async def create(
         self, parent: Node, name: bytes, mode: int, caller: Caller
@@ -274,6 +278,10 @@ class Namespace:
 def _is_only_here(node: Node) -> bool:
     """Tell whether a file has bytes here that the store lacks: then it exists."""
     return node.file is not None and node.file.holds_changes
+
+
+def _is_at(directory: Node, key: str) -> bool:
+    return not directory.is_nameless and directory.key() == key
 
 
 def _has_marker(directory: Node) -> bool:

@@ -5,7 +5,8 @@ same time: an object of this key is a file, any key below it a directory. A name
 was known is asked for as what it was.
 
 Unknown is never absent: only an answer of the store that says so makes a name absent;
-every other failure is raised.
+every other failure is raised. An answer that a change of our own overtook is not
+believed.
 """
 
 from functools import partial
@@ -96,17 +97,21 @@ class Resolver:
             return file
         if file is ABSENT and directory is ABSENT:
             return None
+        moments = {each: self._metadata.moment(each) for each in (key, key + "/")}
+        found: dict[str, Object | Absent] = dict.fromkeys(moments, ABSENT)
         try:
             object = await self._volume.store.stat(key)
         except BucketNotFound:
             raise
         except NotFound:
-            self._metadata.put_absent(key)
-            self._metadata.put_absent(key + "/")
-            return None
-        is_directory = object.kind is ObjectKind.DIRECTORY
-        self._metadata.put_absent(key if is_directory else key + "/")
-        return self._metadata.put(object)
+            pass
+        else:
+            found[object.key] = object
+        known = [
+            self._metadata.put_answer(each, found[each], moment)
+            for each, moment in moments.items()
+        ]
+        return next(filter(None, map(_object, reversed(known))), None)
 
     async def _ask_file(self, key: str) -> Object | None:
         return await self._ask(key, None)
@@ -115,14 +120,15 @@ class Resolver:
         return await self._ask(key, ObjectKind.DIRECTORY)
 
     async def _ask(self, key: str, kind: ObjectKind | None) -> Object | None:
+        asked_at = self._metadata.moment(key)
+        answer: Object | Absent = ABSENT
         try:
-            object = await self._volume.store.stat(key, kind=kind)
+            answer = await self._volume.store.stat(key, kind=kind)
         except BucketNotFound:
             raise
         except NotFound:
-            self._metadata.put_absent(key)
-            return None
-        return self._metadata.put(object)
+            pass
+        return _object(self._metadata.put_answer(key, answer, asked_at))
 
 
 def _object(known: Object | Absent) -> Object | None:
