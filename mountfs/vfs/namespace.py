@@ -165,13 +165,10 @@ class Namespace:
             self._volume.inodes.detach(node)
             return
         async with node.file.lock:
-            if node.opens:
-                await self._unlinked.keep_bytes(node, node.file)
-            if node.is_stored:
-                await self._delete(parent, key)
-            node.object = None
-            if not node.opens:
-                await self._unlinked.drop(node, node.file)
+            async with self._unlinked.losing_name(node, node.file):
+                if node.is_stored:
+                    await self._delete(parent, key)
+                node.object = None
             self._volume.inodes.detach(node)
 
     async def _delete(self, parent: Node, key: str) -> None:

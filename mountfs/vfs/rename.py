@@ -16,7 +16,7 @@ import trio
 from mountfs.storage.errors import NotFound, VersionChanged
 from mountfs.storage.types import ListMode, Object, ObjectKind
 from mountfs.vfs.errors import fail
-from mountfs.vfs.filestate import Clean, Dirty, FileState
+from mountfs.vfs.filestate import Clean, Dirty
 from mountfs.vfs.inodes import Node
 from mountfs.vfs.names import Entry
 from mountfs.vfs.namespace import Namespace
@@ -120,9 +120,12 @@ class Renames:
     ) -> None:
         ends = [node] if victim is None else [node, victim]
         async with _all_locked(ends):
-            if victim is not None and victim.file is not None:
-                await self._disown(victim, victim.file)
-            await self._move_object(node, parent, name, entry, victim)
+            if victim is None or victim.file is None:
+                await self._move_object(node, parent, name, entry, victim)
+                return
+            async with self._unlinked.losing_name(victim, victim.file):
+                await self._move_object(node, parent, name, entry, victim)
+            self._volume.inodes.drop_if_unused(victim)
 
     async def _move_object(
         self,
@@ -187,13 +190,6 @@ class Renames:
                 case Clean():
                     pass
         node.object = object
-
-    async def _disown(self, victim: Node, file: FileState) -> None:
-        """Make a file that is about to be replaced independent of its object."""
-        if victim.opens:
-            await self._unlinked.keep_bytes(victim, file)
-        elif isinstance(file.state, Dirty):
-            await self._unlinked.drop(victim, file)
 
     def _with_metadata(self, moved: Object, old: Object) -> Object:
         """A move keeps the metadata; an answer without them means the old ones."""

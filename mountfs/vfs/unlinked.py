@@ -7,7 +7,11 @@ server-side copy under `.mountfs/unlinked/`, which the last close deletes.
 
 import logging
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
+
+import trio
 
 from mountfs.cache.dirty import DirtyFile
 from mountfs.storage.errors import NotFound, StoreError
@@ -36,8 +40,46 @@ class Unlinked:
         self._prefix = f"{RESERVED}/unlinked/{owner}/"
         self._aside: dict[Node, str] = {}
 
-    async def keep_bytes(self, node: Node, file: FileState) -> None:
-        """Make an open file independent of its object; the file's lock is held."""
+    @asynccontextmanager
+    async def losing_name(self, node: Node, file: FileState) -> AsyncIterator[None]:
+        """See to the bytes of a file while its name goes; the file's lock is held.
+
+        If the name cannot be taken away, the file is left as it was: it goes on being
+        committed under that name.
+        """
+        before = file.state
+        dirty = before.file if isinstance(before, Dirty) else None
+        key, base = (dirty.key, dirty.base) if dirty is not None else ("", None)
+        try:
+            if node.opens:
+                await self._keep_bytes(node, file)
+            yield
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                if dirty is not None and dirty.key != key:
+                    await self._take_back_dirty(dirty, key, base)
+                elif isinstance(before, Clean) and file.state is not before:
+                    await self._take_back_clean(file, before)
+                await self._delete_aside(self._aside.pop(node, None))
+            raise
+        if not node.opens:
+            await self.drop(node, file)
+
+    async def _take_back_dirty(
+        self, dirty: DirtyFile, key: str, base: Object | None
+    ) -> None:
+        writeback = self._volume.writeback
+        if base is not None and dirty.base is not base:
+            writeback.rebase(dirty, base)
+        await writeback.retarget(dirty, key)
+
+    async def _take_back_clean(self, file: FileState, before: Clean) -> None:
+        if isinstance(file.state, Dirty):
+            await self._volume.writeback.discard(file.state.file)
+        file.become_clean(before.object)
+
+    async def _keep_bytes(self, node: Node, file: FileState) -> None:
+        """Make an open file independent of its object."""
         match file.state:
             case Clean(object):
                 if not object.size:
@@ -57,16 +99,20 @@ class Unlinked:
             is_aside = is_aside and file.state.file.committed_any
             await self._volume.writeback.discard(file.state.file)
             file.become_clean(node.object or Object(key="", size=0))
-        if key is not None and is_aside:
-            try:
-                await self._volume.store.delete(key)
-            except StoreError as error:
-                log.warning(
-                    "%r, set aside for an unlinked file, could not be deleted (%s); "
-                    "the next mount deletes it",
-                    key,
-                    error,
-                )
+        await self._delete_aside(key if is_aside else None)
+
+    async def _delete_aside(self, key: str | None) -> None:
+        if key is None:
+            return
+        try:
+            await self._volume.store.delete(key)
+        except StoreError as error:
+            log.warning(
+                "%r, set aside for an unlinked file, could not be deleted (%s); "
+                "the next mount deletes it",
+                key,
+                error,
+            )
 
     async def clean_up(self) -> None:
         """Delete what an earlier, killed mount of ours left aside in the store."""
@@ -87,9 +133,13 @@ class Unlinked:
     async def _spool(self, file: FileState, object: Object) -> None:
         writeback = self._volume.writeback
         dirty = writeback.begin("", object, size=object.size)
-        for offset in range(0, object.size or 0, READ_SIZE):
-            data = await self._volume.blocks.read(object, offset, READ_SIZE)
-            await writeback.write(dirty, offset, data, metadata=Metadata)
+        try:
+            for offset in range(0, object.size or 0, READ_SIZE):
+                data = await self._volume.blocks.read(object, offset, READ_SIZE)
+                await writeback.write(dirty, offset, data, metadata=Metadata)
+        except BaseException:
+            await writeback.discard(dirty)
+            raise
         file.become_dirty(dirty)
 
     async def _set_aside(self, node: Node, object: Object) -> Object:
