@@ -270,7 +270,7 @@ def _sentence(error: Exception) -> str:
         return f"{error}: name one that is in ~/.aws/config"
     if isinstance(error, sdk.EndpointConnectionError | sdk.ConnectTimeoutError):
         host = urlsplit(str(error.kwargs.get("endpoint_url", ""))).netloc
-        return f"no connection to {host}: check endpoint_url and the network"
+        return f"no connection to {host}"
     if isinstance(error, sdk.NoRegionError):
         return "no region is known: set the option region or AWS_DEFAULT_REGION"
     if isinstance(error, _LOGIN):

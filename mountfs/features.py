@@ -10,14 +10,10 @@ import trio
 
 from mountfs.backends import open_store
 from mountfs.config import StoreConfig
-from mountfs.errors import DaemonFailed, UsageError
+from mountfs.errors import UsageError
 from mountfs.options import format_size
-from mountfs.storage.errors import (
-    InvalidRequest,
-    NotFound,
-    PermissionDenied,
-    StoreError,
-)
+from mountfs.sentences import sentence_about
+from mountfs.storage.errors import StoreError
 from mountfs.storage.protocol import Storager
 from mountfs.storage.types import Call, Capabilities, Features
 
@@ -139,12 +135,8 @@ def report(settings: StoreConfig, *, as_json: bool) -> str:
 async def _capabilities(settings: StoreConfig) -> Capabilities:
     try:
         store: Storager = open_store(settings.url, settings.store_options)
-    except InvalidRequest as error:
-        raise UsageError(str(error)) from error
-    except (NotFound, PermissionDenied) as error:
-        raise UsageError(f"{settings.url} cannot be opened: {error}") from error
     except StoreError as error:
-        raise DaemonFailed(f"{settings.url} cannot be opened: {error}") from error
+        raise UsageError(sentence_about(settings.url, error)) from error
     try:
         return store.capabilities
     finally:

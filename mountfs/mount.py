@@ -31,15 +31,13 @@ from mountfs.errors import UsageError
 from mountfs.fuse.notifier import notify_kernel
 from mountfs.fuse.operations import Operations
 from mountfs.fuse.session import Session
+from mountfs.sentences import reason_of, sentence_about
 from mountfs.storage.attempts import RetryPolicy
 from mountfs.storage.errors import (
     BucketNotFound,
-    CredentialsRejected,
-    InvalidRequest,
     NotFound,
     PermissionDenied,
     StoreError,
-    Unreachable,
 )
 from mountfs.storage.limit import Limits, LimitStorager
 from mountfs.storage.probe import NarrowedStorager, Probe, probe_store
@@ -100,7 +98,7 @@ async def _run(config: MountConfig, ready: Callable[[], None]) -> int:
         stack.push_async_callback(base.close)
         await _check_store(base, config)
         state_dir = config.state_dir / identity
-        _lock(stack, state_dir, "--state-dir")
+        _lock(stack, state_dir)
         store = await _stack_of(base, config, state_dir)
         filesystem = await _build(stack, store, config, identity)
         mounted = _Mounted(config, filesystem)
@@ -121,18 +119,9 @@ def _identity(config: MountConfig) -> str:
 def _open_store(config: MountConfig) -> Storager:
     try:
         store = open_store(config.url, config.store_options)
-    except InvalidRequest as error:
-        raise UsageError(str(error)) from error
-    except BucketNotFound as error:
-        raise _missing(config.url) from error
+    except StoreError as error:
+        raise UsageError(sentence_about(config.url, error)) from error
     return ReadOnlyStorager(store) if config.read_only else store
-
-
-def _missing(url: str) -> UsageError:
-    return UsageError(
-        f"{url}: the bucket or directory does not exist; create it or check the name"
-        " and --endpoint-url"
-    )
 
 
 async def _check_store(store: Storager, config: MountConfig) -> None:
@@ -140,39 +129,24 @@ async def _check_store(store: Storager, config: MountConfig) -> None:
     policy = RetryPolicy(attempts=2)
     try:
         await RetryStorager(store, policy).list("", limit=1)
-    except BucketNotFound as error:
-        raise _missing(config.url) from error
-    except NotFound:
-        return
-    except CredentialsRejected as error:
-        raise UsageError(
-            f"{config.url}: the credentials were refused ({error}); see"
-            " docs/how-to/s3-credentials.md"
-        ) from error
-    except PermissionDenied as error:
-        raise UsageError(
-            f"{config.url}: the credentials do not allow to list it ({error})"
-        ) from error
-    except Unreachable as error:
-        raise UsageError(
-            f"{config.url}: the store cannot be reached ({error}); check the network"
-            " and --endpoint-url"
-        ) from error
     except StoreError as error:
-        raise UsageError(f"{config.url}: {error}") from error
+        if isinstance(error, NotFound) and not isinstance(error, BucketNotFound):
+            return
+        raise UsageError(sentence_about(config.url, error)) from error
 
 
-def _lock(stack: AsyncExitStack, directory: Path, option: str) -> None:
+def _lock(stack: AsyncExitStack, directory: Path) -> None:
     try:
         stack.enter_context(DirectoryLock(directory))
     except DirectoryInUse as error:
         raise UsageError(
             f"this store is mounted already by process {error.owner}, which uses"
-            f" {directory}; unmount it first, or give this mount a {option} of its own"
+            f" {directory}; unmount it first, or give this mount a --state-dir and a"
+            " --cache-dir of its own"
         ) from error
     except OSError as error:
         raise UsageError(
-            f"cannot use {directory} ({error.strerror}); choose another {option}"
+            f"cannot use {directory} ({error.strerror}); choose another --state-dir"
         ) from error
 
 
@@ -203,10 +177,16 @@ async def _probed(
         return None
     except StoreError as error:
         raise UsageError(
-            f"{config.url}: the store failed a trial write ({error}); mount with"
-            " --read-only if nothing is to be written"
+            f"{config.url}: the store failed a trial write ({reason_of(error)}); mount"
+            " with --read-only if nothing is to be written"
         ) from error
-    remembered.write_text(json.dumps(found.to_json()))
+    try:
+        remembered.write_text(json.dumps(found.to_json()))
+    except OSError as error:
+        raise UsageError(
+            f"cannot write {remembered} ({error.strerror}); make room there, or choose"
+            " another --state-dir"
+        ) from error
     return found
 
 

@@ -62,8 +62,13 @@ class StoreError(Exception):
         if is_ambiguous is not None:
             self.is_ambiguous = is_ambiguous
 
+    @property
+    def reason(self) -> str:
+        """The message alone, without key and code: what a user is told."""
+        return super().__str__()
+
     def __str__(self) -> str:
-        parts = [super().__str__()]
+        parts = [self.reason]
         if self.key is not None:
             parts.append(f"key {self.key!r}")
         if self.code is not None:
