@@ -151,6 +151,7 @@ class Files:
         """Take in bytes; they go to the store with the next commit."""
         node, file = opened.node, opened.file
         self._volume.check_size(offset + len(data))
+        _check_not_lost(node)
         async with file.lock:
             dirty = self._dirty(node, file)
             await self._volume.writeback.write(
@@ -166,6 +167,7 @@ class Files:
         file = _regular(node)
         self._volume.check_writable()
         self._volume.check_size(size)
+        _check_not_lost(node)
         async with file.lock:
             dirty = self._dirty(node, file)
             await self._volume.writeback.truncate(dirty, size)
@@ -328,6 +330,12 @@ def _regular(node: Node) -> FileState:
     if node.kind is not ObjectKind.FILE or node.file is None:
         fail(errno.ELOOP)
     return node.file
+
+
+def _check_not_lost(node: Node) -> None:
+    """Refuse to take in bytes that no commit could store. Raises ESTALE."""
+    if node.is_lost:
+        fail(errno.ESTALE, "a foreign client replaced the object")
 
 
 def condition_of(node: Node) -> Condition:

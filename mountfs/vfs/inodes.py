@@ -76,8 +76,24 @@ class Node:
 
     @property
     def is_nameless(self) -> bool:
-        """Whether the node has no name (any more)."""
-        return self.parent is None and self.inode != ROOT_INODE
+        """Whether no path leads to the node (any more)."""
+        *_, top = self.ancestors()
+        return top.inode != ROOT_INODE
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether a foreign client took its name, and nobody here."""
+        return self.is_nameless and self.object is not None
+
+    @property
+    def is_only_here(self) -> bool:
+        """Whether it, or a file below it, has bytes that the store lacks.
+
+        Then it exists, whatever the store says.
+        """
+        return any(
+            node.file is not None and node.file.holds_changes for node in self.below()
+        )
 
     @property
     def is_stored(self) -> bool:

@@ -46,12 +46,12 @@ class Namespace:
         while not parent.is_nameless:
             entry = self._volume.entry(parent, name)
             node, prefix = parent.children.get(name), parent.key()
-            if node is not None and _is_only_here(node):
+            if node is not None and node.file is not None and node.is_only_here:
                 return node
             object = await self._resolver.child(parent, entry)
             if parent.children.get(name) is not node or not _is_at(parent, prefix):
                 continue  # changed here while we asked
-            if node is not None and _is_only_here(node):
+            if object is None and node is not None and node.is_only_here:
                 return node
             if object is None:
                 self._forget_name(parent, name)
@@ -189,7 +189,7 @@ class Namespace:
 
     async def check_empty(self, node: Node) -> None:
         """Ask the store whether a directory is empty. Raises ENOTEMPTY."""
-        if any(_is_only_here(child) for child in node.children.values()):
+        if any(child.is_only_here for child in node.children.values()):
             fail(errno.ENOTEMPTY)
         # Always asked anew: a foreign client may have put something there. Keys, not
         # children: SeaweedFS goes on listing directories whose last key is gone. Two,
@@ -246,7 +246,10 @@ class Namespace:
         return node
 
     async def _exists(self, parent: Node, name: bytes) -> bool:
-        return await self.lookup(parent, name) is not None
+        found = await self.lookup(parent, name)
+        if parent.is_nameless:
+            fail(errno.ENOENT)
+        return found is not None
 
     def _forget_name(self, parent: Node, name: bytes) -> None:
         """Take the name from a node that no longer has an object under it."""
@@ -270,11 +273,6 @@ class Namespace:
             mode = defaults.directory_mode if is_directory else defaults.file_mode
             return fresh(kind, mode, defaults.uid, defaults.gid, now_ns)
         return fresh(kind, mode, caller.uid, gid, now_ns)
-
-
-def _is_only_here(node: Node) -> bool:
-    """Tell whether a file has bytes here that the store lacks: then it exists."""
-    return node.file is not None and node.file.holds_changes
 
 
 def _is_at(directory: Node, key: str) -> bool:

@@ -99,11 +99,11 @@ class Volume:
     def new_entry(self, parent: Node, name: bytes) -> Entry:
         """As `entry`, for something that is to be made under this name."""
         self.check_writable()
+        if parent.is_nameless:
+            fail(errno.ENOENT)
         entry = self.entry(parent, name)
         if entry.is_shadowed or (not parent.key() and entry.component == RESERVED):
             fail(errno.EPERM, "this name is reserved")
-        if parent.is_nameless:
-            fail(errno.ENOENT)
         return entry
 
     def attach(self, parent: Node, name: bytes, object: Object) -> Node:
@@ -160,7 +160,7 @@ class Volume:
 
     def _still_means(self, node: Node, object: Object) -> bool:
         if node.kind is not object.kind:
-            return False
+            return node.is_only_here
         if node.file is None:
             return True
         if node.file.holds_changes:
@@ -175,6 +175,8 @@ class Volume:
         known = node.object
         if node.file is not None and node.file.holds_changes:
             return
+        if node.kind is not object.kind:
+            return  # a directory that is only here
         if object.metadata is None or (
             known is not None and known.metadata == object.metadata
         ):

@@ -1,0 +1,63 @@
+"""Foreign clients change what is in use here."""
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.volume import open_scene
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+async def test_directory_with_unstored_files_stays(
+    tmp_path: Path, is_replaced: bool
+) -> None:
+    """A directory that others emptied or replaced is there while files wait in it."""
+    async with open_scene(tmp_path) as scene:
+        await scene.put("folder/below/old", b"x")
+        below = await scene.lookup("folder/below")
+        opened = await scene.create(below, "new", b"mine")
+        await scene.there.delete("folder/below/old")
+        if is_replaced:
+            await scene.put("folder", b"a file")
+
+        assert await scene.lookup("folder/below") is below
+        await scene.close(opened)
+
+        assert await scene.content("folder/below/new") == b"mine"
+
+
+async def test_nothing_is_made_in_a_directory_that_is_gone(tmp_path: Path) -> None:
+    """A program in a directory that others removed gets ENOENT; nothing lands above."""
+    async with open_scene(tmp_path) as scene:
+        await scene.put("folder/below/old", b"x")
+        below = await scene.lookup("folder/below")
+        await scene.there.delete("folder/below/old")
+        assert await scene.fs.namespace.lookup(scene.root, b"folder") is None
+
+        with pytest.raises(OSError, match="No such") as caught:
+            await scene.create(below, "new", b"mine")
+
+        assert caught.value.errno == errno.ENOENT
+        assert await scene.keys() == set()
+
+
+async def test_writing_to_a_replaced_file_fails(tmp_path: Path) -> None:
+    """Bytes for a version that others replaced are refused, and not dropped."""
+    async with open_scene(tmp_path) as scene:
+        await scene.put("file", b"old")
+        opened = await scene.open(await scene.lookup("file"))
+        await scene.put("file", b"foreign")
+        await scene.lookup("file")
+
+        assert await scene.fs.files.read(opened, 0, 0) == b""
+        for change in (
+            scene.fs.files.write(opened, 0, b"mine"),
+            scene.fs.files.truncate(opened.node, 1),
+        ):
+            with pytest.raises(OSError, match="foreign") as caught:
+                await change
+            assert caught.value.errno == errno.ESTALE
+        await scene.close(opened)
+
+        assert await scene.content("file") == b"foreign"
