@@ -46,6 +46,9 @@ class AttributeChanges:
             return
         async with changing(node):
             await self._store(node, after)
+        # After it: a commit announces itself, and who has done so must never wait.
+        if node.file is not None and not node.file.writers:
+            await self._files.fsync(node)
 
     def _accept_unkept(self, node: Node, after: Attributes, *, is_echo: bool) -> None:
         """Without the gate: the kernel's own times are shown, all else is refused."""
@@ -70,8 +73,6 @@ class AttributeChanges:
                 await self._store_object(node, after)
                 assert node.object is not None
                 file.state = Clean(node.object)
-        if isinstance(file.state, Dirty) and not file.writers:
-            await self._files.fsync(node)
 
     async def _store_object(self, node: Node, after: Attributes) -> None:
         """Change the attributes in the store, then here."""
