@@ -243,12 +243,12 @@ class Files:
     async def _empty(self, node: Node, file: FileState, uid: int) -> None:
         """Cut a file to nothing at open, keeping only the version it replaces."""
         async with file.lock:
-            old = file.state
-            dirty = self._begin(node, None)
-            file.become_dirty(dirty)
+            if isinstance(file.state, Dirty):
+                # What we stored of it early, or may have stored, is ours to replace.
+                await self._volume.writeback.truncate(file.state.file, 0)
+            else:
+                file.become_dirty(self._begin(node, None))
             file.was_written = True
-            if isinstance(old, Dirty):
-                await self._volume.writeback.discard(old.file)
         now_ns = self._volume.now_ns()
         mode = node.attributes.mode or 0
         if uid != 0:
