@@ -179,6 +179,11 @@ def translated(key: str | None = None) -> Iterator[None]:
         raise
     except (sdk.ClientError, sdk.BotoCoreError, urllib3.exceptions.HTTPError) as error:
         raise translate(error, key) from error
+    except RecursionError as error:
+        # botocore asks where a bucket is that was moved, and is told: elsewhere.
+        raise errors.InvalidRequest(
+            "the server redirects in circles: check endpoint_url", key=key
+        ) from error
     except ValueError as error:
         if isinstance(error, ResponseParserError):
             raise translate(error, key) from error

@@ -4,10 +4,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import unquote_plus
 
-from mountfs.backends.s3_client import Reply, S3Client
+from mountfs.backends.s3_client import Parameters, Reply, S3Client
 from mountfs.backends.s3_keys import KeySpace
 from mountfs.backends.s3_metadata import STANDARD, listed_object, plain_etag
-from mountfs.storage.errors import InvalidRequest
+from mountfs.storage.errors import (
+    BucketNotFound,
+    InvalidRequest,
+    NotFound,
+    ServiceFailed,
+)
 from mountfs.storage.types import (
     ListMode,
     Object,
@@ -38,18 +43,15 @@ class Listings:
             raise InvalidRequest("a directory's key ends in /", key=prefix)
         if limit is not None and limit < 1:
             raise InvalidRequest(f"a page of {limit} objects makes no sense")
-        reply = await self._client.call(
-            "list_objects_v2",
-            {
-                "Bucket": self._keys.bucket,
-                "Prefix": self._keys.prefix(prefix),
-                "Delimiter": "/" if is_directory else None,
-                "ContinuationToken": token,
-                "MaxKeys": min(limit or PAGE_MAX, PAGE_MAX),
-                "EncodingType": "url",
-            },
-            key=prefix,
-        )
+        parameters = {
+            "Bucket": self._keys.bucket,
+            "Prefix": self._keys.prefix(prefix),
+            "Delimiter": "/" if is_directory else None,
+            "ContinuationToken": token,
+            "MaxKeys": min(limit or PAGE_MAX, PAGE_MAX),
+            "EncodingType": "url",
+        }
+        reply = await self._list(parameters, prefix)
         own_key = prefix if is_directory else ""
         listed = list(self._entries(reply, own_key))
         prefixes = self._prefixes(reply, own_key)
@@ -58,6 +60,20 @@ class Listings:
         return Page(tuple(objects), following if reply.get("IsTruncated") else None), (
             listed
         )
+
+    async def _list(self, parameters: Parameters, prefix: str) -> Reply:
+        """Ask for a page; the page of some web server does not pass for one."""
+        try:
+            reply = await self._client.call("list_objects_v2", parameters, key=prefix)
+        except BucketNotFound:
+            raise
+        except NotFound as error:
+            raise BucketNotFound(
+                "nothing is at that address", key=prefix, code=error.code
+            ) from error
+        if "IsTruncated" not in reply and "Name" not in reply:
+            raise ServiceFailed("the answer is not that of an S3 service", key=prefix)
+        return reply
 
     async def first_below(self, prefix: str) -> tuple[Object | None, bool]:
         """Return the marker at `prefix`, if there is one, and whether any key is."""
