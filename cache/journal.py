@@ -205,9 +205,19 @@ def _connect(path: Path) -> sqlite3.Connection:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         connection = sqlite3.connect(path, check_same_thread=False)
     except (OSError, sqlite3.Error) as error:
-        raise JournalError(f"the journal {path} cannot be opened: {error}") from error
+        raise JournalError(
+            f"the journal {path} cannot be opened ({error}): see that it is a file "
+            "that you may write"
+        ) from error
     try:
         _check(connection, path)
+    except sqlite3.OperationalError as error:
+        # A full disk or a failing one: the file itself may be in order.
+        connection.close()
+        raise JournalError(
+            f"the journal {path} cannot be used ({error}): see that its disk has room "
+            "and can be written"
+        ) from error
     except sqlite3.Error as error:
         connection.close()
         raise JournalError(

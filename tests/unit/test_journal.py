@@ -97,6 +97,21 @@ async def test_pages_that_are_damaged_are_found(tmp_path: Path) -> None:
         await Journal.open(path)
 
 
+async def test_a_failing_disk_is_no_damage(tmp_path: Path) -> None:
+    """Nobody is told to move a journal away that is in order."""
+    path = tmp_path / "j"
+    await make(path)
+    (tmp_path / "j-wal").mkdir()  # SQLite fails there as on a disk without room
+
+    with pytest.raises(JournalError, match="cannot be used") as caught:
+        await Journal.open(path)
+
+    assert "away" not in str(caught.value)
+    (tmp_path / "j-wal").rmdir()
+    async with await Journal.open(path) as journal:
+        assert len(await journal.renames()) == 1
+
+
 async def test_another_program_s_database_is_refused(tmp_path: Path) -> None:
     """A database that is not ours is not used."""
     path = tmp_path / "j"
