@@ -11,7 +11,7 @@ import re
 import shutil
 import tempfile
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from mountfs import control, mounts
 from mountfs.config import MountConfig
@@ -151,7 +151,7 @@ def check_nesting(config: MountConfig) -> None:
 
 
 def _check_not_in_itself(config: MountConfig) -> None:
-    root = Path(unquote(config.url.removeprefix("file://")))
+    root = Path(unquote(urlsplit(config.url).path))
     if _is_within(config.mount_point, root) or _is_within(root, config.mount_point):
         raise UsageError(
             f"{config.url} and the mount point {config.mount_point} lie inside each"

@@ -168,7 +168,7 @@ def checked_url(url: str) -> str:
         )
     if scheme == "s3":
         _check_bucket(url, rest)
-    if scheme == "file" and not rest.startswith("/"):
+    if scheme == "file" and not rest.removeprefix("localhost").startswith("/"):
         raise UsageError(
             f"{url!r} needs an absolute path: file:///{rest or 'DIRECTORY'}"
         )

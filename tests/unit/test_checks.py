@@ -154,6 +154,14 @@ def test_a_directory_mounted_into_itself(tmp_path: Path, below: str) -> None:
         checks.check_nesting(wanted)
 
 
+def test_a_host_in_a_file_url_hides_no_nesting(tmp_path: Path) -> None:
+    """`file://localhost/x` is the directory `/x`."""
+    wanted = configured(tmp_path, url=f"file://localhost{tmp_path}")
+
+    with pytest.raises(UsageError, match="lie inside each other"):
+        checks.check_nesting(wanted)
+
+
 def test_neighbours_with_a_common_beginning_are_no_nesting(tmp_path: Path) -> None:
     """`/x/mnt2` does not lie inside `/x/mnt`."""
     (tmp_path / "mnt2").mkdir()

@@ -400,3 +400,8 @@ def test_a_wrong_endpoint_of_the_aws_tools_is_one_sentence(text: str) -> None:
     """The variable is named, as for one of ours."""
     with pytest.raises(UsageError, match=r"AWS_ENDPOINT_URL cannot be .*: it takes"):
         load(environ={"AWS_ENDPOINT_URL": text})
+
+
+def test_a_file_url_may_name_this_host() -> None:
+    """RFC 8089 allows `localhost`."""
+    assert load(url="file://localhost/srv").url == "file://localhost/srv"
