@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 it failed; 2 the user can mend it, and one sentence says h
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +34,9 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose complaints are sentences like all others."""
 
     def error(self, message: str) -> NoReturn:
+        message = re.sub(
+            r"ignored explicit argument (.*)", r"it takes no value, not \1", message
+        )
         raise UsageError(f"{message}; `{self.prog} --help` tells more")
 
 
@@ -146,14 +150,17 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         refuse_credentials(name)
         if not dashed:
             raise UsageError(f"there is one argument too many: {name!r}")
-        known = [f"--{each}" for each in (*_extra_options(), *vars(parsed))]
-        hint = suggestion(name, [each.replace("_", "-") for each in known])
+        known = [f"--{each.replace('_', '-')}" for each in _option_names(parsed)]
+        hint = suggestion(name, known)
+        if name in known:
+            hint = f"; write it behind `{parsed.command}`"
         raise UsageError(f"{name} is not an option of `mountfs {parsed.command}`{hint}")
     return parsed
 
 
-def _extra_options() -> tuple[str, ...]:
-    return ("help", "version")
+def _option_names(parsed: argparse.Namespace) -> tuple[str, ...]:
+    named = set(vars(parsed)) - {"o", "url", "mount_point", "command", "ready_fd"}
+    return ("help", *sorted(named))
 
 
 def _layer(parsed: argparse.Namespace) -> dict[str, Setting]:

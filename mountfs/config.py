@@ -126,6 +126,8 @@ def mount_config(
     wins over the file.
     """
     url = checked_url(url)
+    if not mount_point:
+        raise UsageError("the mount point has an empty name: name an empty directory")
     values = _read_layers(url, given, config_file, environ)
     umask = _value(values, "umask", int, None)
     cache_dir = _value(values, "cache_dir", Path, _default_dir("cache", environ))
@@ -256,6 +258,10 @@ def file_layer(path: Path, url: str) -> dict[str, Setting]:
     document = _read_toml(path)
     for name in document:
         if name not in ("mount", "mounts"):
+            if name.replace("-", "_") in BY_FIELD:
+                raise UsageError(
+                    f"{path} has {name} outside of a section: put [mount] above it"
+                )
             hint = suggestion(name, ("mount", "mounts"))
             raise UsageError(f"{path} has a section {name!r} that nobody reads{hint}")
     mounts = _table(document.get("mounts", {}), f"[mounts] in {path}")
@@ -317,7 +323,8 @@ def _option(name: str, where: str) -> Option:
     if option is None:
         refuse_credentials(where)
         known = [each.name for each in OPTIONS]
-        raise UsageError(f"{where} is not an option{suggestion(name, known)}")
+        hint = suggestion(name, known) or "; `mountfs mount --help` lists them all"
+        raise UsageError(f"{where} is not an option{hint}")
     return option
 
 

@@ -405,3 +405,11 @@ def test_a_wrong_endpoint_of_the_aws_tools_is_one_sentence(text: str) -> None:
 def test_a_file_url_may_name_this_host() -> None:
     """RFC 8089 allows `localhost`."""
     assert load(url="file://localhost/srv").url == "file://localhost/srv"
+
+
+def test_an_option_outside_of_a_section_is_explained(file: Path) -> None:
+    """A name that would be right in a section is not called a section."""
+    file.write_text("cache-size = '1G'\n")
+
+    with pytest.raises(UsageError, match=r"put \[mount\] above it"):
+        load(file=file)
