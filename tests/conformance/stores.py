@@ -49,6 +49,11 @@ class Quirk(enum.Enum):
     LISTS_OLD_PARTS = "a replaced part is listed beside the new one"
     KNOWS_NO_DEAD_UPLOADS = "going on with an aborted upload is an internal error"
     COMPLETES_ANYTHING = "an upload completes with parts that never arrived"
+    DROPS_ACLS_AND_REDIRECTS = "the ACL and the redirect put with an object are lost"
+    HOLDS_BY_PUT_ALONE = "a hold is refused with a copy and lost with an upload"
+    HAS_NO_KMS = "a request that asks for aws:kms is an internal error"
+    COPIES_NO_CUSTOMER_PARTS = "a part cannot be copied from an object with a key"
+    HIDES_ENCRYPTION_OF_MARKERS = "a key that ends in / tells no encryption"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +139,7 @@ MOTO = (
     Quirk.CLOCK_IN_SECONDS,
     Quirk.REFUSES_NEWLINES,
     Quirk.KNOWS_NO_DEAD_UPLOADS,
+    Quirk.HOLDS_BY_PUT_ALONE,
 )
 SEAWEEDFS = (
     Quirk.CLOCK_IN_SECONDS,
@@ -142,7 +148,12 @@ SEAWEEDFS = (
     Quirk.NAMES_NO_CONDITION,
     Quirk.LISTS_OLD_PARTS,
     Quirk.COMPLETES_ANYTHING,
+    Quirk.DROPS_ACLS_AND_REDIRECTS,
+    Quirk.HAS_NO_KMS,
+    Quirk.COPIES_NO_CUSTOMER_PARTS,
+    Quirk.HIDES_ENCRYPTION_OF_MARKERS,
 )
+S3_QUIRKS: dict[str, tuple[Quirk, ...]] = {"moto": MOTO, "seaweedfs": SEAWEEDFS}
 
 FACTORIES: dict[str, Factory] = {
     "memory": _memory(),

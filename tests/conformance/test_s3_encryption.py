@@ -9,10 +9,11 @@ import pytest
 
 from mountfs.backends.s3 import open_s3
 from mountfs.storage.body import BytesBody
-from mountfs.storage.errors import InvalidRequest
+from mountfs.storage.errors import InvalidRequest, ServiceFailed, Unsupported
 from mountfs.storage.protocol import Storager
 from mountfs.storage.types import Features, Metadata
 from mountfs.storage.virtual import VirtualStorager
+from tests.conformance.stores import S3_QUIRKS, Quirk
 from tests.fakes.s3_servers import S3Server
 from tests.fakes.strict_shim import StrictShim
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 KEY = secrets.token_bytes(32)
+KMS = {"sse_kms_key_id": "a-key", "sse_bucket_key": "on"}
 
 
 @pytest.fixture
@@ -57,11 +59,13 @@ async def _make_one_of_each(store: Storager, *, copies_parts: bool) -> list[str]
 
 
 @pytest.mark.parametrize(
-    ("sse", "options"),
+    ("s3_server", "sse", "options"),
     [
-        ("AES256", {}),
-        ("aws:kms", {"sse_kms_key_id": "a-key", "sse_bucket_key": "on"}),
+        ("seaweedfs", "AES256", {}),
+        ("moto", "AES256", {}),
+        ("moto", "aws:kms", KMS),
     ],
+    indirect=["s3_server"],
 )
 async def test_every_object_gets_the_encryption_of_the_store(
     s3_shim: StrictShim,
@@ -72,21 +76,34 @@ async def test_every_object_gets_the_encryption_of_the_store(
     options: dict[str, object],
 ) -> None:
     """PUT, copy, parts, marker and link are all encrypted as the option says."""
-    if sse == "aws:kms" and s3_server.name == "seaweedfs":
-        pytest.skip("SeaweedFS has no KMS of its own")
     store = _open(s3_shim, s3_bucket, sse=sse, **options)
 
     keys = await _make_one_of_each(store, copies_parts=True)
     await store.close()
 
     heads = {key: client.head_object(Bucket=s3_bucket, Key=key) for key in keys}
-    if s3_server.name == "seaweedfs":  # it tells no encryption of a marker
-        del heads["directory/"]
-    assert {key: head.get("ServerSideEncryption") for key, head in heads.items()} == (
-        dict.fromkeys(heads, sse)
-    )
+    told = {key: head.get("ServerSideEncryption") for key, head in heads.items()}
+    wanted: dict[str, str | None] = dict.fromkeys(keys, sse)
+    if Quirk.HIDES_ENCRYPTION_OF_MARKERS in S3_QUIRKS[s3_server.name]:
+        wanted["directory/"] = None
+    assert told == wanted
     if options:
         assert {head["SSEKMSKeyId"] for head in heads.values()} == {"a-key"}
+
+
+@pytest.mark.parametrize("s3_server", ["seaweedfs"], indirect=True)
+async def test_encryption_that_a_service_has_not_is_never_left_out(
+    s3_shim: StrictShim, s3_bucket: str, s3_server: S3Server
+) -> None:
+    """Where there is no KMS a write that asks for it fails, and nothing is stored."""
+    assert Quirk.HAS_NO_KMS in S3_QUIRKS[s3_server.name]
+    store = _open(s3_shim, s3_bucket, sse="aws:kms", **KMS)
+
+    with pytest.raises(ServiceFailed):
+        await store.write("put", BytesBody(b"bytes"))
+
+    assert (await store.list("")).objects == ()
+    await store.close()
 
 
 @pytest.fixture
@@ -106,8 +123,8 @@ async def test_a_customer_key_goes_with_every_request(
     with_key: Storager, s3_bucket: str, s3_server: S3Server, client: "S3Client"
 ) -> None:
     """What any request made can be read with the key, and by boto3 only with it."""
-    # SeaweedFS answers NotImplemented to a part copied from such an object.
-    copies_parts = s3_server.name != "seaweedfs"
+    quirks = S3_QUIRKS[s3_server.name]
+    copies_parts = Quirk.COPIES_NO_CUSTOMER_PARTS not in quirks
     keys = await _make_one_of_each(with_key, copies_parts=copies_parts)
 
     assert (await with_key.read("moved")).data == b"bytes"
@@ -119,6 +136,21 @@ async def test_a_customer_key_goes_with_every_request(
         if s3_server.name == "seaweedfs" and not key.endswith("/"):
             with pytest.raises(client.exceptions.ClientError):
                 client.head_object(Bucket=s3_bucket, Key=key)
+
+
+@pytest.mark.parametrize("s3_server", ["seaweedfs"], indirect=True)
+async def test_a_part_that_cannot_be_copied_is_told(
+    with_key: Storager, s3_server: S3Server
+) -> None:
+    """A service that copies no parts of objects with a key says so by an error."""
+    assert Quirk.COPIES_NO_CUSTOMER_PARTS in S3_QUIRKS[s3_server.name]
+    old = await with_key.write("old", BytesBody(b"bytes"))
+    upload = await with_key.create_multipart("parts")
+
+    with pytest.raises(Unsupported):
+        await with_key.copy_part(upload, 0, old, 0, 5)
+
+    await with_key.abort_multipart(upload)
 
 
 async def test_objects_without_the_customer_key_stay_readable(
