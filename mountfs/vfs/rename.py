@@ -7,14 +7,16 @@ copy until the last delete, and a crash in between is finished forward at the ne
 mount: an acknowledged rename is never undone.
 """
 
+import contextlib
 import errno
+import logging
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 import trio
 
-from mountfs.storage.errors import NotFound, VersionChanged
-from mountfs.storage.types import ListMode, Object, ObjectKind
+from mountfs.storage.errors import NotFound, StoreError, VersionChanged
+from mountfs.storage.types import ListMode, Object
 from mountfs.vfs.errors import fail
 from mountfs.vfs.filestate import Clean, Dirty
 from mountfs.vfs.inodes import Node
@@ -24,6 +26,8 @@ from mountfs.vfs.parallel import run_all
 from mountfs.vfs.tree import changing, moving
 from mountfs.vfs.unlinked import Unlinked
 from mountfs.vfs.volume import Volume
+
+log = logging.getLogger(__name__)
 
 NOREPLACE = 1
 EXCHANGE = 2
@@ -35,7 +39,10 @@ class _Move:
 
     source: str
     target: str
+    is_recovery: bool = False
     arrived: dict[str, Object] = field(default_factory=dict)
+    kept: set[str] = field(default_factory=set)
+    """Sources that must stay, because the target has something else by now."""
 
     def new_key(self, key: str) -> str:
         return self.target + key.removeprefix(self.source)
@@ -83,7 +90,8 @@ class Renames:
         """Finish the directory renames that a crash cut short; return how many."""
         renames = await self._volume.journal.renames()
         for rename in renames:
-            await self._move_keys(_Move(rename.source, rename.target))
+            move = _Move(rename.source, rename.target, is_recovery=True)
+            await self._delete_sources(move, await self._copy_sources(move))
             await self._volume.journal.end_rename(rename.id)
         return len(renames)
 
@@ -223,7 +231,7 @@ class Renames:
             files = [child for child in node.below() if child.file is not None]
             async with _all_locked(files):
                 arrived = await self._move_directory(node, old_key, new_key)
-                await self._renamed_below(node, files, parent, (name, entry), arrived)
+                await self._renamed_below(node, parent, (name, entry), arrived)
 
     async def _move_directory(
         self, node: Node, old_key: str, new_key: str
@@ -239,26 +247,71 @@ class Renames:
         # last copy: recovery copies the rest; sources still exist. While deleting:
         # recovery copies what is left of the sources again, to the same effect.
         # Before end_rename is synced: recovery finds no source and ends it.
+        # An error is no crash: what fails is ended here, or the next mount would
+        # carry it out behind the back of those who were told that it failed.
         id = await self._volume.journal.begin_rename(old_key, new_key)
         move = _Move(old_key, new_key)
-        await self._move_keys(move)
+        try:
+            await self._delete_sources(move, await self._copy_sources(move))
+        except StoreError:
+            await self._undo(move)
+            await self._volume.journal.end_rename(id)
+            raise
         await self._volume.journal.end_rename(id)
         return move.arrived
 
-    async def _move_keys(self, move: _Move) -> None:
-        """Copy every key below a prefix, then delete the sources, many at once.
+    async def _undo(self, move: _Move) -> None:
+        """Delete what arrived of a directory that stays where it was."""
+        keys = [move.new_key(key) for key in move.arrived]
+        self._volume.metadata.forget_below(move.target)
+        self._volume.metadata.expire(move.target)
+        try:
+            failed = await self._volume.store.delete_many(
+                children_first(keys, move.target) if keys else []
+            )
+        except StoreError as error:
+            failed = dict.fromkeys(keys, error)
+        if failed:
+            log.warning("copies remain under %r: %s", move.target, sorted(failed))
+
+    async def _copy_sources(self, move: _Move) -> list[str]:
+        """Copy every key below a prefix; return those that may go now.
 
         What a foreign client puts there meanwhile stays under the old name.
         """
         sources = await self._keys_below(move.source)
-        if not sources:
-            return
         copies = [partial(self._copy, source, move) for source in sources]
         await run_all(copies, at_once=self._volume.requests_max)
-        keys = [source.key for source in sources]
-        failed = await self._volume.store.delete_many(children_first(keys, move.source))
-        for error in failed.values():
+        return [source.key for source in sources if source.key not in move.kept]
+
+    async def _delete_sources(self, move: _Move, keys: list[str]) -> None:
+        """Delete what was copied, many at once.
+
+        Raises only if nothing of it went. Otherwise the target alone is whole, and
+        there is no way back.
+        """
+        if not keys:
+            return
+        wanted = children_first(keys, move.source)
+        try:
+            failed = await self._volume.store.delete_many(wanted)
+            error = next(iter(failed.values()), None)
+        except StoreError as failure:
+            error = failure
+        if error is None:
+            return
+        left: set[str] | None = None
+        with contextlib.suppress(StoreError):
+            left = {object.key for object in await self._keys_below(move.source)}
+        if left is not None and left.issuperset(keys):
             raise error
+        log.warning(
+            "%r is %r now; copies that could not be deleted (%s) may remain under the"
+            " old name",
+            move.source,
+            move.target,
+            error,
+        )
 
     async def _keys_below(self, prefix: str) -> list[Object]:
         found: list[Object] = []
@@ -272,16 +325,36 @@ class Renames:
                 return found
             token = page.token
 
+    async def _has_another(self, source: Object, target: str) -> bool:
+        """Tell whether a target was written to after a crash cut its rename short."""
+        try:
+            found = await self._volume.store.stat(target)
+        except NotFound:
+            return False
+        written = _commit_id(found)
+        if written is None:
+            return found.size != source.size
+        return written != _commit_id(await self._volume.store.stat(source.key))
+
     async def _copy(self, source: Object, move: _Move) -> None:
+        is_marker = source.key.endswith("/")
+        target = move.new_key(source.key)
+        if (
+            move.is_recovery
+            and not is_marker
+            and await self._has_another(source, target)
+        ):
+            move.kept.add(source.key)
+            return
         try:
             copy = await self._volume.store.copy(
-                source.key, move.new_key(source.key), source_version=source.version
+                source.key, target, source_version=source.version
             )
         except NotFound:
-            if not source.key.endswith("/"):
+            if not is_marker:
                 return  # a foreign client deleted it meanwhile: it is gone here, too
             # SeaweedFS lists markers and does not find them as the source of a copy.
-            copy = await self._volume.store.make_dir(move.new_key(source.key))
+            copy = await self._volume.store.make_dir(target)
         known = self._volume.metadata.last_known(source.key)
         if isinstance(known, Object):
             copy = self._with_metadata(copy, known)
@@ -290,7 +363,6 @@ class Renames:
     async def _renamed_below(
         self,
         node: Node,
-        files: list[Node],
         parent: Node,
         new: tuple[bytes, Entry],
         arrived: dict[str, Object],
@@ -312,11 +384,15 @@ class Renames:
                 moved = self._volume.metadata.put(
                     self._with_metadata(moved, child.object)
                 )
-            if child.kind is ObjectKind.FILE and child in files:
+            if child.file is not None:
                 stored = moved if child.object is not None else None
                 await self._follow(child, child.key(), stored, moved)
             else:
                 child.object = moved
+
+
+def _commit_id(object: Object) -> str | None:
+    return object.metadata.commit_id if object.metadata is not None else None
 
 
 def children_first(keys: list[str], prefix: str) -> list[str]:

@@ -20,6 +20,8 @@ class Hold:
 
     call: str
     is_after: bool
+    error: StoreError | None = None
+    """What the call raises when it is released, if anything."""
     reached: trio.Event = field(default_factory=trio.Event)
     _released: trio.Event = field(default_factory=trio.Event)
 
@@ -29,6 +31,8 @@ class Hold:
     async def stop(self) -> None:
         self.reached.set()
         await self._released.wait()
+        if self.error is not None:
+            raise self.error
 
 
 class HeldStore(StoragerWrapper):

@@ -1,0 +1,112 @@
+"""Directories on their way from one name to another, and what comes between."""
+
+import os
+from pathlib import Path
+
+import pytest
+import trio
+
+from mountfs.storage.errors import PermissionDenied, Unreachable
+from tests.fakes.volume import Scene, open_scene
+
+
+async def rename(scene: Scene, old: str, new: str) -> None:
+    ends = [(scene.root, name.encode()) for name in (old, new)]
+    await scene.fs.renames.rename(ends[0], ends[1], 0)
+
+
+@pytest.mark.parametrize("refused", ["copy", "delete_many"])
+async def test_failed_rename_of_a_directory_is_over(
+    tmp_path: Path, refused: str
+) -> None:
+    """It leaves nothing under the new name, and no later mount carries it out."""
+    async with open_scene(tmp_path) as scene:
+        there = scene.there
+        for name in ("1", "2", "sub/3"):
+            await scene.put(f"old/{name}", b"bytes")
+        await scene.lookup("old")
+        scene.store.refused[refused] = PermissionDenied("no")
+        with pytest.raises(PermissionDenied):
+            await rename(scene, "old", "new")
+        assert await scene.see("old/sub/3") == b"bytes"
+        scene.store.refused.clear()
+
+    await there.delete_many([key for key in there.bucket.entries if key[:3] == "new"])
+    async with open_scene(tmp_path, there=there) as scene:
+        assert await scene.keys() == {"old/1", "old/2", "old/sub/3"}
+
+
+async def test_copies_of_a_failed_rename_are_deleted(tmp_path: Path) -> None:
+    """When a key cannot be copied, those that could are not left behind."""
+    async with open_scene(tmp_path) as scene:
+        for name in ("1", "2", "3"):
+            await scene.put(f"old/{name}", b"bytes")
+        await scene.lookup("old")
+        hold = scene.store.hold("copy")
+        async with trio.open_nursery() as nursery:
+
+            async def fail() -> None:
+                with pytest.raises(PermissionDenied):
+                    await rename(scene, "old", "new")
+
+            nursery.start_soon(fail)
+            await hold.reached.wait()
+            while not {"new/2", "new/3"} & await scene.keys():
+                await trio.lowlevel.checkpoint()
+            hold.error = PermissionDenied("no")
+            hold.release()
+
+        assert await scene.keys() == {"old/1", "old/2", "old/3"}
+
+
+async def test_rename_whose_deletes_were_not_answered_is_done(tmp_path: Path) -> None:
+    """Once a source is gone only the new name is whole: it is the directory."""
+    async with open_scene(tmp_path) as scene:
+        for name in ("1", "2"):
+            await scene.put(f"old/{name}", b"bytes")
+        await scene.lookup("old")
+        hold = scene.store.hold("delete_many")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rename, scene, "old", "new")
+            await hold.reached.wait()
+            await scene.there.delete("old/1")
+            hold.error = Unreachable("away")
+            hold.release()
+
+        assert await scene.see("new/1") == b"bytes"
+        assert await scene.keys() == {"new/1", "new/2", "old/2"}
+        assert await scene.cache.journal.renames() == ()
+
+
+async def test_recovery_keeps_what_was_written_since(tmp_path: Path) -> None:
+    """A target with other bytes than its source is newer: both stay."""
+    async with open_scene(tmp_path) as scene:
+        there = scene.there
+        await scene.put("old/1", b"first")
+        await scene.put("old/2", b"second")
+        await scene.put("new/2", b"newer than the second")
+        await scene.cache.journal.begin_rename("old/", "new/")
+
+    async with open_scene(tmp_path, there=there) as scene:
+        assert await scene.content("new/1") == b"first"
+        assert await scene.content("new/2") == b"newer than the second"
+        assert await scene.keys() == {"new/1", "new/2", "old/2"}
+        assert await scene.cache.journal.renames() == ()
+
+
+async def test_file_found_while_its_directory_moves(tmp_path: Path) -> None:
+    """A file that was looked up during the rename follows it, too."""
+    async with open_scene(tmp_path, ttl_s=3600) as scene:
+        await scene.put("old/file", b"bytes")
+        await scene.lookup("old")
+        async with trio.open_nursery() as nursery:
+            hold = scene.store.hold("copy")
+            nursery.start_soon(rename, scene, "old", "new")
+            await hold.reached.wait()
+            node = await scene.lookup("old/file")
+            hold.release()
+
+        assert node.key() == "new/file"
+        opened = await scene.open(node, os.O_RDONLY)
+        assert await scene.fs.files.read(opened, 0, 100) == b"bytes"
+        await scene.close(opened)
