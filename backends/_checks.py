@@ -23,6 +23,7 @@ from mountfs.storage.types import (
     Condition,
     ListMode,
     Metadata,
+    MultipartLimits,
     Version,
 )
 
@@ -122,9 +123,7 @@ def check_write_size(key: str, size: int, capabilities: Capabilities) -> None:
 
 def check_part(index: int, size: int, capabilities: Capabilities) -> None:
     """Raise for a part that no multipart upload of the store can hold."""
-    limits = capabilities.multipart
-    if limits is None:
-        raise Unsupported(f"{capabilities.service} has no multipart uploads")
+    limits = _multipart_limits(capabilities)
     if not 0 <= index < limits.parts_max:
         raise InvalidRequest(
             f"part {index} is not one of the {limits.parts_max} that there can be"
@@ -144,9 +143,7 @@ def check_parts(
         raise InvalidRequest("an upload needs at least one part")
     if indexes != sorted(set(indexes)):
         raise InvalidRequest("the parts are not in the order of their indexes")
-    limits = capabilities.multipart
-    if limits is None:
-        raise Unsupported(f"{capabilities.service} has no multipart uploads")
+    limits = _multipart_limits(capabilities)
     small = [size for size in sizes[:-1] if size < limits.part_size_min]
     if small:
         raise InvalidRequest(
@@ -155,6 +152,12 @@ def check_parts(
         )
     if limits.equal_parts and len(set(sizes[:-1])) > 1:
         raise InvalidRequest("all parts but the last must have one size")
+
+
+def _multipart_limits(capabilities: Capabilities) -> MultipartLimits:
+    if capabilities.multipart is None:
+        raise Unsupported(f"{capabilities.service} has no multipart uploads")
+    return capabilities.multipart
 
 
 def check_listing(prefix: str, mode: ListMode, limit: int | None) -> None:
