@@ -176,6 +176,7 @@ class Files:
         node.attributes = replace(node.attributes, mtime_ns=now_ns, ctime_ns=now_ns)
         if file.writers == 0:
             await self.fsync(node)
+            await self._settle(node, file)
 
     # --- commit -----------------------------------------------------------------
 
@@ -295,12 +296,27 @@ class Files:
                 await self._keep(node, file, file.failure)
             else:
                 await self._commit_or_keep(node, file)
+        else:
+            await self._settle(node, file)
+
+    async def _settle(self, node: Node, file: FileState) -> None:
+        """Forget a change that came to nothing, or foreign ones would never be seen."""
+        async with file.lock:
+            if not isinstance(file.state, Dirty) or node.object is None:
+                return
+            if not file.writers and not file.needs_commit:
+                dirty = file.state.file
+                file.become_clean(node.object)
+                await self._volume.writeback.discard(dirty)
 
     async def _commit_or_keep(self, node: Node, file: FileState) -> None:
         try:
             await self.commit(node)
         except (StoreError, OSError) as error:
             await self._keep(node, file, error)
+        except Exception as error:  # whatever it is, it must not cost other files
+            log.exception("a bug in mountfs: %r could not be committed", node.name)
+            await self._keep(node, file, StoreError(str(error)))
 
     async def _keep(
         self, node: Node, file: FileState, error: StoreError | OSError
@@ -314,11 +330,14 @@ class Files:
             node.key(),
             error,
         )
-        await self._volume.writeback.keep_failed(
-            file.state.file,
-            error if isinstance(error, StoreError) else StoreError(str(error)),
-            self._volume.metadata_of(node),
-        )
+        try:
+            await self._volume.writeback.keep_failed(
+                file.state.file,
+                error if isinstance(error, StoreError) else StoreError(str(error)),
+                self._volume.metadata_of(node),
+            )
+        except StoreError:
+            log.exception("the bytes of %r cannot be kept either", node.key())
 
     def __iter__(self) -> Iterator[OpenFile]:
         return iter(list(self._open.values()))

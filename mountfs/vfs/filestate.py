@@ -70,6 +70,11 @@ class FileState:
         return isinstance(self.state, Dirty) and self.state.file.is_ahead
 
     @property
+    def may_be_stored(self) -> bool:
+        """Whether a commit that failed may have been carried out all the same."""
+        return isinstance(self.state, Dirty) and bool(self.state.file.commit_ids)
+
+    @property
     def needs_commit(self) -> bool:
         """Whether the store lacks bytes, the file itself, or new attributes."""
         if not isinstance(self.state, Dirty):

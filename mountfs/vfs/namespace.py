@@ -166,7 +166,7 @@ class Namespace:
             return
         async with node.file.lock:
             async with self._unlinked.losing_name(node, node.file):
-                if node.is_stored:
+                if node.is_stored or node.file.may_be_stored:
                     await self._delete(parent, key)
                 node.object = None
             self._volume.inodes.detach(node)

@@ -20,7 +20,7 @@ class Hold:
 
     call: str
     is_after: bool
-    error: StoreError | None = None
+    error: Exception | None = None
     """What the call raises when it is released, if anything."""
     reached: trio.Event = field(default_factory=trio.Event)
     _released: trio.Event = field(default_factory=trio.Event)

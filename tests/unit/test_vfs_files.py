@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mountfs.storage.errors import Unreachable
+from mountfs.storage.errors import PermissionDenied, Unreachable
+from mountfs.storage.types import Features
 from tests.fakes.volume import open_scene
 
 
@@ -43,3 +44,57 @@ async def test_file_is_begun_anew_after_a_failed_close(tmp_path: Path) -> None:
 
         assert await scene.content("file") == b"new"
         assert scene.cache.writeback.pending() == ()
+
+
+async def test_change_that_came_to_nothing_is_forgotten(tmp_path: Path) -> None:
+    """A file that was cut to its own size is as before: foreign changes show."""
+    features = Features(virtual_dir=True)
+    async with open_scene(tmp_path, features=features) as scene:
+        await scene.put("file", b"old")
+        node = await scene.lookup("file")
+        await scene.fs.files.truncate(node, 3)
+        opened = await scene.open(node)
+        await scene.fs.files.truncate(node, 3)
+        await scene.close(opened)
+
+        await scene.put("file", b"foreign")
+
+        assert await scene.see("file") == b"foreign"
+
+
+async def test_unlinked_file_does_not_come_back_by_a_lost_reply(
+    tmp_path: Path,
+) -> None:
+    """A new file whose commit failed may be in the store; its unlink looks to that."""
+    async with open_scene(tmp_path) as scene:
+        opened = await scene.create(scene.root, "file", b"bytes")
+        hold = scene.store.hold("write", is_after=True)
+        hold.error = Unreachable("away")
+        hold.release()
+        with pytest.raises(Unreachable):
+            await scene.close(opened)
+        assert await scene.content("file") == b"bytes"
+
+        await scene.fs.namespace.unlink(scene.root, b"file")
+
+        assert await scene.keys() == set()
+
+
+async def test_one_file_that_cannot_be_stored_does_not_cost_others(
+    tmp_path: Path,
+) -> None:
+    """At the end every file is tried, and each that fails is kept."""
+    async with open_scene(tmp_path) as scene:
+        for name in ("a", "b", "c"):
+            await scene.create(scene.root, name, b"bytes")
+        hold = scene.store.hold("write")
+        hold.error = RuntimeError("a bug")
+        hold.release()
+        refused = scene.store.hold("write")
+        refused.error = PermissionDenied("no")
+        refused.release()
+
+        await scene.fs.finish()
+
+        assert await scene.keys() == {"c"}
+        assert {file.key for file in scene.cache.writeback.pending()} == {"a", "b"}
