@@ -114,11 +114,12 @@ class CountingShim(StrictShim):
 
     @contextlib.contextmanager
     def refusing(self) -> Iterator[None]:
-        """Refuse the writes of a block."""
+        """Refuse the writes that come while a block runs."""
         self.refuses_writes = True
         try:
             yield
         finally:
+            self.wait_until_quiet()
             self.refuses_writes = False
 
     def wait_until_quiet(self) -> None:
