@@ -2,11 +2,14 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from mountfs.backends.memory import MemoryStore
 from mountfs.config import FSTAB_WORDS
 from mountfs.options import OPTIONS
+from mountfs.storage.body import BytesBody
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 DOCS = CHECKOUT / "docs"
@@ -55,3 +58,21 @@ def test_every_dependency_has_its_licence_stated() -> None:
 def test_words_of_fstab_are_no_options() -> None:
     """No word that is ignored in `-o` is the name of an option."""
     assert not FSTAB_WORDS & {option.name for option in OPTIONS}
+
+
+async def test_the_example_that_lists_everything_does() -> None:
+    """The how-to's own code finds the keys in all directories."""
+    page = (DOCS / "how-to" / "use-as-a-library.md").read_text()
+    section = page.partition("## List everything")[2]
+    code = section.partition("```python\n")[2].partition("```")[0]
+    names: dict[str, Any] = {}
+    exec(code, names)  # noqa: S102 - the code of our own page
+    store = MemoryStore()
+    for key in ("a", "b/c", "b/d/e"):
+        await store.write(key, BytesBody(b""))
+
+    assert [key async for key in names["keys_below"](store, "")] == [
+        "a",
+        "b/c",
+        "b/d/e",
+    ]
