@@ -28,7 +28,7 @@ from mountfs.cache.writeback import WriteBack
 from mountfs.config import MountConfig
 from mountfs.control import ControlServer, State, Status
 from mountfs.errors import UsageError
-from mountfs.fuse.notifier import notify_kernel
+from mountfs.fuse.notifier import fetch_unsent, notify_kernel
 from mountfs.fuse.operations import Operations
 from mountfs.fuse.session import Session
 from mountfs.sentences import reason_of, sentence_about
@@ -61,6 +61,8 @@ EXIT_PENDING = 75
 FOREVER_S = 365 * 24 * 3600.0
 DETACH_GRACE_S = 20.0
 """How long programs may go on using a detached mount at SIGTERM."""
+FETCH_TIMEOUT_S = 20.0
+"""How long the kernel may take then to send what they have written."""
 OUTDATED_MAX = 1024
 REPORTED_PATHS_MAX = 20
 
@@ -292,6 +294,7 @@ class _Mounted:
         operations = Operations(filesystem, _ttl_s(config))
         self._session = Session(operations, config.mount_point)
         self._leave = trio.Event()
+        self._hurry = trio.Event()
         self._state = State.MOUNTED
         self.exit_code = EXIT_DONE
 
@@ -358,8 +361,10 @@ class _Mounted:
     async def _leave_at_signals(self) -> None:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async for _ in signals:
-                if self._leave.is_set():
+                if self._hurry.is_set():
                     self._session.terminate()
+                elif self._leave.is_set():
+                    self._hurry.set()
                 self._leave.set()
 
     async def _leave_when_told(self) -> None:
@@ -367,8 +372,11 @@ class _Mounted:
         self._state = State.DRAINING
         await self._session.detach()
         # Whoever has a file open may go on for a while; its data still arrive.
-        await trio.sleep(DETACH_GRACE_S)
+        with trio.move_on_after(DETACH_GRACE_S):
+            await self._hurry.wait()
         log.warning("programs still use %s; leaving them", self._config.mount_point)
+        inodes = self._fs.files.being_written()
+        await fetch_unsent(inodes, timeout_s=FETCH_TIMEOUT_S)
         self._session.terminate()
 
     def _report(self) -> None:

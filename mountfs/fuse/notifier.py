@@ -8,6 +8,7 @@ a worker thread, one at a time, holding no lock.
 
 import errno
 import logging
+from collections.abc import Iterable
 
 import pyfuse3
 import trio
@@ -25,6 +26,31 @@ async def notify_kernel(outdated: "trio.MemoryReceiveChannel[Outdated]") -> None
             await trio.to_thread.run_sync(
                 _invalidate, message, limiter=limiter, abandon_on_cancel=True
             )
+
+
+async def fetch_unsent(inodes: Iterable[int], *, timeout_s: float) -> None:
+    """Make the kernel send what programs have written to these files.
+
+    It waits up to 30 s with that, and drops it when the connection is closed. The
+    requests must still be served.
+    """
+    limiter = trio.CapacityLimiter(1)
+    with trio.move_on_after(timeout_s) as scope:
+        for inode in inodes:
+            await trio.to_thread.run_sync(
+                _send_pages, inode, limiter=limiter, abandon_on_cancel=True
+            )
+    if scope.cancelled_caught:
+        log.warning("the kernel did not send everything within %g s", timeout_s)
+
+
+def _send_pages(inode: int) -> None:
+    try:
+        # Dirty pages are sent, and waited for, before they are dropped.
+        pyfuse3.invalidate_inode(pyfuse3.InodeT(inode))
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTCONN, errno.ENODEV):
+            log.warning("the kernel keeps bytes of inode %d: %s", inode, error)
 
 
 def _invalidate(message: Outdated) -> None:

@@ -66,6 +66,10 @@ class Files:
             fail(errno.EBADF)
         return opened
 
+    def being_written(self) -> set[int]:
+        """Return the inodes that are open for writing."""
+        return {each.node.inode for each in self if each.can_write}
+
     # --- opening and closing ----------------------------------------------------
 
     async def open(self, node: Node, flags: int, pid: int, uid: int) -> OpenFile:

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from mountfs import mounts
 from tests.fuse.conftest import Mounter
 from tests.fuse.marks import needs_root
@@ -34,6 +36,27 @@ def test_sigterm_right_after_writes_loses_nothing(
     assert code == 0
     assert store.there.read("open") == b"x" * MIB + b"later"
     assert store.there.read("file-19") == b"19" * 1000
+    mount.check_log()
+
+
+def test_end_of_a_mount_in_use_stores_what_was_written(
+    mounter: Mounter, store: Store
+) -> None:
+    """A program that goes on writing loses the mount, and nothing written before."""
+    mount = mounter(store)
+    mount.announce("programs still use")
+    file = (mount.path / "log").open("wb", buffering=0)
+    file.write(b"x" * 10_000)
+
+    mount.process.send_signal(signal.SIGTERM)
+    wait_until_detached(mount.path)
+    mount.process.send_signal(signal.SIGTERM)
+    code = mount.process.wait(60)
+
+    assert code == 0
+    assert store.there.read("log") == b"x" * 10_000
+    with pytest.raises(OSError, match="not connected"):
+        file.close()
     mount.check_log()
 
 
