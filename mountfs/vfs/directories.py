@@ -75,6 +75,8 @@ class Directories:
         known = directory.children.get(name)
         if isinstance(what, Node):
             return what if what is known else None
+        if known is not None and known.pins:
+            return known
         if known is not None and known.file is not None and known.file.holds_changes:
             return known
         tail = "/" if what.kind is ObjectKind.DIRECTORY else ""

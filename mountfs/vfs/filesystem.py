@@ -54,5 +54,6 @@ class FileSystem:
     def uncommitted(self) -> Iterator[Node]:
         """Yield the files whose bytes are not in the store."""
         for node in self.volume.inodes:
-            if node.file is not None and node.file.needs_commit:
+            file = node.file
+            if file is not None and file.needs_commit and not node.is_nameless:
                 yield node

@@ -11,6 +11,7 @@ No I/O. Everything runs on the trio thread; each method is atomic.
 import errno
 import itertools
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NewType
 
 import trio
@@ -29,9 +30,10 @@ class Node:
 
     `file` is there exactly for regular files. `object` is what the store last said of
     it (None while it is only here), `attributes` what programs see, every field of it
-    set. `changes`, `quiet` and `barrier` belong to `mountfs.vfs.tree`. A node without
-    `parent` that is not the root has lost its name: unlinked, or replaced by a foreign
-    client.
+    set. `pins` counts the renames under way, in which the store is ahead of the name:
+    meanwhile nobody asks it what the name means. `changes`, `quiet` and `barrier`
+    belong to `mountfs.vfs.tree`. A node without `parent` that is not the root has lost
+    its name: unlinked, or replaced by a foreign client.
     """
 
     __slots__ = (
@@ -49,6 +51,7 @@ class Node:
         "object",
         "opens",
         "parent",
+        "pins",
         "quiet",
     )
 
@@ -68,6 +71,7 @@ class Node:
         self.quiet: trio.Event | None = None
         self.lookups = 0
         self.opens = 0
+        self.pins = 0
 
     @property
     def is_directory(self) -> bool:
@@ -178,7 +182,10 @@ class InodeTable:
         self._collect(node)
 
     def move(self, node: Node, parent: Node, name: bytes, component: str) -> None:
-        """Give a node another name; the name must be free."""
+        """Give a node another name; whatever was found under it meanwhile loses it."""
+        found = parent.children.get(name)
+        if found is not None and found is not node:
+            self.detach(found)
         old_parent = node.parent
         if old_parent is not None:
             del old_parent.children[node.name]
@@ -186,6 +193,17 @@ class InodeTable:
         node.is_shadowed = False
         if old_parent is not None:
             self._collect(old_parent)
+
+    @contextmanager
+    def pinned(self, *nodes: Node) -> Iterator[None]:
+        """Let names mean these nodes, whatever the store says for now."""
+        for node in nodes:
+            node.pins += 1
+        try:
+            yield
+        finally:
+            for node in nodes:
+                node.pins -= 1
 
     def forget(self, inode: int, count: int) -> None:
         """Take back lookups that the kernel forgot."""

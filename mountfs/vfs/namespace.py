@@ -46,11 +46,13 @@ class Namespace:
         while not parent.is_nameless:
             entry = self._volume.entry(parent, name)
             node, prefix = parent.children.get(name), parent.key()
-            if node is not None and node.file is not None and node.is_only_here:
+            if node is not None and _is_settled_here(node):
                 return node
             object = await self._resolver.child(parent, entry)
             if parent.children.get(name) is not node or not _is_at(parent, prefix):
                 continue  # changed here while we asked
+            if node is not None and node.pins:
+                return node
             if object is None and node is not None and node.is_only_here:
                 return node
             if object is None:
@@ -273,6 +275,12 @@ class Namespace:
             mode = defaults.directory_mode if is_directory else defaults.file_mode
             return fresh(kind, mode, defaults.uid, defaults.gid, now_ns)
         return fresh(kind, mode, caller.uid, gid, now_ns)
+
+
+def _is_settled_here(node: Node) -> bool:
+    """Tell whether a name means this node without a question to the store."""
+    is_changed = node.file is not None and node.file.holds_changes
+    return is_changed or bool(node.pins)
 
 
 def _is_at(directory: Node, key: str) -> bool:

@@ -78,13 +78,18 @@ class Renames:
         if victim is node:
             return
         self._check(node, victim, new_parent, flags)
-        async with changing(old_parent, new_parent):
-            if node.is_directory:
-                await self._rename_directory(node, victim, new_parent, new_name, entry)
-            else:
-                await self._rename_file(node, victim, new_parent, new_name, entry)
-            self._volume.touch(old_parent)
-            self._volume.touch(new_parent)
+        if node.is_nameless:
+            fail(errno.ESTALE)
+        pinned = self._volume.inodes.pinned(*filter(None, (node, victim)))
+        with pinned:
+            async with changing(old_parent, new_parent):
+                if node.is_directory:
+                    move = self._rename_directory
+                else:
+                    move = self._rename_file
+                await move(node, victim, new_parent, new_name, entry)
+                self._volume.touch(old_parent)
+                self._volume.touch(new_parent)
 
     async def recover(self) -> int:
         """Finish the directory renames that a crash cut short; return how many."""

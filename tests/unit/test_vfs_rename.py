@@ -110,3 +110,56 @@ async def test_file_found_while_its_directory_moves(tmp_path: Path) -> None:
         opened = await scene.open(node, os.O_RDONLY)
         assert await scene.fs.files.read(opened, 0, 100) == b"bytes"
         await scene.close(opened)
+
+
+@pytest.mark.parametrize("is_after", [False, True])
+@pytest.mark.parametrize("path", ["old", "new"])
+async def test_names_are_asked_for_while_a_file_replaces_another(
+    tmp_path: Path, path: str, is_after: bool
+) -> None:
+    """Who looks meanwhile finds a file, and the rename succeeds."""
+    async with open_scene(tmp_path) as scene:
+        await scene.make("old", b"moved")
+        await scene.make("new", b"replaced")
+        async with trio.open_nursery() as nursery:
+            hold = scene.store.hold("delete", is_after=is_after)
+            nursery.start_soon(rename, scene, "old", "new")
+            await hold.reached.wait()
+            found = await scene.lookup(path)
+            entries = await scene.fs.directories.entries(
+                scene.fs.directories.open(scene.root), anew=True
+            )
+            for name, what in entries:
+                scene.fs.directories.node_of(scene.root, name, what)
+            hold.release()
+
+        assert found.is_nameless is (path == "new")
+        assert await scene.see("new") == b"moved"
+        assert await scene.keys() == {"new"}
+
+
+async def test_directory_is_asked_for_while_it_moves(tmp_path: Path) -> None:
+    """A directory whose keys are all gone from its old name is still found there."""
+    async with open_scene(tmp_path) as scene:
+        await scene.put("old/file", b"bytes")
+        node = await scene.lookup("old")
+        async with trio.open_nursery() as nursery:
+            hold = scene.store.hold("delete_many", is_after=True)
+            nursery.start_soon(rename, scene, "old", "new")
+            await hold.reached.wait()
+            assert await scene.lookup("old") is node
+            hold.release()
+
+        assert await scene.see("new/file") == b"bytes"
+
+
+async def test_unlinked_file_that_is_written_to_is_not_waited_for(
+    tmp_path: Path,
+) -> None:
+    """What has no name is nothing that a mount must store before it ends."""
+    async with open_scene(tmp_path) as scene:
+        opened = await scene.create(scene.root, "file", b"bytes")
+        await scene.fs.namespace.unlink(scene.root, b"file")
+        await scene.fs.files.write(opened, 0, b"more")
+
+        assert list(scene.fs.uncommitted()) == []
