@@ -30,6 +30,7 @@ from mountfs.cache.readahead import ReadStream
 from mountfs.cache.spool import on_disk
 from mountfs.storage.errors import Corrupt, StoreError, Unreachable
 from mountfs.storage.protocol import Storager
+from mountfs.storage.reason import Reason, because
 from mountfs.storage.types import Object
 
 log = logging.getLogger(__name__)
@@ -309,8 +310,10 @@ class BlockCache:
             if fetch.is_ahead:
                 await stack.enter_async_context(self._slots_ahead)
             await stack.enter_async_context(self._slots)
+            reason = Reason.PREFETCH if fetch.is_ahead else Reason.FOREGROUND
             try:
-                fetch.blocks = await self._fetch(fetch)
+                with because(reason):
+                    fetch.blocks = await self._fetch(fetch)
             except StoreError as error:
                 fetch.error = error
             except Exception as error:

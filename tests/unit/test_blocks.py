@@ -20,7 +20,9 @@ from mountfs.storage.errors import (
     StoreError,
     VersionChanged,
 )
-from mountfs.storage.types import Object
+from mountfs.storage.reason import Reason, current_reason
+from mountfs.storage.types import Content, Object, Version
+from mountfs.storage.wrapper import StoragerWrapper
 from tests.fakes.faulty import Fault, FaultyStore
 
 SIZE = 1000
@@ -279,6 +281,35 @@ async def test_reading_ahead_takes_large_requests(scene: Scene) -> None:
             assert found == WHOLE[offset : offset + 5]
             await trio.testing.wait_all_tasks_blocked()
         assert scene.requests()["read"] < 40
+
+
+async def test_reading_ahead_says_so(scene: Scene) -> None:
+    """A request that no program waits for carries its reason to the wire."""
+    reasons: list[Reason] = []
+
+    class Listener(StoragerWrapper):
+        async def read(
+            self,
+            key: str,
+            offset: int = 0,
+            size: int | None = None,
+            *,
+            version: Version | None = None,
+        ) -> Content:
+            reasons.append(current_reason())
+            return await super().read(key, offset, size, version=version)
+
+    known = await scene.put()
+    stream = ReadStream(window_min=50, window_max=50, tolerance=5)
+    async with BlockCache(
+        Listener(scene.memory), scene.directory, Budget(1 << 20), block_size=10
+    ) as cache:
+        for offset in range(0, 30, 5):
+            await cache.read(known, offset, 5, stream=stream)
+            await settled()
+
+    assert reasons[0] is Reason.FOREGROUND
+    assert set(reasons[1:]) == {Reason.PREFETCH}
 
 
 async def test_a_failure_to_read_ahead_hurts_nobody(scene: Scene) -> None:
