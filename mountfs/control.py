@@ -12,12 +12,13 @@ the mount point. Nothing here touches a path inside a mount.
 
 import dataclasses
 import enum
+import fcntl
 import hashlib
 import json
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -118,6 +119,34 @@ def socket_path(mount_point: Path, *, uid: int | None = None) -> Path:
     name = hashlib.sha256(os.fsencode(mount_point)).hexdigest()[:32]
     owner = os.geteuid() if uid is None else uid
     return runtime_dir(owner, os.environ) / f"{name}.sock"
+
+
+@contextmanager
+def claimed(mount_point: Path) -> Iterator[None]:
+    """Hold a mount point for this process, so that no second daemon mounts over it.
+
+    Between the look at the mount point and the mount lies a conversation with the
+    store. One file serves all mount points, a byte of it each; the kernel lets go if
+    the process dies. Raises `UsageError` if another process of this user holds it.
+    """
+    path = runtime_dir(os.geteuid(), os.environ) / "mount-points.lock"
+    byte = int.from_bytes(hashlib.sha256(os.fsencode(mount_point)).digest()[:7])
+    try:
+        _own_dir(path.parent)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise UsageError(f"cannot make {path}: {error.strerror}") from error
+    try:
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
+        except OSError as error:
+            raise UsageError(
+                f"another mount at {mount_point} is just beginning or ending: try again"
+                " when it is done, or name another directory"
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)
 
 
 class ControlServer:

@@ -55,7 +55,9 @@ def _mount(config: MountConfig, ready_fd: int | None) -> int:
     # load; `mountfs umount` and the starter do without.
     from mountfs import mount
 
-    return mount.run(config, lambda: _say(ready_fd, "ready"))
+    with control.claimed(config.mount_point):
+        checks.clear_dead_mount(config.mount_point)  # or one that came since
+        return mount.run(config, lambda: _say(ready_fd, "ready"))
 
 
 def _say(ready_fd: int | None, word: str) -> None:

@@ -245,6 +245,23 @@ def test_the_same_place_is_not_mounted_twice(mounted: Command) -> None:
     assert list(mounted.mount_point.iterdir()) == []
 
 
+def test_of_two_mounts_at_once_one_gets_the_place(mountfs: Command) -> None:
+    """Two stores that are mounted at one directory together do not lie stacked."""
+    other = mountfs.place / "other"
+    other.mkdir()
+    both = [
+        mountfs.start("mount", url, mountfs.mount_point)
+        for url in (mountfs.url, f"file://{other}")
+    ]
+    told = [started.communicate(timeout=COMMAND_TIMEOUT_S)[1] for started in both]
+
+    assert sorted(started.returncode for started in both) == [0, 2]
+    refused = max(told, key=len)
+    assert "is mounted already" in refused or "try again when it is done" in refused
+    mounts_there = [each.mount_point for each in mounts.all_mounts()]
+    assert mounts_there.count(mountfs.mount_point) == 1
+
+
 def test_the_same_store_twice_on_one_host_says_why_not(mounted: Command) -> None:
     """Two daemons over one state directory would harm each other."""
     other = mounted.place / "other"

@@ -2,6 +2,8 @@
 
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -122,6 +124,23 @@ async def test_a_daemon_that_dies_gives_no_last_word(mount: Mount) -> None:
 
     assert heard
     assert all(status.state is State.MOUNTED for status in heard)
+
+
+def test_a_mount_point_is_claimed_by_one_process(tmp_path: Path) -> None:
+    """A second process is refused while the first one holds it, and not after."""
+    code = (
+        "import sys; from pathlib import Path; from mountfs.control import claimed\n"
+        "with claimed(Path(sys.argv[1])): pass"
+    )
+
+    def claim(place: Path) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", code, str(place)]
+        return subprocess.run(command, check=False, capture_output=True, text=True)
+
+    with control.claimed(tmp_path):
+        assert "is just beginning or ending" in claim(tmp_path).stderr
+        assert claim(tmp_path / "other").returncode == 0
+    assert claim(tmp_path).returncode == 0
 
 
 @pytest.mark.parametrize(
