@@ -292,16 +292,17 @@ class Files:
                 return await self._volume.writeback.read(dirty, offset, size)
 
     async def _last_release(self, node: Node, file: FileState) -> None:
-        if node.is_nameless:
-            async with file.lock:
-                await self._unlinked.drop(node, file)
-        elif file.needs_commit:
-            if file.failure is not None:
+        if not node.is_nameless and isinstance(file.state, Dirty):
+            if not file.needs_commit:
+                await self._settle(node, file)
+            elif file.failure is not None:
                 await self._keep(node, file, file.failure)
             else:
                 await self._commit_or_keep(node, file)
-        else:
-            await self._settle(node, file)
+        if node.is_nameless:  # perhaps since a moment ago
+            async with file.lock:
+                if node.opens == 1:
+                    await self._unlinked.drop(node, file)
 
     async def _settle(self, node: Node, file: FileState) -> None:
         """Forget a change that came to nothing, or foreign ones would never be seen."""

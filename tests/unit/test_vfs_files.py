@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 
 import pytest
+import trio
+import trio.testing
 
 from mountfs.storage.errors import PermissionDenied, Unreachable
 from mountfs.storage.types import Features
@@ -98,3 +100,24 @@ async def test_one_file_that_cannot_be_stored_does_not_cost_others(
 
         assert await scene.keys() == {"c"}
         assert {file.key for file in scene.cache.writeback.pending()} == {"a", "b"}
+
+
+async def test_file_replaced_during_its_last_close_leaves_nothing(
+    tmp_path: Path,
+) -> None:
+    """Bytes that were kept for the last reader go with it, whenever it goes."""
+    async with open_scene(tmp_path) as scene:
+        node = await scene.make("file", b"old")
+        opened = await scene.open(node)
+        await scene.fs.files.write(opened, 0, b"new")
+        async with trio.open_nursery() as nursery:
+            hold = scene.store.hold("write")
+            nursery.start_soon(scene.fs.files.release, opened)
+            await hold.reached.wait()
+            nursery.start_soon(scene.fs.namespace.unlink, scene.root, b"file")
+            await trio.testing.wait_all_tasks_blocked()
+            hold.release()
+
+        assert await scene.keys() == set()
+        assert scene.cache.writeback.pending() == ()
+        assert scene.cache.budget.dirty == 0
