@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -91,6 +91,7 @@ def start(config: MountConfig, arguments: Sequence[str]) -> int:
         ) from error
     log_size = os.fstat(errors).st_size
     reading, writing = os.pipe2(os.O_CLOEXEC)
+    release = _hold_interrupts()
     try:
         # -P: the directory we happen to stand in must not be imported from.
         command = [sys.executable, "-P", "-m", "mountfs", "mount", "--foreground"]
@@ -104,11 +105,28 @@ def start(config: MountConfig, arguments: Sequence[str]) -> int:
         )
     except BaseException:
         os.close(reading)
+        release()
         raise
     finally:
         os.close(writing)
         os.close(errors)
-    return _wait(child, reading, config, log, log_size)
+    return _wait(child, reading, config, log, log_size, release)
+
+
+def _hold_interrupts() -> Callable[[], None]:
+    """Let Ctrl-C wait until the returned function is called.
+
+    A child must be known before it can be ended.
+    """
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+
+    def release() -> None:
+        signal.signal(signal.SIGINT, before)
+        if came:
+            signal.raise_signal(signal.SIGINT)
+
+    return release
 
 
 def _wait(
@@ -117,8 +135,10 @@ def _wait(
     config: MountConfig,
     log: Path,
     log_size: int,
+    release: Callable[[], None],
 ) -> int:
     try:
+        release()
         word = _read_word(reading, time.monotonic() + START_TIMEOUT_S)
     except KeyboardInterrupt:
         _end(child, config.mount_point)
