@@ -6,6 +6,7 @@ file is therefore no block, whatever happened to the directory. Nothing is synce
 lost block is fetched again. Everything here blocks; call it in a worker thread.
 """
 
+import logging
 import os
 import struct
 import zlib
@@ -13,6 +14,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 _HEADER = struct.Struct(">8s16sQQI")
 _MAGIC = b"mountfs1"
@@ -124,3 +127,6 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
     except IsADirectoryError:
         return  # not ours; the directory stays as somebody left it
+    except OSError as error:
+        # The disk may have become read-only: no reason to stop serving.
+        log.warning("the block %s cannot be removed: %s", path, error)

@@ -1,6 +1,7 @@
 """Open files, from the first byte to the last close."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -121,3 +122,14 @@ async def test_file_replaced_during_its_last_close_leaves_nothing(
         assert await scene.keys() == set()
         assert scene.cache.writeback.pending() == ()
         assert scene.cache.budget.dirty == 0
+
+
+async def test_cache_directory_that_breaks_is_no_cache(tmp_path: Path) -> None:
+    """Blocks that can be neither written nor removed are read from the store."""
+    async with open_scene(tmp_path) as scene:
+        await scene.put("file", bytes(range(100)))
+        blocks = tmp_path / "cache" / "blocks"
+        shutil.rmtree(blocks)
+        blocks.write_bytes(b"in the way")
+
+        assert await scene.see("file") == bytes(range(100))
