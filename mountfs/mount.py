@@ -50,7 +50,7 @@ from mountfs.vfs.attributes import Defaults, effective
 from mountfs.vfs.filesystem import FileSystem
 from mountfs.vfs.inodes import InodeTable
 from mountfs.vfs.names import Names
-from mountfs.vfs.volume import Outdated, Volume
+from mountfs.vfs.volume import RESERVED, Outdated, Volume
 
 log = logging.getLogger(__name__)
 
@@ -301,7 +301,11 @@ class _Mounted:
     def status(self) -> Status:
         """Return how the mount does."""
         waiting = {node.key(): node for node in self._fs.uncommitted()}
-        kept = {file.key: file for file in self._fs.volume.writeback.pending()}
+        kept = {
+            file.key: file
+            for file in self._fs.volume.writeback.pending()
+            if file.key and not file.key.startswith(f"{RESERVED}/")
+        }  # without those of files that were unlinked
         sizes = [node.file.size for node in waiting.values() if node.file is not None]
         sizes += [file.size for key, file in kept.items() if key not in waiting]
         paths = sorted(waiting.keys() | kept.keys())
