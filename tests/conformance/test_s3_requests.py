@@ -389,7 +389,7 @@ async def test_a_refused_connection_carried_nothing_out(open_at_shim: Open) -> N
     """Nobody listens: the request can be sent again without a look."""
     store = open_at_shim("http://127.0.0.1:9")
 
-    with pytest.raises(Unreachable, match="no connection to 127.0.0.1:9") as caught:
+    with pytest.raises(Unreachable, match=r"no connection to 127\.0\.0\.1:9") as caught:
         await store.write("file", BytesBody(b"bytes"))
 
     assert not caught.value.is_ambiguous
