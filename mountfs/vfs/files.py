@@ -126,7 +126,11 @@ class Files:
         """Commit every file that is left, at unmount; failures are kept and logged."""
         for node in self._volume.inodes:
             file = node.file
-            if file is not None and file.needs_commit and not node.is_nameless:
+            if file is None or not file.needs_commit or node.is_nameless:
+                continue
+            if file.refusal is not None:
+                self._give_up(node, file.refusal)
+            else:
                 await self._commit_or_keep(node, file)
 
     # --- bytes ------------------------------------------------------------------
@@ -154,14 +158,17 @@ class Files:
     async def write(self, opened: OpenFile, offset: int, data: bytes) -> int:
         """Take in bytes; they go to the store with the next commit."""
         node, file = opened.node, opened.file
-        self._volume.check_size(offset + len(data))
         _check_not_lost(node)
         async with file.lock:
             dirty = self._dirty(node, file)
-            await self._volume.writeback.write(
-                dirty, offset, data, metadata=lambda: self._volume.metadata_of(node)
-            )
-            file.was_written = True
+            try:
+                self._volume.check_size(offset + len(data))
+                await self._volume.writeback.write(
+                    dirty, offset, data, metadata=lambda: self._volume.metadata_of(node)
+                )
+            except (StoreError, OSError) as error:
+                file.refusal = error
+                raise
         now_ns = self._volume.now_ns()
         node.attributes = replace(node.attributes, mtime_ns=now_ns, ctime_ns=now_ns)
         return len(data)
@@ -175,7 +182,6 @@ class Files:
         async with file.lock:
             dirty = self._dirty(node, file)
             await self._volume.writeback.truncate(dirty, size)
-            file.was_written = True
         now_ns = self._volume.now_ns()
         node.attributes = replace(node.attributes, mtime_ns=now_ns, ctime_ns=now_ns)
         if file.writers == 0:
@@ -253,7 +259,7 @@ class Files:
                 await self._volume.writeback.truncate(file.state.file, 0)
             else:
                 file.become_dirty(self._begin(node, None))
-            file.was_written = True
+            file.refusal = None
         now_ns = self._volume.now_ns()
         mode = node.attributes.mode or 0
         if uid != 0:
@@ -295,6 +301,8 @@ class Files:
         if not node.is_nameless and isinstance(file.state, Dirty):
             if not file.needs_commit:
                 await self._settle(node, file)
+            elif file.refusal is not None:
+                self._give_up(node, file.refusal)
             elif file.failure is not None:
                 await self._keep(node, file, file.failure)
             else:
@@ -303,6 +311,22 @@ class Files:
             async with file.lock:
                 if node.opens == 1:
                     await self._unlinked.drop(node, file)
+
+    def _give_up(self, node: Node, error: StoreError | OSError) -> None:
+        """Take the name from changes that are not whole: the store keeps what it has.
+
+        The kernel drops bytes that we refuse, tells the program at close(2) or
+        fsync(2), and then releases the file as if nothing had happened.
+        """
+        log.error(
+            "%r is not stored: bytes that a program wrote were refused (%s) and the "
+            "program was told; the store keeps what it had",
+            node.key(),
+            error,
+        )
+        self._volume.metadata.expire(node.key())
+        self._volume.say_outdated(node)
+        self._volume.inodes.detach(node)
 
     async def _settle(self, node: Node, file: FileState) -> None:
         """Forget a change that came to nothing, or foreign ones would never be seen."""

@@ -33,9 +33,9 @@ class FileState:
 
     `committed_revision` is the revision of the dirty bytes that the store has;
     `failure` is why it refused them, so that the last close does not try the same again
-    at once. `has_new_attributes` says that the attributes of the node are
-    to travel with the next commit. `was_written` tells a file that was only created
-    from one that was written.
+    at once. `refusal` is why bytes of a write(2) were not even taken in here: then what
+    is here is not what the program wrote. `has_new_attributes` says that the attributes
+    of the node are to travel with the next commit.
     """
 
     __slots__ = (
@@ -44,8 +44,8 @@ class FileState:
         "committed_revision",
         "has_new_attributes",
         "lock",
+        "refusal",
         "state",
-        "was_written",
         "writers",
     )
 
@@ -56,8 +56,8 @@ class FileState:
         self.committed_revision: int | None = None
         self._failed_revision: int | None = None
         self._failure: StoreError | OSError | None = None
+        self.refusal: StoreError | OSError | None = None
         self.has_new_attributes = False
-        self.was_written = False
 
     @property
     def holds_changes(self) -> bool:
@@ -111,8 +111,8 @@ class FileState:
         self.committed_revision = None
         self._failed_revision = None
         self._failure = None
+        self.refusal = None
         self.has_new_attributes = False
-        self.was_written = False
 
     def become_dirty(self, file: DirtyFile) -> None:
         """Begin to collect changes."""

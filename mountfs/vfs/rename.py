@@ -15,9 +15,11 @@ from functools import partial
 
 import trio
 
+from mountfs.cache.dirty import DirtyFile
 from mountfs.storage.errors import NotFound, StoreError, VersionChanged
 from mountfs.storage.types import ListMode, Object
 from mountfs.vfs.errors import fail
+from mountfs.vfs.files import condition_of
 from mountfs.vfs.filestate import Clean, Dirty
 from mountfs.vfs.inodes import Node
 from mountfs.vfs.names import Entry
@@ -203,6 +205,14 @@ class Renames:
                 case Clean():
                     pass
         node.object = object
+        if file is not None and isinstance(file.state, Dirty):
+            self._expect(file.state.file, node)
+
+    def _expect(self, dirty: DirtyFile, node: Node) -> None:
+        """Tell a file what it will replace, should it be stored before its commit."""
+        dirty.inherit = node.object
+        if not dirty.is_ahead:
+            dirty.condition = condition_of(node)
 
     def _with_metadata(self, moved: Object, old: Object) -> Object:
         """A move keeps the metadata; an answer without them means the old ones."""

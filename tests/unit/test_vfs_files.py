@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from mountfs.storage.errors import PermissionDenied, Unreachable
+from mountfs.storage.errors import PermissionDenied, QuotaExceeded, Unreachable
 from mountfs.storage.types import Features
 from tests.fakes.volume import open_scene
 
@@ -133,3 +133,45 @@ async def test_cache_directory_that_breaks_is_no_cache(tmp_path: Path) -> None:
         blocks.write_bytes(b"in the way")
 
         assert await scene.see("file") == bytes(range(100))
+
+
+async def test_file_whose_write_was_refused_is_not_stored(tmp_path: Path) -> None:
+    """A program that was told ENOSPC leaves no object with holes, and no new one."""
+    async with open_scene(tmp_path, size_max=110) as scene:
+        await scene.put("old", b"good")
+        opened = [
+            await scene.create(scene.root, f"full{i}", bytes(19)) for i in range(5)
+        ]
+        changed = await scene.open(await scene.lookup("old"))
+        new = await scene.create(scene.root, "new")
+        for file in (changed, new):
+            with pytest.raises(QuotaExceeded):
+                await scene.fs.files.write(file, 0, bytes(50))
+            await scene.fs.files.write(file, 0, b"rest")
+
+        for file in (changed, new):  # no flush: the kernel's own error ends close(2)
+            await scene.fs.files.release(file)
+
+        assert await scene.content("old") == b"good"
+        assert await scene.content("new") is None
+        assert await scene.see("old") == b"good"
+        for file in opened:
+            await scene.close(file)
+        assert await scene.content("full4") == bytes(19)
+        assert scene.cache.writeback.pending() == ()
+
+
+async def test_file_is_stored_after_the_refusal_was_seen(tmp_path: Path) -> None:
+    """A program that was told, and then closes or syncs on purpose, gets its way."""
+    async with open_scene(tmp_path, size_max=100) as scene:
+        full = [await scene.create(scene.root, f"full{i}", bytes(19)) for i in range(5)]
+        opened = await scene.create(scene.root, "new")
+        with pytest.raises(QuotaExceeded):
+            await scene.fs.files.write(opened, 0, bytes(50))
+        await scene.fs.files.write(opened, 0, b"less")
+
+        await scene.close(opened)
+
+        assert await scene.content("new") == b"less"
+        for file in full:
+            await scene.close(file)

@@ -163,3 +163,21 @@ async def test_unlinked_file_that_is_written_to_is_not_waited_for(
         await scene.fs.files.write(opened, 0, b"more")
 
         assert list(scene.fs.uncommitted()) == []
+
+
+async def test_large_file_is_stored_early_over_what_it_was_renamed_to(
+    tmp_path: Path,
+) -> None:
+    """A file that grows after its rename over another is no conflict with that one."""
+    async with open_scene(tmp_path, size_max=400) as scene:
+        await scene.put("target", b"old")
+        opened = await scene.create(scene.root, "source", bytes(20))
+        await scene.fs.renames.rename(
+            (scene.root, b"source"), (scene.root, b"target"), 0
+        )
+
+        for offset in range(20, 1200, 20):
+            await scene.fs.files.write(opened, offset, bytes(20))
+        await scene.close(opened)
+
+        assert await scene.content("target") == bytes(1200)
