@@ -36,7 +36,7 @@ ENVIRONMENT_PREFIX = "MOUNTFS_"
 # fmt: off
 FSTAB_WORDS = frozenset((
     "defaults", "auto", "noauto", "user", "nouser", "users", "owner", "group", "rw",
-    "nofail", "_netdev", "suid", "nosuid", "dev", "nodev", "exec", "noexec", "async",
+    "nofail", "_netdev", "suid", "nosuid", "dev", "nodev", "exec", "async",
     "relatime", "noatime", "nodiratime",
 ))
 # fmt: on
@@ -84,6 +84,7 @@ class MountConfig:
     exclusive: bool
     read_only: bool
     allow_other: bool
+    noexec: bool
     uid: int | None
     gid: int | None
     umask: int | None
@@ -140,6 +141,7 @@ def mount_config(
         exclusive=_value(values, "exclusive", bool, False),
         read_only=_value(values, "read_only", bool, False),
         allow_other=_value(values, "allow_other", bool, False),
+        noexec=_value(values, "noexec", bool, False),
         uid=_value(values, "uid", int, None),
         gid=_value(values, "gid", int, None),
         umask=umask,

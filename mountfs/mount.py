@@ -100,7 +100,7 @@ async def _run(config: MountConfig, ready: Callable[[], None]) -> int:
         stack.push_async_callback(base.close)
         await _check_store(base, config)
         state_dir = config.state_dir / identity
-        _lock(stack, state_dir)
+        _lock(stack, state_dir, config)
         store = await _stack_of(base, config, state_dir)
         filesystem = await _build(stack, store, config, identity)
         mounted = _Mounted(config, filesystem)
@@ -137,9 +137,11 @@ async def _check_store(store: Storager, config: MountConfig) -> None:
         raise UsageError(sentence_about(config.url, error)) from error
 
 
-def _lock(stack: AsyncExitStack, directory: Path) -> None:
+def _lock(stack: AsyncExitStack, directory: Path, config: MountConfig) -> None:
     try:
         stack.enter_context(DirectoryLock(directory))
+        # For people: the name of the directory tells nobody which store it is of.
+        (directory / "url").write_text(f"{config.url}\n")
     except DirectoryInUse as error:
         raise UsageError(
             f"this store is mounted already by process {error.owner}, which uses"
@@ -328,7 +330,10 @@ class _Mounted:
         config = self._config
         control = ControlServer(config.mount_point, self)
         self._session.mount(
-            config.url, allow_other=config.allow_other, read_only=config.read_only
+            config.url,
+            allow_other=config.allow_other,
+            read_only=config.read_only,
+            noexec=config.noexec,
         )
         try:
             async with _background(control.serve):

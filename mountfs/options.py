@@ -377,6 +377,11 @@ OPTIONS: tuple[Option, ...] = (
         help="let other users in, under the permissions of the files",
     ),
     Option(
+        name="noexec",
+        read=read_switch,
+        help="let no program run that lies in the mount",
+    ),
+    Option(
         name="uid",
         read=read_user,
         metavar="USER",

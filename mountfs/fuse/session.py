@@ -37,7 +37,9 @@ class Session:
         self._mount_point = mount_point
         self._is_serving = False
 
-    def mount(self, source: str, *, allow_other: bool, read_only: bool) -> None:
+    def mount(
+        self, source: str, *, allow_other: bool, read_only: bool, noexec: bool
+    ) -> None:
         """Mount. Requests wait until `serve`. Raises `UsageError`."""
         options = {
             "default_permissions",
@@ -48,6 +50,8 @@ class Session:
             options.add("allow_other")
         if read_only:
             options.add("ro")
+        if noexec:
+            options.add("noexec")
         try:
             pyfuse3.init(self._operations, str(self._mount_point), options)
         except RuntimeError as error:

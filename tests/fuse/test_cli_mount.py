@@ -272,6 +272,8 @@ def test_the_same_store_twice_on_one_host_says_why_not(mounted: Command) -> None
     assert code == 2
     assert said.count("\n") == 1
     assert "mounted already" in said
+    (url,) = mounted.place.glob("state/*/url")
+    assert url.read_text() == f"{mounted.url}\n"
 
 
 def test_a_cache_of_another_daemon_is_not_shared(mounted: Command) -> None:
@@ -303,11 +305,14 @@ def test_the_same_store_twice_works_with_directories_of_its_own(
 
 
 def test_options_of_fstab_work(mountfs: Command) -> None:
-    """`-o ro` mounts read-only, and fstab's own words are ignored."""
-    options = "_netdev,nofail,x-systemd.automount,ro,ttl=5s"
+    """`-o ro,noexec` mount so, and fstab's own words are ignored."""
+    options = "_netdev,nofail,x-systemd.automount,ro,noexec,ttl=5s"
 
     assert mountfs("mount", mountfs.url, mountfs.mount_point, "-o", options) == (0, "")
 
+    lines = Path("/proc/self/mounts").read_text().splitlines()
+    (given,) = (line.split() for line in lines if str(mountfs.mount_point) in line)
+    assert {"ro", "noexec", "nosuid", "nodev"} <= set(given[3].split(","))
     with pytest.raises(OSError, match="Read-only") as caught:
         (mountfs.mount_point / "file").write_text("x")
     assert caught.value.errno == errno.EROFS

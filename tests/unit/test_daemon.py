@@ -5,6 +5,7 @@ daemon would get, and says what the test wants said.
 """
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -150,8 +151,13 @@ def test_an_interrupt_while_waiting_ends_the_child(
 ) -> None:
     """Ctrl-C gives up the mount and leaves no daemon."""
     child.write_text(f"#!/bin/bash\nkill -INT {os.getpid()}\nexec sleep 60\n")
+    # Tests that a shell started in the background have inherited SIG_IGN.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    assert daemon.start(wanted, []) == 130
+    try:
+        assert daemon.start(wanted, []) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_what_stands_in_the_way_is_told_before_anything_starts(
