@@ -17,12 +17,7 @@ from dataclasses import dataclass, replace
 
 from mountfs.cache.dirty import DirtyFile
 from mountfs.cache.readahead import ReadStream
-from mountfs.storage.errors import (
-    NotFound,
-    PreconditionFailed,
-    StoreError,
-    VersionChanged,
-)
+from mountfs.storage.errors import NotFound, StoreError, VersionChanged
 from mountfs.storage.types import ABSENT, Condition, Object, ObjectKind
 from mountfs.vfs.errors import fail
 from mountfs.vfs.filestate import Clean, Dirty, FileState
@@ -372,20 +367,6 @@ class Files:
             )
         except StoreError:
             log.exception("the bytes of %r cannot be kept either", node.key())
-            return
-        if isinstance(error, PreconditionFailed) and not file.writers:
-            self._yield_name(node, file)
-
-    def _yield_name(self, node: Node, file: FileState) -> None:
-        """Leave a name to whoever won the race for it, now that our bytes are kept.
-
-        Else every later close of the name would lose the same race again.
-        """
-        file.become_clean(node.object or Object(key="", size=0))
-        self._volume.metadata.expire(node.key())
-        self._volume.say_outdated(node)
-        node.object = None
-        self._volume.inodes.detach(node)
 
     def __iter__(self) -> Iterator[OpenFile]:
         return iter(list(self._open.values()))

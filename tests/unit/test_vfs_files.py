@@ -8,12 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from mountfs.storage.errors import (
-    PermissionDenied,
-    QuotaExceeded,
-    Unreachable,
-    VersionChanged,
-)
+from mountfs.storage.errors import PermissionDenied, QuotaExceeded, Unreachable
 from mountfs.storage.types import Features
 from tests.fakes.volume import open_scene
 
@@ -180,24 +175,3 @@ async def test_file_is_stored_after_the_refusal_was_seen(tmp_path: Path) -> None
         assert await scene.content("new") == b"less"
         for file in full:
             await scene.close(file)
-
-
-async def test_name_belongs_to_whoever_won_the_race(tmp_path: Path) -> None:
-    """After a conflict our bytes are kept, and the name goes on as the winner's."""
-    async with open_scene(tmp_path) as scene:
-        await scene.put("file", b"old")
-        opened = await scene.open(await scene.lookup("file"))
-        await scene.fs.files.write(opened, 0, b"ours")
-        await scene.put("file", b"theirs")
-        with pytest.raises(VersionChanged):
-            await scene.close(opened)
-
-        kept = [file.key for file in scene.cache.writeback.pending()]
-        seen = await scene.see("file")
-        again = await scene.open(await scene.lookup("file"))
-        await scene.fs.files.write(again, 0, b"next")
-        await scene.close(again)
-
-        assert kept == ["file"]
-        assert seen == b"theirs"
-        assert await scene.content("file") == b"nextrs"
