@@ -16,6 +16,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from mountfs import control
+
 pytest_plugins = ["tests.fakes.s3_fixtures", "tests.fuse.counting"]
 
 MARK = "MOUNTFS_TEST_RUN"
@@ -45,6 +47,13 @@ def _nothing_stays_mounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator
     assert not left, f"still mounted at the end: {left}"
 
 
+def _remove_dead_sockets() -> None:
+    """Remove the control sockets of daemons that tests have killed."""
+    for path in control.runtime_dir(os.geteuid(), os.environ).glob("*.sock"):
+        if not control.is_alive(path):
+            path.unlink(missing_ok=True)
+
+
 def _mounts_below(directory: Path) -> Iterator[str]:
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         mount_point = line.split(" ")[4]
@@ -63,6 +72,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail the run for every process that it leaves behind, and end them."""
     if hasattr(session.config, "workerinput"):
         return
+    _remove_dead_sockets()
     processes = [each for each in _marked_processes() if not _ends_soon(each[0])]
     for pid, _ in processes:
         os.kill(pid, signal.SIGKILL)
