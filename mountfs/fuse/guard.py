@@ -56,3 +56,20 @@ def handler(
             raise pyfuse3.FUSEError(errno.EIO) from error
 
     return guarded
+
+
+def unanswered(
+    function: Callable[Concatenate[S, P], Awaitable[None]],
+) -> Callable[Concatenate[S, P], Coroutine[Any, Any, None]]:
+    """Decorate a handler that nobody waits for: even a FUSEError would end the loop."""
+
+    @functools.wraps(function)
+    async def guarded(self: S, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            await function(self, *args, **kwargs)
+        except Exception:
+            log.exception(
+                "%s: a bug in mountfs; nobody waits for it", function.__name__
+            )
+
+    return guarded

@@ -26,7 +26,7 @@ from pyfuse3 import (
 )
 
 from mountfs.fuse.attributes import absent, change_of, entry_of
-from mountfs.fuse.guard import handler
+from mountfs.fuse.guard import handler, unanswered
 from mountfs.vfs.attributes import stat_of
 from mountfs.vfs.filesystem import FileSystem
 from mountfs.vfs.inodes import Node
@@ -63,6 +63,7 @@ class Operations(pyfuse3.Operations):
         node = await self._fs.namespace.lookup(self._node(parent_inode), name)
         return absent(self._ttl_s) if node is None else self._hand_out(node)
 
+    @unanswered
     async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
         """Take back lookup counts."""
         for inode, count in inode_list:

@@ -1,0 +1,67 @@
+"""Whatever a handler raises, the mount lives on and the program gets one errno."""
+
+import errno
+import logging
+
+import pyfuse3
+import pytest
+
+from mountfs.fuse.guard import handler, unanswered
+from mountfs.storage.errors import NotFound, QuotaExceeded, Throttled
+
+
+class Handlers:
+    """Handlers that raise what they are given."""
+
+    @handler
+    async def answered(self, error: BaseException) -> None:
+        raise error
+
+    @unanswered
+    async def forgotten(self, error: BaseException) -> None:
+        raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (NotFound(), errno.ENOENT),
+        (QuotaExceeded(), errno.ENOSPC),
+        (Throttled(), errno.EIO),
+        (OSError(errno.ENOTEMPTY, "not empty"), errno.ENOTEMPTY),
+        (OSError(errno.ENOSYS, "would be for ever"), errno.EOPNOTSUPP),
+        (OSError("without a number"), errno.EIO),
+        (pyfuse3.FUSEError(errno.EPERM), errno.EPERM),
+        (KeyError("a bug"), errno.EIO),
+    ],
+)
+async def test_every_exception_becomes_one_errno(
+    error: BaseException, code: int
+) -> None:
+    """Only a FUSEError leaves a handler; anything else would end the mount."""
+    with pytest.raises(pyfuse3.FUSEError) as caught:
+        await Handlers().answered(error)
+
+    assert caught.value.errno == code
+
+
+async def test_a_bug_is_told_with_its_traceback(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What becomes EIO for the program is a traceback for us."""
+    with pytest.raises(pyfuse3.FUSEError):
+        await Handlers().answered(KeyError("a bug"))
+
+    (record,) = caplog.records
+    assert record.levelno == logging.ERROR
+    assert record.exc_info is not None
+
+
+@pytest.mark.parametrize("error", [KeyError("a bug"), pyfuse3.FUSEError(errno.EIO)])
+async def test_nothing_leaves_a_handler_that_nobody_waits_for(
+    error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    """FORGET has no answer: its failure is logged, and the mount goes on."""
+    await Handlers().forgotten(error)
+
+    assert len(caplog.records) == 1
