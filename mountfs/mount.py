@@ -263,8 +263,16 @@ async def _recover(filesystem: FileSystem, config: MountConfig) -> None:
     if config.read_only:
         return
     try:
-        for outcome in await filesystem.volume.writeback.recover():
-            log.warning("%s", outcome)
+        for found in await filesystem.volume.writeback.recover():
+            if found.error is None:
+                log.info("%r, kept by an earlier mount, is in the store", found.key)
+            else:
+                log.warning(
+                    "%r, kept by an earlier mount, cannot be stored (%s) and stays in"
+                    " the state directory until its name is written anew",
+                    found.key,
+                    found.error,
+                )
         await filesystem.recover()
     except StoreError as error:
         log.warning("what an earlier mount left undone stays so for now: %s", error)
