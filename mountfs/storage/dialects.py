@@ -94,12 +94,24 @@ def decode(user: Mapping[str, str]) -> Decoded:
             continue
         del foreign[name]
         found.setdefault(field, value)
-    attributes = Attributes(**found) if found else None
+    attributes = _attributes(found) if found else None
     target = _link_target(user)
     is_link = target is not None or user.get(_IS_LINK, "").lower() == "true"
     kind = ObjectKind.LINK if is_link else kind_of_mode(found.get("mode"))
     return Decoded(
         attributes=attributes, kind=kind, link_target=target, foreign=foreign
+    )
+
+
+def _attributes(found: Mapping[str, int]) -> Attributes:
+    return Attributes(
+        mode=found.get("mode"),
+        uid=found.get("uid"),
+        gid=found.get("gid"),
+        atime_ns=found.get("atime_ns"),
+        mtime_ns=found.get("mtime_ns"),
+        ctime_ns=found.get("ctime_ns"),
+        rdev=found.get("rdev"),
     )
 
 

@@ -24,6 +24,8 @@ class ObjectKind(enum.Enum):
     FILE = "file"
     DIRECTORY = "directory"
     LINK = "link"
+    SPECIAL = "special"
+    """A named pipe, a socket or a device node; its `mode` says which, `rdev` whose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,9 @@ class Attributes:
     """POSIX attributes as they are kept with an object; None is "not kept".
 
     `mode` holds the permission bits and, where an object carries them, the file type
-    bits (stat(2)). Times are nanoseconds since 1970.
+    bits (stat(2)). Times are nanoseconds since 1970. `xattrs` are all extended
+    attributes (xattr(7)) by full name; empty is "none", None is "not kept". `group` is
+    the id of the group of hard links that the object is a name of.
     """
 
     mode: int | None = None
@@ -67,6 +71,8 @@ class Attributes:
     mtime_ns: int | None = None
     ctime_ns: int | None = None
     rdev: int | None = None
+    xattrs: Mapping[bytes, bytes] | None = None
+    group: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,6 +285,10 @@ class Features:
     virtual_move: bool = False
     virtual_append: bool = False
     virtual_object_metadata: bool = False
+    virtual_index: bool = False
+    virtual_xattr: bool = False
+    virtual_hard_link: bool = False
+    virtual_special: bool = False
     virtual_pair: bool = False
     loose_operation: bool = False
 
