@@ -150,9 +150,9 @@ def _mode(kind: ObjectKind, kept: int | None, defaults: Defaults) -> int:
 def _links(node: Node) -> int:
     if node.is_nameless:
         return 0
-    # One, not two and the count of subdirectories: find(1) takes that as "unknown",
-    # and counting would cost a listing.
-    return 1
+    # Of a directory one, not two and the count of subdirectories: find(1) takes that as
+    # "unknown", and counting would cost a listing.
+    return node.links
 
 
 def _size(node: Node) -> int:

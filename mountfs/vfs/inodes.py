@@ -1,9 +1,10 @@
 """Inodes: what the kernel knows of us, and how a node leads to a key.
 
 A node knows its parent and its component; its key is computed by walking up, so that
-renaming a directory edits one node. A node lives while the kernel remembers it (lookup
-count), while it is open, or while it has children. Its number is never given to another
-node: the kernel would take the one for the other.
+renaming a directory edits one node. A file may have several names (hard links): the
+first is the one that leads to its key, the others are aliases. A node lives while the
+kernel remembers it (lookup count), while it is open, or while it has children. Its
+number is never given to another node: the kernel would take the one for the other.
 
 No I/O. Everything runs on the trio thread; each method is atomic.
 """
@@ -12,6 +13,7 @@ import errno
 import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import NewType
 
 import trio
@@ -25,6 +27,16 @@ Inode = NewType("Inode", int)
 ROOT_INODE = Inode(1)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Alias:
+    """One more name of a file, beside its first."""
+
+    parent: "Node"
+    name: bytes
+    component: str
+    is_shadowed: bool = False
+
+
 class Node:
     """One file, directory or link that the kernel may know.
 
@@ -32,11 +44,14 @@ class Node:
     it (None while it is only here), `attributes` what programs see, every field of it
     set. `pins` counts the renames under way, in which the store is ahead of the name:
     meanwhile nobody asks it what the name means. `changes`, `quiet` and `barrier`
-    belong to `mountfs.vfs.tree`. A node without `parent` that is not the root has lost
-    its name: unlinked, or replaced by a foreign client.
+    belong to `mountfs.vfs.tree`. `parent`, `name`, `component` and `is_shadowed` are
+    the first name; `links` counts all names that the store knows, loaded here or not.
+    A node without `parent` that is not the root has lost its name: unlinked, or
+    replaced by a foreign client.
     """
 
     __slots__ = (
+        "aliases",
         "attributes",
         "barrier",
         "changes",
@@ -46,6 +61,7 @@ class Node:
         "inode",
         "is_shadowed",
         "kind",
+        "links",
         "lookups",
         "name",
         "object",
@@ -62,6 +78,8 @@ class Node:
         self.name = b""
         self.component = ""
         self.is_shadowed = False
+        self.aliases: tuple[Alias, ...] = ()
+        self.links = 1
         self.children: dict[bytes, Node] = {}
         self.object: Object | None = None
         self.attributes = Attributes()
@@ -116,6 +134,18 @@ class Node:
             yield node
             node = node.parent
 
+    def names(self) -> "Iterator[Alias]":
+        """Yield every name that is loaded here, the first one first."""
+        if self.parent is not None:
+            yield Alias(self.parent, self.name, self.component, self.is_shadowed)
+        yield from self.aliases
+
+    def above(self) -> "Iterator[Node]":
+        """Yield the node itself and every directory above any of its names."""
+        yield from self.ancestors()
+        for alias in self.aliases:
+            yield from alias.parent.ancestors()
+
     def key(self) -> str:
         """Return the key: of a directory with a slash at the end, of the root ""."""
         assert not self.is_nameless, "a node without a name has no key"
@@ -124,12 +154,16 @@ class Node:
         return path + "/" if self.is_directory and components else path
 
     def below(self) -> "Iterator[Node]":
-        """Yield the node and every node under it that is in memory."""
+        """Yield the node and every node in memory whose first name is under it."""
         waiting = [self]
         while waiting:
             node = waiting.pop()
             yield node
-            waiting.extend(node.children.values())
+            waiting.extend(
+                child
+                for name, child in node.children.items()
+                if child.parent is node and child.name == name
+            )
 
 
 class InodeTable:
@@ -139,6 +173,7 @@ class InodeTable:
         self.root = Node(ROOT_INODE, ObjectKind.DIRECTORY)
         self.root.lookups = 1
         self._nodes: dict[Inode, Node] = {ROOT_INODE: self.root}
+        self._groups: dict[str, Node] = {}
         self._numbers = itertools.count(ROOT_INODE + 1)
 
     def __len__(self) -> int:
@@ -170,29 +205,74 @@ class InodeTable:
         self._attach(node, parent, name, component)
         return node
 
-    def detach(self, node: Node) -> None:
-        """Take the name from a node; it lives on while somebody holds it."""
-        parent = node.parent
-        if parent is None:
+    def group(self, id: str) -> Node | None:
+        """Return the file of a group of hard links, if it is in memory."""
+        return self._groups.get(id)
+
+    def join_group(self, node: Node, id: str) -> None:
+        """Note that all names of a group mean this node."""
+        self._groups[id] = node
+
+    def add_name(self, node: Node, parent: Node, name: bytes, component: str) -> None:
+        """Give a file one more name; its first, if it has none."""
+        self._free_name(parent, name)
+        if node.parent is None:
+            self._attach(node, parent, name, component)
+            node.is_shadowed = False
             return
-        if parent.children.get(node.name) is node:
-            del parent.children[node.name]
-        node.parent = None
+        parent.children[name] = node
+        node.aliases = (*node.aliases, Alias(parent, name, component))
+
+    def detach_name(self, parent: Node, name: bytes) -> None:
+        """Take one name from whatever has it; a file may have others.
+
+        If it was the first, the next one becomes the first, and the file has another
+        key: whoever calls points what is known of it there.
+        """
+        node = parent.children.pop(name, None)
+        if node is None:
+            return
+        self._drop_name(node, parent, name)
         self._collect(parent)
         self._collect(node)
 
-    def move(self, node: Node, parent: Node, name: bytes, component: str) -> None:
-        """Give a node another name; whatever was found under it meanwhile loses it."""
-        found = parent.children.get(name)
-        if found is not None and found is not node:
-            self.detach(found)
-        old_parent = node.parent
-        if old_parent is not None:
-            del old_parent.children[node.name]
-        self._attach(node, parent, name, component)
-        node.is_shadowed = False
-        if old_parent is not None:
-            self._collect(old_parent)
+    def detach(self, node: Node) -> None:
+        """Take all names from a node; it lives on while somebody holds it."""
+        parents = [each.parent for each in node.names()]
+        for each in node.names():
+            if each.parent.children.get(each.name) is node:
+                del each.parent.children[each.name]
+        node.parent, node.aliases = None, ()
+        for parent in parents:
+            self._collect(parent)
+        self._collect(node)
+
+    def move(
+        self,
+        old: tuple[Node, bytes],
+        parent: Node,
+        name: bytes,
+        component: str,
+    ) -> None:
+        """Give a name's node another in its place; who had that one loses it."""
+        old_parent, old_name = old
+        node = old_parent.children[old_name]
+        if parent.children.get(name) is not node:
+            self._free_name(parent, name)
+        del old_parent.children[old_name]
+        self._replace_name(node, old, Alias(parent, name, component))
+        self._collect(old_parent)
+
+    def exchange(self, one: tuple[Node, bytes], other: tuple[Node, bytes]) -> None:
+        """Let the nodes of two names change places."""
+        nodes = [parent.children[name] for parent, name in (one, other)]
+        names = [
+            _name_of(node, *end) for node, end in zip(nodes, (one, other), strict=True)
+        ]
+        if nodes[0] is nodes[1]:
+            return
+        self._replace_name(nodes[0], one, names[1])
+        self._replace_name(nodes[1], other, names[0])
 
     @contextmanager
     def pinned(self, *nodes: Node) -> Iterator[None]:
@@ -226,15 +306,54 @@ class InodeTable:
         node.parent, node.name, node.component = parent, name, component
         parent.children[name] = node
 
+    def _replace_name(self, node: Node, old: tuple[Node, bytes], new: Alias) -> None:
+        """Put one name of a node in the place of another, in its list as well."""
+        new.parent.children[new.name] = node
+        if node.parent is old[0] and node.name == old[1]:
+            node.parent, node.name = new.parent, new.name
+            node.component, node.is_shadowed = new.component, new.is_shadowed
+            return
+        node.aliases = tuple(
+            new if each.parent is old[0] and each.name == old[1] else each
+            for each in node.aliases
+        )
+
+    def _free_name(self, parent: Node, name: bytes) -> None:
+        if name in parent.children:
+            self.detach_name(parent, name)
+
+    def _drop_name(self, node: Node, parent: Node, name: bytes) -> None:
+        """Take a name out of a node's own list; its next one becomes the first."""
+        if node.parent is not parent or node.name != name:
+            node.aliases = tuple(
+                each
+                for each in node.aliases
+                if each.parent is not parent or each.name != name
+            )
+            return
+        node.parent = None
+        if node.aliases:
+            first, *others = node.aliases
+            node.parent, node.name = first.parent, first.name
+            node.component, node.is_shadowed = first.component, first.is_shadowed
+            node.aliases = tuple(others)
+
     def _collect(self, node: Node) -> None:
         """Drop a node that nobody holds, and then its parents likewise."""
         current: Node | None = node
         while current is not None and self._is_unused(current):
             parent = current.parent
-            if parent is not None and parent.children.get(current.name) is current:
-                del parent.children[current.name]
-            current.parent = None
+            for each in current.names():
+                if each.parent.children.get(each.name) is current:
+                    del each.parent.children[each.name]
+            aliases = current.aliases
+            current.parent, current.aliases = None, ()
             self._nodes.pop(current.inode, None)
+            id = current.attributes.group
+            if id is not None and self._groups.get(id) is current:
+                del self._groups[id]
+            for alias in aliases:
+                self._collect(alias.parent)
             current = parent
 
     def _is_unused(self, node: Node) -> bool:
@@ -242,3 +361,9 @@ class InodeTable:
             return False
         # Bytes that are not in the store yet keep their node: it leads to their key.
         return node.file is None or not node.file.holds_changes
+
+
+def _name_of(node: Node, parent: Node, name: bytes) -> Alias:
+    return next(
+        each for each in node.names() if each.parent is parent and each.name == name
+    )

@@ -163,7 +163,9 @@ class Renames:
         if victim is not None:
             victim.object = None
             self._volume.inodes.detach(victim)
-        self._volume.inodes.move(node, parent, name, entry.component)
+        assert node.parent is not None
+        old = (node.parent, node.name)
+        self._volume.inodes.move(old, parent, name, entry.component)
         stored = moved if node.object is not None else replaced
         await self._follow(node, new_key, stored, moved)
 
@@ -386,7 +388,9 @@ class Renames:
         old_prefix = node.key()
         old_keys = {child: child.key() for child in node.below()}
         name, entry = new
-        self._volume.inodes.move(node, parent, name, entry.component)
+        assert node.parent is not None
+        old = (node.parent, node.name)
+        self._volume.inodes.move(old, parent, name, entry.component)
         new_prefix = node.key()
         self._volume.metadata.forget_below(old_prefix)
         self._volume.metadata.forget_below(new_prefix)

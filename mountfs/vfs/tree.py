@@ -22,7 +22,7 @@ async def changing(*nodes: Node) -> AsyncIterator[None]:
     """Change something in these directories (or in these files themselves)."""
     while (barrier := _barrier_above(nodes)) is not None:
         await barrier.wait()
-    above = [step for node in nodes for step in node.ancestors()]
+    above = [step for node in nodes for step in node.above()]
     for node in above:
         node.changes += 1
     try:
@@ -52,7 +52,7 @@ async def moving(directory: Node) -> AsyncIterator[None]:
 
 def _barrier_above(nodes: tuple[Node, ...]) -> trio.Event | None:
     for node in nodes:
-        for step in node.ancestors():
+        for step in node.above():
             if step.barrier is not None:
                 return step.barrier
     return None
