@@ -77,6 +77,9 @@ def effective(object: Object, defaults: Defaults) -> Attributes:
         atime_ns=kept.atime_ns if kept.atime_ns is not None else mtime_ns,
         mtime_ns=mtime_ns,
         ctime_ns=kept.ctime_ns if kept.ctime_ns is not None else mtime_ns,
+        rdev=kept.rdev,
+        xattrs=kept.xattrs,
+        group=kept.group,
     )
 
 

@@ -5,7 +5,7 @@ way from a node to its newest object.
 import errno
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import trio
 
@@ -149,13 +149,8 @@ class Volume:
     def touch(self, directory: Node) -> None:
         """Note that the entries of a directory changed now."""
         now_ns = self.now_ns()
-        directory.attributes = Attributes(
-            mode=directory.attributes.mode,
-            uid=directory.attributes.uid,
-            gid=directory.attributes.gid,
-            atime_ns=directory.attributes.atime_ns,
-            mtime_ns=now_ns,
-            ctime_ns=now_ns,
+        directory.attributes = replace(
+            directory.attributes, mtime_ns=now_ns, ctime_ns=now_ns
         )
 
     def _still_means(self, node: Node, object: Object) -> bool:
