@@ -48,6 +48,9 @@ from mountfs.storage.types import (
     Version,
 )
 
+KEY_SIZE_MAX = 1 << 14
+"""Four times the longest path that one call can name, as for `file://`. Bytes."""
+
 MEMORY_CAPABILITIES = Capabilities(
     service="memory",
     copy=True,
@@ -73,7 +76,7 @@ MEMORY_CAPABILITIES = Capabilities(
     conditions=frozenset(Call),
     set_metadata=True,
     utf8_keys=False,
-    key_size_max=1024,
+    key_size_max=KEY_SIZE_MAX,
 )
 
 _buckets: dict[str, Bucket] = {}
