@@ -28,7 +28,7 @@ from mountfs.backends import local_writes as writes
 from mountfs.backends._threads import Threads
 from mountfs.backends._tokens import key_text
 from mountfs.backends.local_errors import translated
-from mountfs.backends.local_objects import has_xattrs
+from mountfs.backends.local_objects import METADATA_SIZE_MAX, has_xattrs
 from mountfs.backends.local_paths import Root
 from mountfs.backends.local_uploads import Uploads
 from mountfs.storage.body import Body, stated_size
@@ -411,7 +411,7 @@ def _capabilities(*, has_metadata: bool) -> Capabilities:
         ),
         multipart_copy=True,
         metadata=has_metadata,
-        metadata_size_max=2048 if has_metadata else 0,
+        metadata_size_max=METADATA_SIZE_MAX if has_metadata else 0,
         dir_metadata=has_metadata,
         link_metadata=False,
         list_metadata=has_metadata,

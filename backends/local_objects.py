@@ -20,8 +20,9 @@ from mountfs.storage.errors import MetadataTooLarge, NotFound, WrongKind
 from mountfs.storage.types import NO_METADATA, Metadata, Object, ObjectKind, Version
 
 XATTR = "user.mountfs.meta"
-# ext4 keeps all extended attributes of a file in one block.
-_FITS_ANYWHERE = 3072
+# ext4 keeps all extended attributes of a file in one block, mostly of 4 KiB.
+METADATA_SIZE_MAX = 3072
+"""What fits if nothing else takes that room; a text that is not ASCII needs more."""
 
 
 def has_xattrs(directory: int) -> bool:
@@ -86,7 +87,7 @@ def write_xattr(where: int, metadata: Metadata) -> None:
         if error.errno == errno.ENODATA and not data:
             return
         if error.errno in {errno.E2BIG, errno.ERANGE} or (
-            error.errno == errno.ENOSPC and len(data) > _FITS_ANYWHERE
+            error.errno == errno.ENOSPC and len(data) > METADATA_SIZE_MAX
         ):
             raise MetadataTooLarge("more than the file system keeps") from error
         raise

@@ -14,6 +14,7 @@ from mountfs.cache.dirty import DirtyFile
 from mountfs.cache.journal import JournalError
 from mountfs.cache.spool import Spool
 from mountfs.cache.streaming import Ladder, Slot, SlotState, Stream
+from mountfs.storage import xattrs
 from mountfs.storage.types import (
     ABSENT,
     Attributes,
@@ -191,7 +192,7 @@ def _from_metadata(metadata: Metadata | None) -> Json:
     return {
         "user": dict(metadata.user),
         "pairs": dict(metadata.pairs),
-        "attributes": None if attributes is None else dataclasses.asdict(attributes),
+        "attributes": None if attributes is None else _from_attributes(attributes),
     }
 
 
@@ -204,5 +205,21 @@ def _to_metadata(
     return Metadata(
         user=dict(state["user"] or {}),
         pairs=dict(state["pairs"] or {}),
-        attributes=None if attributes is None else Attributes(**attributes),  # type: ignore[arg-type]  # JSON
+        attributes=None if attributes is None else _to_attributes(attributes),
     )
+
+
+def _from_attributes(attributes: Attributes) -> Json:
+    names = (field.name for field in dataclasses.fields(attributes))
+    state: dict[str, Json] = {name: getattr(attributes, name) for name in names}
+    if attributes.xattrs is not None:
+        state["xattrs"] = xattrs.to_header(attributes.xattrs)
+    return state
+
+
+def _to_attributes(state: Mapping[str, str]) -> Attributes:
+    attributes = Attributes(**state)  # type: ignore[arg-type]  # JSON
+    text = state.get("xattrs")
+    if text is None:
+        return attributes
+    return dataclasses.replace(attributes, xattrs=xattrs.from_header(text))

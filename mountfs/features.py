@@ -102,12 +102,18 @@ def _emulated(able: Capabilities, features: Features) -> Iterator[Row]:
     yield row("append", is_native=able.append, gate="virtual_append")
     metadata = _at_most("an object", able.metadata_size_max)
     yield Row("metadata", "native" if able.metadata else "none", limits=metadata)
-    if able.attributes or able.metadata:
-        yield row(
-            "attributes", is_native=able.attributes, gate="virtual_object_metadata"
-        )
-    else:
-        yield Row("attributes", "none")
+    for operation, is_native, gate in (
+        ("attributes", able.attributes, "virtual_object_metadata"),
+        ("extended attributes", able.xattrs, "virtual_xattr"),
+        ("hard links", able.groups, "virtual_hard_link"),
+        ("special files", able.specials, "virtual_special"),
+    ):
+        # They ride in metadata, or not at all.
+        if is_native or able.metadata:
+            yield row(operation, is_native=is_native, gate=gate)
+        else:
+            yield Row(operation, "none")
+    yield row("list attributes", is_native=able.list_metadata, gate="virtual_index")
     pairs = (", ".join(sorted(able.pairs)),) if able.pairs else ()
     yield row("pairs", is_native=bool(able.pairs), gate="virtual_pair", limits=pairs)
     yield Row("set_metadata", "native" if able.set_metadata else "none")

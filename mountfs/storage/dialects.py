@@ -12,10 +12,13 @@ Read, in falling order of trust where two of them name the same attribute:
 * s3fs, GeeseFS, rclone and ourselves: `mode uid gid rdev mtime atime ctime`. Times
   are decimal seconds with any number of decimals, or RFC 3339 (rclone --metadata).
   `mode` is decimal (s3fs, GeeseFS) or octal (rclone); see `_shared_mode`.
+* s3fs and ourselves: `xattr`, all extended attributes in one text; ourselves alone:
+  `mountfs-xattr`, where that text is too long and lies in an object of its own, and
+  `mountfs-link`, the group of hard links that the object is a name of.
 
 A link is an object whose mode says so (its body is the target), or that carries one
 of the `LINK_NAMES`. rclone's `.rclonelink` is told by the name alone, which is not
-known here.
+known here. A named pipe, a socket or a device node is an object whose mode says so.
 """
 
 import datetime
@@ -23,9 +26,10 @@ import re
 import stat
 import urllib.parse
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from mountfs.storage.types import Attributes, ObjectKind
+from mountfs.storage import xattrs
+from mountfs.storage.types import SPECIAL_TYPES, Attributes, ObjectKind
 
 TARGET_SIZE_MAX = 4095
 """The longest link target in bytes: PATH_MAX without its terminator."""
@@ -39,6 +43,10 @@ _GO_STORAGE_TARGET = "x-amz-meta-bs-link-target"
 LINK_NAMES = frozenset({_IS_LINK, _GCSFUSE_TARGET, _GEESEFS_TARGET, _GO_STORAGE_TARGET})
 """The names that make an object a link, whatever its mode says."""
 
+XATTR_NAME = "xattr"
+SIDECAR_NAME = "mountfs-xattr"
+GROUP_NAME = "mountfs-link"
+
 _ID_MAX = 2**32 - 2  # the highest value means "unchanged" to chown(2)
 _NS = 10**9
 _SECONDS = re.compile(r"(-?)([0-9]{1,12})(?:\.([0-9]*))?", re.ASCII)
@@ -47,22 +55,13 @@ _RFC3339 = re.compile(
     r"(?:\.([0-9]+))?([Zz]|[+-][0-9]{2}:[0-9]{2})",
     re.ASCII,
 )
+_GROUP = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _KINDS = {
     stat.S_IFLNK: ObjectKind.LINK,
     stat.S_IFDIR: ObjectKind.DIRECTORY,
+    **dict.fromkeys(SPECIAL_TYPES, ObjectKind.SPECIAL),
 }
-_TYPES = frozenset(
-    {
-        0,
-        stat.S_IFREG,
-        stat.S_IFDIR,
-        stat.S_IFLNK,
-        stat.S_IFIFO,
-        stat.S_IFSOCK,
-        stat.S_IFCHR,
-        stat.S_IFBLK,
-    }
-)
+_TYPES = SPECIAL_TYPES | {0, stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK}
 _TYPE_OF_KIND = {
     ObjectKind.FILE: stat.S_IFREG,
     ObjectKind.DIRECTORY: stat.S_IFDIR,
@@ -71,19 +70,33 @@ _TYPE_OF_KIND = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Fields:
+    """Which attributes are read and written; the names of all others are foreign."""
+
+    posix: bool = False
+    """Mode, owner, times and the number of a device."""
+    xattrs: bool = False
+    group: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Decoded:
     """What user metadata say of an object."""
 
     attributes: Attributes | None
-    """None if no name of any dialect was understood."""
+    """None if no name of any dialect was understood. If the extended attributes lie
+    elsewhere (`SIDECAR_NAME` says where), these are not None and theirs are."""
     kind: ObjectKind
+    mode: int | None
+    rdev: int | None
+    """Both as the metadata say, whether or not the field is wanted."""
     link_target: str | None
     """The target, if it stands in the metadata."""
     foreign: Mapping[str, str]
     """The pairs that are not attributes. Link names stay: the target is in them."""
 
 
-def decode(user: Mapping[str, str]) -> Decoded:
+def decode(user: Mapping[str, str], fields: Fields) -> Decoded:
     """Read every dialect; ignore and keep what is not understood."""
     found: dict[str, int] = {}
     foreign = dict(user)
@@ -92,18 +105,29 @@ def decode(user: Mapping[str, str]) -> Decoded:
         value = parse(text) if text is not None else None
         if value is None:
             continue
-        del foreign[name]
+        if fields.posix:
+            del foreign[name]
         found.setdefault(field, value)
-    attributes = _attributes(found) if found else None
     target = _link_target(user)
     is_link = target is not None or user.get(_IS_LINK, "").lower() == "true"
     kind = ObjectKind.LINK if is_link else kind_of_mode(found.get("mode"))
+    attributes = _posix(found) if fields.posix and found else None
+    if fields.xattrs:
+        attributes = _with_xattrs(attributes, foreign)
+    if fields.group and _GROUP.fullmatch(user.get(GROUP_NAME, "")):
+        group = foreign.pop(GROUP_NAME)
+        attributes = replace(attributes or Attributes(), group=group)
     return Decoded(
-        attributes=attributes, kind=kind, link_target=target, foreign=foreign
+        attributes=attributes,
+        kind=kind,
+        mode=found.get("mode"),
+        rdev=found.get("rdev"),
+        link_target=target,
+        foreign=foreign,
     )
 
 
-def _attributes(found: Mapping[str, int]) -> Attributes:
+def _posix(found: Mapping[str, int]) -> Attributes:
     return Attributes(
         mode=found.get("mode"),
         uid=found.get("uid"),
@@ -115,11 +139,39 @@ def _attributes(found: Mapping[str, int]) -> Attributes:
     )
 
 
-def encode(attributes: Attributes, kind: ObjectKind) -> dict[str, str]:
+def _with_xattrs(
+    attributes: Attributes | None, foreign: dict[str, str]
+) -> Attributes | None:
+    """Add the extended attributes, and take the pair that held them out of `foreign`.
+
+    Both pairs stay if some lie elsewhere: a foreign client may have added the one that
+    it knows, and then only both together are all.
+    """
+    if SIDECAR_NAME in foreign:
+        return attributes or Attributes()
+    text = foreign.get(XATTR_NAME)
+    found = xattrs.from_header(text) if text is not None else None
+    if found is not None:
+        del foreign[XATTR_NAME]
+    elif attributes is None:
+        return None
+    return replace(attributes or Attributes(), xattrs=found or {})
+
+
+def encode(attributes: Attributes, kind: ObjectKind, fields: Fields) -> dict[str, str]:
     """Write attributes in the dialect of s3fs; what is None is not written.
 
     A mode without type bits gets those of `kind`, because s3fs needs them.
     """
+    user = _encoded_posix(attributes, kind) if fields.posix else {}
+    if fields.xattrs and attributes.xattrs:
+        user[XATTR_NAME] = xattrs.to_header(attributes.xattrs)
+    if fields.group and attributes.group is not None:
+        user[GROUP_NAME] = attributes.group
+    return user
+
+
+def _encoded_posix(attributes: Attributes, kind: ObjectKind) -> dict[str, str]:
     user: dict[str, str] = {}
     if attributes.mode is not None:
         user["mode"] = str(typed_mode(attributes.mode, kind))
@@ -141,14 +193,16 @@ def kind_of_mode(mode: int | None) -> ObjectKind:
 
 def typed_mode(mode: int, kind: ObjectKind) -> int:
     """Return the mode with type bits: its own, or those of `kind`."""
-    return mode if stat.S_IFMT(mode) else mode | _TYPE_OF_KIND[kind]
+    return mode if stat.S_IFMT(mode) else mode | _TYPE_OF_KIND.get(kind, 0)
 
 
 def without_link(user: Mapping[str, str]) -> dict[str, str]:
-    """Return the pairs without those that would make a new object a link."""
+    """Return the pairs without those that would make a new object no plain file."""
     kept = {name: text for name, text in user.items() if name not in LINK_NAMES}
-    if kind_of_mode(_shared_mode(kept.get("mode", ""))) is ObjectKind.LINK:
+    kind = kind_of_mode(_shared_mode(kept.get("mode", "")))
+    if kind in (ObjectKind.LINK, ObjectKind.SPECIAL):
         del kept["mode"]  # it is here only while nobody reads attributes
+        kept.pop("rdev", None)
     return kept
 
 

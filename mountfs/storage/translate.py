@@ -12,9 +12,10 @@ import hashlib
 import stat
 from collections.abc import Mapping
 
-from mountfs.storage import dialects
+from mountfs.storage import dialects, xattrs
 from mountfs.storage.errors import Unsupported
 from mountfs.storage.types import (
+    SPECIAL_TYPES,
     Attributes,
     Capabilities,
     Features,
@@ -39,6 +40,8 @@ VIRTUAL_PAIRS = frozenset(
 )
 """The pairs that can be kept as user metadata where the store has no place for them."""
 
+_ALL_FIELDS = dialects.Fields(posix=True, xattrs=True, group=True)
+
 
 class Translator:
     """Translates metadata for one store and one set of gates."""
@@ -46,40 +49,48 @@ class Translator:
     def __init__(self, capabilities: Capabilities, features: Features) -> None:
         self._capabilities = capabilities
         self._features = features
-        self._encodes = (
-            features.virtual_object_metadata
-            and capabilities.metadata
-            and not capabilities.attributes
+        can_encode = capabilities.metadata and not capabilities.attributes
+        self._fields = dialects.Fields(
+            posix=can_encode and features.virtual_object_metadata,
+            xattrs=can_encode and features.virtual_xattr,
+            group=can_encode and features.virtual_hard_link,
         )
+        self._marks_specials = can_encode and features.virtual_special
+        self.capabilities = self._widened()
+        """Those of the store with what the gates add to them."""
 
     @property
     def keeps_attributes(self) -> bool:
-        """Whether attributes are kept, by the store or in user metadata."""
-        return self._encodes or self._capabilities.attributes
+        """Whether mode, owner and times are kept, by the store or in user metadata."""
+        return self._fields.posix or self._capabilities.attributes
 
     def seen(self, object: Object) -> Object:
         """Return an answer of the store as callers are to see it."""
         if object.metadata is None:
             kind = ObjectKind.DIRECTORY if object.key.endswith("/") else object.kind
             return dataclasses.replace(object, kind=kind)
-        decoded = dialects.decode(object.metadata.user)
+        decoded = dialects.decode(object.metadata.user, self._fields)
         metadata = self._decoded(object.metadata, decoded)
         target = object.link_target
         kind = self._kind(object, metadata, decoded)
         if kind is ObjectKind.LINK and target is None:
             target = decoded.link_target
+        if kind is ObjectKind.SPECIAL and not self.keeps_attributes:
+            # Without them it could not be told what it is.
+            known = metadata.attributes or Attributes()
+            metadata = metadata.with_attributes(
+                dataclasses.replace(known, mode=decoded.mode, rdev=decoded.rdev)
+            )
         return dataclasses.replace(
             object, kind=kind, metadata=metadata, link_target=target
         )
 
     def would_drop(self, metadata: Metadata) -> bool:
         """Tell whether a change to these metadata would come to nothing."""
-        return (
-            self._features.loose_operation
-            and not self.keeps_attributes
-            and not metadata.user
-            and not metadata.pairs
-        )
+        if not self._features.loose_operation or metadata.user or metadata.pairs:
+            return False
+        attributes = metadata.attributes
+        return attributes is None or self.capabilities.kept(attributes) is None
 
     def sent(self, metadata: Metadata, kind: ObjectKind) -> Metadata:
         """Return metadata as the store is to keep them.
@@ -91,16 +102,13 @@ class Translator:
         for name, text in metadata.pairs.items():
             if name in self._capabilities.pairs:
                 pairs[name] = text
-            elif self._features.virtual_pair and self._capabilities.metadata:
+            elif name in self.capabilities.pairs:
                 user[PAIR_PREFIX + name] = text
             else:
                 self._refuse(f"the pair {name}")
         attributes = metadata.attributes
         if attributes is not None and not self._capabilities.attributes:
-            if self._encodes:
-                user.update(dialects.encode(attributes, kind))
-            else:
-                self._refuse("POSIX attributes")
+            self._encode(attributes, kind, user)
             attributes = None
         if user and not self._capabilities.metadata:
             self._refuse("user metadata")
@@ -119,8 +127,38 @@ class Translator:
         plain = self.sent(metadata, ObjectKind.LINK)
         return dataclasses.replace(plain, user={**plain.user, "mode": str(mode)})
 
+    def _widened(self) -> Capabilities:
+        native, features = self._capabilities, self._features
+        pairs = native.pairs
+        if features.virtual_pair and native.metadata:
+            pairs |= VIRTUAL_PAIRS
+        return dataclasses.replace(
+            native,
+            attributes=self.keeps_attributes,
+            xattrs=native.xattrs or self._fields.xattrs,
+            groups=native.groups or self._fields.group,
+            specials=native.specials or self._marks_specials,
+            move=native.move or (features.virtual_move and native.copy),
+            append=native.append or features.virtual_append,
+            pairs=pairs,
+        )
+
+    def _encode(
+        self, attributes: Attributes, kind: ObjectKind, user: dict[str, str]
+    ) -> None:
+        """Put attributes into user metadata; refuse those that are not kept."""
+        kept = self.capabilities.kept(attributes) or Attributes()
+        if kept.xattrs is not None:
+            xattrs.check_sizes(kept.xattrs)
+            # What lay elsewhere is replaced, even by nothing.
+            user.pop(dialects.SIDECAR_NAME, None)
+        user.update(dialects.encode(kept, kind, _ALL_FIELDS))
+        refused = _unkept(attributes, kept)
+        if refused:
+            self._refuse(refused)
+
     def _decoded(self, metadata: Metadata, decoded: dialects.Decoded) -> Metadata:
-        user = dict(decoded.foreign if self._encodes else metadata.user)
+        user = dict(decoded.foreign)
         commit_id = user.pop(COMMIT_NAME, None)
         pairs = dict(metadata.pairs)
         if self._features.virtual_pair:
@@ -128,7 +166,7 @@ class Translator:
                 pairs.setdefault(name.removeprefix(PAIR_PREFIX), user.pop(name))
         attributes = metadata.attributes
         if not self._capabilities.attributes:
-            attributes = decoded.attributes if self._encodes else None
+            attributes = decoded.attributes
         return dataclasses.replace(
             metadata,
             user=user,
@@ -144,18 +182,17 @@ class Translator:
         # without one, whatever its mode says, could not be reached as a directory.
         if object.key.endswith("/"):
             return ObjectKind.DIRECTORY
-        if object.kind is not ObjectKind.FILE or not self._features.virtual_link:
+        if object.kind is not ObjectKind.FILE:
             return object.kind
         kind = decoded.kind
         if metadata.attributes is not None and kind is not ObjectKind.LINK:
-            kind = dialects.kind_of_mode(metadata.attributes.mode)
-        if kind is not ObjectKind.LINK:
-            return ObjectKind.FILE
-        can_hold_target = (
-            object.size is None or 0 < object.size <= dialects.TARGET_SIZE_MAX
-        )
-        if decoded.link_target is not None or can_hold_target:
-            return ObjectKind.LINK
+            mode = metadata.attributes.mode
+            kind = dialects.kind_of_mode(decoded.mode if mode is None else mode)
+        if kind is ObjectKind.LINK and self._features.virtual_link:
+            has_target = decoded.link_target is not None
+            return kind if has_target or _can_hold_target(object) else ObjectKind.FILE
+        if kind is ObjectKind.SPECIAL and self._features.virtual_special:
+            return kind if not object.size else ObjectKind.FILE
         return ObjectKind.FILE
 
     def _refuse(self, what: str) -> None:
@@ -166,15 +203,22 @@ class Translator:
 def merged(metadata: Metadata, base: Metadata) -> Metadata:
     """Return metadata for the same bytes, with what `base` has and they do not name.
 
-    Attributes that are not given stay as they are.
+    Attributes that are not given stay as they are; those that are given replace them,
+    but for the file type, which is not to be changed, and extended attributes that are
+    None, which may be there and not known.
     """
-    return _over(metadata, base, base.user, base.pairs, base.attributes)
+    given, known = metadata.attributes, base.attributes
+    if given is not None and known is not None:
+        mode = _retyped(given.mode, known.mode or 0)
+        metadata = metadata.with_attributes(dataclasses.replace(given, mode=mode))
+    return _over(metadata, base, base.user, base.pairs, known)
 
 
 def inherited(metadata: Metadata, base: Metadata) -> Metadata:
     """Return metadata for new bytes that take the place of an object with `base`.
 
     What describes the old bytes (a checksum, being a link, times) does not go on.
+    Extended attributes that are None stay, for they may be there and not known.
     """
     attributes = base.attributes
     if attributes is not None:
@@ -183,6 +227,8 @@ def inherited(metadata: Metadata, base: Metadata) -> Metadata:
             mode=stat.S_IMODE(mode) if mode is not None else None,
             uid=attributes.uid,
             gid=attributes.gid,
+            xattrs=attributes.xattrs,
+            group=attributes.group,
         )
     kept = bequest(base)
     return _over(metadata, base, kept.user, kept.pairs, attributes)
@@ -202,11 +248,16 @@ def _over(
     attributes: Attributes | None,
 ) -> Metadata:
     is_reused = metadata.commit_id is not None and metadata.commit_id == base.commit_id
+    given = metadata.attributes
+    if given is None:
+        given = attributes
+    elif given.xattrs is None and attributes is not None:
+        given = dataclasses.replace(given, xattrs=attributes.xattrs)
     return dataclasses.replace(
         metadata,
         user={**user, **metadata.user},
         pairs={**pairs, **metadata.pairs},
-        attributes=attributes if metadata.attributes is None else metadata.attributes,
+        attributes=given,
         commit_id=None if is_reused else metadata.commit_id,
     )
 
@@ -220,6 +271,28 @@ def has_md5(content: bytes, md5: str) -> bool:
     if len(wanted) != hashlib.md5(usedforsecurity=False).digest_size:
         return True
     return hashlib.md5(content, usedforsecurity=False).digest() == wanted
+
+
+def _can_hold_target(object: Object) -> bool:
+    return object.size is None or 0 < object.size <= dialects.TARGET_SIZE_MAX
+
+
+def _unkept(attributes: Attributes, kept: Attributes) -> str:
+    """Say what of the attributes is not kept; empty if all of it is."""
+    if attributes.xattrs and kept.xattrs is None:
+        return "extended attributes"
+    if attributes.group is not None and kept.group is None:
+        return "hard links"
+    posix = dataclasses.replace(attributes, xattrs=kept.xattrs, group=kept.group)
+    return "POSIX attributes" if posix != kept else ""
+
+
+def _retyped(mode: int | None, base: int) -> int | None:
+    """Return a new mode with the file type that the object has."""
+    kind = stat.S_IFMT(base)
+    if mode is not None:
+        return kind | stat.S_IMODE(mode) if kind else mode
+    return base if kind == stat.S_IFLNK or kind in SPECIAL_TYPES else None
 
 
 def _link_mode(mode: int | None) -> int:

@@ -11,9 +11,13 @@ ours; the key of a directory ends in `/`.
 
 import dataclasses
 import enum
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+
+SPECIAL_TYPES = frozenset({stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK})
+"""The file types of a mode that make an object special."""
 
 NO_PAIRS: Mapping[str, str] = MappingProxyType({})
 
@@ -252,7 +256,14 @@ class Capabilities:
     pairs: frozenset[str] = frozenset()
     """The names in `Metadata.pairs` that are kept."""
     attributes: bool = False
-    """`Metadata.attributes` are kept."""
+    """The mode, owner, times and device number of `Metadata.attributes` are kept."""
+    xattrs: bool = False
+    """`Attributes.xattrs` are kept."""
+    groups: bool = False
+    """`Attributes.group` is kept."""
+    specials: bool = False
+    """Named pipes, sockets and device nodes are kept: a write of no bytes whose mode
+    says so makes one."""
     dir_metadata: bool = False
     """Directories, or the markers that stand for them, keep metadata."""
     link_metadata: bool = True
@@ -274,6 +285,18 @@ class Capabilities:
     """The largest object of one copy request."""
     list_page_max: int = 1000
     delete_many_max: int = 1000
+
+    def kept(self, attributes: Attributes) -> Attributes | None:
+        """Return the attributes without what is not kept; None if that is all."""
+        kept = attributes if self.attributes else Attributes()
+        if self.specials and stat.S_IFMT(attributes.mode or 0) in SPECIAL_TYPES:
+            kept = dataclasses.replace(kept, mode=attributes.mode, rdev=attributes.rdev)
+        kept = dataclasses.replace(
+            kept,
+            xattrs=attributes.xattrs if self.xattrs else None,
+            group=attributes.group if self.groups else None,
+        )
+        return kept if kept != Attributes() else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,7 +29,6 @@ from mountfs.storage.errors import (
 from mountfs.storage.protocol import Storager
 from mountfs.storage.translate import (
     MD5,
-    VIRTUAL_PAIRS,
     Translator,
     bequest,
     has_md5,
@@ -72,7 +71,7 @@ class VirtualStorager(StoragerWrapper):
         self._features = features
         self._native = inner.capabilities
         self._translator = Translator(self._native, features)
-        self._capabilities = _widened(self._native, features, self._translator)
+        self._capabilities = self._translator.capabilities
         # What open uploads were begun with, so that their objects need no HEAD.
         self._sent: dict[str, Metadata] = {}
 
@@ -379,7 +378,7 @@ class VirtualStorager(StoragerWrapper):
         if (
             marker.metadata is None
             and self._native.dir_metadata
-            and self._translator.keeps_attributes
+            and (self._capabilities.attributes or self._capabilities.xattrs)
         ):
             try:
                 marker = await self._inner.stat(marker.key)
@@ -443,6 +442,10 @@ class VirtualStorager(StoragerWrapper):
     def _bare(self, object: Object) -> Object:
         """Return an object as the inner store may see it: without what is emulated."""
         kept = bequest(object.metadata or NO_METADATA)
+        user = dict(kept.user)
+        if self._capabilities.xattrs:
+            # Who keeps it says so in what is sent.
+            user.pop(dialects.SIDECAR_NAME, None)
         pairs = {
             name: text
             for name, text in kept.pairs.items()
@@ -451,7 +454,9 @@ class VirtualStorager(StoragerWrapper):
         attributes = kept.attributes if self._native.attributes else None
         return dataclasses.replace(
             object,
-            metadata=dataclasses.replace(kept, pairs=pairs, attributes=attributes),
+            metadata=dataclasses.replace(
+                kept, user=user, pairs=pairs, attributes=attributes
+            ),
         )
 
     def _answered(self, answer: Object, sent: Metadata | None) -> Object:
@@ -474,22 +479,6 @@ class VirtualStorager(StoragerWrapper):
         if object.kind is ObjectKind.LINK and native.native_links:
             return native.set_metadata and native.link_metadata
         return native.set_metadata
-
-
-def _widened(
-    native: Capabilities, features: Features, translator: Translator
-) -> Capabilities:
-    """Return the capabilities with what the gates add to them."""
-    pairs = native.pairs
-    if features.virtual_pair and native.metadata:
-        pairs |= VIRTUAL_PAIRS
-    return dataclasses.replace(
-        native,
-        attributes=translator.keeps_attributes,
-        move=native.move or (features.virtual_move and native.copy),
-        append=native.append or features.virtual_append,
-        pairs=pairs,
-    )
 
 
 def _with_target_from(object: Object, body: bytes) -> Object:

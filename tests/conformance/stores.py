@@ -106,14 +106,16 @@ def _local(wrap: Wrap = lambda store: store) -> Factory:
     return make
 
 
-def _s3(server_fixture: str, *quirks: Quirk) -> Factory:
+def _s3(
+    server_fixture: str, *quirks: Quirk, wrap: Wrap = lambda store: store
+) -> Factory:
     def make(request: pytest.FixtureRequest) -> Subject:
         server = request.getfixturevalue(server_fixture)
         bucket = request.getfixturevalue("conformance_buckets")(server)
         # All tests share a bucket, so each of them also tests that roots are apart.
         url = f"s3://{bucket}/test{next(_numbers)}"
         options = {"endpoint_url": server.endpoint_url, "addressing_style": "path"}
-        return Subject(lambda: open_store(url, options), frozenset(quirks))
+        return Subject(lambda: wrap(open_store(url, options)), frozenset(quirks))
 
     return make
 
@@ -128,6 +130,11 @@ def _retried(store: Storager) -> Storager:
 
 def _emulated(store: Storager) -> Storager:
     return VirtualStorager(store, Features.all())
+
+
+def _everything(store: Storager) -> Storager:
+    strict = dataclasses.replace(Features.all(), loose_operation=False)
+    return VirtualStorager(_retried(_limited(store)), strict)
 
 
 def _stacked(store: Storager) -> Storager:
@@ -165,7 +172,9 @@ FACTORIES: dict[str, Factory] = {
     "memory-stack": _memory(_stacked),
     "local": _local(),
     "local-stack": _local(_stacked),
+    "local-everything": _local(_everything),
     "s3-moto": _s3("moto_strict_server", *MOTO),
+    "s3-moto-everything": _s3("moto_strict_server", *MOTO, wrap=_everything),
     "s3-seaweedfs": _s3("seaweedfs_server", *SEAWEEDFS, Quirk.DELETE_NEEDS_OBJECT),
     "s3-seaweedfs-strict": _s3("seaweedfs_strict_server", *SEAWEEDFS),
 }

@@ -1,5 +1,6 @@
 """Dialects: what is written, what is read, and what is left alone."""
 
+import dataclasses
 import stat
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from mountfs.storage.dialects import (
     LINK_NAMES,
+    Fields,
     decode,
     encode,
     format_seconds,
@@ -18,7 +20,10 @@ from mountfs.storage.dialects import (
     without_link,
 )
 from mountfs.storage.types import Attributes, ObjectKind
+from tests.unit.test_xattrs import xattr_sets
 
+FIELDS = Fields(posix=True)
+ALL_FIELDS = Fields(posix=True, xattrs=True, group=True)
 _NS = 10**9
 _TYPES = [
     stat.S_IFREG,
@@ -41,6 +46,8 @@ attributes = st.builds(
     atime_ns=_times,
     mtime_ns=_times,
     ctime_ns=_times,
+    xattrs=st.none() | xattr_sets,
+    group=st.none() | st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True),
 )
 names = st.text(max_size=12) | st.sampled_from(
     [
@@ -54,6 +61,9 @@ names = st.text(max_size=12) | st.sampled_from(
         "gcsfuse_mtime",
         "goog-reserved-posix-mode",
         "goog-reserved-file-mtime",
+        "xattr",
+        "mountfs-xattr",
+        "mountfs-link",
         *sorted(LINK_NAMES),
     ]
 )
@@ -68,11 +78,14 @@ garbage = st.dictionaries(
 @given(attributes)
 def test_written_attributes_are_read_back(given_attributes: Attributes) -> None:
     """What is encoded decodes to the same, to the nanosecond."""
-    user = encode(given_attributes, ObjectKind.FILE)
+    user = encode(given_attributes, ObjectKind.FILE, ALL_FIELDS)
 
-    decoded = decode(user)
+    decoded = decode(user, ALL_FIELDS)
 
-    assert (decoded.attributes or Attributes()) == given_attributes
+    found = decoded.attributes or Attributes(xattrs={})
+    assert found == dataclasses.replace(
+        given_attributes, xattrs=given_attributes.xattrs or {}
+    )
     assert decoded.foreign == {}
     assert decoded.kind is kind_of_mode(given_attributes.mode)
 
@@ -80,11 +93,12 @@ def test_written_attributes_are_read_back(given_attributes: Attributes) -> None:
 @given(garbage)
 def test_garbage_is_never_an_error_and_never_lost(user: dict[str, str]) -> None:
     """Whatever stands in the metadata is read without error; the rest is kept."""
-    decoded = decode(user)
+    decoded = decode(user, ALL_FIELDS)
 
     assert decoded.foreign.items() <= user.items()
     if decoded.attributes is None:
         assert decoded.foreign == user
+    assert decode(user, Fields()).foreign == user
     if decoded.link_target is not None:
         assert decoded.kind is ObjectKind.LINK
         assert is_target(decoded.link_target)
@@ -95,12 +109,15 @@ def test_what_was_read_is_written_again_with_the_same_meaning(
     user: dict[str, str],
 ) -> None:
     """Decoding, encoding and decoding again changes nothing."""
-    first = decode(user)
+    first = decode(user, ALL_FIELDS)
     known = first.attributes or Attributes()
 
-    second = decode({**first.foreign, **encode(known, first.kind)})
+    written = encode(known, first.kind, ALL_FIELDS)
+    second = decode({**first.foreign, **written}, ALL_FIELDS)
 
     again = second.attributes or Attributes()
+    if not known.xattrs:  # an empty pair is not written again
+        known = dataclasses.replace(known, xattrs=again.xattrs)
     if known.mode is not None and not stat.S_IFMT(known.mode):
         assert stat.S_IMODE(again.mode or 0) == stat.S_IMODE(known.mode)
     else:
@@ -111,13 +128,14 @@ def test_what_was_read_is_written_again_with_the_same_meaning(
 @given(garbage)
 def test_heir_of_a_link_is_no_link(user: dict[str, str]) -> None:
     """Without its link names an object is no link, whatever they said."""
-    assert decode(without_link(user)).kind is not ObjectKind.LINK
+    assert decode(without_link(user), FIELDS).kind is not ObjectKind.LINK
 
 
 def test_mode_of_a_link_is_not_inherited() -> None:
     """A mode that says link goes with the link; any other mode stays."""
     assert without_link({"mode": "41471", "k": "v"}) == {"k": "v"}
     assert without_link({"mode": "33188"}) == {"mode": "33188"}
+    assert without_link({"mode": "8630", "rdev": "1281", "uid": "0"}) == {"uid": "0"}
 
 
 @pytest.mark.parametrize(
@@ -181,7 +199,7 @@ def test_mode_of_a_link_is_not_inherited() -> None:
 )
 def test_each_dialect_is_read(user: dict[str, str], wanted: Attributes) -> None:
     """Every tool's way of writing attributes is understood and taken over."""
-    decoded = decode({**user, "foreign": "kept"})
+    decoded = decode({**user, "foreign": "kept"}, FIELDS)
 
     assert decoded.attributes == wanted
     assert decoded.foreign == {"foreign": "kept"}
@@ -202,7 +220,7 @@ def test_each_dialect_is_read(user: dict[str, str], wanted: Attributes) -> None:
 )
 def test_each_kind_of_link_is_known(user: dict[str, str], target: str | None) -> None:
     """A link is told by its mode or by a name that is only given to links."""
-    decoded = decode(user)
+    decoded = decode(user, FIELDS)
 
     assert decoded.kind is ObjectKind.LINK
     assert decoded.link_target == target
@@ -222,7 +240,7 @@ def test_each_kind_of_link_is_known(user: dict[str, str], target: str | None) ->
 )
 def test_impossible_target_makes_no_link(user: dict[str, str]) -> None:
     """A target that no link can have is ignored."""
-    assert decode(user).kind is ObjectKind.FILE
+    assert decode(user, FIELDS).kind is ObjectKind.FILE
 
 
 @pytest.mark.parametrize(
@@ -247,7 +265,7 @@ def test_impossible_target_makes_no_link(user: dict[str, str]) -> None:
 )
 def test_garbage_stays_where_it_is(user: dict[str, str]) -> None:
     """A value that is not understood is no attribute and is not removed."""
-    decoded = decode(user)
+    decoded = decode(user, FIELDS)
 
     assert decoded.attributes is None
     assert decoded.foreign == user
@@ -257,14 +275,16 @@ def test_mode_gets_the_type_that_s3fs_needs() -> None:
     """A mode without type bits is written with those of its kind."""
     plain = Attributes(mode=0o755)
 
-    assert encode(plain, ObjectKind.FILE) == {"mode": str(0o100755)}
-    assert encode(plain, ObjectKind.DIRECTORY) == {"mode": str(0o040755)}
-    assert encode(plain, ObjectKind.LINK) == {"mode": str(0o120755)}
+    assert encode(plain, ObjectKind.FILE, FIELDS) == {"mode": str(0o100755)}
+    assert encode(plain, ObjectKind.DIRECTORY, FIELDS) == {"mode": str(0o040755)}
+    assert encode(plain, ObjectKind.LINK, FIELDS) == {"mode": str(0o120755)}
 
 
 def test_whole_seconds_are_written_without_decimals() -> None:
     """s3fs before 1.90 reads whole seconds only; they are written where they do."""
-    written = encode(Attributes(mtime_ns=3 * _NS, atime_ns=3), ObjectKind.FILE)
+    known = Attributes(mtime_ns=3 * _NS, atime_ns=3)
+
+    written = encode(known, ObjectKind.FILE, FIELDS)
 
     assert written == {"mtime": "3", "atime": "0.000000003"}
 
@@ -279,3 +299,64 @@ def test_more_decimals_than_nanoseconds_are_cut() -> None:
     """What a clock cannot show is cut, not rounded."""
     assert parse_seconds("1.9999999999") == 1_999_999_999
     assert parse_rfc3339("1970-01-01T00:00:01.9999999999z") == 1_999_999_999
+
+
+def test_what_s3fs_writes_is_written_again_byte_for_byte() -> None:
+    """The pair of s3fs for two extended attributes is read, and written the same."""
+    user = {
+        "xattr": "%7B%22user.a%22%3A%22AA%3D%3D%22%2C%22user.b%22%3A%22eC8/%22%7D",
+        "mountfs-link": "k",
+    }
+    known = Attributes(xattrs={b"user.b": b"x/?", b"user.a": b"\0"}, group="k")
+
+    assert decode(user, ALL_FIELDS).attributes == known
+    assert encode(known, ObjectKind.FILE, ALL_FIELDS) == user
+
+
+def test_what_is_not_wanted_is_foreign() -> None:
+    """Each field that is not asked for leaves its pair where it is."""
+    user = {"uid": "5", "xattr": "%7B%7D", "mountfs-link": "k"}
+
+    nothing = decode(user, Fields())
+    one = decode(user, Fields(group=True))
+
+    assert (nothing.attributes, nothing.foreign) == (None, user)
+    assert one.attributes == Attributes(group="k")
+    assert one.foreign == {"uid": "5", "xattr": "%7B%7D"}
+
+
+def test_no_pair_is_no_extended_attribute() -> None:
+    """Where attributes are kept and none are extended, there are none: not unknown."""
+    decoded = decode({"uid": "5"}, ALL_FIELDS)
+
+    assert decoded.attributes == Attributes(uid=5, xattrs={})
+    assert decode({}, ALL_FIELDS).attributes is None
+
+
+def test_attributes_that_lie_elsewhere_are_unknown() -> None:
+    """A pair that names another object says nothing by itself, and is kept."""
+    user = {"mountfs-xattr": "0" * 64, "xattr": "%7B%7D"}
+
+    decoded = decode(user, ALL_FIELDS)
+
+    assert decoded.attributes == Attributes(xattrs=None)
+    assert decoded.foreign == user
+
+
+@pytest.mark.parametrize(
+    "user", [{"mountfs-link": ""}, {"mountfs-link": "../x"}, {"xattr": "nonsense"}]
+)
+def test_impossible_text_is_foreign(user: dict[str, str]) -> None:
+    """A group that is no id, or attributes that are no text of ours, are left."""
+    decoded = decode(user, ALL_FIELDS)
+
+    assert (decoded.attributes, decoded.foreign) == (None, user)
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR])
+def test_mode_of_a_special_file_says_so(kind: int) -> None:
+    """A pipe, a socket or a device is told by its mode."""
+    decoded = decode({"mode": str(kind | 0o644), "rdev": "1281"}, Fields())
+
+    assert decoded.kind is ObjectKind.SPECIAL
+    assert (decoded.mode, decoded.rdev) == (kind | 0o644, 1281)

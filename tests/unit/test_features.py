@@ -22,6 +22,10 @@ RICH = Capabilities(
     metadata_size_max=2048,
     pairs=frozenset({"content-type", "expires"}),
     attributes=True,
+    xattrs=True,
+    groups=True,
+    specials=True,
+    list_metadata=True,
     conditions=frozenset({Call.WRITE}),
     set_metadata=True,
     signed_urls=True,
@@ -58,6 +62,7 @@ def test_a_rich_store_does_everything_itself() -> None:
         ("make_link", "virtual_link"),
         ("append", "virtual_append"),
         ("pairs", "virtual_pair"),
+        ("list attributes", "virtual_index"),
     ],
 )
 def test_what_a_poor_store_lacks_names_its_gate(operation: str, gate: str) -> None:
@@ -67,6 +72,23 @@ def test_what_a_poor_store_lacks_names_its_gate(operation: str, gate: str) -> No
 
     assert (off.how, off.gate, off.is_on) == ("virtual", gate, False)
     assert (on.how, on.gate, on.is_on) == ("virtual", gate, True)
+
+
+@pytest.mark.parametrize(
+    ("operation", "gate"),
+    [
+        ("attributes", "virtual_object_metadata"),
+        ("extended attributes", "virtual_xattr"),
+        ("hard links", "virtual_hard_link"),
+        ("special files", "virtual_special"),
+    ],
+)
+def test_what_rides_in_metadata_needs_them(operation: str, gate: str) -> None:
+    """A store that keeps user metadata can be made to keep every attribute."""
+    able = Capabilities(service="plain", metadata=True)
+
+    assert report(able, Features())[operation] == Row(operation, "virtual", gate, False)
+    assert report(POOR, Features.all())[operation].how == "none"
 
 
 @pytest.mark.parametrize(

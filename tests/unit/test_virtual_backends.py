@@ -55,7 +55,7 @@ async def test_new_bytes_do_not_inherit_what_described_the_old(
     content = await store.read("a")
     assert content.data == (b"oldnew" if way == "append" else b"new")
     assert content.object.kind is ObjectKind.FILE
-    assert content.object.attributes == Attributes(mode=0o100600, mtime_ns=3)
+    assert content.object.attributes == Attributes(mode=0o100600, mtime_ns=3, xattrs={})
     assert content.object.metadata is not None
     assert content.object.metadata.user == {"foreign": "kept"}
     assert content.object.metadata.pairs == {"content-language": "de"}
