@@ -6,8 +6,8 @@ import pytest
 
 from mountfs.cache import failed
 from mountfs.cache.dirty import DirtyFile
-from mountfs.cache.streaming import Ladder
 from mountfs.cache.spool import Spool
+from mountfs.cache.streaming import Ladder
 from mountfs.storage.types import Attributes, Metadata
 
 
