@@ -15,6 +15,7 @@ from mountfs.storage.errors import NotFound
 from mountfs.storage.types import ABSENT, NO_METADATA, Object, ObjectKind
 from mountfs.vfs.filestate import Dirty
 from mountfs.vfs.inodes import Node
+from mountfs.vfs.listings import component_of, list_all
 from mountfs.vfs.parallel import run_all
 from mountfs.vfs.volume import RESERVED, Volume
 
@@ -80,7 +81,7 @@ class Directories:
         if known is not None and known.file is not None and known.file.holds_changes:
             return known
         tail = "/" if what.kind is ObjectKind.DIRECTORY else ""
-        key = directory.key() + _component(what) + tail
+        key = directory.key() + component_of(what) + tail
         newest = self._volume.metadata.last_known(key)
         if newest is ABSENT:
             return None
@@ -97,13 +98,13 @@ class Directories:
         found: dict[bytes, Object | Node] = {}
         objects = await self._list(node.key())
         directories = {
-            _component(object)
+            component_of(object)
             for object in objects
             if object.kind is ObjectKind.DIRECTORY
         }
         is_root = node.parent is None
         for object in objects:
-            component = _component(object)
+            component = component_of(object)
             if is_root and component == RESERVED:
                 continue
             is_shadowed = (
@@ -124,22 +125,12 @@ class Directories:
             return known
         begun = self._volume.metadata.begin_listing(prefix)
         try:
-            objects = await self._pages(prefix)
+            objects = await list_all(self._volume.store, prefix)
         except BaseException:
             self._volume.metadata.drop_listing(begun)
             raise
         listed = self._volume.metadata.put_listing(begun, objects)
         return await self._with_metadata(listed)
-
-    async def _pages(self, prefix: str) -> list[Object]:
-        objects: list[Object] = []
-        token: str | None = None
-        while True:
-            page = await self._volume.store.list(prefix, token=token)
-            objects.extend(page.objects)
-            if page.token is None:
-                return objects
-            token = page.token
 
     async def _with_metadata(self, objects: tuple[Object, ...]) -> tuple[Object, ...]:
         """Learn the metadata of entries whose listing did not tell them."""
@@ -179,8 +170,3 @@ class Directories:
                 return object
         newest = self._volume.metadata.put_answer(object.key, answer, asked_at)
         return newest if isinstance(newest, Object) else object
-
-
-def _component(object: Object) -> str:
-    key = object.key[:-1] if object.kind is ObjectKind.DIRECTORY else object.key
-    return key.rpartition("/")[2]

@@ -15,11 +15,18 @@ are total and inverse to each other: no key is hidden, no two names meet in one 
 A key `a` beside keys `a/...` is a file and a directory of one name. The directory
 keeps the name; the file is shown as `mountfs%=` and its encoded name.
 
+What would have more than 255 bytes as a name, by the rules above, is shown in a short
+form: `mountfs%#`, the beginning of the component encoded as above, `~`, and the SHA-256
+of the component in hexadecimal (of a shadowed file `mountfs%#=` and so on). Which
+component that is cannot be told from the name, only found among those that are there.
+
 Pure: no I/O.
 """
 
+import hashlib
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
@@ -28,7 +35,12 @@ NAME_SIZE_MAX = 255
 _ODD_MARK = "mountfs%"
 _SHADOWED_MARK = "mountfs%="
 _BYTES_MARK = "mountfs-bytes%"
+_SHORT_MARK = "mountfs%#"
+_SHORT_SHADOWED_MARK = "mountfs%#="
 _ENCODED = re.compile(r"(?:[A-Za-z0-9_.~-]|%[0-9A-F]{2})*")
+_SHORT = re.compile(rf"{_SHORT_MARK}(=?){_ENCODED.pattern}~[0-9a-f]{{64}}")
+_PREFIX_SIZE_MAX = 120
+_CUT_ESCAPE = re.compile(r"%[0-9A-F]?\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +51,26 @@ class Entry:
     is_shadowed: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class ShortEntry:
+    """A name in short form. `Names.matching` finds what it stands for, if anything."""
+
+    name: bytes
+    is_shadowed: bool
+
+
 class Names:
     """The bijection for one store; `utf8_keys` says that its keys must be UTF-8."""
 
     def __init__(self, *, utf8_keys: bool) -> None:
         self._utf8_keys = utf8_keys
 
-    def entry(self, name: bytes) -> Entry:
+    def entry(self, name: bytes) -> Entry | ShortEntry:
         """Return what a name stands for."""
         text = self._text(name)
+        short = _SHORT.fullmatch(text)
+        if short is not None:
+            return ShortEntry(name, is_shadowed=bool(short[1]))
         shadowed = _shadowed(text)
         if shadowed is not None:
             return Entry(shadowed, is_shadowed=True)
@@ -55,9 +78,18 @@ class Names:
 
     def name(self, component: str, *, is_shadowed: bool = False) -> bytes:
         """Return the name under which a component is shown."""
-        if is_shadowed:
-            return self._name(_shadowed_text(component))
-        return self._name(_escape_odd(component))
+        text = _shadowed_text(component) if is_shadowed else _escape_odd(component)
+        name = self._name(text)
+        if len(name) <= NAME_SIZE_MAX:
+            return name
+        return _short(component, is_shadowed=is_shadowed)
+
+    def matching(self, short: ShortEntry, components: Iterable[str]) -> Entry | None:
+        """Return what a name in short form stands for, if it is among these."""
+        for component in components:
+            if self.name(component, is_shadowed=short.is_shadowed) == short.name:
+                return Entry(component, short.is_shadowed)
+        return None
 
     def _text(self, name: bytes) -> str:
         if self._utf8_keys and _needs_bytes_form(name):
@@ -91,7 +123,7 @@ def _is_odd(component: str) -> bool:
     """
     if component in ("", ".", "..") or "\0" in component:
         return True
-    if _shadowed(component) is not None:
+    if _shadowed(component) is not None or _SHORT.fullmatch(component):
         return True
     if not component.startswith(_ODD_MARK):
         return False
@@ -122,6 +154,15 @@ def _shadowed(text: str) -> str | None:
 
 def _shadowed_text(component: str) -> str:
     return _SHADOWED_MARK + _encoded(os.fsencode(component))
+
+
+def _short(component: str, *, is_shadowed: bool) -> bytes:
+    """Return the short form of a component whose name would be too long."""
+    raw = os.fsencode(component)
+    prefix = _encoded(raw[:_PREFIX_SIZE_MAX])[:_PREFIX_SIZE_MAX]
+    mark = _SHORT_SHADOWED_MARK if is_shadowed else _SHORT_MARK
+    digest = hashlib.sha256(raw).hexdigest()
+    return f"{mark}{_CUT_ESCAPE.sub('', prefix)}~{digest}".encode()
 
 
 def _encoded(raw: bytes) -> str:

@@ -16,6 +16,8 @@ from mountfs.vfs.attributes import fresh
 from mountfs.vfs.errors import fail
 from mountfs.vfs.filestate import Dirty, FileState
 from mountfs.vfs.inodes import Node
+from mountfs.vfs.listings import component_of, list_all
+from mountfs.vfs.names import Entry, ShortEntry
 from mountfs.vfs.resolver import Resolver
 from mountfs.vfs.tree import changing
 from mountfs.vfs.unlinked import Unlinked
@@ -48,7 +50,10 @@ class Namespace:
             node, prefix = parent.children.get(name), parent.key()
             if node is not None and _is_settled_here(node):
                 return node
-            object = await self._resolver.child(parent, entry)
+            if isinstance(entry, ShortEntry):
+                object = await self._find(parent, node, entry)
+            else:
+                object = await self._resolver.child(parent, entry)
             if parent.children.get(name) is not node or not _is_at(parent, prefix):
                 continue  # changed here while we asked
             if node is not None and node.pins:
@@ -60,6 +65,20 @@ class Namespace:
                 return None
             return self._volume.attach(parent, name, object)
         return None
+
+    async def _find(
+        self, parent: Node, node: Node | None, short: ShortEntry
+    ) -> Object | None:
+        """Find the object of a name in short form, by a listing if it is unknown."""
+        if node is not None:
+            known = Entry(node.component, node.is_shadowed)
+            return await self._resolver.child(parent, known)
+        prefix = parent.key()
+        listed = self._volume.metadata.listing(prefix)
+        objects = listed or await list_all(self._volume.store, prefix)
+        components = (component_of(object) for object in objects)
+        found = self._volume.names.matching(short, components)
+        return None if found is None else await self._resolver.child(parent, found)
 
     async def create(
         self, parent: Node, name: bytes, mode: int, caller: Caller

@@ -24,7 +24,8 @@ from mountfs.vfs.attributes import Defaults, effective
 from mountfs.vfs.errors import fail
 from mountfs.vfs.filestate import Clean, FileState
 from mountfs.vfs.inodes import InodeTable, Node
-from mountfs.vfs.names import NAME_SIZE_MAX, Entry, Names
+from mountfs.vfs.listings import component_of
+from mountfs.vfs.names import NAME_SIZE_MAX, Entry, Names, ShortEntry
 
 RESERVED = ".mountfs"
 """The directory of the root that is ours: hidden, and not to be made by programs."""
@@ -76,12 +77,13 @@ class Volume:
         if self.is_read_only:
             fail(errno.EROFS)
 
-    def entry(self, parent: Node, name: bytes) -> Entry:
+    def entry(self, parent: Node, name: bytes) -> Entry | ShortEntry:
         """Return what a name stands for. Raises ENAMETOOLONG, before any request."""
         if len(name) > NAME_SIZE_MAX:
             fail(errno.ENAMETOOLONG)
         entry = self.names.entry(name)
-        self.check_key(parent.key() + entry.component)
+        if isinstance(entry, Entry):
+            self.check_key(parent.key() + entry.component)
         return entry
 
     def check_key(self, key: str) -> None:
@@ -102,6 +104,8 @@ class Volume:
         if parent.is_nameless:
             fail(errno.ENOENT)
         entry = self.entry(parent, name)
+        if isinstance(entry, ShortEntry):
+            fail(errno.EPERM, "this name is reserved")
         if entry.is_shadowed or (not parent.key() and entry.component == RESERVED):
             fail(errno.EPERM, "this name is reserved")
         return entry
@@ -120,10 +124,14 @@ class Volume:
             node = None
         if node is None:
             entry = self.names.entry(name)
+            if isinstance(entry, ShortEntry):  # what for, only its object tells
+                component = component_of(object)
+            else:
+                component = entry.component
             node = self.inodes.add(
                 parent,
                 name,
-                entry.component,
+                component,
                 object.kind,
                 is_shadowed=entry.is_shadowed,
             )

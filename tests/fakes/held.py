@@ -1,5 +1,6 @@
-"""A store whose calls can be stopped for a while, or refused, one at a time."""
+"""A store whose calls can be counted, stopped for a while, or refused."""
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,6 +42,8 @@ class HeldStore(StoragerWrapper):
     def __init__(self, inner: Storager) -> None:
         super().__init__(inner)
         self._holds: list[Hold] = []
+        self.asked: Counter[str] = Counter()
+        """How often each call came."""
         self.refused: dict[str, StoreError] = {}
         """Calls that fail without an effect for as long as they stand here."""
 
@@ -51,6 +54,7 @@ class HeldStore(StoragerWrapper):
         return hold
 
     async def _pass(self, call: str, request: Callable[[], Awaitable[Any]]) -> Any:
+        self.asked[call] += 1
         if call in self.refused:
             await trio.lowlevel.checkpoint()
             raise self.refused[call]
