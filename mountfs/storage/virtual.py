@@ -26,7 +26,9 @@ from mountfs.storage.errors import (
     Unsupported,
     VersionChanged,
 )
+from mountfs.storage.overflow import OverflowStorager
 from mountfs.storage.protocol import Storager
+from mountfs.storage.sidecars import Sidecars
 from mountfs.storage.translate import (
     MD5,
     Translator,
@@ -72,6 +74,10 @@ class VirtualStorager(StoragerWrapper):
         self._native = inner.capabilities
         self._translator = Translator(self._native, features)
         self._capabilities = self._translator.capabilities
+        self._sidecars: Sidecars | None = None
+        if self._capabilities.xattrs and not self._native.xattrs:
+            self._sidecars = Sidecars(inner)
+            self._inner = OverflowStorager(inner, self._sidecars)
         # What open uploads were begun with, so that their objects need no HEAD.
         self._sent: dict[str, Metadata] = {}
 
@@ -88,13 +94,17 @@ class VirtualStorager(StoragerWrapper):
     async def stat(self, key: str, *, kind: ObjectKind | None = None) -> Object:
         """Look up an object; a directory is its marker or any key below it.
 
-        A link whose target stands in its body costs one more read.
+        A link whose target stands in its body costs one more read, and so do extended
+        attributes that found no room in the metadata.
         """
-        if self._native.native_dirs:
-            return await self._with_target(await self._inner.stat(key, kind=kind))
-        if kind is ObjectKind.DIRECTORY:
-            return await self._stat_directory(key)
-        return await self._with_target(await self._inner.stat(key))
+        if not self._native.native_dirs and kind is ObjectKind.DIRECTORY:
+            found = await self._stat_directory(key)
+        else:
+            hint = kind if self._native.native_dirs else None
+            found = await self._with_target(await self._inner.stat(key, kind=hint))
+        if self._sidecars is None:
+            return found
+        return await self._sidecars.resolved(found)
 
     async def list(
         self,
@@ -107,7 +117,7 @@ class VirtualStorager(StoragerWrapper):
         """List; links are told where listings carry metadata, without their target."""
         page = await self._inner.list(prefix, mode=mode, token=token, limit=limit)
         objects = tuple(
-            self._translator.seen(entry)
+            self._seen(entry)
             for entry in page.objects
             if mode is not ListMode.DIRECTORY or entry.key != prefix
         )
@@ -123,7 +133,7 @@ class VirtualStorager(StoragerWrapper):
     ) -> Content:
         """Read; a whole read is checked against a virtual `content-md5`."""
         content = await self._inner.read(key, offset, size, version=version)
-        found = self._translator.seen(content.object)
+        found = self._seen(content.object)
         if offset == 0 and len(content.data) == found.size:
             await self._check_md5(found, content.data)
             found = _with_target_from(found, content.data)
@@ -158,7 +168,7 @@ class VirtualStorager(StoragerWrapper):
         """Copy; with metadata the source is asked first for what is not ours."""
         sent = None
         if metadata is not None:
-            original = self._translator.seen(await self._inner.stat(source))
+            original = self._seen(await self._inner.stat(source))
             source_version = _pinned(original, source_version)
             base = original.metadata or NO_METADATA
             sent = self._translator.sent(merged(metadata, base), original.kind)
@@ -180,7 +190,7 @@ class VirtualStorager(StoragerWrapper):
             moved = await self._inner.move(
                 source, target, source_version=source_version
             )
-            return self._translator.seen(moved)
+            return self._seen(moved)
         if is_directory or not self.capabilities.move:
             raise Unsupported("this store cannot move", key=source)
         if source == target:
@@ -192,7 +202,7 @@ class VirtualStorager(StoragerWrapper):
         copied = await self._inner.copy(source, target, source_version=version)
         # A crash here leaves both; the copy is whole.
         await self._inner.delete(source, condition=version if can_pin else None)
-        return self._translator.seen(copied)
+        return self._seen(copied)
 
     async def make_dir(self, key: str, *, metadata: Metadata = NO_METADATA) -> Object:
         """Make a directory natively, or its marker; an existing one is left as is."""
@@ -332,7 +342,7 @@ class VirtualStorager(StoragerWrapper):
         if not self._features.virtual_append:
             raise Unsupported("virtual_append is off, and the store cannot", key=key)
         if base is not None and (base.size is None or base.metadata is None):
-            base = _same(base, self._translator.seen(await self._inner.stat(key)))
+            base = _same(base, self._seen(await self._inner.stat(key)))
         offset = base.size or 0 if base is not None else 0
         await trio.lowlevel.checkpoint()
         return VirtualAppend(key, offset, base=base, metadata=metadata)
@@ -352,7 +362,14 @@ class VirtualStorager(StoragerWrapper):
         """Make what was appended visible, in one step where it is emulated."""
         if isinstance(append, VirtualAppend):
             return await commit_virtual_append(self, append)
-        return self._translator.seen(await self._inner.commit_append(append))
+        return self._seen(await self._inner.commit_append(append))
+
+    def _seen(self, object: Object) -> Object:
+        """Return an answer as callers see it, with what is known without a request."""
+        found = self._translator.seen(object)
+        if self._sidecars is None:
+            return found
+        return self._sidecars.resolved_nowait(found)
 
     async def _stat_directory(self, key: str) -> Object:
         prefix = key if not key or key.endswith("/") else f"{key}/"
@@ -384,11 +401,11 @@ class VirtualStorager(StoragerWrapper):
                 marker = await self._inner.stat(marker.key)
             except NotFound:  # deleted just now; the listing was true in its time
                 marker = dataclasses.replace(marker, metadata=NO_METADATA)
-        return self._translator.seen(marker)
+        return self._seen(marker)
 
     async def _with_target(self, object: Object) -> Object:
         """Return an answer as callers see it; read a link's body for its target."""
-        found = self._translator.seen(object)
+        found = self._seen(object)
         for _ in range(_TARGET_TRIES):
             if found.kind is not ObjectKind.LINK or found.link_target is not None:
                 return found
@@ -397,7 +414,7 @@ class VirtualStorager(StoragerWrapper):
                     found.key, 0, dialects.TARGET_SIZE_MAX + 1, version=found.version
                 )
             except VersionChanged:
-                found = self._translator.seen(await self._inner.stat(found.key))
+                found = self._seen(await self._inner.stat(found.key))
                 continue
             return _with_target_from(found, content.data)
         raise VersionChanged("the link changes faster than it is read", key=object.key)
@@ -437,7 +454,7 @@ class VirtualStorager(StoragerWrapper):
             fresh = await self._inner.stat(object.key)
         except NotFound:
             return None
-        return _same(object, self._translator.seen(fresh))
+        return _same(object, self._seen(fresh))
 
     def _bare(self, object: Object) -> Object:
         """Return an object as the inner store may see it: without what is emulated."""
@@ -463,7 +480,7 @@ class VirtualStorager(StoragerWrapper):
         """Return the answer to a write, with the metadata that were sent with it."""
         if answer.metadata is None and sent is not None:
             answer = dataclasses.replace(answer, metadata=sent)
-        return self._translator.seen(answer)
+        return self._seen(answer)
 
     def _marker_metadata(self, metadata: Metadata) -> Metadata:
         sent = self._translator.sent(metadata, ObjectKind.DIRECTORY)

@@ -22,6 +22,7 @@ from tests.conformance.steps import can_make_dirs, get, put
 from tests.conformance.test_metadata import CHANGES
 
 XATTRS = {b"user.empty": b"", b'user.\xff\n,"}': bytes(range(256)), b"trusted.t": b"v"}
+LARGE = {b"user.large": bytes(range(256)) * 256, b"user.small": b"s"}
 DEVICE = Attributes(mode=stat.S_IFBLK | 0o600, rdev=0x801)
 
 
@@ -56,8 +57,8 @@ async def test_extended_attributes_come_back(store: Storager, again: Storager) -
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 @pytest.mark.parametrize(
     "known",
-    [Attributes(xattrs=XATTRS), Attributes(group="g-1")],
-    ids=["xattrs", "group"],
+    [Attributes(xattrs=XATTRS), Attributes(xattrs=LARGE), Attributes(group="g-1")],
+    ids=["xattrs", "large-xattrs", "group"],
 )
 async def test_attributes_survive_what_does_not_name_them(
     store: Storager,
