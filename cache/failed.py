@@ -8,13 +8,14 @@ them.
 import dataclasses
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
+from mountfs.cache import attribute_json
+from mountfs.cache.attribute_json import Json
 from mountfs.cache.dirty import DirtyFile
 from mountfs.cache.journal import JournalError
 from mountfs.cache.spool import Spool
 from mountfs.cache.streaming import Ladder, Slot, SlotState, Stream
-from mountfs.storage import xattrs
 from mountfs.storage.types import (
     ABSENT,
     Attributes,
@@ -28,8 +29,6 @@ from mountfs.storage.types import (
 )
 
 _FORMAT = 1
-
-Json: TypeAlias = "Mapping[str, Json] | list[Json] | str | int | float | bool | None"
 
 
 def describe(dirty: DirtyFile, metadata: Metadata, error: str) -> str:
@@ -186,13 +185,15 @@ def _to_object(state: Mapping[str, object] | None) -> Object | None:
 
 
 def _from_metadata(metadata: Metadata | None) -> Json:
-    if metadata is None:
+    if metadata is None or not metadata.is_whole:
         return None
     attributes = metadata.attributes
     return {
         "user": dict(metadata.user),
         "pairs": dict(metadata.pairs),
-        "attributes": None if attributes is None else _from_attributes(attributes),
+        "attributes": None
+        if attributes is None
+        else attribute_json.to_json(attributes),
     }
 
 
@@ -209,17 +210,7 @@ def _to_metadata(
     )
 
 
-def _from_attributes(attributes: Attributes) -> Json:
-    names = (field.name for field in dataclasses.fields(attributes))
-    state: dict[str, Json] = {name: getattr(attributes, name) for name in names}
-    if attributes.xattrs is not None:
-        state["xattrs"] = xattrs.to_header(attributes.xattrs)
-    return state
-
-
-def _to_attributes(state: Mapping[str, str]) -> Attributes:
-    attributes = Attributes(**state)  # type: ignore[arg-type]  # JSON
-    text = state.get("xattrs")
-    if text is None:
-        return attributes
-    return dataclasses.replace(attributes, xattrs=xattrs.from_header(text))
+def _to_attributes(state: Mapping[str, object]) -> Attributes:
+    # What is not kept once stood here as null.
+    known = {name: value for name, value in state.items() if value is not None}
+    return attribute_json.from_json(known)

@@ -89,6 +89,9 @@ class Metadata:
     `expires`, `content-md5`) and `storage-class`. `attributes` and `link_target` are
     understood by `VirtualStorager`, or by stores that keep them natively.
     `commit_id` marks one commit of ours, so that a lost reply can be resolved.
+
+    Unless `is_whole`, somebody other than the store told `attributes`, and everything
+    else is unknown: ask the store before writing metadata in the place of these.
     """
 
     user: Mapping[str, str] = field(default_factory=lambda: NO_PAIRS)
@@ -98,6 +101,7 @@ class Metadata:
     system: Mapping[str, str] = field(default_factory=lambda: NO_PAIRS, compare=False)
     """What the store said besides (encryption, holds, number of tags), in its own
     words. Nobody but the backend reads it; give it back as it came, or leave it out."""
+    is_whole: bool = True
 
     def with_attributes(self, attributes: Attributes | None) -> "Metadata":
         """Return the same metadata with other attributes."""
@@ -129,6 +133,11 @@ class Object:
     def attributes(self) -> Attributes | None:
         """The POSIX attributes, if the answer carried any."""
         return self.metadata.attributes if self.metadata is not None else None
+
+    @property
+    def is_described(self) -> bool:
+        """Whether all metadata are known, as a HEAD tells them."""
+        return self.metadata is not None and self.metadata.is_whole
 
 
 # S3 answers a PUT without the LastModified that a listing will show; the Date of the

@@ -341,7 +341,7 @@ class VirtualStorager(StoragerWrapper):
             return await self._inner.create_append(key, base=heir, metadata=sent)
         if not self._features.virtual_append:
             raise Unsupported("virtual_append is off, and the store cannot", key=key)
-        if base is not None and (base.size is None or base.metadata is None):
+        if base is not None and (base.size is None or not base.is_described):
             base = _same(base, self._seen(await self._inner.stat(key)))
         offset = base.size or 0 if base is not None else 0
         await trio.lowlevel.checkpoint()
@@ -448,7 +448,7 @@ class VirtualStorager(StoragerWrapper):
 
     async def _known(self, object: Object) -> Object | None:
         """Return the object with its metadata, asking for them if they are unknown."""
-        if object.metadata is not None:
+        if object.is_described:
             return object
         try:
             fresh = await self._inner.stat(object.key)

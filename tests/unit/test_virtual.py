@@ -631,6 +631,28 @@ async def test_unknown_metadata_are_asked_for_before_they_are_replaced(
     assert after.attributes == SOME
 
 
+async def test_metadata_told_in_part_are_asked_for_before_they_are_replaced(
+    flat: FlatStore, store: VirtualStorager
+) -> None:
+    """Whoever knows the attributes alone does not take all else away by a change."""
+    put = flat.put("a", b"x", Metadata(user={"foreign": "kept"}, pairs={}))
+    told = Metadata(attributes=SOME, is_whole=False)
+
+    changed = await store.set_metadata(
+        dataclasses.replace(put, metadata=told), Metadata(attributes=SOME)
+    )
+    rewritten = await store.write(
+        "a",
+        BytesBody(b"new"),
+        metadata=Metadata(attributes=SOME),
+        inherit=dataclasses.replace(changed, metadata=told),
+    )
+
+    assert known(changed).user == {"foreign": "kept"}
+    assert known(rewritten).user == {"foreign": "kept"}
+    assert flat.objects["a"].metadata.user == {"foreign": "kept", **ENCODED}
+
+
 async def test_link_target_in_metadata_survives_a_change(
     flat: FlatStore, store: VirtualStorager
 ) -> None:

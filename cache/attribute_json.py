@@ -1,0 +1,70 @@
+"""POSIX attributes as JSON: in the journal, in the local metadata store, in the index.
+
+Pure. What is None is left out. Numbers are JSON numbers, times whole nanoseconds since
+1970. Extended attributes stand as the text that user metadata would hold
+(`mountfs.storage.xattrs`).
+"""
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+from mountfs.storage import xattrs
+from mountfs.storage.types import Attributes
+
+Json: TypeAlias = "Mapping[str, Json] | list[Json] | str | int | float | bool | None"
+
+_NUMBERS = ("mode", "uid", "gid", "rdev", "atime_ns", "mtime_ns", "ctime_ns")
+
+
+def to_json(attributes: Attributes) -> dict[str, Json]:
+    """Return what stands for the attributes."""
+    told: dict[str, Json] = {}
+    for name in _NUMBERS:
+        number: int | None = getattr(attributes, name)
+        if number is not None:
+            told[name] = number
+    if attributes.xattrs is not None:
+        told["xattrs"] = xattrs.to_header(attributes.xattrs)
+    if attributes.group is not None:
+        told["group"] = attributes.group
+    return told
+
+
+def from_json(told: object) -> Attributes:
+    """Return the attributes; names that are not known are passed over.
+
+    Raises `ValueError` for what `to_json` would not write.
+    """
+    match told:
+        case {"group": group} if not isinstance(group, str):
+            raise ValueError(f"not a group: {group!r}")
+        case dict():
+            numbers = {
+                name: _number(name, told[name]) for name in _NUMBERS if name in told
+            }
+            return Attributes(
+                **numbers, xattrs=_xattrs(told.get("xattrs")), group=told.get("group")
+            )
+        case _:
+            raise ValueError(f"not attributes: {told!r}")
+
+
+def _number(name: str, told: object) -> int:
+    match told:
+        case bool():
+            raise ValueError(f"not a number: {name}")
+        case int(number):
+            return number
+        case _:
+            raise ValueError(f"not a number: {name} {told!r}")
+
+
+def _xattrs(told: object) -> Mapping[bytes, bytes] | None:
+    match told:
+        case None:
+            return None
+        case str():
+            found = xattrs.from_header(told)
+            if found is not None:
+                return found
+    raise ValueError(f"not extended attributes: {told!r}")
