@@ -60,11 +60,9 @@ def _number(name: str, told: object) -> int:
 
 
 def _xattrs(told: object) -> Mapping[bytes, bytes] | None:
-    match told:
-        case None:
-            return None
-        case str():
-            found = xattrs.from_header(told)
-            if found is not None:
-                return found
-    raise ValueError(f"not extended attributes: {told!r}")
+    if told is None:
+        return None
+    found = xattrs.from_header(told) if isinstance(told, str) else None
+    if found is None:
+        raise ValueError(f"not extended attributes: {told!r}")
+    return found

@@ -11,12 +11,15 @@ changed between `begin_listing` and `put_listing` keep what the change put here.
 
 Memory is bounded by the number of entries; the least recently used go first. A listing
 goes with the first of its names that does.
+
+What is learnt of an object is also told to whoever keeps it for later (`Notes`).
 """
 
 import dataclasses
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from cachetools import LRUCache
 
@@ -47,6 +50,14 @@ class ListingInProgress:
     changed: set[str] = field(default_factory=set)
 
 
+class Notes(Protocol):
+    """Who keeps what is learnt for longer than this cache does."""
+
+    def note(self, object: Object) -> None:
+        """Remember what is known of an object."""
+        ...
+
+
 class MetadataCache:
     """The newest answers of the store, by key."""
 
@@ -55,9 +66,11 @@ class MetadataCache:
         *,
         ttl_s: float,
         entries_max: int = 1_000_000,
+        learnt: Notes | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ttl_s = ttl_s
+        self._learnt = learnt
         self._clock = clock
         self._entries: LRUCache[str, _Entry] = _Entries(entries_max, self._evicted)
         self._listings: dict[str, _Listing] = {}
@@ -120,11 +133,27 @@ class MetadataCache:
         """
         merged = self._carry_over(object)
         self._entries[object.key] = _Entry(merged, self._clock())
+        if self._learnt is not None:
+            self._learnt.note(merged)
         parent, name = split_key(object.key)
         if (listing := self._listings.get(parent)) is not None:
             listing.names.add(name)
         self._note_change(parent, name)
         return merged
+
+    def complete(self, object: Object, asked_at: object) -> Knowledge:
+        """Take in metadata that were kept from earlier on for an object just listed.
+
+        Nothing was asked, so what is known grows no newer; as with `put_answer`, what
+        was learnt since `asked_at` is kept, and returned.
+        """
+        entry = self._entries.get(object.key)
+        if entry is None:
+            return object
+        if entry is not asked_at:
+            return entry.known
+        self._entries[object.key] = dataclasses.replace(entry, known=object)
+        return object
 
     def put_absent(self, key: str) -> None:
         """Take in that no object has this key."""
@@ -196,7 +225,7 @@ class MetadataCache:
         return self._clock() - at_s < self._ttl_s
 
     def _carry_over(self, object: Object) -> Object:
-        if object.metadata is not None:
+        if object.is_described:
             return object
         known = self.last_known(object.key)
         if not isinstance(known, Object) or known.metadata is None:

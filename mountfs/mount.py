@@ -23,7 +23,10 @@ from mountfs.cache.blocks import BlockCache
 from mountfs.cache.budget import Budget
 from mountfs.cache.directory import DirectoryInUse, DirectoryLock
 from mountfs.cache.journal import Journal, JournalError
+from mountfs.cache.learnt import SIZE_MAX as LEARNT_SIZE_MAX
+from mountfs.cache.learnt import Learnt
 from mountfs.cache.metadata import MetadataCache
+from mountfs.cache.records import gates_of
 from mountfs.cache.writeback import WriteBack
 from mountfs.config import MountConfig
 from mountfs.control import ControlServer, State, Status
@@ -203,6 +206,7 @@ async def _build(
     budget = Budget(config.cache_size)
     try:
         blocks = await stack.enter_async_context(BlockCache(store, cache_dir, budget))
+        learnt = await _learnt(stack, store, cache_dir, config)
         journal = await Journal.open(state_dir / "journal.sqlite")
         await stack.enter_async_context(journal)
         writeback = await stack.enter_async_context(
@@ -224,7 +228,8 @@ async def _build(
     stack.callback(sending.close)
     volume = Volume(
         store=store,
-        metadata=MetadataCache(ttl_s=_ttl_s(config)),
+        metadata=MetadataCache(ttl_s=_ttl_s(config), learnt=learnt),
+        learnt=learnt,
         blocks=blocks,
         writeback=writeback,
         journal=journal,
@@ -239,6 +244,20 @@ async def _build(
     filesystem = FileSystem(volume, owner=owner_of(state_dir), outdated=receiving)
     await _recover(filesystem, config)
     return filesystem
+
+
+async def _learnt(
+    stack: AsyncExitStack, store: Storager, cache_dir: Path, config: MountConfig
+) -> Learnt | None:
+    """Open what earlier mounts have learnt, where listings do not tell it anyway."""
+    if store.capabilities.list_metadata or not store.capabilities.metadata:
+        return None
+    learnt = await Learnt.open(
+        cache_dir / "learnt.sqlite",
+        gates_of(store.features),
+        size_max=min(LEARNT_SIZE_MAX, config.cache_size // 4),
+    )
+    return await stack.enter_async_context(learnt)
 
 
 def owner_of(state_dir: Path) -> str:

@@ -1,25 +1,18 @@
 """Listing directories: a snapshot per handle, so that changes neither skip nor repeat.
 
-A listing of a key store carries no metadata, so a symbolic link or a mode is not seen
-in it. If the mount keeps such things, a sample of the entries is asked for theirs, and
-only if one of them has any are the others asked, many at once. What was learnt stays
-in the metadata cache as long as the version stays.
+What a listing does not tell of its entries is learnt by `mountfs.vfs.learning`.
 """
 
 import dataclasses
 import itertools
 from dataclasses import dataclass, field
-from functools import partial
 
-from mountfs.storage.errors import NotFound
-from mountfs.storage.types import ABSENT, NO_METADATA, Object, ObjectKind
+from mountfs.storage.types import ABSENT, Object, ObjectKind
 from mountfs.vfs.filestate import Dirty
 from mountfs.vfs.inodes import Node
+from mountfs.vfs.learning import Learning
 from mountfs.vfs.listings import component_of, list_all
-from mountfs.vfs.parallel import run_all
 from mountfs.vfs.volume import RESERVED, Volume
-
-SAMPLE_SIZE = 32
 
 
 @dataclass(slots=True, eq=False)
@@ -34,8 +27,9 @@ class OpenDirectory:
 class Directories:
     """The open directories of one volume."""
 
-    def __init__(self, volume: Volume) -> None:
+    def __init__(self, volume: Volume, learning: Learning) -> None:
         self._volume = volume
+        self._learning = learning
         self._open: dict[int, OpenDirectory] = {}
         self._handles = itertools.count(1)
 
@@ -130,43 +124,4 @@ class Directories:
             self._volume.metadata.drop_listing(begun)
             raise
         listed = self._volume.metadata.put_listing(begun, objects)
-        return await self._with_metadata(listed)
-
-    async def _with_metadata(self, objects: tuple[Object, ...]) -> tuple[Object, ...]:
-        """Learn the metadata of entries whose listing did not tell them."""
-        store = self._volume.store
-        if store.capabilities.list_metadata or not store.capabilities.metadata:
-            return objects
-        if not (self._volume.keeps_attributes or store.features.virtual_link):
-            return objects
-        unknown = [object for object in objects if self._may_have_more(object)]
-        learnt = await self._ask(unknown[:SAMPLE_SIZE])
-        known_before = any(object.attributes is not None for object in objects)
-        if known_before or any(object.attributes for object in learnt.values()):
-            learnt |= await self._ask(unknown[SAMPLE_SIZE:])
-        return tuple(learnt.get(object.key, object) for object in objects)
-
-    def _may_have_more(self, object: Object) -> bool:
-        if object.metadata is not None:
-            return False
-        if object.kind is ObjectKind.DIRECTORY:
-            return self._volume.store.capabilities.dir_metadata
-        return True
-
-    async def _ask(self, objects: list[Object]) -> dict[str, Object]:
-        deeds = [partial(self._stat, object) for object in objects]
-        answers = await run_all(deeds, at_once=self._volume.requests_max)
-        return {answer.key: answer for answer in answers}
-
-    async def _stat(self, object: Object) -> Object:
-        asked_at = self._volume.metadata.moment(object.key)
-        try:
-            answer = await self._volume.store.stat(object.key)
-        except NotFound:
-            if object.kind is ObjectKind.DIRECTORY:
-                # No marker: it exists by its children and has no metadata.
-                answer = dataclasses.replace(object, metadata=NO_METADATA)
-            else:
-                return object
-        newest = self._volume.metadata.put_answer(object.key, answer, asked_at)
-        return newest if isinstance(newest, Object) else object
+        return await self._learning.completed(prefix, listed)

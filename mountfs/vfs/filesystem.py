@@ -7,6 +7,7 @@ import trio
 from mountfs.vfs.directories import Directories
 from mountfs.vfs.files import Files
 from mountfs.vfs.inodes import Node
+from mountfs.vfs.learning import Learning
 from mountfs.vfs.namespace import Namespace
 from mountfs.vfs.openers import Openers
 from mountfs.vfs.rename import Renames
@@ -37,7 +38,7 @@ class FileSystem:
         self.files = Files(volume, self.resolver, self.openers, self.unlinked)
         self.namespace = Namespace(volume, self.resolver, self.unlinked)
         self.renames = Renames(volume, self.namespace, self.unlinked)
-        self.directories = Directories(volume)
+        self.directories = Directories(volume, Learning(volume))
         self.attributes = AttributeChanges(volume, self.files)
 
     async def recover(self) -> None:

@@ -11,6 +11,7 @@ import trio
 
 from mountfs.cache.blocks import BlockCache
 from mountfs.cache.journal import Journal
+from mountfs.cache.learnt import Learnt
 from mountfs.cache.metadata import MetadataCache
 from mountfs.cache.writeback import WriteBack
 from mountfs.storage.protocol import Storager
@@ -45,6 +46,7 @@ class Volume:
 
     store: Storager
     metadata: MetadataCache
+    learnt: Learnt | None = None
     blocks: BlockCache
     writeback: WriteBack
     journal: Journal

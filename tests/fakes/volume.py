@@ -13,9 +13,12 @@ from pathlib import Path
 import trio
 
 from mountfs.backends.memory import MemoryStore
+from mountfs.cache.learnt import Learnt
 from mountfs.cache.metadata import MetadataCache
+from mountfs.cache.records import gates_of
 from mountfs.storage.body import BytesBody
 from mountfs.storage.errors import NotFound
+from mountfs.storage.protocol import Storager
 from mountfs.storage.types import Capabilities, Features, Object, ObjectKind
 from mountfs.storage.virtual import VirtualStorager
 from mountfs.vfs.attributes import Defaults, effective
@@ -124,10 +127,14 @@ async def open_scene(
     held = HeldStore(there)
     store = VirtualStorager(held, features or Features.for_mounts())
     sending, receiving = trio.open_memory_channel[Outdated](100)
-    async with open_stack(store, directory, size_max=size_max) as cache:
+    async with (
+        open_stack(store, directory, size_max=size_max) as cache,
+        _open_learnt(store, directory) as learnt,
+    ):
         volume = Volume(
             store=store,
-            metadata=MetadataCache(ttl_s=ttl_s),
+            metadata=MetadataCache(ttl_s=ttl_s, learnt=learnt),
+            learnt=learnt,
             blocks=cache.blocks,
             writeback=cache.writeback,
             journal=cache.journal,
@@ -145,3 +152,15 @@ async def open_scene(
             yield Scene(fs, held, there, cache)
         sending.close()
         receiving.close()
+
+
+@asynccontextmanager
+async def _open_learnt(
+    store: Storager, directory: Path
+) -> AsyncIterator[Learnt | None]:
+    if store.capabilities.list_metadata:
+        yield None
+        return
+    path = directory / "cache" / "learnt.sqlite"
+    async with await Learnt.open(path, gates_of(store.features)) as learnt:
+        yield learnt

@@ -58,3 +58,40 @@ def test_head_of_a_large_file_fetches_little(
         os.read(file.fileno(), 512)
 
     assert asked == {"GetObject": 1}
+
+
+def test_next_mount_does_not_ask_for_what_was_learnt(
+    counted_store: Store, counting_shim: CountingShim, mounter: Mounter
+) -> None:
+    """What was learnt of objects is kept in the cache directory: one LIST is left."""
+    there = counted_store.below("d")
+    assert isinstance(there, S3Objects)
+    for number in range(70):
+        there.client.put_object(
+            Bucket=there.bucket,
+            Key=f"{there.prefix}{number}",
+            Body=b"target",
+            Metadata={"mode": str(0o120777 if number % 2 else 0o100640)},
+        )
+    mount = mounter(counted_store)
+    first = {
+        entry.name: entry.stat(follow_symlinks=False).st_mode
+        for entry in os.scandir(mount.path / "d")
+    }
+    mount.unmount()
+    mount = mounter(counted_store)
+    os.listdir(mount.path)
+    counting_shim.clear()
+    second = {
+        entry.name: entry.stat(follow_symlinks=False).st_mode
+        for entry in os.scandir(mount.path / "d")
+    }
+    targets = {
+        os.readlink(mount.path / "d" / str(number)) for number in range(1, 70, 2)
+    }
+    asked = counting_shim.counts()
+
+    assert len(first) == 70
+    assert second == first
+    assert targets == {"target"}
+    assert asked == {"ListObjectsV2": 1}

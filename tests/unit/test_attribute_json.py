@@ -11,7 +11,7 @@ from mountfs.storage.types import Attributes
 
 numbers = st.none() | st.integers(min_value=0, max_value=2**32 - 1)
 times = st.none() | st.integers(min_value=-(2**63), max_value=2**63 - 1)
-names = st.binary(min_size=1, max_size=20)
+names = st.binary(min_size=1, max_size=20).filter(lambda name: b"\0" not in name)
 attributes = st.builds(
     Attributes,
     mode=numbers,

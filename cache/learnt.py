@@ -1,0 +1,328 @@
+"""What was learnt of objects, on the local disk: the next mount need not ask again.
+
+One SQLite file in the cache directory: for each object the newest record (see
+`mountfs.cache.records`), and for each directory whether a sample of its entries showed
+no attributes. Whatever it says is checked against a listing before it is believed, so
+it may be old, incomplete or gone at any time. A file of no use is thrown away.
+
+Notes are collected in memory and written by a task of this class, many at once, in a
+worker thread; while too many wait, new ones are dropped. The file is bounded: when it
+is full, the records that were made first go.
+"""
+
+import errno
+import json
+import logging
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+import trio
+
+from mountfs.cache.metadata import split_key
+from mountfs.cache.records import Record
+from mountfs.storage.types import Object
+
+log = logging.getLogger(__name__)
+
+SIZE_MAX = 256 << 20
+"""How large the file may become, if the cache is large enough. Bytes."""
+WAITING_MAX = 50_000
+GATHER_S = 0.5
+
+_APPLICATION_ID = 0x6D6E746C  # "mntl"
+_FORMAT = 1
+_SCHEMA = """
+CREATE TABLE about (gates TEXT NOT NULL) STRICT;
+CREATE TABLE records (
+    id INTEGER PRIMARY KEY,   -- grows, so the lowest are the oldest
+    directory BLOB NOT NULL,
+    name BLOB NOT NULL,       -- the rest of the key
+    record TEXT NOT NULL,     -- JSON
+    UNIQUE (directory, name)
+) STRICT;
+CREATE TABLE samples (
+    directory BLOB PRIMARY KEY,
+    until_ns INTEGER NOT NULL -- entries that changed later were not looked at
+) STRICT;
+"""
+
+T = TypeVar("T")
+
+
+class Learnt:
+    """What is known of objects from earlier on. Open it with `Learnt.open`."""
+
+    def __init__(
+        self,
+        path: Path,
+        connection: sqlite3.Connection,
+        gates: str,
+        *,
+        size_max: int = SIZE_MAX,
+    ) -> None:
+        self._path = path
+        self._connection = connection
+        self._gates = gates
+        self._size_max = size_max
+        self._thread = trio.CapacityLimiter(1)
+        self._records: dict[str, Record] = {}
+        self._samples: dict[str, int] = {}
+        self._wake = trio.Event()
+        self._closing = trio.Event()
+        self._failure: sqlite3.Error | None = None
+        self._stack = AsyncExitStack()
+
+    @classmethod
+    async def open(cls, path: Path, gates: str, *, size_max: int = SIZE_MAX) -> Self:
+        """Open the file, or begin a new one in its place if it is of no use.
+
+        `gates` are those of the mount: records that were made under others do not
+        count. Raises `OSError` if there can be no file.
+        """
+        connection = await trio.to_thread.run_sync(_connect, path, gates)
+        return cls(path, connection, gates, size_max=size_max)
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._close)
+            nursery = await stack.enter_async_context(trio.open_nursery())
+            nursery.start_soon(self._write_on)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Write what waits, and close the file."""
+        self._closing.set()
+        self._wake.set()
+        await self._stack.aclose()
+
+    # --- learning ---------------------------------------------------------------
+
+    def note(self, object: Object) -> None:
+        """Remember what is known of an object."""
+        record = Record.of(object, self._gates)
+        if record is not None and len(self._records) < WAITING_MAX:
+            self._records[object.key] = record
+            self._wake.set()
+
+    def note_sample(self, directory: str, until_ns: int) -> None:
+        """Remember that entries which changed no later show no attributes."""
+        if len(self._samples) < WAITING_MAX:
+            self._samples[directory] = until_ns
+            self._wake.set()
+
+    # --- asking -----------------------------------------------------------------
+
+    async def completed(
+        self, directory: str, listed: Sequence[Object]
+    ) -> dict[str, Object]:
+        """Return those of a directory's entries of which more is known, by key."""
+        waiting = {
+            object.key: self._records[object.key]
+            for object in listed
+            if object.key in self._records
+        }
+        return await self._ask(
+            lambda: self._find(directory, listed, waiting), otherwise={}
+        )
+
+    async def sampled_until(self, directory: str) -> int | None:
+        """Return up to which time of change a directory was sampled in vain."""
+        if directory in self._samples:
+            return self._samples[directory]
+        return await self._ask(lambda: self._sample(directory), otherwise=None)
+
+    # --- inside: on the trio thread -----------------------------------------------
+
+    async def _ask(self, question: Callable[[], T], *, otherwise: T) -> T:
+        if self._failure is not None:
+            return otherwise
+        try:
+            return await trio.to_thread.run_sync(question, limiter=self._thread)
+        except sqlite3.Error as error:
+            self._give_up(error)
+            return otherwise
+
+    def _give_up(self, error: sqlite3.Error) -> None:
+        if self._failure is None:
+            log.warning(
+                "what is learnt of objects cannot be kept in the cache directory (%s):"
+                " it will be asked for again",
+                error,
+            )
+        self._failure = error
+
+    async def _write_on(self) -> None:
+        while self._is_waiting or not self._closing.is_set():
+            await self._wake.wait()
+            with trio.move_on_after(GATHER_S):
+                await self._closing.wait()
+            self._wake = trio.Event()
+            await self._write_waiting()
+
+    @property
+    def _is_waiting(self) -> bool:
+        return bool(self._records or self._samples)
+
+    async def _write_waiting(self) -> None:
+        records, self._records = self._records, {}
+        samples, self._samples = self._samples, {}
+        await self._ask(lambda: self._write(records, samples), otherwise=None)
+
+    async def _close(self) -> None:
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(self._end, limiter=self._thread)
+
+    # --- inside: in the worker thread -----------------------------------------------
+
+    def _end(self) -> None:
+        self._connection.close()
+        is_damaged = isinstance(self._failure, sqlite3.DatabaseError)
+        if is_damaged and not isinstance(self._failure, sqlite3.OperationalError):
+            _remove(self._path)
+
+    def _find(
+        self,
+        directory: str,
+        listed: Sequence[Object],
+        waiting: Mapping[str, Record],
+    ) -> dict[str, Object]:
+        rows = self._connection.execute(
+            "SELECT name, record FROM records WHERE directory = ?",
+            (_encode(directory),),
+        )
+        kept = {directory + _decode(name): str(record) for name, record in rows}
+        found: dict[str, Object] = {}
+        for object in listed:
+            record = waiting.get(object.key) or _to_record(kept.get(object.key))
+            more = record.completed(object, self._gates) if record is not None else None
+            if more is not None:
+                found[object.key] = more
+        return found
+
+    def _sample(self, directory: str) -> int | None:
+        row = self._connection.execute(
+            "SELECT until_ns FROM samples WHERE directory = ?", (_encode(directory),)
+        ).fetchone()
+        return None if row is None else int(row[0])
+
+    def _write(self, records: Mapping[str, Record], samples: Mapping[str, int]) -> None:
+        with self._connection:
+            self._connection.executemany(
+                "INSERT OR REPLACE INTO records (directory, name, record)"
+                " VALUES (?, ?, ?)",
+                [_row(key, record) for key, record in records.items()],
+            )
+            self._connection.executemany(
+                "INSERT OR REPLACE INTO samples (directory, until_ns) VALUES (?, ?)",
+                [(_encode(directory), until) for directory, until in samples.items()],
+            )
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Drop the oldest tenth, and again, while the file holds more than it may."""
+        while _size(self._connection) > self._size_max:
+            lowest, highest = self._connection.execute(
+                "SELECT (SELECT min(id) FROM records), (SELECT max(id) FROM records)"
+            ).fetchone()
+            if lowest is None:
+                self._connection.execute("DELETE FROM samples")
+                return
+            last = lowest + (highest - lowest) // 10
+            self._connection.execute("DELETE FROM records WHERE id <= ?", (last,))
+
+
+def _connect(path: Path, gates: str) -> sqlite3.Connection:
+    """Open the file, or a new one in the place of one that is of no use."""
+    try:
+        return _opened(path, gates)
+    except (sqlite3.Error, _Useless) as error:
+        log.info("%s is begun anew: %s", path, error)
+    _remove(path)
+    try:
+        return _opened(path, gates)
+    except sqlite3.Error as error:
+        raise OSError(errno.EIO, str(error), str(path)) from error
+
+
+class _Useless(Exception):
+    """The file is not what this mount needs."""
+
+
+def _opened(path: Path, gates: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, check_same_thread=False)
+    try:
+        _prepare(connection, gates)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, gates: str) -> None:
+    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if tables:
+        if _pragma(connection, "application_id") != _APPLICATION_ID:
+            raise _Useless("it is of another program")
+        if _pragma(connection, "user_version") != _FORMAT:
+            raise _Useless("it is of another version of mountfs")
+        if connection.execute("SELECT gates FROM about").fetchall() != [(gates,)]:
+            raise _Useless("other gates are open now")
+    connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    # A power cut costs the newest notes, and with them a few requests.
+    connection.execute("PRAGMA synchronous = NORMAL")
+    if not tables:
+        connection.executescript(
+            f"BEGIN; {_SCHEMA} PRAGMA application_id = {_APPLICATION_ID};"
+            f" PRAGMA user_version = {_FORMAT}; COMMIT;"
+        )
+        with connection:
+            connection.execute("INSERT INTO about (gates) VALUES (?)", (gates,))
+
+
+def _remove(path: Path) -> None:
+    for ending in ("", "-wal", "-shm", "-journal"):
+        path.with_name(path.name + ending).unlink(missing_ok=True)
+
+
+def _size(connection: sqlite3.Connection) -> int:
+    """Return how many bytes of the file are in use."""
+    pages = _pragma(connection, "page_count") - _pragma(connection, "freelist_count")
+    return pages * _pragma(connection, "page_size")
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+def _row(key: str, record: Record) -> tuple[bytes, bytes, str]:
+    directory, name = split_key(key)
+    text = json.dumps(record.to_json(), separators=(",", ":"))
+    return _encode(directory), _encode(name), text
+
+
+def _to_record(text: str | None) -> Record | None:
+    """Return a record that was kept, or None if it is damaged."""
+    if text is None:
+        return None
+    try:
+        return Record.from_json(json.loads(text))
+    except ValueError:
+        return None
+
+
+def _encode(key: str) -> bytes:
+    return key.encode("utf-8", "surrogateescape")
+
+
+def _decode(key: bytes) -> str:
+    return key.decode("utf-8", "surrogateescape")

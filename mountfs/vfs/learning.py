@@ -1,0 +1,129 @@
+"""Learning what a listing does not tell: kinds, attributes, targets of links.
+
+A listing of a key store carries no metadata. If the mount keeps such things, what was
+learnt earlier comes first, from the local disk. Of the entries that are still unknown
+a sample is asked, and only if any entry has attributes are the others asked, many at
+once. A directory that showed none is not sampled again but for what changed since.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+
+from mountfs.storage.errors import NotFound
+from mountfs.storage.types import NO_METADATA, Object, ObjectKind
+from mountfs.vfs.parallel import run_all
+from mountfs.vfs.volume import Volume
+
+SAMPLE_SIZE = 32
+SETTLED_NS = 2 * 10**9
+"""An object that changed longer ago did not change again in the same second."""
+
+
+class Learning:
+    """Completes the listings of one volume."""
+
+    def __init__(self, volume: Volume) -> None:
+        self._volume = volume
+
+    async def completed(
+        self, directory: str, listed: Sequence[Object]
+    ) -> tuple[Object, ...]:
+        """Return the entries of a directory with their metadata, as far as is known.
+
+        `listed` are what the metadata cache has made of a listing just now.
+        """
+        if not self._is_wanted():
+            return tuple(listed)
+        unknown = [object for object in listed if self._may_have_more(object)]
+        learnt = await self._kept(directory, unknown)
+        unknown = [object for object in unknown if object.key not in learnt]
+        known = [object for object in listed if object.metadata is not None]
+        if _has_attributes([*known, *learnt.values()]):
+            learnt |= await self._ask(unknown)
+        elif unknown:
+            learnt |= await self._sampled(directory, listed, unknown)
+        return tuple(learnt.get(object.key, object) for object in listed)
+
+    def _is_wanted(self) -> bool:
+        store = self._volume.store
+        if store.capabilities.list_metadata or not store.capabilities.metadata:
+            return False
+        return self._volume.keeps_attributes or store.features.virtual_link
+
+    def _may_have_more(self, object: Object) -> bool:
+        if object.metadata is not None:
+            return False
+        if object.kind is ObjectKind.DIRECTORY:
+            return self._volume.store.capabilities.dir_metadata
+        return True
+
+    async def _kept(
+        self, directory: str, unknown: Sequence[Object]
+    ) -> dict[str, Object]:
+        """Return what earlier mounts have learnt of entries, by key."""
+        if self._volume.learnt is None or not unknown:
+            return {}
+        metadata = self._volume.metadata
+        asked_at = {object.key: metadata.moment(object.key) for object in unknown}
+        found = await self._volume.learnt.completed(directory, unknown)
+        newest = {
+            key: metadata.complete(object, asked_at[key])
+            for key, object in found.items()
+        }
+        return _objects(newest)
+
+    async def _sampled(
+        self, directory: str, listed: Sequence[Object], unknown: Sequence[Object]
+    ) -> dict[str, Object]:
+        """Ask for a sample, and for the rest if the sample shows attributes."""
+        learnt = self._volume.learnt
+        until = await learnt.sampled_until(directory) if learnt is not None else None
+        open_questions = [each for each in unknown if _changed_after(each, until)]
+        answers = await self._ask(open_questions[:SAMPLE_SIZE])
+        if _has_attributes(answers.values()):
+            rest = [object for object in unknown if object.key not in answers]
+            return answers | await self._ask(rest)
+        if learnt is not None and open_questions:
+            settled_ns = self._volume.now_ns() - SETTLED_NS
+            learnt.note_sample(directory, min(_newest_ns(listed), settled_ns))
+        return answers
+
+    async def _ask(self, objects: Sequence[Object]) -> dict[str, Object]:
+        deeds = [partial(self._stat, object) for object in objects]
+        answers = await run_all(deeds, at_once=self._volume.requests_max)
+        return {answer.key: answer for answer in answers}
+
+    async def _stat(self, object: Object) -> Object:
+        asked_at = self._volume.metadata.moment(object.key)
+        try:
+            answer = await self._volume.store.stat(object.key)
+        except NotFound:
+            if object.kind is ObjectKind.DIRECTORY:
+                # No marker: it exists by its children and has no metadata.
+                answer = dataclasses.replace(object, metadata=NO_METADATA)
+            else:
+                return object
+        newest = self._volume.metadata.put_answer(object.key, answer, asked_at)
+        return newest if isinstance(newest, Object) else object
+
+
+def _has_attributes(objects: Iterable[Object]) -> bool:
+    return any(object.attributes is not None for object in objects)
+
+
+def _changed_after(object: Object, until_ns: int | None) -> bool:
+    """Tell whether an entry is newer than a sample; directories never tell."""
+    if until_ns is None:
+        return True
+    return object.mtime_ns is not None and object.mtime_ns > until_ns
+
+
+def _newest_ns(objects: Iterable[Object]) -> int:
+    return max(
+        (each.mtime_ns for each in objects if each.mtime_ns is not None), default=0
+    )
+
+
+def _objects(known: Mapping[str, object]) -> dict[str, Object]:
+    return {key: each for key, each in known.items() if isinstance(each, Object)}
