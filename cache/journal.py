@@ -1,4 +1,4 @@
-"""What must survive this process: failed files, open uploads, renames under way.
+"""What must survive this process: failed files, open uploads, operations under way.
 
 SQLite in WAL mode, `synchronous=FULL`: a call that returned has been synced. One
 connection and one call at a time, in a worker thread. Keys are stored as the bytes
@@ -19,7 +19,7 @@ import trio
 
 from mountfs.storage.errors import StoreError
 
-FORMAT = 1
+FORMAT = 2
 _APPLICATION_ID = 0x6D6E7466  # "mntf"
 
 _SCHEMA = """
@@ -38,13 +38,26 @@ CREATE TABLE uploads (
     PRIMARY KEY (id, key)
 ) STRICT;
 CREATE TABLE renames (
-    -- Renames of directories, begun and not yet finished.
+    -- Renames of directories, and exchanges, begun and not yet finished.
     id INTEGER PRIMARY KEY,
     source BLOB NOT NULL,
     target BLOB NOT NULL,
     phase TEXT NOT NULL
 ) STRICT;
 """
+
+_LINKS_SCHEMA = """
+CREATE TABLE links (
+    -- Changes of files with several names, begun and not yet finished.
+    id INTEGER PRIMARY KEY,
+    "group" TEXT NOT NULL,    -- id of the group of hard links
+    key BLOB NOT NULL,        -- the name that was changed first
+    phase TEXT NOT NULL       -- see mountfs.vfs.hardlinks
+) STRICT;
+"""
+
+_STEPS = (_SCHEMA, _LINKS_SCHEMA)
+"""What leads from one format to the next; the first makes a new journal."""
 
 T = TypeVar("T")
 Row = tuple[bytes | str | int | None, ...]
@@ -80,6 +93,16 @@ class Rename:
     id: int
     source: str
     target: str
+    phase: str
+
+
+@dataclass(frozen=True, slots=True)
+class LinkChange:
+    """A change of a file with several names that was begun."""
+
+    id: int
+    group: str
+    key: str
     phase: str
 
 
@@ -121,9 +144,7 @@ class Journal:
             "INSERT INTO renames (source, target, phase) VALUES (?, ?, ?) RETURNING id",
             (_encode(source), _encode(target), phase),
         )
-        number = rows[0][0]
-        assert isinstance(number, int)
-        return number
+        return _number(rows[0][0])
 
     async def set_phase(self, id: int, phase: str) -> None:
         """Note how far a rename has come."""
@@ -141,6 +162,28 @@ class Journal:
         return tuple(
             Rename(_number(id), _decode(source), _decode(target), str(phase))
             for id, source, target, phase in rows
+        )
+
+    async def begin_link(self, group: str, key: str, phase: str) -> int:
+        """Note a change of a group of hard links before its first effect."""
+        rows = await self._execute(
+            'INSERT INTO links ("group", key, phase) VALUES (?, ?, ?) RETURNING id',
+            (group, _encode(key), phase),
+        )
+        return _number(rows[0][0])
+
+    async def end_link(self, id: int) -> None:
+        """Forget a change of a group that is finished."""
+        await self._execute("DELETE FROM links WHERE id = ?", (id,))
+
+    async def links(self) -> tuple[LinkChange, ...]:
+        """Return the changes of groups that were begun and not finished."""
+        rows = await self._execute(
+            'SELECT id, "group", key, phase FROM links ORDER BY id'
+        )
+        return tuple(
+            LinkChange(_number(id), str(group), _decode(key), str(phase))
+            for id, group, key, phase in rows
         )
 
     async def add_upload(self, upload: JournaledUpload) -> None:
@@ -247,9 +290,10 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
         raise sqlite3.DatabaseError(report)
     connection.execute("PRAGMA journal_mode = WAL").fetchone()
     connection.execute("PRAGMA synchronous = FULL")
-    if not tables:
+    missing = _STEPS[version if tables else 0 :]
+    if missing:
         connection.executescript(
-            f"BEGIN; {_SCHEMA} PRAGMA application_id = {_APPLICATION_ID}; "
+            f"BEGIN; {''.join(missing)} PRAGMA application_id = {_APPLICATION_ID}; "
             f"PRAGMA user_version = {FORMAT}; COMMIT;"
         )
 

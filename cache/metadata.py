@@ -69,7 +69,8 @@ class MetadataCache:
         learnt: Notes | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._ttl_s = ttl_s
+        self.ttl_s = ttl_s
+        """For how long an answer of the store is believed, in seconds."""
         self._learnt = learnt
         self._clock = clock
         self._entries: LRUCache[str, _Entry] = _Entries(entries_max, self._evicted)
@@ -222,7 +223,7 @@ class MetadataCache:
     # --- inside -----------------------------------------------------------------
 
     def _is_fresh(self, at_s: float) -> bool:
-        return self._clock() - at_s < self._ttl_s
+        return self._clock() - at_s < self.ttl_s
 
     def _carry_over(self, object: Object) -> Object:
         if object.is_described:

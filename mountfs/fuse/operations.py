@@ -155,8 +155,10 @@ class Operations(pyfuse3.Operations):
         new_name: FileNameT,
         ctx: RequestContext,
     ) -> EntryAttributes:
-        """Refuse a hard link, as link(2) names a file system without them."""
-        _refuse(errno.EPERM)
+        """Give a file one more name."""
+        parent = self._node(new_parent_inode)
+        node = await self._fs.namespace.link(self._node(inode), parent, new_name)
+        return self._hand_out(node)
 
     @handler
     async def mknod(

@@ -91,6 +91,7 @@ class Directories:
             return []
         found: dict[bytes, Object | Node] = {}
         objects = await self._list(node.key())
+        await self._volume.groups.learn(objects)
         directories = {
             component_of(object)
             for object in objects

@@ -21,6 +21,7 @@ from mountfs.storage.errors import NotFound, StoreError, VersionChanged
 from mountfs.storage.types import ABSENT, Condition, Object, ObjectKind
 from mountfs.vfs.errors import fail
 from mountfs.vfs.filestate import Clean, Dirty, FileState
+from mountfs.vfs.hardlinks import HardLinks
 from mountfs.vfs.inodes import Node
 from mountfs.vfs.openers import Openers
 from mountfs.vfs.resolver import Resolver
@@ -50,12 +51,18 @@ class Files:
     """The open files of one volume."""
 
     def __init__(
-        self, volume: Volume, resolver: Resolver, openers: Openers, unlinked: Unlinked
+        self,
+        volume: Volume,
+        resolver: Resolver,
+        openers: Openers,
+        unlinked: Unlinked,
+        hard_links: HardLinks,
     ) -> None:
         self._volume = volume
         self._resolver = resolver
         self._openers = openers
         self._unlinked = unlinked
+        self._hard_links = hard_links
         self._open: dict[int, OpenFile] = {}
         self._handles = itertools.count(1)
 
@@ -195,23 +202,36 @@ class Files:
         file = _regular(node)
         async with changing(node), file.lock:
             if not node.is_nameless:
-                await self._commit(node, file)
+                await self.commit_locked(node)
 
-    async def _commit(self, node: Node, file: FileState) -> None:
+    async def settle_names(self, *nodes: Node) -> None:
+        """Commit the files that have several names; their locks are held.
+
+        Before one of those goes or moves, since bytes that are only here belong to
+        the first of them.
+        """
+        for node in nodes:
+            if node.file is not None and node.attributes.group is not None:
+                await self.commit_locked(node)
+
+    async def commit_locked(self, node: Node) -> None:
+        """As `commit`, by who holds the file's lock and has announced the change."""
+        file = _regular(node)
         if not isinstance(file.state, Dirty) or not file.needs_commit:
             return
         dirty = file.state.file
         try:
-            object = await self._volume.writeback.commit(
-                dirty,
-                metadata=self._volume.metadata_of(node),
-                inherit=node.object,
-                condition=condition_of(node),
-            )
+            async with self._hard_links.following(node, "bytes"):
+                object = await self._volume.writeback.commit(
+                    dirty,
+                    metadata=self._volume.metadata_of(node),
+                    inherit=node.object,
+                    condition=condition_of(node),
+                )
+                self._volume.adopt(node, object)
         except (StoreError, OSError) as error:
             file.note_failure(error)
             raise
-        self._volume.adopt(node, object)
         assert node.object is not None
         file.become_clean(node.object)
         await self._volume.writeback.discard(dirty)

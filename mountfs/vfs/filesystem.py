@@ -6,6 +6,7 @@ import trio
 
 from mountfs.vfs.directories import Directories
 from mountfs.vfs.files import Files
+from mountfs.vfs.hardlinks import HardLinks
 from mountfs.vfs.inodes import Node
 from mountfs.vfs.learning import Learning
 from mountfs.vfs.namespace import Namespace
@@ -35,17 +36,25 @@ class FileSystem:
         self.openers = Openers()
         self.unlinked = Unlinked(volume, owner)
         self.resolver = Resolver(volume)
-        self.files = Files(volume, self.resolver, self.openers, self.unlinked)
-        self.namespace = Namespace(volume, self.resolver, self.unlinked)
-        self.renames = Renames(volume, self.namespace, self.unlinked)
+        self.hard_links = HardLinks(volume)
+        self.files = Files(
+            volume, self.resolver, self.openers, self.unlinked, self.hard_links
+        )
+        self.namespace = Namespace(
+            volume, self.resolver, self.files, self.unlinked, self.hard_links
+        )
+        self.renames = Renames(
+            volume, self.namespace, self.files, self.unlinked, self.hard_links
+        )
         self.directories = Directories(volume, Learning(volume))
-        self.attributes = AttributeChanges(volume, self.files)
+        self.attributes = AttributeChanges(volume, self.files, self.hard_links)
 
     async def recover(self) -> None:
         """Finish what an earlier mount of the same state directory left undone."""
         if self.volume.is_read_only:
             return
         await self.renames.recover()
+        await self.hard_links.recover()
         await self.unlinked.clean_up()
 
     async def finish(self) -> None:

@@ -153,6 +153,20 @@ class Node:
         path = "/".join(reversed(components))
         return path + "/" if self.is_directory and components else path
 
+    def key_at(self, parent: "Node", name: bytes) -> str:
+        """Return the key that belongs to one of the names."""
+        for each in self.names():
+            if each.parent is parent and each.name == name:
+                tail = "/" if self.is_directory else ""
+                return parent.key() + each.component + tail
+        raise AssertionError("the name leads to the node")
+
+    def has_other_name(self, parent: "Node", name: bytes) -> bool:
+        """Tell whether the node has a name, loaded here, besides this one."""
+        return any(
+            each.parent is not parent or each.name != name for each in self.names()
+        )
+
     def below(self) -> "Iterator[Node]":
         """Yield the node and every node in memory whose first name is under it."""
         waiting = [self]

@@ -8,13 +8,16 @@ in it, so two changes of one name never meet here.
 import errno
 import os
 import stat
-from dataclasses import dataclass
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
 
 from mountfs.storage.errors import AlreadyExists
 from mountfs.storage.types import ABSENT, Attributes, ListMode, Object, ObjectKind
 from mountfs.vfs.attributes import fresh
 from mountfs.vfs.errors import fail
+from mountfs.vfs.files import Files
 from mountfs.vfs.filestate import Dirty, FileState
+from mountfs.vfs.hardlinks import HardLinks
 from mountfs.vfs.inodes import Node
 from mountfs.vfs.listings import component_of, list_all
 from mountfs.vfs.names import Entry, ShortEntry
@@ -22,6 +25,9 @@ from mountfs.vfs.resolver import Resolver
 from mountfs.vfs.tree import changing
 from mountfs.vfs.unlinked import Unlinked
 from mountfs.vfs.volume import Volume
+
+LINKS_MAX = 4096
+"""The most names of one file: each of them costs a copy at every write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +42,19 @@ class Caller:
 class Namespace:
     """The names of one volume."""
 
-    def __init__(self, volume: Volume, resolver: Resolver, unlinked: Unlinked) -> None:
+    def __init__(
+        self,
+        volume: Volume,
+        resolver: Resolver,
+        files: Files,
+        unlinked: Unlinked,
+        hard_links: HardLinks,
+    ) -> None:
         self._volume = volume
         self._resolver = resolver
+        self._files = files
         self._unlinked = unlinked
+        self._hard_links = hard_links
 
     async def lookup(self, parent: Node, name: bytes) -> Node | None:
         """Return the node of a name, or None if there is none."""
@@ -54,6 +69,8 @@ class Namespace:
                 object = await self._find(parent, node, entry)
             else:
                 object = await self._resolver.child(parent, entry)
+            if object is not None:
+                await self._volume.groups.learn([object])
             if parent.children.get(name) is not node or not _is_at(parent, prefix):
                 continue  # changed here while we asked
             if node is not None and node.pins:
@@ -173,24 +190,108 @@ class Namespace:
         if node.is_directory:
             fail(errno.EISDIR)
         async with changing(parent):
-            await self.remove_file(node)
+            await self.remove_file(node, parent, name)
             self._volume.touch(parent)
 
-    async def remove_file(self, node: Node) -> None:
-        """Take a file out of the store and its directory; `changing` is held."""
-        parent, key = node.parent, node.key()
-        if parent is None:
+    async def remove_file(self, node: Node, parent: Node, name: bytes) -> None:
+        """Take a name of a file out of the store and its directory.
+
+        `changing` is held.
+        """
+        if parent.children.get(name) is not node:
             fail(errno.ENOENT)
-        if node.file is None:
-            await self._delete(parent, key)
-            self._volume.inodes.detach(node)
-            return
-        async with node.file.lock:
-            async with self._unlinked.losing_name(node, node.file):
-                if node.is_stored or node.file.may_be_stored:
-                    await self._delete(parent, key)
+        async with AsyncExitStack() as stack:
+            if node.file is not None:
+                await stack.enter_async_context(node.file.lock)
+            is_last = not await self.keeps_other_name(node, (parent, name))
+            if not is_last:
+                await self._files.settle_names(node)
+            elif node.file is not None:
+                losing_name = self._unlinked.losing_name(node, node.file)
+                await stack.enter_async_context(losing_name)
+            await self._remove_name(node, parent, name)
+            if is_last:
                 node.object = None
-            self._volume.inodes.detach(node)
+        self._volume.inodes.detach_name(parent, name)
+        self._hard_links.point(node)
+        now_ns = self._volume.now_ns()
+        node.attributes = replace(node.attributes, ctime_ns=now_ns)
+
+    async def _remove_name(self, node: Node, parent: Node, name: bytes) -> None:
+        key = node.key_at(parent, name)
+        async with self._hard_links.losing(node, key):
+            is_stored = node.is_stored or (
+                node.file is not None and node.file.may_be_stored
+            )
+            if is_stored or node.file is None:
+                await self._delete(parent, key)
+
+    async def keeps_other_name(self, node: Node, lost: tuple[Node, bytes]) -> bool:
+        """Tell whether a file has a name besides the one that it is to lose.
+
+        If somebody still needs the file, one is loaded, so that the file has a key.
+        """
+        others = await self._hard_links.others(node, node.key_at(*lost))
+        if not others:
+            return False
+        is_needed = node.opens or (node.file is not None and node.file.holds_changes)
+        if is_needed and not node.has_other_name(*lost):
+            for key in others:
+                if await self._walk(key) is node:
+                    break
+            else:
+                return False  # none of them is there any more
+        return True
+
+    async def _walk(self, key: str) -> Node | None:
+        """Look up a key step by step, as the kernel does with a path."""
+        node: Node | None = self._volume.inodes.root
+        for component in key.split("/"):
+            if node is None:
+                return None
+            node = await self.lookup(node, self._volume.names.name(component))
+        return node
+
+    async def link(self, node: Node, parent: Node, name: bytes) -> Node:
+        """Give a file one more name.
+
+        Raises EPERM without the gate, for directories, and where the store can
+        neither copy nor mark an object; EEXIST, EMLINK, ENOENT.
+        """
+        entry = self._volume.new_entry(parent, name)
+        self._check_can_link(node)
+        if await self._exists(parent, name):
+            fail(errno.EEXIST)
+        async with changing(node, parent):
+            key = parent.key() + entry.component
+            async with AsyncExitStack() as stack:
+                if node.file is not None:
+                    await stack.enter_async_context(node.file.lock)
+                    await self._files.commit_locked(node)
+                try:
+                    await self._hard_links.add(node, key)
+                except AlreadyExists:
+                    self._volume.metadata.expire(key)
+                    fail(errno.EEXIST)
+            self._volume.inodes.add_name(node, parent, name, entry.component)
+            now_ns = self._volume.now_ns()
+            node.attributes = replace(node.attributes, ctime_ns=now_ns)
+            self._volume.touch(parent)
+        return node
+
+    def _check_can_link(self, node: Node) -> None:
+        store = self._volume.store
+        if not store.features.virtual_hard_link or node.is_directory:
+            fail(errno.EPERM)
+        able = store.capabilities
+        is_marked = able.groups and able.set_metadata and able.copy
+        is_bare = node.kind is ObjectKind.LINK and able.native_links
+        if not is_marked or (is_bare and not able.link_metadata):
+            fail(errno.EPERM, "the store cannot keep which names are one file")
+        if node.links >= LINKS_MAX:
+            fail(errno.EMLINK)
+        if node.is_nameless:
+            fail(errno.ENOENT)
 
     async def _delete(self, parent: Node, key: str) -> None:
         await self.keep_directory(parent, key)
@@ -235,8 +336,8 @@ class Namespace:
         await self.keep_directory(parent, key)
         await self._volume.store.delete(key)
         self._volume.metadata.put_absent(key)
-        for child in list(node.children.values()):
-            self._volume.inodes.detach(child)
+        for child_name in list(node.children):
+            self._volume.inodes.detach_name(node, child_name)
         node.object = None
         self._volume.inodes.detach(node)
 
@@ -276,7 +377,8 @@ class Namespace:
         """Take the name from a node that no longer has an object under it."""
         node = parent.children.get(name)
         if node is not None:
-            self._volume.inodes.detach(node)
+            self._volume.inodes.detach_name(parent, name)
+            self._hard_links.point(node)
 
     def _new_attributes(
         self, kind: ObjectKind, mode: int, parent: Node, caller: Caller

@@ -1,111 +1,135 @@
 """Renaming files and directories.
 
 Atomic in this mount: the names change here in one step, when the store has everything
-under the new keys. For other clients both names exist for a while. A directory on a
-store that has none is moved key by key; the journal knows of it from before the first
-copy until the last delete, and a crash in between is finished forward at the next
-mount: an acknowledged rename is never undone.
+under the new keys. For other clients both names exist for a while, and in an exchange
+each is missing for a moment. What takes more than one request is journaled, and a crash
+in between is finished forward at the next mount.
 """
 
 import contextlib
 import errno
-import logging
-from dataclasses import dataclass, field, replace
-from functools import partial
-
-import trio
+import json
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
 
 from mountfs.cache.dirty import DirtyFile
 from mountfs.storage.errors import NotFound, StoreError, VersionChanged
-from mountfs.storage.types import ListMode, Object
+from mountfs.storage.types import Object, Version
 from mountfs.vfs.errors import fail
-from mountfs.vfs.files import condition_of
+from mountfs.vfs.files import Files, condition_of
 from mountfs.vfs.filestate import Clean, Dirty
+from mountfs.vfs.hardlinks import HardLinks
 from mountfs.vfs.inodes import Node
-from mountfs.vfs.names import Entry
 from mountfs.vfs.namespace import Namespace
-from mountfs.vfs.parallel import run_all
 from mountfs.vfs.tree import changing, moving
+from mountfs.vfs.treemove import TreeMoves, with_metadata
 from mountfs.vfs.unlinked import Unlinked
-from mountfs.vfs.volume import Volume
-
-log = logging.getLogger(__name__)
+from mountfs.vfs.volume import RESERVED, Volume
 
 NOREPLACE = 1
 EXCHANGE = 2
 
+End = tuple[Node, bytes]
+"""A directory and a name in it."""
 
-@dataclass(slots=True)
-class _Move:
-    """A directory on its way: from which prefix to which, and what has arrived."""
 
-    source: str
-    target: str
-    is_recovery: bool = False
-    arrived: dict[str, Object] = field(default_factory=dict)
-    kept: set[str] = field(default_factory=set)
-    """Sources that must stay, because the target has something else by now."""
+@dataclass(frozen=True, slots=True)
+class _Rename:
+    """One rename as it was asked for, with what was found at both ends."""
 
-    def new_key(self, key: str) -> str:
-        return self.target + key.removeprefix(self.source)
+    node: Node
+    old: End
+    new: End
+    component: str
+    """What the new name stands for; of no use in an exchange, where it is known."""
+    victim: Node | None
+
+    @property
+    def old_key(self) -> str:
+        """The key of the name that goes."""
+        return self.node.key_at(*self.old)
+
+    @property
+    def new_key(self) -> str:
+        """The key of the name that comes."""
+        tail = "/" if self.node.is_directory else ""
+        return self.new[0].key() + self.component + tail
 
 
 class Renames:
     """Moves names about in one volume."""
 
     def __init__(
-        self, volume: Volume, namespace: Namespace, unlinked: Unlinked
+        self,
+        volume: Volume,
+        namespace: Namespace,
+        files: Files,
+        unlinked: Unlinked,
+        hard_links: HardLinks,
     ) -> None:
         self._volume = volume
         self._namespace = namespace
+        self._files = files
         self._unlinked = unlinked
+        self._hard_links = hard_links
+        self._trees = TreeMoves(volume, hard_links)
 
-    async def rename(
-        self, old: tuple[Node, bytes], new: tuple[Node, bytes], flags: int
-    ) -> None:
-        """Rename as rename(2) and renameat2(2) with RENAME_NOREPLACE.
+    async def rename(self, old: End, new: End, flags: int) -> None:
+        """Rename as rename(2) and renameat2(2), RENAME_WHITEOUT excepted.
 
         Raises ENOENT, EEXIST, EINVAL, EISDIR, ENOTDIR, ENOTEMPTY; EXDEV if the store
         cannot move and virtual_move is off, so that mv(1) copies visibly.
         """
-        if flags & ~NOREPLACE:
-            fail(errno.EINVAL, "only RENAME_NOREPLACE is supported")
-        old_parent, old_name = old
-        new_parent, new_name = new
-        entry = self._volume.new_entry(new_parent, new_name)
-        node = await self._namespace.lookup(old_parent, old_name)
+        if flags & ~(NOREPLACE | EXCHANGE) or flags == NOREPLACE | EXCHANGE:
+            fail(errno.EINVAL, "RENAME_WHITEOUT is not supported")
+        is_exchange = bool(flags & EXCHANGE)
+        self._volume.check_writable()
+        component = "" if is_exchange else self._volume.new_entry(*new).component
+        node = await self._namespace.lookup(*old)
         if node is None:
             fail(errno.ENOENT)
-        victim = await self._namespace.lookup(new_parent, new_name)
+        victim = await self._namespace.lookup(*new)
         if victim is node:
             return
-        self._check(node, victim, new_parent, flags)
+        rename = _Rename(node, old, new, component, victim)
+        self._check(rename, flags)
         if node.is_nameless:
             fail(errno.ESTALE)
-        pinned = self._volume.inodes.pinned(*filter(None, (node, victim)))
-        with pinned:
-            async with changing(old_parent, new_parent):
-                if node.is_directory:
-                    move = self._rename_directory
+        with self._volume.inodes.pinned(*filter(None, (node, victim))):
+            async with changing(old[0], new[0]):
+                if is_exchange:
+                    await self._exchange(rename)
+                elif node.is_directory:
+                    await self._rename_directory(rename)
                 else:
-                    move = self._rename_file
-                await move(node, victim, new_parent, new_name, entry)
-                self._volume.touch(old_parent)
-                self._volume.touch(new_parent)
+                    await self._rename_file(rename)
+                self._volume.touch(old[0])
+                self._volume.touch(new[0])
+                self._note_change(node, victim)
 
     async def recover(self) -> int:
-        """Finish the directory renames that a crash cut short; return how many."""
+        """Finish what a crash cut short; return how many renames that were."""
         renames = await self._volume.journal.renames()
         for rename in renames:
-            move = _Move(rename.source, rename.target, is_recovery=True)
-            await self._delete_sources(move, await self._copy_sources(move))
+            if rename.phase.startswith("{"):
+                moved = await self._finish_exchange(rename.phase)
+            else:
+                await self._trees.finish(rename.source, rename.target)
+                moved = {rename.source: rename.target}
+            await self._hard_links.moved(moved)
             await self._volume.journal.end_rename(rename.id)
         return len(renames)
 
-    def _check(
-        self, node: Node, victim: Node | None, new_parent: Node, flags: int
-    ) -> None:
-        if victim is not None:
+    def _check(self, rename: _Rename, flags: int) -> None:
+        node, victim, new_parent = rename.node, rename.victim, rename.new[0]
+        if flags & EXCHANGE:
+            if victim is None:
+                fail(errno.ENOENT)
+            if any(step is victim for step in rename.old[0].ancestors()):
+                fail(errno.EINVAL)
+        elif victim is not None:
             if flags & NOREPLACE:
                 fail(errno.EEXIST)
             if victim.is_directory and not node.is_directory:
@@ -114,6 +138,11 @@ class Renames:
                 fail(errno.ENOTDIR)
         if any(step is node for step in new_parent.ancestors()):
             fail(errno.EINVAL)
+        moving = [node] if victim is None or not flags & EXCHANGE else [node, victim]
+        for each in moving:
+            self._check_can_move(each)
+
+    def _check_can_move(self, node: Node) -> None:
         store = self._volume.store
         can_move = store.features.virtual_move or (
             store.capabilities.move_dir
@@ -123,55 +152,80 @@ class Renames:
         if not can_move and node.is_stored:
             fail(errno.EXDEV, "virtual_move is off")
 
+    def _note_change(self, *nodes: Node | None) -> None:
+        """A rename changes the inode: its ctime travels with the next commit."""
+        now_ns = self._volume.now_ns()
+        for node in nodes:
+            if node is not None:
+                node.attributes = replace(node.attributes, ctime_ns=now_ns)
+
     # --- files and links --------------------------------------------------------
 
-    async def _rename_file(
-        self,
-        node: Node,
-        victim: Node | None,
-        parent: Node,
-        name: bytes,
-        entry: Entry,
-    ) -> None:
+    async def _rename_file(self, rename: _Rename) -> None:
+        node, victim = rename.node, rename.victim
         ends = [node] if victim is None else [node, victim]
-        async with _all_locked(ends):
-            if victim is None or victim.file is None:
-                await self._move_object(node, parent, name, entry, victim)
-                return
-            async with self._unlinked.losing_name(victim, victim.file):
-                await self._move_object(node, parent, name, entry, victim)
-            self._volume.inodes.drop_if_unused(victim)
+        async with all_locked(ends):
+            await self._files.settle_names(*ends)
+            async with AsyncExitStack() as stack:
+                is_last = await self._losing(stack, rename)
+                await self._move_object(rename, is_replaced=is_last)
+            if victim is not None:
+                self._volume.inodes.drop_if_unused(victim)
 
-    async def _move_object(
-        self,
-        node: Node,
-        parent: Node,
-        name: bytes,
-        entry: Entry,
-        victim: Node | None,
-    ) -> None:
-        old_key, new_key = node.key(), parent.key() + entry.component
+    async def _losing(self, stack: AsyncExitStack, rename: _Rename) -> bool:
+        """See to a file that loses a name; tell whether that was its last."""
+        victim = rename.victim
+        if victim is None:
+            return False
+        is_last = not await self._namespace.keeps_other_name(victim, rename.new)
+        if is_last and victim.file is not None:
+            losing_name = self._unlinked.losing_name(victim, victim.file)
+            await stack.enter_async_context(losing_name)
+        key = victim.key_at(*rename.new)
+        await stack.enter_async_context(self._hard_links.losing(victim, key))
+        return is_last
+
+    async def _move_object(self, rename: _Rename, *, is_replaced: bool) -> None:
+        node, victim = rename.node, rename.victim
+        old_key, new_key = rename.old_key, rename.new_key
         moved: Object | None = None
         if node.is_stored:
-            if node.parent is not None and node.parent is not parent:
-                await self._namespace.keep_directory(node.parent, old_key)
-            # Crash after the copy and before the delete: both names hold the file.
-            moved = await self._move_one(node, old_key, new_key)
-            self._volume.metadata.put_absent(old_key)
-            moved = self._volume.metadata.put(moved)
-        replaced = victim.object if victim is not None else None
+            if rename.old[0] is not rename.new[0]:
+                await self._namespace.keep_directory(rename.old[0], old_key)
+            async with self._hard_links.moving(node, old_key, new_key):
+                # Crash after the copy and before the delete: both names hold the file.
+                moved = await self._move_one(node, old_key, new_key)
+                self._volume.metadata.put_absent(old_key)
+                moved = self._volume.metadata.put(moved)
+        replaced = self._replaced(rename)
+        is_first = node.parent is rename.old[0] and node.name == rename.old[1]
+        inodes = self._volume.inodes
         if victim is not None:
-            victim.object = None
-            self._volume.inodes.detach(victim)
-        assert node.parent is not None
-        old = (node.parent, node.name)
-        self._volume.inodes.move(old, parent, name, entry.component)
-        stored = moved if node.object is not None else replaced
-        await self._follow(node, new_key, stored, moved)
+            if is_replaced:
+                victim.object = None
+            inodes.detach_name(*rename.new)
+            self._hard_links.point(victim)
+        inodes.move(rename.old, *rename.new, rename.component)
+        if is_first:
+            stored = moved if node.object is not None else replaced
+            await self._follow(node, new_key, stored, moved)
+
+    def _replaced(self, rename: _Rename) -> Object | None:
+        """Return the object that the name which comes has had until now."""
+        victim, key = rename.victim, rename.new_key
+        known = victim.object if victim is not None else None
+        if victim is None or known is None or known.key == key:
+            return known
+        group = self._volume.group_of(victim)
+        version = Version(group.names[key]) if group and key in group.names else None
+        return replace(known, key=key, version=version)
 
     async def _move_one(self, node: Node, old_key: str, new_key: str) -> Object:
         known = node.object
         version = known.version if known is not None else None
+        group = self._volume.group_of(node)
+        if group is not None and old_key in group.names:
+            version = Version(group.names[old_key])
         try:
             moved = await self._volume.store.move(
                 old_key, new_key, source_version=version
@@ -180,7 +234,7 @@ class Renames:
             self._volume.metadata.expire(old_key)
             self._volume.say_outdated(node)
             fail(errno.ESTALE, "a foreign client replaced the object")
-        return moved if known is None else self._with_metadata(moved, known)
+        return moved if known is None else with_metadata(moved, known)
 
     async def _follow(
         self,
@@ -216,241 +270,199 @@ class Renames:
         if not dirty.is_ahead:
             dirty.condition = condition_of(node)
 
-    def _with_metadata(self, moved: Object, old: Object) -> Object:
-        """A move keeps the metadata; an answer without them means the old ones."""
-        if moved.metadata is not None:
-            return moved
-        return replace(
-            moved, kind=old.kind, metadata=old.metadata, link_target=old.link_target
-        )
-
     # --- directories ------------------------------------------------------------
 
-    async def _rename_directory(
-        self,
-        node: Node,
-        victim: Node | None,
-        parent: Node,
-        name: bytes,
-        entry: Entry,
-    ) -> None:
+    async def _rename_directory(self, rename: _Rename) -> None:
+        victim = rename.victim
         if victim is not None:
             await self._namespace.check_empty(victim)
             async with moving(victim):
                 await self._namespace.remove_directory(victim)
+        node = rename.node
         async with moving(node):
-            old_key, new_key = node.key(), parent.key() + entry.component + "/"
-            for child in node.below():
-                tail = child.key().removeprefix(old_key)
-                self._volume.check_key(new_key + tail)
-            if node.parent is not None and node.parent is not parent:
-                await self._namespace.keep_directory(node.parent, old_key)
-            files = [child for child in node.below() if child.file is not None]
-            async with _all_locked(files):
-                arrived = await self._move_directory(node, old_key, new_key)
-                await self._renamed_below(node, parent, (name, entry), arrived)
+            old_key, new_key = rename.old_key, rename.new_key
+            self._check_keys(node, new_key)
+            if rename.old[0] is not rename.new[0]:
+                await self._namespace.keep_directory(rename.old[0], old_key)
+            async with all_locked(list(node.below())):
+                arrived: dict[str, Object] = {}
+                if node.object is not None:
+                    arrived = await self._trees.move(old_key, new_key)
+                old_keys = {child: child.key() for child in node.below()}
+                self._volume.inodes.move(rename.old, *rename.new, rename.component)
+                self._forget_below(old_key, new_key)
+                await self._arrive_below(old_keys, arrived)
 
-    async def _move_directory(
-        self, node: Node, old_key: str, new_key: str
-    ) -> dict[str, Object]:
-        """Move the keys; return what arrived, by its old key."""
-        if node.object is None:
-            return {}
-        store = self._volume.store
-        if store.capabilities.move_dir:
-            moved = await store.move(old_key, new_key)
-            return {old_key: moved}
-        # Crash before begin_rename is synced: nothing happened. Between it and the
-        # last copy: recovery copies the rest; sources still exist. While deleting:
-        # recovery copies what is left of the sources again, to the same effect.
-        # Before end_rename is synced: recovery finds no source and ends it.
-        # An error is no crash: what fails is ended here, or the next mount would
-        # carry it out behind the back of those who were told that it failed.
-        id = await self._volume.journal.begin_rename(old_key, new_key)
-        move = _Move(old_key, new_key)
-        try:
-            await self._delete_sources(move, await self._copy_sources(move))
-        except StoreError:
-            await self._undo(move)
-            await self._volume.journal.end_rename(id)
-            raise
-        await self._volume.journal.end_rename(id)
-        return move.arrived
+    def _check_keys(self, node: Node, new_key: str) -> None:
+        old_key = node.key()
+        for child in node.below():
+            self._volume.check_key(new_key + child.key().removeprefix(old_key))
 
-    async def _undo(self, move: _Move) -> None:
-        """Delete what arrived of a directory that stays where it was."""
-        keys = [move.new_key(key) for key in move.arrived]
-        self._volume.metadata.forget_below(move.target)
-        self._volume.metadata.expire(move.target)
-        try:
-            failed = await self._volume.store.delete_many(
-                children_first(keys, move.target) if keys else []
-            )
-        except StoreError as error:
-            failed = dict.fromkeys(keys, error)
-        if failed:
-            log.warning("copies remain under %r: %s", move.target, sorted(failed))
+    def _forget_below(self, *keys: str) -> None:
+        for key in keys:
+            self._volume.metadata.forget_below(key)
+        self._volume.metadata.put_absent(keys[0])
 
-    async def _copy_sources(self, move: _Move) -> list[str]:
-        """Copy every key below a prefix; return those that may go now.
-
-        What a foreign client puts there meanwhile stays under the old name.
-        """
-        sources = await self._keys_below(move.source)
-        copies = [partial(self._copy, source, move) for source in sources]
-        await run_all(copies, at_once=self._volume.requests_max)
-        return [source.key for source in sources if source.key not in move.kept]
-
-    async def _delete_sources(self, move: _Move, keys: list[str]) -> None:
-        """Delete what was copied, many at once.
-
-        Raises only if nothing of it went. Otherwise the target alone is whole, and
-        there is no way back.
-        """
-        if not keys:
-            return
-        wanted = children_first(keys, move.source)
-        try:
-            failed = await self._volume.store.delete_many(wanted)
-            error = next(iter(failed.values()), None)
-        except StoreError as failure:
-            error = failure
-        if error is None:
-            return
-        left: set[str] | None = None
-        with contextlib.suppress(StoreError):
-            left = {object.key for object in await self._keys_below(move.source)}
-        if left is not None and left.issuperset(keys):
-            raise error
-        log.warning(
-            "%r is %r now; copies that could not be deleted (%s) may remain under the"
-            " old name",
-            move.source,
-            move.target,
-            error,
-        )
-
-    async def _keys_below(self, prefix: str) -> list[Object]:
-        found: list[Object] = []
-        token: str | None = None
-        while True:
-            page = await self._volume.store.list(
-                prefix, mode=ListMode.PREFIX, token=token
-            )
-            found.extend(page.objects)
-            if page.token is None:
-                return found
-            token = page.token
-
-    async def _has_another(self, source: Object, target: str) -> bool:
-        """Tell whether a target was written to after a crash cut its rename short."""
-        try:
-            found = await self._volume.store.stat(target)
-        except NotFound:
-            return False
-        written = _commit_id(found)
-        if written is None:
-            return found.size != source.size
-        return written != _commit_id(await self._volume.store.stat(source.key))
-
-    async def _copy(self, source: Object, move: _Move) -> None:
-        is_marker = source.key.endswith("/")
-        target = move.new_key(source.key)
-        if (
-            move.is_recovery
-            and not is_marker
-            and await self._has_another(source, target)
-        ):
-            move.kept.add(source.key)
-            return
-        try:
-            copy = await self._volume.store.copy(
-                source.key, target, source_version=source.version
-            )
-        except NotFound:
-            if not is_marker:
-                return  # a foreign client deleted it meanwhile: it is gone here, too
-            # SeaweedFS lists markers and does not find them as the source of a copy.
-            copy = await self._volume.store.make_dir(target)
-        known = self._volume.metadata.last_known(source.key)
-        if isinstance(known, Object):
-            copy = self._with_metadata(copy, known)
-        move.arrived[source.key] = copy
-
-    async def _renamed_below(
-        self,
-        node: Node,
-        parent: Node,
-        new: tuple[bytes, Entry],
-        arrived: dict[str, Object],
+    async def _arrive_below(
+        self, old_keys: dict[Node, str], arrived: dict[str, Object]
     ) -> None:
-        """Take the new names over, here: first the tree, then what each node knows."""
-        old_prefix = node.key()
-        old_keys = {child: child.key() for child in node.below()}
-        name, entry = new
-        assert node.parent is not None
-        old = (node.parent, node.name)
-        self._volume.inodes.move(old, parent, name, entry.component)
-        new_prefix = node.key()
-        self._volume.metadata.forget_below(old_prefix)
-        self._volume.metadata.forget_below(new_prefix)
-        self._volume.metadata.put_absent(old_prefix)
+        """Tell each node, whose name has changed already, what it has there."""
         for child, old_key in old_keys.items():
             if child.object is None:
                 moved = arrived.get(old_key)
             else:
                 moved = arrived.get(old_key) or replace(child.object, key=child.key())
-                moved = self._volume.metadata.put(
-                    self._with_metadata(moved, child.object)
-                )
+                moved = replace(with_metadata(moved, child.object), key=child.key())
+                moved = self._volume.metadata.put(moved)
             if child.file is not None:
                 stored = moved if child.object is not None else None
                 await self._follow(child, child.key(), stored, moved)
             else:
                 child.object = moved
 
+    # --- exchange ---------------------------------------------------------------
 
-def _commit_id(object: Object) -> str | None:
-    return object.metadata.commit_id if object.metadata is not None else None
+    async def _exchange(self, rename: _Rename) -> None:
+        """Let two names change places: the first goes aside meanwhile.
+
+        Each step is journaled before it begins, with those that follow; recovery
+        repeats the one that a crash may have cut short, to the same effect, and goes
+        on. A step that fails is no crash: those before it are taken back.
+        """
+        node, other = rename.node, rename.victim
+        assert other is not None, "an exchange has two ends"
+        async with AsyncExitStack() as stack:
+            for each in (node, other):
+                if each.is_directory:
+                    await stack.enter_async_context(moving(each))
+            below = [*node.below(), *other.below()]
+            await stack.enter_async_context(all_locked(below))
+            await self._files.settle_names(node, other)
+            one, two = node.key_at(*rename.old), other.key_at(*rename.new)
+            new_one, new_two = _swapped(node, two), _swapped(other, one)
+            self._check_keys_of(node, one, new_one)
+            self._check_keys_of(other, two, new_two)
+            steps = self._steps(node, other, (one, two), (new_one, new_two))
+            arrived = await self._carry_out(steps, (one, two))
+            old_keys = {
+                each: each.key() for each in below if _is_moved(each, (one, two))
+            }
+            self._volume.inodes.exchange(rename.old, rename.new)
+            for key in (one, two, new_one, new_two):
+                if key.endswith("/"):
+                    self._volume.metadata.forget_below(key)
+                else:
+                    self._volume.metadata.put_absent(key)
+            await self._arrive_below(old_keys, arrived)
+            for each in (node, other):
+                self._hard_links.point(each)
+
+    def _check_keys_of(self, node: Node, old_key: str, new_key: str) -> None:
+        for child in node.below():
+            if child.key().startswith(old_key):
+                self._volume.check_key(new_key + child.key().removeprefix(old_key))
+
+    def _steps(
+        self,
+        node: Node,
+        other: Node,
+        olds: tuple[str, str],
+        news: tuple[str, str],
+    ) -> list[tuple[str, str]]:
+        aside = f"{RESERVED}/exchange/{uuid.uuid4().hex}"
+        if node.is_directory:
+            aside += "/"
+        steps: list[tuple[str, str]] = []
+        if node.is_stored:
+            steps.append((olds[0], aside))
+        if other.is_stored:
+            steps.append((olds[1], news[1]))
+        if node.is_stored:
+            steps.append((aside, news[0]))
+        return steps
+
+    async def _carry_out(
+        self, steps: list[tuple[str, str]], ends: tuple[str, str]
+    ) -> dict[str, Object]:
+        """Do the steps; return what arrived by the key that it had before all."""
+        journal = self._volume.journal
+        id = await journal.begin_rename(*ends, phase=_phase_of(steps))
+        arrived: dict[str, Object] = {}
+        origins: dict[str, str] = {}
+        for number, (source, target) in enumerate(steps):
+            try:
+                if number:
+                    await journal.set_phase(id, _phase_of(steps, number))
+                moved = await self._move_keys(source, target)
+            except StoreError:
+                await self._take_back(steps[:number])
+                await journal.end_rename(id)
+                raise
+            for key, object in moved.items():
+                new_key = target + key.removeprefix(source)
+                origin = origins.pop(key, key)
+                origins[new_key] = origin
+                arrived[origin] = replace(object, key=new_key)
+        if await self._trees.follow(_mapping(steps)):
+            await journal.end_rename(id)
+        return arrived
+
+    async def _move_keys(self, source: str, target: str) -> dict[str, Object]:
+        if source.endswith("/"):
+            return await self._trees.move_keys(source, target)
+        moved = await self._volume.store.move(source, target)
+        return {source: moved}
+
+    async def _take_back(self, steps: list[tuple[str, str]]) -> None:
+        for source, target in reversed(steps):
+            with contextlib.suppress(NotFound):
+                await self._move_keys(target, source)
+
+    async def _finish_exchange(self, phase: str) -> dict[str, str]:
+        document = json.loads(phase)
+        steps = [(str(source), str(target)) for source, target in document["steps"]]
+        for source, target in steps[int(document["next"]) :]:
+            if source.endswith("/"):
+                await self._trees.finish(source, target)
+                continue
+            with contextlib.suppress(NotFound):  # the crash came after this step
+                await self._volume.store.move(source, target)
+        return _mapping(steps)
 
 
-def children_first(keys: list[str], prefix: str) -> list[str]:
-    """Return the keys, and those of all directories on the way, children first.
-
-    A store that keeps directories behind the scenes (SeaweedFS) leaves one behind if
-    its marker is deleted before its children, or never because it had none.
-    """
-    wanted = set(keys)
-    for key in keys:
-        tail = key.removeprefix(prefix)
-        steps = tail.split("/")[:-1]
-        for depth in range(len(steps) + 1):
-            wanted.add(prefix + "".join(step + "/" for step in steps[:depth]))
-    return sorted(wanted, reverse=True)
+def _swapped(node: Node, key: str) -> str:
+    """Return the key that a node has when it takes another's place."""
+    return key.rstrip("/") + ("/" if node.is_directory else "")
 
 
-class _all_locked:  # noqa: N801  # reads as what it does: `async with _all_locked(...)`
+def _is_moved(node: Node, keys: tuple[str, str]) -> bool:
+    key = node.key()
+    return any(
+        key == each or (each.endswith("/") and key.startswith(each)) for each in keys
+    )
+
+
+def _phase_of(steps: list[tuple[str, str]], next: int = 0) -> str:
+    return json.dumps({"steps": steps, "next": next})
+
+
+def _mapping(steps: list[tuple[str, str]]) -> dict[str, str]:
+    """Return where the keys of an exchange come to lie in the end."""
+    mapping = dict(steps)
+    aside = {source: target for source, target in steps if source.startswith(RESERVED)}
+    return {
+        source: aside.get(target, target)
+        for source, target in mapping.items()
+        if source not in aside
+    }
+
+
+@asynccontextmanager
+async def all_locked(nodes: list[Node]) -> AsyncIterator[None]:
     """Hold the locks of many files, taken in order of their inodes."""
-
-    def __init__(self, nodes: list[Node]) -> None:
-        ordered = sorted(nodes, key=lambda node: node.inode)
-        self._locks: list[trio.Lock] = [
-            node.file.lock for node in ordered if node.file is not None
-        ]
-        self._held: list[trio.Lock] = []
-
-    async def __aenter__(self) -> None:
-        try:
-            for lock in self._locks:
-                await lock.acquire()
-                self._held.append(lock)
-        except BaseException:
-            self._release()
-            raise
-
-    async def __aexit__(self, *_: object) -> None:
-        self._release()
-
-    def _release(self) -> None:
-        while self._held:
-            self._held.pop().release()
+    ordered = sorted(set(nodes), key=lambda node: node.inode)
+    locks = [node.file.lock for node in ordered if node.file is not None]
+    async with AsyncExitStack() as stack:
+        for lock in locks:
+            await stack.enter_async_context(lock)
+        yield

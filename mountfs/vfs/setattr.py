@@ -14,6 +14,7 @@ from mountfs.vfs.attributes import Change, changed, is_only_ctime
 from mountfs.vfs.errors import fail
 from mountfs.vfs.files import Files
 from mountfs.vfs.filestate import Clean, Dirty
+from mountfs.vfs.hardlinks import HardLinks
 from mountfs.vfs.inodes import Node
 from mountfs.vfs.tree import changing
 from mountfs.vfs.volume import Volume
@@ -22,9 +23,10 @@ from mountfs.vfs.volume import Volume
 class AttributeChanges:
     """Changes the attributes of nodes."""
 
-    def __init__(self, volume: Volume, files: Files) -> None:
+    def __init__(self, volume: Volume, files: Files, hard_links: HardLinks) -> None:
         self._volume = volume
         self._files = files
+        self._hard_links = hard_links
 
     async def apply(self, node: Node, change: Change, *, is_echo: bool) -> None:
         """Change attributes. `is_echo` marks the kernel's own report of the times of
@@ -87,6 +89,13 @@ class AttributeChanges:
             node.attributes = after
             return
         self._check_can_set()
+        async with self._hard_links.following(node, "attributes"):
+            await self._change_object(node, known, after)
+        node.attributes = after
+
+    async def _change_object(
+        self, node: Node, known: Object, after: Attributes
+    ) -> None:
         try:
             # Of these bytes only: without a condition a store may take what is newest,
             # and foreign bytes would be mistaken for those that are cached.
@@ -100,7 +109,6 @@ class AttributeChanges:
         # A metadata copy of a multipart object changes its ETag: same bytes, new key.
         self._volume.blocks.rekey(known, object)
         self._volume.adopt(node, self._complete(object, known))
-        node.attributes = after
 
     async def _store_directory(self, node: Node, after: Attributes) -> None:
         capabilities = self._volume.store.capabilities

@@ -5,7 +5,7 @@ way from a node to its newest object.
 import errno
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import trio
 
@@ -24,6 +24,7 @@ from mountfs.storage.types import (
 from mountfs.vfs.attributes import Defaults, effective
 from mountfs.vfs.errors import fail
 from mountfs.vfs.filestate import Clean, FileState
+from mountfs.vfs.groups import Group, Groups
 from mountfs.vfs.inodes import InodeTable, Node
 from mountfs.vfs.listings import component_of
 from mountfs.vfs.names import NAME_SIZE_MAX, Entry, Names, ShortEntry
@@ -57,6 +58,12 @@ class Volume:
     now_ns: Callable[[], int] = time.time_ns
     inodes: InodeTable
     names: Names
+    groups: Groups = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.groups = Groups(
+            self.store, ttl_s=self.metadata.ttl_s, requests_max=self.requests_max
+        )
 
     @property
     def keeps_attributes(self) -> bool:
@@ -72,7 +79,7 @@ class Volume:
 
     def metadata_with(self, attributes: Attributes) -> Metadata:
         """Return metadata with these attributes, if the store is to keep them."""
-        return Metadata(attributes=attributes if self.keeps_attributes else None)
+        return Metadata(attributes=self.store.capabilities.kept(attributes))
 
     def check_writable(self) -> None:
         """Refuse a change on a read-only mount. Raises EROFS."""
@@ -121,38 +128,84 @@ class Volume:
         look again.)
         """
         node = parent.children.get(name)
-        if node is not None and not self._still_means(node, object):
-            self.inodes.detach(node)
+        group = self._group(object, node)
+        if node is not None and not self._still_means(node, object, group):
+            self.inodes.detach_name(parent, name)
             node = None
+        if node is None and group is not None:
+            node = self._other_name(group, object)
+            if node is not None:
+                self._add_name(node, parent, name, object)
         if node is None:
-            entry = self.names.entry(name)
-            if isinstance(entry, ShortEntry):  # what for, only its object tells
-                component = component_of(object)
-            else:
-                component = entry.component
-            node = self.inodes.add(
-                parent,
-                name,
-                component,
-                object.kind,
-                is_shadowed=entry.is_shadowed,
-            )
-            if object.kind is ObjectKind.FILE:
-                node.file = FileState(Clean(object))
-            self._take_in(node, object)
+            node = self._add(parent, name, object)
         elif object is not node.object:
             self._bring_up_to_date(node, object)
+        if group is not None:
+            self.inodes.join_group(node, group.id)
+            node.links = len(group.names)
         return node
+
+    def group_of(self, node: Node) -> Group | None:
+        """Return the group of hard links that a file is known to have."""
+        id = node.attributes.group
+        return self.groups.known(id) if id is not None else None
+
+    def _add(self, parent: Node, name: bytes, object: Object) -> Node:
+        node = self.inodes.add(
+            parent,
+            name,
+            component_of(object),
+            object.kind,
+            is_shadowed=self.names.entry(name).is_shadowed,
+        )
+        if object.kind is ObjectKind.FILE:
+            node.file = FileState(Clean(object))
+        self._take_in(node, object)
+        return node
+
+    def _group(self, object: Object, node: Node | None = None) -> Group | None:
+        """Return the group that an object belongs to, if it really does.
+
+        An object of unknown metadata is what its name was, if the record agrees.
+        """
+        attributes = object.attributes
+        if object.metadata is None and node is not None:
+            attributes = node.attributes
+        id = attributes.group if attributes is not None else None
+        group = self.groups.known(id) if id is not None else None
+        return group if group is not None and group.has(object) else None
+
+    def _other_name(self, group: Group, object: Object) -> Node | None:
+        """Return the node that other names of a group have, if it has these bytes."""
+        node = self.inodes.group(group.id)
+        if node is None or node.kind is not object.kind:
+            return None
+        is_changed = node.file is not None and node.file.holds_changes
+        known = node.object
+        if is_changed or (known is not None and group.has(known)):
+            return node
+        return None
+
+    def _add_name(self, node: Node, parent: Node, name: bytes, object: Object) -> None:
+        """Give a file one more name; if it has none, its bytes are under this key."""
+        is_first = node.is_nameless
+        self.inodes.add_name(node, parent, name, component_of(object))
+        known = node.object
+        if is_first and known is not None and known.key != object.key:
+            self.blocks.rekey(known, object)
+            node.object = object
+            if node.file is not None and isinstance(node.file.state, Clean):
+                node.file.state = Clean(object)
 
     def adopt(self, node: Node, object: Object) -> None:
         """Note that the store now holds this object for a node, by our own doing."""
         node.object = self.metadata.put(object)
 
     def say_outdated(self, node: Node) -> None:
-        """Ask that the kernel forget the name of a node; drop it if many wait."""
-        if node.parent is not None:
+        """Ask that the kernel forget the names of a node; drop it if many wait."""
+        for each in node.names():
             try:
-                self.outdated.send_nowait(Outdated(node.parent.inode, node.name))
+                self.outdated.send_nowait(Outdated(each.parent.inode, each.name))
             except trio.WouldBlock:
                 return  # the kernel finds out when its time to live ends
 
@@ -163,18 +216,31 @@ class Volume:
             directory.attributes, mtime_ns=now_ns, ctime_ns=now_ns
         )
 
-    def _still_means(self, node: Node, object: Object) -> bool:
+    def _still_means(self, node: Node, object: Object, group: Group | None) -> bool:
         if node.kind is not object.kind:
             return node.is_only_here
-        if node.file is None:
-            return True
-        if node.file.holds_changes:
+        if node.file is not None and node.file.holds_changes:
             return True
         known = node.object
-        if known is None or known.version is None or object.version is None:
+        if group is not None or node.attributes.group is not None:
+            return self._is_same_file(node, object, group)
+        if node.file is None or known is None:
+            return True
+        if known.version is None or object.version is None:
             return True
         same_bytes = known.version.content == object.version.content
         return same_bytes and known.size == object.size
+
+    def _is_same_file(self, node: Node, object: Object, group: Group | None) -> bool:
+        """Tell whether a name still leads to a node, one of which has several names."""
+        known = node.object
+        if group is None or known is None:
+            return False
+        if node.attributes.group is None:
+            # Somebody else gave the file another name since.
+            is_alone = self.inodes.group(group.id) in {None, node}
+            return is_alone and known.key == object.key and group.has(known)
+        return node.attributes.group == group.id and group.has(known)
 
     def _bring_up_to_date(self, node: Node, object: Object) -> None:
         known = node.object
@@ -182,6 +248,12 @@ class Volume:
             return
         if node.kind is not object.kind:
             return  # a directory that is only here
+        if known is not None and known.key != object.key:
+            # Another name of the file: it tells the attributes, not the bytes.
+            if object.attributes is not None and object.attributes != known.attributes:
+                node.attributes = effective(object, self.defaults)
+                node.object = replace(known, metadata=object.metadata)
+            return
         if object.metadata is None or (
             known is not None and known.metadata == object.metadata
         ):
@@ -191,6 +263,11 @@ class Volume:
 
     def _take_in(self, node: Node, object: Object) -> None:
         node.object = object
-        node.attributes = effective(object, self.defaults)
+        attributes = effective(object, self.defaults)
+        if attributes.group is not None and self._group(object) is None:
+            # A copy of a name that some other program made: a file of its own.
+            attributes = replace(attributes, group=None)
+            node.links = 1
+        node.attributes = attributes
         if node.file is not None and isinstance(node.file.state, Clean):
             node.file.state = Clean(object)

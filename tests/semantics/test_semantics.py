@@ -35,6 +35,23 @@ ELSEWHERE = {
         "S-6": "test_memory_map_written_after_close",
         "S-57": "test_hole_reads_as_zeros",
     },
+    "fuse/test_exchange.py": {
+        "S-71": "test_any_two_change_places",
+    },
+    "unit/test_vfs_rename.py": {
+        "S-72": "test_exchange_is_finished_by_the_next_mount",
+    },
+    "fuse/test_hard_links.py": {
+        "S-73": "test_links_survive_a_mount_with_nothing_but_the_store",
+        "S-74": "test_every_name_is_a_plain_object",
+        "S-75": "test_attributes_belong_to_the_file",
+        "S-76": "test_unlinking_counts_down",
+        "S-79": "test_bare_symbolic_link_has_one_name",
+    },
+    "unit/test_vfs_hardlinks.py": {
+        "S-77": "test_foreign_write_splits_a_name_off",
+        "S-78": "test_crash_between_the_copies_is_mended",
+    },
     "recovery/test_kill_daemon.py": {
         "S-7": "test_crash_while_streaming_leaves_the_old_object",
         "S-39": "test_dead_mount_is_no_empty_directory",

@@ -7,6 +7,7 @@ import pytest
 import trio
 
 from mountfs.storage.errors import PermissionDenied, Unreachable
+from mountfs.vfs.rename import EXCHANGE
 from tests.fakes.volume import Scene, open_scene
 
 
@@ -181,3 +182,71 @@ async def test_large_file_is_stored_early_over_what_it_was_renamed_to(
         await scene.close(opened)
 
         assert await scene.content("target") == bytes(1200)
+
+
+class Crash(Exception):
+    """The process is gone: whatever it would have done next is not done."""
+
+
+async def exchange(scene: Scene) -> None:
+    ends = [(scene.root, name) for name in (b"one", b"two")]
+    await scene.fs.renames.rename(ends[0], ends[1], EXCHANGE)
+
+
+@pytest.mark.parametrize("is_after", [False, True])
+@pytest.mark.parametrize("step", [1, 2, 3])
+@pytest.mark.parametrize("kind", ["file", "directory"])
+async def test_exchange_is_finished_by_the_next_mount(
+    tmp_path: Path, kind: str, step: int, is_after: bool
+) -> None:
+    """Whichever request a crash comes before or after: both have changed places."""
+    tail = "/file" if kind == "directory" else ""
+    async with open_scene(tmp_path) as scene:
+        there = scene.there
+        for name in ("one", "two"):
+            await scene.put(f"{name}{tail}", name.encode())
+            await scene.lookup(name)
+        with pytest.raises(Crash):
+            await cut_short(scene, step, is_after=is_after)
+
+    async with open_scene(tmp_path, there=there) as scene:
+        assert await scene.content(f"one{tail}") == b"two"
+        assert await scene.content(f"two{tail}") == b"one"
+        kept = {key for key in await scene.keys() if not key.endswith("/")}
+        assert kept == {f"one{tail}", f"two{tail}"}
+
+
+async def cut_short(scene: Scene, step: int, *, is_after: bool) -> None:
+    """Exchange, and crash at the n-th copy."""
+    for _ in range(step - 1):
+        await let_pass(scene)
+    hold = scene.store.hold("copy", is_after=is_after)
+    hold.error = Crash()
+    hold.release()
+    await exchange(scene)
+
+
+async def let_pass(scene: Scene) -> None:
+    scene.store.hold("copy").release()
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+async def test_failed_exchange_leaves_all_as_it_was(tmp_path: Path, step: int) -> None:
+    """An error is no crash: what was moved already goes back."""
+    async with open_scene(tmp_path) as scene:
+        for name in ("one", "two"):
+            await scene.put(name, name.encode())
+            await scene.lookup(name)
+        for _ in range(step - 1):
+            await let_pass(scene)
+        hold = scene.store.hold("copy")
+        hold.error = PermissionDenied("no")
+        hold.release()
+
+        with pytest.raises(PermissionDenied):
+            await exchange(scene)
+
+        assert await scene.see("one") == b"one"
+        assert await scene.see("two") == b"two"
+        assert await scene.keys() == {"one", "two"}
+        assert await scene.cache.journal.renames() == ()

@@ -1,0 +1,184 @@
+"""Group records: which names are one file.
+
+A group of hard links has a record in the store, `.mountfs/links/<id>`, that lists its
+names (keys) and the content version of the object under each. The record is the truth
+for the number of links. An object is a name of a group if its metadata carry the id
+*and* the record lists its key with just its content version: a copy that another
+program made carries the id and is not listed; an object that another program wrote
+over a name has another version. Both are files of their own.
+
+Records are changed by compare-and-swap, so that two mounts that link at once lose
+neither name. Where a store has no conditional writes there is a moment between reading
+and writing in which another mount's change is lost.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+from cachetools import LRUCache
+
+from mountfs.storage.body import BytesBody
+from mountfs.storage.errors import Corrupt, NotFound, PreconditionFailed
+from mountfs.storage.protocol import Storager
+from mountfs.storage.types import ABSENT, Call, Condition, Object, Version
+from mountfs.vfs.parallel import run_all
+
+FOLDER = ".mountfs/links/"
+FORMAT = 1
+_TRIES_MAX = 16
+_KNOWN_MAX = 100_000
+
+Names = Mapping[str, str]
+"""The names of one file: key -> content version of the object there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A record as it was read or written. Without names there is none."""
+
+    id: str
+    names: Names = field(default_factory=dict)
+    version: Version | None = None
+
+    def has(self, object: Object) -> bool:
+        """Tell whether an object, as it is, is one of the names."""
+        if object.version is None:
+            return False
+        return self.names.get(object.key) == object.version.content
+
+
+def encode(names: Names) -> bytes:
+    """Return the bytes of a record."""
+    document = {"format": FORMAT, "names": dict(names)}
+    return json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
+
+
+def decode(content: bytes, key: str) -> dict[str, str]:
+    """Return the names in a record. Raises `Corrupt` for what is none of ours."""
+    try:
+        document = json.loads(content)
+        names = document["names"] if document["format"] == FORMAT else None
+    except (ValueError, KeyError, TypeError):
+        names = None
+    if not isinstance(names, dict):
+        raise Corrupt("no group record of this version of mountfs", key=key)
+    return {str(name): str(version) for name, version in names.items()}
+
+
+class Groups:
+    """The records of one store, and what is known of them here."""
+
+    def __init__(
+        self,
+        store: Storager,
+        *,
+        ttl_s: float,
+        requests_max: int = 64,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._ttl_s = ttl_s
+        self._requests_max = requests_max
+        self._clock = clock
+        self._known: LRUCache[str, tuple[Group, float]] = LRUCache(_KNOWN_MAX)
+
+    def known(self, id: str) -> Group | None:
+        """Return what was last known of a group, whatever its age."""
+        found = self._known.get(id)
+        return found[0] if found is not None else None
+
+    async def learn(self, objects: Iterable[Object]) -> None:
+        """See that the records of these objects' groups are known, and fresh.
+
+        A record that does not agree with an object is asked for once more, since the
+        object may be the newer of the two.
+        """
+        wanted: dict[str, None] = {}
+        for object in objects:
+            id = object.attributes.group if object.attributes is not None else None
+            if id is not None and not self._agrees(id, object):
+                wanted[id] = None
+        deeds = [partial(self.ask, id) for id in wanted]
+        await run_all(deeds, at_once=self._requests_max)
+
+    def _agrees(self, id: str, object: Object) -> bool:
+        found = self._known.get(id)
+        if found is None or self._clock() - found[1] >= self._ttl_s:
+            return False
+        return found[0].has(object)
+
+    async def ask(self, id: str) -> Group:
+        """Ask the store for a record."""
+        key = FOLDER + id
+        try:
+            content = await self._store.read(key)
+        except NotFound:
+            return self._note(Group(id))
+        names = decode(content.data, key)
+        return self._note(Group(id, names, content.object.version))
+
+    async def update(self, id: str, change: Callable[[Names], Names]) -> Group:
+        """Change a record; `change` is called anew if somebody else was faster.
+
+        A record that is left without names is deleted.
+        """
+        group = self.known(id) or await self.ask(id)
+        for _ in range(_TRIES_MAX):
+            names = change(group.names)
+            if names == group.names and group.version is not None:
+                return group
+            try:
+                return await self._replace(group, names)
+            except PreconditionFailed:
+                group = await self.ask(id)
+        raise PreconditionFailed("the group changes without end", key=FOLDER + id)
+
+    async def _replace(self, group: Group, names: Names) -> Group:
+        key = FOLDER + group.id
+        if not names:
+            if group.version is not None:
+                await self._store.delete(
+                    key, condition=self._if(Call.DELETE, group.version)
+                )
+            return self._note(Group(group.id))
+        body = BytesBody(encode(names))
+        condition = self._if(Call.WRITE, group.version or ABSENT)
+        written = await self._store.write(key, body, condition=condition)
+        return self._note(Group(group.id, names, written.version))
+
+    def _if(self, call: Call, condition: Condition) -> Condition:
+        return condition if call in self._store.capabilities.conditions else None
+
+    def _note(self, group: Group) -> Group:
+        self._known[group.id] = (group, self._clock())
+        return group
+
+    async def all(self) -> list[Group]:
+        """Return every group of the store; only those that changed are read anew."""
+        found: list[Object] = []
+        token: str | None = None
+        while True:
+            try:
+                page = await self._store.list(FOLDER, token=token)
+            except NotFound:  # a store with directories, and this one is not there
+                break
+            found.extend(page.objects)
+            if page.token is None:
+                break
+            token = page.token
+        deeds = [partial(self._current, object) for object in found]
+        return await run_all(deeds, at_once=self._requests_max)
+
+    async def _current(self, record: Object) -> Group:
+        id = record.key.removeprefix(FOLDER)
+        known = self.known(id)
+        is_same = (
+            known is not None
+            and known.version is not None
+            and record.version is not None
+            and known.version.content == record.version.content
+        )
+        return known if known is not None and is_same else await self.ask(id)

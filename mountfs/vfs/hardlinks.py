@@ -1,0 +1,369 @@
+"""Files with several names: what is done to one name is done to all.
+
+Each name is a whole object under its own key, readable by every other tool; a group
+record (`mountfs.vfs.groups`) says which belong together. So new bytes are one write
+and a copy to each other name, and a change of attributes is one request a name.
+
+The journal knows of every change before its first effect. A crash in between leaves
+names that differ, or a record that is not right; the next mount with this journal
+brings them together (`recover`):
+
+* "bytes", "attributes": the name that was changed first is copied to the others,
+  unless somebody changed those meanwhile;
+* "names": an object that carries the id and lies under a key of the record, or under
+  the key in the journal, is a name; all other keys are taken out of the record.
+
+A foreign program's write to one name makes that name a file of its own.
+"""
+
+import contextlib
+import logging
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Literal
+
+import trio
+
+from mountfs.cache.journal import LinkChange
+from mountfs.storage.errors import NotFound, PreconditionFailed, StoreError
+from mountfs.storage.types import ABSENT, Call, Object, Version
+from mountfs.vfs.filestate import Clean
+from mountfs.vfs.groups import Group, Names
+from mountfs.vfs.inodes import Node
+from mountfs.vfs.parallel import run_all
+from mountfs.vfs.volume import Volume
+
+log = logging.getLogger(__name__)
+
+Phase = Literal["bytes", "attributes", "names"]
+
+_ROUNDS_MAX = 8
+"""How often names that appear while others are brought up to date are followed."""
+
+
+class HardLinks:
+    """The groups of one volume, as its nodes need them."""
+
+    def __init__(self, volume: Volume) -> None:
+        self._volume = volume
+        self._groups = volume.groups
+
+    async def others(self, node: Node, key: str) -> Names:
+        """Return the names of a file besides one key, as the store knows them now."""
+        id = node.attributes.group
+        if id is None:
+            return {}
+        group = await self._groups.ask(id)
+        return {name: seen for name, seen in group.names.items() if name != key}
+
+    # --- making and losing names ------------------------------------------------
+
+    async def add(self, node: Node, key: str) -> None:
+        """Make one more object for a stored file, and enter it in the record.
+
+        The caller holds the file's lock and has seen that the key is free. Raises
+        `AlreadyExists`.
+        """
+        id = node.attributes.group or secrets.token_hex(16)
+        # Crash after this: the key has no object, so it is no name.
+        change = await self._volume.journal.begin_link(id, key, "names")
+        try:
+            await self._mark(node, id)
+            # Crash after this: a group of one name, which does no harm.
+            copied = await self._copy(node, key)
+            try:
+                # Crash before this is in the store: recovery finds the object by its
+                # id and enters it.
+                group = await self._enter(node, id, copied)
+            except BaseException:
+                with trio.CancelScope(shield=True), contextlib.suppress(StoreError):
+                    await self._volume.store.delete(key)
+                raise
+        finally:
+            with trio.CancelScope(shield=True):
+                await self._volume.journal.end_link(change)
+        node.links = len(group.names)
+
+    async def _mark(self, node: Node, id: str) -> None:
+        """Let a file that has one name carry the id of a group."""
+        if node.attributes.group == id:
+            return
+        known = _stored(node)
+        await self._groups.update(
+            id, lambda names: {**names, known.key: _content(known)}
+        )
+        attributes = replace(node.attributes, group=id)
+        marked = await self._volume.store.set_metadata(
+            known, self._volume.metadata_with(attributes), condition=known.version
+        )
+        marked = replace(
+            marked, size=known.size, kind=known.kind, link_target=known.link_target
+        )
+        self._take_over(node, marked)
+        node.attributes = attributes
+        self._volume.inodes.join_group(node, id)
+
+    async def _copy(self, node: Node, key: str) -> Object:
+        known = _stored(node)
+        conditions = self._volume.store.capabilities.conditions
+        copied = await self._volume.store.copy(
+            known.key,
+            key,
+            source_version=known.version,
+            condition=ABSENT if Call.COPY in conditions else None,
+        )
+        return self._volume.metadata.put(_like(copied, known, key))
+
+    async def _enter(self, node: Node, id: str, copied: Object) -> Group:
+        known = _stored(node)
+        added = {known.key: _content(known), copied.key: _content(copied)}
+        return await self._groups.update(id, lambda names: {**names, **added})
+
+    @asynccontextmanager
+    async def losing(self, node: Node, key: str) -> AsyncIterator[None]:
+        """Take a key out of a file's record when the block has deleted its object."""
+        id = node.attributes.group
+        if id is None:
+            yield
+            return
+        change = await self._volume.journal.begin_link(id, key, "names")
+        # Crash in the block: recovery looks whether the object is there.
+        yield
+        await self._replace_names(node, id, {key: None})
+        await self._volume.journal.end_link(change)
+
+    @asynccontextmanager
+    async def moving(self, node: Node, old: str, new: str) -> AsyncIterator[None]:
+        """Follow in the record when the block has moved a file's object.
+
+        The block leaves the version of the moved object in the metadata cache.
+        """
+        id = node.attributes.group
+        if id is None:
+            yield
+            return
+        change = await self._volume.journal.begin_link(id, new, "names")
+        yield
+        moved = self._volume.metadata.last_known(new)
+        assert isinstance(moved, Object)
+        await self._replace_names(node, id, {old: None, new: _content(moved)})
+        await self._volume.journal.end_link(change)
+
+    async def _replace_names(
+        self, node: Node, id: str, changed: dict[str, str | None]
+    ) -> None:
+        group = await self._groups.update(id, partial(_changed, changed))
+        node.links = max(1, len(group.names))
+
+    # --- changing all names -----------------------------------------------------
+
+    @asynccontextmanager
+    async def following(self, node: Node, phase: Phase) -> AsyncIterator[None]:
+        """Bring what the block does to a file's object to its other names as well.
+
+        If the block fails nothing was done to the others. If a copy fails, the error
+        is raised and the journal keeps the change: the next mount goes on with it.
+        """
+        id = node.attributes.group
+        if id is None or node.object is None:
+            yield
+            return
+        before = _stored(node)
+        change = await self._volume.journal.begin_link(id, before.key, phase)
+        try:
+            yield
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await self._volume.journal.end_link(change)
+            raise
+        await self._spread(node, id, before, phase)
+        await self._volume.journal.end_link(change)
+
+    async def _spread(self, node: Node, id: str, before: Object, phase: Phase) -> None:
+        known = _stored(node)
+        done: dict[str, str | None] = {known.key: _content(known)}
+        group = self._groups.known(id)
+        if group is None or phase == "attributes":
+            # New bytes change the record, and so learn of names made elsewhere; a
+            # change of attributes may leave it as it is.
+            group = await self._groups.ask(id)
+        for _ in range(_ROUNDS_MAX):
+            # Names that another mount makes meanwhile are copies of the old bytes.
+            others = [item for item in group.names.items() if item[0] not in done]
+            if not others and group.has(known):
+                break
+            deeds = [
+                partial(self._follow, known, before, key, seen, phase)
+                for key, seen in others
+            ]
+            contents = await run_all(deeds, at_once=self._volume.requests_max)
+            done |= {
+                key: content for (key, _), content in zip(others, contents, strict=True)
+            }
+            group = await self._groups.update(id, partial(_changed, done))
+        node.links = max(1, len(group.names))
+
+    async def _follow(
+        self, known: Object, before: Object, key: str, seen: str, phase: Phase
+    ) -> str | None:
+        """Make one name like another; None if it is no name of the file any more."""
+        store = self._volume.store
+        try:
+            if phase == "attributes":
+                name = replace(before, key=key, version=Version(seen))
+                assert known.attributes is not None
+                changed = await store.set_metadata(
+                    name,
+                    self._volume.metadata_with(known.attributes),
+                    condition=Version(seen),
+                )
+            elif Call.COPY in store.capabilities.conditions:
+                changed = await store.copy(
+                    known.key,
+                    key,
+                    source_version=known.version,
+                    condition=Version(seen),
+                )
+            elif await self._is_still(key, seen):
+                changed = await store.copy(known.key, key, source_version=known.version)
+            else:
+                self._note_lost(key)
+                return None
+        except (PreconditionFailed, NotFound):
+            if await self._is_still(key, seen):
+                raise  # it is the source that is another by now
+            self._note_lost(key)
+            return None
+        return _content(self._volume.metadata.put(_like(changed, known, key)))
+
+    async def _is_still(self, key: str, seen: str) -> bool:
+        try:
+            found = await self._volume.store.stat(key)
+        except NotFound:
+            return False
+        return found.version is not None and found.version.content == seen
+
+    def _note_lost(self, key: str) -> None:
+        log.info("%r was changed by another program: it is a file of its own now", key)
+        self._volume.metadata.expire(key)
+
+    # --- renamed directories, and crashes ---------------------------------------
+
+    async def moved(self, prefixes: "dict[str, str]") -> None:
+        """Follow in every record when all keys below some prefixes have moved."""
+        if not self._volume.store.features.virtual_hard_link:
+            return
+        for group in await self._groups.all():
+            targets = {
+                key: target
+                for key in group.names
+                if (target := _moved(key, prefixes)) != key
+            }
+            if targets:
+                await self._verify(group.id, {**dict.fromkeys(targets)}, targets)
+
+    async def recover(self) -> int:
+        """Finish the changes that a crash cut short; return how many."""
+        changes = await self._volume.journal.links()
+        for change in changes:
+            await self._recover(change)
+            await self._volume.journal.end_link(change.id)
+        return len(changes)
+
+    async def _recover(self, change: LinkChange) -> None:
+        group = await self._groups.ask(change.group)
+        if change.phase != "names":
+            source = await self._name(change.group, change.key)
+            if source is not None and group.version is not None:
+                await self._finish(group, source, change.phase)
+            return
+        await self._verify(change.group, dict(group.names), {change.key: change.key})
+
+    async def _finish(self, group: Group, source: Object, phase: str) -> None:
+        is_new = group.names.get(source.key) != _content(source)
+        if phase == "bytes" and not is_new:
+            return  # the crash came before the bytes
+        done: dict[str, str | None] = {source.key: _content(source)}
+        for key, seen in group.names.items():
+            if key != source.key:
+                done[key] = await self._follow(source, source, key, seen, "bytes")
+        await self._groups.update(group.id, partial(_changed, done))
+
+    async def _verify(
+        self, id: str, gone: "dict[str, str | None]", targets: dict[str, str]
+    ) -> None:
+        """Enter in a record what is there of some keys, and take out what is not."""
+        found: dict[str, str | None] = dict.fromkeys(gone)
+        for key in {*gone, *targets.values()}:
+            name = await self._name(id, key)
+            found[key] = _content(name) if name is not None else None
+        await self._groups.update(id, partial(_changed, found))
+
+    async def _name(self, id: str, key: str) -> Object | None:
+        """Return the object of a key if it carries the id of a group."""
+        try:
+            found = await self._volume.store.stat(key)
+        except NotFound:
+            return None
+        attributes = found.attributes
+        return found if attributes is not None and attributes.group == id else None
+
+    # --- here -------------------------------------------------------------------
+
+    def point(self, node: Node) -> None:
+        """Point what is known of a file to its first name, when that has changed."""
+        known = node.object
+        group = self._volume.group_of(node)
+        if known is None or group is None or not group.names:
+            return
+        key = next(iter(group.names)) if node.is_nameless else node.key()
+        if key == known.key or key not in group.names:
+            return
+        version = Version(group.names[key])
+        self._take_over(node, replace(known, key=key, version=version))
+
+    def _take_over(self, node: Node, object: Object) -> None:
+        known = _stored(node)
+        self._volume.blocks.rekey(known, object)
+        self._volume.adopt(node, object)
+        if node.file is not None and node.object is not None:
+            assert isinstance(node.file.state, Clean)
+            node.file.state = Clean(node.object)
+
+
+def _changed(changed: "dict[str, str | None]", names: Names) -> Names:
+    """Return names with some entered or taken out."""
+    kept = {key: seen for key, seen in names.items() if key not in changed}
+    return kept | {key: seen for key, seen in changed.items() if seen is not None}
+
+
+def _moved(key: str, prefixes: "dict[str, str]") -> str:
+    for old, new in prefixes.items():
+        if key == old or (old.endswith("/") and key.startswith(old)):
+            return new + key.removeprefix(old)
+    return key
+
+
+def _stored(node: Node) -> Object:
+    assert node.object is not None, "a file of several names is in the store"
+    return node.object
+
+
+def _content(object: Object) -> str:
+    assert object.version is not None, "what is in the store has a version"
+    return object.version.content
+
+
+def _like(answer: Object, known: Object, key: str) -> Object:
+    """Complete an answer about a name by what is known of another."""
+    return replace(
+        answer,
+        key=key,
+        kind=known.kind,
+        size=known.size,
+        metadata=answer.metadata if answer.metadata is not None else known.metadata,
+        link_target=known.link_target,
+    )

@@ -1,0 +1,230 @@
+"""Moving a directory of a store that has none: key by key.
+
+Every object below a prefix is copied to its new key, then the sources are deleted. The
+journal knows of it from before the first copy until the last delete, and a crash in
+between is finished forward at the next mount: an acknowledged rename is never undone.
+"""
+
+import contextlib
+import logging
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from mountfs.storage.errors import NotFound, StoreError
+from mountfs.storage.types import ListMode, Object
+from mountfs.vfs.hardlinks import HardLinks
+from mountfs.vfs.parallel import run_all
+from mountfs.vfs.volume import Volume
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Move:
+    """A directory on its way: from which prefix to which, and what has arrived."""
+
+    source: str
+    target: str
+    is_recovery: bool = False
+    arrived: dict[str, Object] = field(default_factory=dict)
+    kept: set[str] = field(default_factory=set)
+    """Sources that must stay, because the target has something else by now."""
+
+    def new_key(self, key: str) -> str:
+        return self.target + key.removeprefix(self.source)
+
+
+class TreeMoves:
+    """Moves directories of one volume, in the store."""
+
+    def __init__(self, volume: Volume, hard_links: HardLinks) -> None:
+        self._volume = volume
+        self._hard_links = hard_links
+
+    async def move(self, old_key: str, new_key: str) -> dict[str, Object]:
+        """Move a directory, journaled; return what arrived, by its old key."""
+        store = self._volume.store
+        if store.capabilities.move_dir and not store.features.virtual_hard_link:
+            return await self.move_keys(old_key, new_key)
+        # Crash before begin_rename is synced: nothing happened. Between it and the
+        # last copy: recovery copies the rest; sources still exist. While deleting:
+        # recovery copies what is left of the sources again, to the same effect.
+        # Before end_rename is synced: recovery finds no source and ends it.
+        # An error is no crash: what fails is ended here, or the next mount would
+        # carry it out behind the back of those who were told that it failed.
+        id = await self._volume.journal.begin_rename(old_key, new_key)
+        try:
+            arrived = await self.move_keys(old_key, new_key)
+        except StoreError:
+            await self._volume.journal.end_rename(id)
+            raise
+        if await self.follow({old_key: new_key}):
+            await self._volume.journal.end_rename(id)
+        return arrived
+
+    async def follow(self, prefixes: dict[str, str]) -> bool:
+        """Let what the store keeps of names elsewhere follow; tell if that was done.
+
+        There is no way back by now: what fails is left to the next mount.
+        """
+        try:
+            await self._hard_links.moved(prefixes)
+        except StoreError as error:
+            log.warning(
+                "hard links below %s are files of their own until the next mount: %s",
+                sorted(prefixes),
+                error,
+            )
+            return False
+        return True
+
+    async def move_keys(self, old_key: str, new_key: str) -> dict[str, Object]:
+        """Move a directory; who calls has journaled it. What fails is undone."""
+        store = self._volume.store
+        if store.capabilities.move_dir:
+            moved = await store.move(old_key, new_key)
+            return {old_key: moved}
+        move = _Move(old_key, new_key)
+        try:
+            await self._delete_sources(move, await self._copy_sources(move))
+        except StoreError:
+            await self._undo(move)
+            raise
+        return move.arrived
+
+    async def finish(self, old_key: str, new_key: str) -> None:
+        """Move what a crash has left of a directory under its old key."""
+        if self._volume.store.capabilities.move_dir:
+            with contextlib.suppress(NotFound):  # it had arrived
+                await self._volume.store.move(old_key, new_key)
+            return
+        move = _Move(old_key, new_key, is_recovery=True)
+        await self._delete_sources(move, await self._copy_sources(move))
+
+    async def _undo(self, move: _Move) -> None:
+        """Delete what arrived of a directory that stays where it was."""
+        keys = [move.new_key(key) for key in move.arrived]
+        self._volume.metadata.forget_below(move.target)
+        self._volume.metadata.expire(move.target)
+        try:
+            failed = await self._volume.store.delete_many(
+                children_first(keys, move.target) if keys else []
+            )
+        except StoreError as error:
+            failed = dict.fromkeys(keys, error)
+        if failed:
+            log.warning("copies remain under %r: %s", move.target, sorted(failed))
+
+    async def _copy_sources(self, move: _Move) -> list[str]:
+        """Copy every key below a prefix; return those that may go now.
+
+        What a foreign client puts there meanwhile stays under the old name.
+        """
+        sources = await self._keys_below(move.source)
+        copies = [partial(self._copy, source, move) for source in sources]
+        await run_all(copies, at_once=self._volume.requests_max)
+        return [source.key for source in sources if source.key not in move.kept]
+
+    async def _delete_sources(self, move: _Move, keys: list[str]) -> None:
+        """Delete what was copied, many at once.
+
+        Raises only if nothing of it went. Otherwise the target alone is whole, and
+        there is no way back.
+        """
+        if not keys:
+            return
+        wanted = children_first(keys, move.source)
+        try:
+            failed = await self._volume.store.delete_many(wanted)
+            error = next(iter(failed.values()), None)
+        except StoreError as failure:
+            error = failure
+        if error is None:
+            return
+        left: set[str] | None = None
+        with contextlib.suppress(StoreError):
+            left = {object.key for object in await self._keys_below(move.source)}
+        if left is not None and left.issuperset(keys):
+            raise error
+        log.warning(
+            "%r is %r now; copies that could not be deleted (%s) may remain under the"
+            " old name",
+            move.source,
+            move.target,
+            error,
+        )
+
+    async def _keys_below(self, prefix: str) -> list[Object]:
+        found: list[Object] = []
+        token: str | None = None
+        while True:
+            page = await self._volume.store.list(
+                prefix, mode=ListMode.PREFIX, token=token
+            )
+            found.extend(page.objects)
+            if page.token is None:
+                return found
+            token = page.token
+
+    async def _has_another(self, source: Object, target: str) -> bool:
+        """Tell whether a target was written to after a crash cut its rename short."""
+        try:
+            found = await self._volume.store.stat(target)
+        except NotFound:
+            return False
+        written = _commit_id(found)
+        if written is None:
+            return found.size != source.size
+        return written != _commit_id(await self._volume.store.stat(source.key))
+
+    async def _copy(self, source: Object, move: _Move) -> None:
+        is_marker = source.key.endswith("/")
+        target = move.new_key(source.key)
+        if (
+            move.is_recovery
+            and not is_marker
+            and await self._has_another(source, target)
+        ):
+            move.kept.add(source.key)
+            return
+        try:
+            copy = await self._volume.store.copy(
+                source.key, target, source_version=source.version
+            )
+        except NotFound:
+            if not is_marker:
+                return  # a foreign client deleted it meanwhile: it is gone here, too
+            # SeaweedFS lists markers and does not find them as the source of a copy.
+            copy = await self._volume.store.make_dir(target)
+        known = self._volume.metadata.last_known(source.key)
+        if isinstance(known, Object):
+            copy = with_metadata(copy, known)
+        move.arrived[source.key] = copy
+
+
+def with_metadata(moved: Object, old: Object) -> Object:
+    """A move keeps the metadata; an answer without them means the old ones."""
+    if moved.metadata is not None:
+        return moved
+    return replace(
+        moved, kind=old.kind, metadata=old.metadata, link_target=old.link_target
+    )
+
+
+def _commit_id(object: Object) -> str | None:
+    return object.metadata.commit_id if object.metadata is not None else None
+
+
+def children_first(keys: list[str], prefix: str) -> list[str]:
+    """Return the keys, and those of all directories on the way, children first.
+
+    A store that keeps directories behind the scenes (SeaweedFS) leaves one behind if
+    its marker is deleted before its children, or never because it had none.
+    """
+    wanted = set(keys)
+    for key in keys:
+        tail = key.removeprefix(prefix)
+        steps = tail.split("/")[:-1]
+        for depth in range(len(steps) + 1):
+            wanted.add(prefix + "".join(step + "/" for step in steps[:depth]))
+    return sorted(wanted, reverse=True)

@@ -1,0 +1,225 @@
+"""Hard links on real mounts: one inode, several names, every name a plain object."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.fuse.conftest import Mounter
+from tests.fuse.mounting import run
+from tests.fuse.stores import OtherSide, Store
+
+ALL = "--virtual=all"
+
+
+@pytest.fixture
+def there(full_store: Store, full_directory: Path) -> OtherSide:
+    """`full_directory` as others see it."""
+    return full_store.below(full_directory.name)
+
+
+on_shared_stores = pytest.mark.parametrize("full_store", ["local", "s3"], indirect=True)
+
+
+def test_link_is_the_same_file(full_directory: Path) -> None:
+    """Both names have one inode number, two links, and the same everything."""
+    one, two = full_directory / "one", full_directory / "two"
+    one.write_bytes(b"bytes")
+
+    two.hardlink_to(one)
+
+    assert one.stat() == two.stat()
+    assert one.stat().st_nlink == 2
+    assert two.read_bytes() == b"bytes"
+    listed = {entry.name: entry.inode() for entry in os.scandir(full_directory)}
+    assert listed["one"] == listed["two"] == one.stat().st_ino
+
+
+@on_shared_stores
+def test_every_name_is_a_plain_object(full_directory: Path, there: OtherSide) -> None:
+    """Other tools read the bytes under each name, and new ones as well."""
+    one, two = full_directory / "one", full_directory / "two"
+    one.write_bytes(b"old")
+    two.hardlink_to(one)
+    with two.open("ab") as file:
+        file.write(b" and new")
+
+    assert there.read("one") == b"old and new" == there.read("two")
+
+
+def test_writing_through_one_name_shows_under_the_other(full_directory: Path) -> None:
+    """An open descriptor of one name and a reader of the other share the bytes."""
+    one, two = full_directory / "one", full_directory / "two"
+    one.write_bytes(b"x" * 10_000)
+    two.hardlink_to(one)
+
+    with one.open("r+b") as file:
+        file.write(b"head")
+        file.flush()
+        assert two.read_bytes() == b"head" + b"x" * 9_996
+    assert two.stat().st_size == 10_000
+
+
+def test_link_of_an_open_new_file(full_directory: Path) -> None:
+    """A file can get its second name before it was ever closed."""
+    one, two = full_directory / "one", full_directory / "two"
+    with one.open("wb") as file:
+        file.write(b"first")
+        file.flush()
+        two.hardlink_to(one)
+        file.write(b" second")
+
+    assert two.read_bytes() == b"first second" == one.read_bytes()
+
+
+def test_unlinking_counts_down(full_directory: Path) -> None:
+    """Each name that goes takes one from the count; the last leaves an open file."""
+    names = [full_directory / name for name in ("one", "two", "three")]
+    names[0].write_bytes(b"bytes")
+    for name in names[1:]:
+        name.hardlink_to(names[0])
+    with names[0].open("r+b") as file:
+        counts = []
+        for name in names:
+            counts.append(os.fstat(file.fileno()).st_nlink)
+            name.unlink()
+        counts.append(os.fstat(file.fileno()).st_nlink)
+        file.write(b"still")
+
+        assert counts == [3, 2, 1, 0]
+        file.seek(0)
+        assert file.read() == b"still"
+    assert os.listdir(full_directory) == []
+
+
+def test_name_made_again_after_the_first_went(full_directory: Path) -> None:
+    """A name that was given up can be linked to the same file once more."""
+    one, two = full_directory / "one", full_directory / "two"
+    one.write_bytes(b"bytes")
+    two.hardlink_to(one)
+    one.unlink()
+    one.hardlink_to(two)
+
+    assert one.stat() == two.stat()
+    assert one.stat().st_nlink == 2
+
+
+def test_links_across_directories_follow_renames(full_directory: Path) -> None:
+    """Renaming a name, or a directory above one, keeps the file one file."""
+    (full_directory / "d").mkdir()
+    one, two = full_directory / "one", full_directory / "d" / "two"
+    one.write_bytes(b"old")
+    two.hardlink_to(one)
+    one = one.rename(full_directory / "uno")
+    (full_directory / "d").rename(full_directory / "e")
+    two = full_directory / "e" / "two"
+    two.write_bytes(b"new")
+
+    assert one.read_bytes() == b"new"
+    assert one.stat() == two.stat()
+    assert one.stat().st_nlink == 2
+
+
+def test_attributes_belong_to_the_file(full_directory: Path) -> None:
+    """Mode, owner and times that are set under one name show under the other."""
+    one, two = full_directory / "one", full_directory / "two"
+    one.write_bytes(b"x")
+    two.hardlink_to(one)
+
+    one.chmod(0o640)
+    os.chown(two, 12, 34)
+    os.utime(one, ns=(1_000_000_001, 2_000_000_002))
+
+    found = two.stat()
+    assert (found.st_mode & 0o7777, found.st_uid, found.st_gid) == (0o640, 12, 34)
+    assert found.st_mtime_ns == 2_000_000_002
+
+
+@pytest.mark.parametrize("full_store", ["memory", "s3"], indirect=True)
+def test_symbolic_link_gets_a_second_name(full_directory: Path) -> None:
+    """link(2) names the symbolic link itself, where the store keeps its metadata."""
+    (full_directory / "link").symlink_to("target")
+    two = full_directory / "two"
+
+    os.link(full_directory / "link", two, follow_symlinks=False)
+
+    assert two.is_symlink()
+    assert os.readlink(two) == "target"
+    assert two.lstat().st_nlink == 2
+
+
+@pytest.mark.parametrize("full_store", ["local"], indirect=True)
+def test_bare_symbolic_link_has_one_name(full_directory: Path) -> None:
+    """A symbolic link of a disk has no place for a mark: a second name is EPERM."""
+    (full_directory / "link").symlink_to("target")
+
+    with pytest.raises(PermissionError):
+        os.link(full_directory / "link", full_directory / "two", follow_symlinks=False)
+
+
+def test_directories_have_one_name(full_directory: Path) -> None:
+    """A hard link of a directory is EPERM."""
+    (full_directory / "d").mkdir()
+
+    with pytest.raises(PermissionError):
+        os.link(full_directory / "d", full_directory / "e")
+
+
+def test_taken_name_stays(full_directory: Path) -> None:
+    """A link never replaces what has the name."""
+    (full_directory / "one").write_bytes(b"1")
+    (full_directory / "two").write_bytes(b"2")
+
+    with pytest.raises(FileExistsError):
+        (full_directory / "two").hardlink_to(full_directory / "one")
+
+
+def test_links_survive_a_mount_with_nothing_but_the_store(
+    mounter: Mounter, store: Store
+) -> None:
+    """Another host sees one inode and the right count, by listing and by lookup."""
+    first = mounter(store, ALL)
+    (first.path / "d").mkdir()
+    (first.path / "one").write_bytes(b"bytes")
+    (first.path / "d" / "two").hardlink_to(first.path / "one")
+    first.unmount()
+
+    again = mounter(store, ALL, at="elsewhere")
+    two = (again.path / "d" / "two").stat()
+
+    assert two.st_nlink == 2
+    assert (again.path / "one").stat() == two
+    (again.path / "one").unlink()
+    assert (again.path / "d" / "two").stat().st_nlink == 1
+    assert (again.path / "d" / "two").read_bytes() == b"bytes"
+
+
+def test_two_mounts_share_a_group(mounter: Mounter, store: Store) -> None:
+    """What one mount links and writes, another sees when its time to live has ended."""
+    here = mounter(store, ALL, "--ttl=0", at="here")
+    there = mounter(store, ALL, "--ttl=0", at="there")
+    (here.path / "one").write_bytes(b"1")
+    (there.path / "two").hardlink_to(there.path / "one")
+    (here.path / "three").hardlink_to(here.path / "one")
+
+    assert {(at.path / "two").stat().st_nlink for at in (here, there)} == {3}
+    (there.path / "three").write_bytes(b"from there")
+    assert (here.path / "one").read_bytes() == b"from there"
+    (here.path / "two").write_bytes(b"from here")
+    assert (there.path / "three").read_bytes() == b"from here"
+
+
+def test_cp_and_rsync_keep_links(full_directory: Path) -> None:
+    """`cp -a` and `rsync -H` copy hard links as hard links."""
+    source = full_directory / "source"
+    source.mkdir()
+    (source / "one").write_bytes(b"bytes")
+    (source / "two").hardlink_to(source / "one")
+
+    run("cp", "-a", source, full_directory / "copy")
+    run("rsync", "-aH", f"{source}/", full_directory / "sync")
+
+    for made in ("copy", "sync"):
+        one, two = (full_directory / made / name for name in ("one", "two"))
+        assert one.stat().st_ino == two.stat().st_ino
+        assert one.stat().st_nlink == 2
