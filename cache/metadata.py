@@ -238,6 +238,7 @@ class MetadataCache:
             kind=known.kind,
             metadata=known.metadata,
             link_target=known.link_target,
+            shown_as=known.shown_as,
         )
 
     def _note_change(self, parent: str, name: str) -> None:

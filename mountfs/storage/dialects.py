@@ -18,7 +18,8 @@ Read, in falling order of trust where two of them name the same attribute:
 
 A link is an object whose mode says so (its body is the target), or that carries one
 of the `LINK_NAMES`. rclone's `.rclonelink` is told by the name alone, which is not
-known here. A named pipe, a socket or a device node is an object whose mode says so.
+known here (`mountfs.storage.foreign_names`). A named pipe, a socket or a device node is
+an object whose mode says so.
 """
 
 import datetime

@@ -12,7 +12,7 @@ import hashlib
 import stat
 from collections.abc import Mapping
 
-from mountfs.storage import dialects, xattrs
+from mountfs.storage import dialects, foreign_names, xattrs
 from mountfs.storage.errors import Unsupported
 from mountfs.storage.types import (
     SPECIAL_TYPES,
@@ -81,8 +81,15 @@ class Translator:
             metadata = metadata.with_attributes(
                 dataclasses.replace(known, mode=decoded.mode, rdev=decoded.rdev)
             )
+        shown_as = self._shown_as(object, metadata)
+        if shown_as is not None and not shown_as.endswith("/"):
+            kind = ObjectKind.LINK
         return dataclasses.replace(
-            object, kind=kind, metadata=metadata, link_target=target
+            object,
+            kind=kind,
+            metadata=metadata,
+            link_target=target,
+            shown_as=shown_as,
         )
 
     def would_drop(self, metadata: Metadata) -> bool:
@@ -194,6 +201,24 @@ class Translator:
         if kind is ObjectKind.SPECIAL and self._features.virtual_special:
             return kind if not object.size else ObjectKind.FILE
         return ObjectKind.FILE
+
+    def _shown_as(self, object: Object, metadata: Metadata) -> str | None:
+        """Return the key whose name an object of rclone or Hadoop is to have."""
+        wanted = foreign_names.shown_as(object.key)
+        if wanted is None or metadata.commit_id is not None or object.metadata is None:
+            return None
+        mode = object.metadata.user.get("mode")
+        if wanted.endswith("/"):
+            is_read = self._features.virtual_dir and not self._capabilities.native_dirs
+            is_one = object.size == 0 and mode is None
+        else:
+            is_read = (
+                self._features.virtual_link and not self._capabilities.native_links
+            )
+            is_one = _can_hold_target(object) and (
+                mode is None or foreign_names.is_mode_of_rclone_link(mode)
+            )
+        return wanted if is_read and is_one else None
 
     def _refuse(self, what: str) -> None:
         if not self._features.loose_operation:

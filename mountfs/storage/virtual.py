@@ -26,6 +26,12 @@ from mountfs.storage.errors import (
     Unsupported,
     VersionChanged,
 )
+from mountfs.storage.foreign_names import (
+    FOLDER_SUFFIX,
+    LINK_SUFFIX,
+    directory_of,
+    other_key,
+)
 from mountfs.storage.overflow import OverflowStorager
 from mountfs.storage.protocol import Storager
 from mountfs.storage.sidecars import Sidecars
@@ -78,6 +84,8 @@ class VirtualStorager(StoragerWrapper):
         if self._capabilities.xattrs and not self._native.xattrs:
             self._sidecars = Sidecars(inner)
             self._inner = OverflowStorager(inner, self._sidecars)
+        # What is not there under its name is worth a question under these.
+        self._foreign_suffixes: set[str] = set()
         # What open uploads were begun with, so that their objects need no HEAD.
         self._sent: dict[str, Metadata] = {}
 
@@ -95,13 +103,21 @@ class VirtualStorager(StoragerWrapper):
         """Look up an object; a directory is its marker or any key below it.
 
         A link whose target stands in its body costs one more read, and so do extended
-        attributes that found no room in the metadata.
+        attributes that found no room in the metadata. If a listing has shown links of
+        rclone or directories of Hadoop, what is not there may be one of those: a link
+        is answered under its own key.
         """
-        if not self._native.native_dirs and kind is ObjectKind.DIRECTORY:
-            found = await self._stat_directory(key)
-        else:
-            hint = kind if self._native.native_dirs else None
-            found = await self._with_target(await self._inner.stat(key, kind=hint))
+        try:
+            if not self._native.native_dirs and kind is ObjectKind.DIRECTORY:
+                found = await self._stat_directory(key)
+            else:
+                hint = kind if self._native.native_dirs else None
+                found = await self._with_target(await self._inner.stat(key, kind=hint))
+        except NotFound:
+            other = await self._under_foreign_name(key, kind)
+            if other is None:
+                raise
+            found = other
         if self._sidecars is None:
             return found
         return await self._sidecars.resolved(found)
@@ -116,6 +132,7 @@ class VirtualStorager(StoragerWrapper):
     ) -> Page:
         """List; links are told where listings carry metadata, without their target."""
         page = await self._inner.list(prefix, mode=mode, token=token, limit=limit)
+        self._note_foreign_names(page)
         objects = tuple(
             self._seen(entry)
             for entry in page.objects
@@ -371,6 +388,30 @@ class VirtualStorager(StoragerWrapper):
             return found
         return self._sidecars.resolved_nowait(found)
 
+    def _note_foreign_names(self, page: Page) -> None:
+        for suffix in (LINK_SUFFIX, FOLDER_SUFFIX):
+            if any(entry.key.endswith(suffix) for entry in page.objects):
+                self._foreign_suffixes.add(suffix)
+
+    async def _under_foreign_name(
+        self, key: str, kind: ObjectKind | None
+    ) -> Object | None:
+        """Return what a foreign tool keeps for a key under another one, if anything."""
+        is_directory = kind is ObjectKind.DIRECTORY
+        wanted = key if not is_directory or key.endswith("/") else f"{key}/"
+        other = other_key(wanted)
+        if not any(other.endswith(suffix) for suffix in self._foreign_suffixes):
+            return None
+        if wanted in ("", "/") or is_directory != wanted.endswith("/"):
+            return None
+        try:
+            found = await self._with_target(await self._inner.stat(other))
+        except NotFound:
+            return None
+        if found.shown_as != wanted:
+            return None
+        return directory_of(found) if is_directory else found
+
     async def _stat_directory(self, key: str) -> Object:
         prefix = key if not key or key.endswith("/") else f"{key}/"
         page = await self._inner.list(
@@ -504,7 +545,7 @@ def _with_target_from(object: Object, body: bytes) -> Object:
     target = body.decode("utf-8", "surrogateescape")
     if dialects.is_target(target):
         return dataclasses.replace(object, link_target=target)
-    return dataclasses.replace(object, kind=ObjectKind.FILE)
+    return dataclasses.replace(object, kind=ObjectKind.FILE, shown_as=None)
 
 
 def _pinned(original: Object, wanted: Version | None) -> Version | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from mountfs.storage.types import ABSENT, Object, ObjectKind
 from mountfs.vfs.filestate import Dirty
+from mountfs.vfs.foreign import shown
 from mountfs.vfs.inodes import Node
 from mountfs.vfs.learning import Learning
 from mountfs.vfs.listings import component_of, list_all
@@ -98,8 +99,10 @@ class Directories:
             if object.kind is ObjectKind.DIRECTORY
         }
         is_root = node.parent is None
-        for object in objects:
-            component = component_of(object)
+        known = {object.key for object in objects}
+        for component, object in shown(objects):
+            if object.key not in known:
+                object = self._volume.metadata.put(object)
             if is_root and component == RESERVED:
                 continue
             is_shadowed = (

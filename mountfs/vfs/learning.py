@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 from mountfs.storage.errors import NotFound
+from mountfs.storage.foreign_names import shown_as
 from mountfs.storage.types import NO_METADATA, Object, ObjectKind
 from mountfs.vfs.parallel import run_all
 from mountfs.vfs.volume import Volume
@@ -33,8 +34,17 @@ class Learning:
 
         `listed` are what the metadata cache has made of a listing just now.
         """
-        if not self._is_wanted():
-            return tuple(listed)
+        # Whether such a key is what it seems, only the object itself tells.
+        named = [object for object in listed if self._has_foreign_name(object)]
+        learnt = await self._ask(named)
+        if self._is_wanted():
+            rest = [object for object in listed if object.key not in learnt]
+            learnt |= await self._learnt(directory, rest)
+        return tuple(learnt.get(object.key, object) for object in listed)
+
+    async def _learnt(
+        self, directory: str, listed: Sequence[Object]
+    ) -> dict[str, Object]:
         unknown = [object for object in listed if self._may_have_more(object)]
         learnt = await self._kept(directory, unknown)
         unknown = [object for object in unknown if object.key not in learnt]
@@ -43,13 +53,19 @@ class Learning:
             learnt |= await self._ask(unknown)
         elif unknown:
             learnt |= await self._sampled(directory, listed, unknown)
-        return tuple(learnt.get(object.key, object) for object in listed)
+        return learnt
 
     def _is_wanted(self) -> bool:
         store = self._volume.store
         if store.capabilities.list_metadata or not store.capabilities.metadata:
             return False
         return self._volume.keeps_attributes or store.features.virtual_link
+
+    def _has_foreign_name(self, object: Object) -> bool:
+        features = self._volume.store.features
+        if object.metadata is not None or shown_as(object.key) is None:
+            return False
+        return features.virtual_link or features.virtual_dir
 
     def _may_have_more(self, object: Object) -> bool:
         if object.metadata is not None:

@@ -17,6 +17,7 @@ from mountfs.vfs.attributes import fresh
 from mountfs.vfs.errors import fail
 from mountfs.vfs.files import Files
 from mountfs.vfs.filestate import Dirty, FileState
+from mountfs.vfs.foreign import drop_folder, take_over
 from mountfs.vfs.hardlinks import HardLinks
 from mountfs.vfs.inodes import Node
 from mountfs.vfs.listings import component_of, list_all
@@ -263,6 +264,7 @@ class Namespace:
         if await self._exists(parent, name):
             fail(errno.EEXIST)
         async with changing(node, parent):
+            await take_over(self._volume, node)
             key = parent.key() + entry.component
             async with AsyncExitStack() as stack:
                 if node.file is not None:
@@ -334,6 +336,8 @@ class Namespace:
         if parent is None:
             fail(errno.ENOENT)
         await self.keep_directory(parent, key)
+        # Crash after this: the directory exists by its marker, or not at all.
+        await drop_folder(self._volume, key)
         await self._volume.store.delete(key)
         self._volume.metadata.put_absent(key)
         for child_name in list(node.children):

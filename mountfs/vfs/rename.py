@@ -20,6 +20,7 @@ from mountfs.storage.types import Object, Version
 from mountfs.vfs.errors import fail
 from mountfs.vfs.files import Files, condition_of
 from mountfs.vfs.filestate import Clean, Dirty
+from mountfs.vfs.foreign import take_over
 from mountfs.vfs.hardlinks import HardLinks
 from mountfs.vfs.inodes import Node
 from mountfs.vfs.namespace import Namespace
@@ -99,6 +100,7 @@ class Renames:
             fail(errno.ESTALE)
         with self._volume.inodes.pinned(*filter(None, (node, victim))):
             async with changing(old[0], new[0]):
+                await take_over(self._volume, node, victim)
                 if is_exchange:
                     await self._exchange(rename)
                 elif node.is_directory:

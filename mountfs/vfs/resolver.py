@@ -12,6 +12,7 @@ believed.
 from functools import partial
 
 from mountfs.storage.errors import BucketNotFound, NotFound
+from mountfs.storage.foreign_names import other_key
 from mountfs.storage.types import ABSENT, Absent, Object, ObjectKind
 from mountfs.vfs.inodes import Node
 from mountfs.vfs.names import Entry
@@ -60,7 +61,8 @@ class Resolver:
             return await self._ask_file(key)
         if directory is None:
             return await self._ask_directory(key + "/")
-        return None
+        link = self._metadata.lookup(other_key(key))
+        return link if isinstance(link, Object) and link.shown_as == key else None
 
     async def _unknown(self, key: str) -> Object | None:
         if isinstance(self._metadata.last_known(key + "/"), Object):
@@ -128,6 +130,10 @@ class Resolver:
             raise
         except NotFound:
             pass
+        if isinstance(answer, Object) and answer.shown_as == key:
+            # The key that a foreign tool gave a link of this name.
+            self._metadata.put_answer(key, ABSENT, asked_at)
+            return self._metadata.put(answer)
         return _object(self._metadata.put_answer(key, answer, asked_at))
 
 

@@ -14,6 +14,7 @@ from mountfs.vfs.attributes import Change, changed, is_only_ctime
 from mountfs.vfs.errors import fail
 from mountfs.vfs.files import Files
 from mountfs.vfs.filestate import Clean, Dirty
+from mountfs.vfs.foreign import take_over
 from mountfs.vfs.hardlinks import HardLinks
 from mountfs.vfs.inodes import Node
 from mountfs.vfs.tree import changing
@@ -84,6 +85,9 @@ class AttributeChanges:
         known = node.object
         if known is None:
             fail(errno.ESTALE)
+        if known.shown_as is not None:
+            await take_over(self._volume, node)
+            known = node.object or known
         if known.kind is ObjectKind.LINK and not self._keeps_metadata_of_links():
             # As for directories: a refusal would fail every `cp -a` of a link.
             node.attributes = after
