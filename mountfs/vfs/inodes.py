@@ -298,6 +298,7 @@ class InodeTable:
         finally:
             for node in nodes:
                 node.pins -= 1
+                self._collect(node)
 
     def forget(self, inode: int, count: int) -> None:
         """Take back lookups that the kernel forgot."""
@@ -372,6 +373,8 @@ class InodeTable:
 
     def _is_unused(self, node: Node) -> bool:
         if node.inode == ROOT_INODE or node.lookups or node.opens or node.children:
+            return False
+        if node.pins:
             return False
         # Bytes that are not in the store yet keep their node: it leads to their key.
         return node.file is None or not node.file.holds_changes

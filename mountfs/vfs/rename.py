@@ -218,16 +218,11 @@ class Renames:
         known = victim.object if victim is not None else None
         if victim is None or known is None or known.key == key:
             return known
-        group = self._volume.group_of(victim)
-        version = Version(group.names[key]) if group and key in group.names else None
-        return replace(known, key=key, version=version)
+        return replace(known, key=key, version=self._version_of(victim, key))
 
     async def _move_one(self, node: Node, old_key: str, new_key: str) -> Object:
         known = node.object
-        version = known.version if known is not None else None
-        group = self._volume.group_of(node)
-        if group is not None and old_key in group.names:
-            version = Version(group.names[old_key])
+        version = self._version_of(node, old_key)
         try:
             moved = await self._volume.store.move(
                 old_key, new_key, source_version=version
@@ -237,6 +232,13 @@ class Renames:
             self._volume.say_outdated(node)
             fail(errno.ESTALE, "a foreign client replaced the object")
         return moved if known is None else with_metadata(moved, known)
+
+    def _version_of(self, node: Node, key: str) -> Version | None:
+        """Return the version that one of a node's names is known to have."""
+        group = self._volume.group_of(node)
+        if group is not None and key in group.names:
+            return Version(group.names[key])
+        return node.object.version if node.object is not None else None
 
     async def _follow(
         self,
@@ -345,7 +347,13 @@ class Renames:
             self._check_keys_of(node, one, new_one)
             self._check_keys_of(other, two, new_two)
             steps = self._steps(node, other, (one, two), (new_one, new_two))
-            arrived = await self._carry_out(steps, (one, two))
+            versions = {
+                one: self._version_of(node, one),
+                two: self._version_of(other, two),
+            }
+            arrived = await self._carry_out(steps, versions)
+            # Asked anew: the kernel may have forgotten some meanwhile.
+            below = [*node.below(), *other.below()]
             old_keys = {
                 each: each.key() for each in below if _is_moved(each, (one, two))
             }
@@ -384,18 +392,19 @@ class Renames:
         return steps
 
     async def _carry_out(
-        self, steps: list[tuple[str, str]], ends: tuple[str, str]
+        self, steps: list[tuple[str, str]], versions: dict[str, Version | None]
     ) -> dict[str, Object]:
         """Do the steps; return what arrived by the key that it had before all."""
         journal = self._volume.journal
-        id = await journal.begin_rename(*ends, phase=_phase_of(steps))
+        one, two = versions
+        id = await journal.begin_rename(one, two, _phase_of(steps))
         arrived: dict[str, Object] = {}
         origins: dict[str, str] = {}
         for number, (source, target) in enumerate(steps):
             try:
                 if number:
                     await journal.set_phase(id, _phase_of(steps, number))
-                moved = await self._move_keys(source, target)
+                moved = await self._move_keys(source, target, versions.get(source))
             except StoreError:
                 await self._take_back(steps[:number])
                 await journal.end_rename(id)
@@ -404,15 +413,18 @@ class Renames:
                 new_key = target + key.removeprefix(source)
                 origin = origins.pop(key, key)
                 origins[new_key] = origin
+                versions[new_key] = object.version
                 arrived[origin] = replace(object, key=new_key)
         if await self._trees.follow(_mapping(steps)):
             await journal.end_rename(id)
         return arrived
 
-    async def _move_keys(self, source: str, target: str) -> dict[str, Object]:
+    async def _move_keys(
+        self, source: str, target: str, version: Version | None = None
+    ) -> dict[str, Object]:
         if source.endswith("/"):
             return await self._trees.move_keys(source, target)
-        moved = await self._volume.store.move(source, target)
+        moved = await self._volume.store.move(source, target, source_version=version)
         return {source: moved}
 
     async def _take_back(self, steps: list[tuple[str, str]]) -> None:
