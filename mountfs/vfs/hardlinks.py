@@ -288,7 +288,12 @@ class HardLinks:
             return  # the crash came before the bytes
         done: dict[str, str | None] = {source.key: _content(source)}
         for key, seen in group.names.items():
-            if key != source.key:
+            if key == source.key:
+                continue
+            name = await self._name(group.id, key)
+            if name is not None and _is_copy(name, source):
+                done[key] = _content(name)  # the crash came after this one
+            else:
                 done[key] = await self._follow(source, source, key, seen, "bytes")
         await self._groups.update(group.id, partial(_changed, done))
 
@@ -338,6 +343,14 @@ def _changed(changed: "dict[str, str | None]", names: Names) -> Names:
     """Return names with some entered or taken out."""
     kept = {key: seen for key, seen in names.items() if key not in changed}
     return kept | {key: seen for key, seen in changed.items() if seen is not None}
+
+
+def _is_copy(name: Object, source: Object) -> bool:
+    """Tell whether a name has been brought up to date before a crash."""
+    copied, original = name.metadata, source.metadata
+    if copied is None or original is None or copied.commit_id is None:
+        return False
+    return copied.commit_id == original.commit_id
 
 
 def _moved(key: str, prefixes: "dict[str, str]") -> str:

@@ -36,6 +36,10 @@ class Hold:
             raise self.error
 
 
+class Crash(Exception):
+    """The process is gone: nothing that it would have done next is done."""
+
+
 class HeldStore(StoragerWrapper):
     """Forwards every call, except the next one of a kind that was named."""
 
@@ -46,6 +50,10 @@ class HeldStore(StoragerWrapper):
         """How often each call came."""
         self.refused: dict[str, StoreError] = {}
         """Calls that fail without an effect for as long as they stand here."""
+        self.dies_at: tuple[int, bool] | None = None
+        """After how many calls the process dies; whether the last is carried out."""
+        self.at_death: Callable[[], None] = lambda: None
+        self.is_dead = False
 
     def hold(self, call: str, *, is_after: bool = False) -> Hold:
         """Stop the next call of this name."""
@@ -55,6 +63,8 @@ class HeldStore(StoragerWrapper):
 
     async def _pass(self, call: str, request: Callable[[], Awaitable[Any]]) -> Any:
         self.asked[call] += 1
+        if self.dies_at is not None:
+            return await self._count_down(request)
         if call in self.refused:
             await trio.lowlevel.checkpoint()
             raise self.refused[call]
@@ -68,6 +78,19 @@ class HeldStore(StoragerWrapper):
         answer = await request()
         await hold.stop()
         return answer
+
+    async def _count_down(self, request: Callable[[], Awaitable[Any]]) -> Any:
+        assert self.dies_at is not None
+        left, is_after = self.dies_at
+        self.dies_at = (left - 1, is_after)
+        if left > 0:
+            return await request()
+        if not self.is_dead:
+            if is_after:
+                await request()
+            self.is_dead = True
+            self.at_death()
+        raise Crash
 
 
 def _held(name: str) -> Callable[..., Awaitable[Any]]:
