@@ -1,0 +1,54 @@
+"""Grounds for the models: a store and its mount, shared by the examples of a test."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.fuse import mounting
+from tests.fuse.conftest import make_store as make_store
+from tests.model.twins import Ground, Offer
+
+OFFERS = {
+    "memory": Offer(can_remount=False),
+    "local": Offer(keeps_links=False, keeps_directories=False),
+    "s3": Offer(keeps_directories=False),
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what mounts for real."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here):
+            item.add_marker(pytest.mark.fuse)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _connections_can_be_aborted() -> Iterator[None]:
+    with mounting.fusectl():
+        yield
+
+
+@pytest.fixture(params=OFFERS)
+def ground(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+) -> Iterator[Ground]:
+    """A store and its mount."""
+    make = request.getfixturevalue("make_store")
+    kind = request.param
+    with closing(Ground(make(kind), tmp_path, OFFERS[kind])) as ground:
+        yield ground
+
+
+@pytest.fixture
+def plain() -> Iterator[Path]:
+    """A directory on tmpfs."""
+    path = Path(tempfile.mkdtemp(prefix="mountfs-model-", dir="/dev/shm"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
