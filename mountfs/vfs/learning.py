@@ -1,6 +1,7 @@
 """Learning what a listing does not tell: kinds, attributes, targets of links.
 
-A listing of a key store carries no metadata. If the mount keeps such things, what was
+A listing of a key store carries no metadata, and none of directories anywhere: they are
+what the keys below have in common. If the mount keeps such things, what was
 learnt earlier comes first, from the local disk. Of the entries that are still unknown
 a sample is asked, and only if any entry has attributes are the others asked, many at
 once. A directory that showed none is not sampled again but for what changed since.
@@ -57,7 +58,7 @@ class Learning:
 
     def _is_wanted(self) -> bool:
         store = self._volume.store
-        if store.capabilities.list_metadata or not store.capabilities.metadata:
+        if not store.capabilities.metadata:
             return False
         return self._volume.keeps_attributes or store.features.virtual_link
 

@@ -126,6 +126,9 @@ class AttributeChanges:
             object = await self._volume.store.set_metadata(node.object, metadata)
         else:
             object = await self._volume.store.make_dir(node.key(), metadata=metadata)
+            if object.attributes != metadata.attributes:
+                # It had a marker, which a listing does not say, and keeps it as it is.
+                object = await self._volume.store.set_metadata(object, metadata)
         self._volume.adopt(node, object)
         node.attributes = after
 
