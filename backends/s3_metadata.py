@@ -6,6 +6,7 @@ User metadata must be ASCII in a header, so other texts are sent as an encoded w
 
 import base64
 import binascii
+import contextlib
 import mimetypes
 import quopri
 import re
@@ -226,7 +227,13 @@ def encode_text(text: str) -> str:
 
 
 def decode_text(value: str) -> str:
-    """Return the text of a header; what is not an encoded word stands for itself."""
+    """Return the text of a header; what is not an encoded word stands for itself.
+
+    Some services send back raw what was sent to them raw; a header is Latin-1 by the
+    rules of HTTP, and these bytes are UTF-8.
+    """
+    with contextlib.suppress(UnicodeError):
+        value = value.encode("latin-1").decode()
     joined = re.sub(r"(\?=)\s+(=\?)", r"\1\2", value) if "=?" in value else value
     return _WORD.sub(_decoded_word, joined)
 

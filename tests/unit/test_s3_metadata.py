@@ -45,6 +45,8 @@ def test_a_text_survives_the_wire(text: str) -> None:
         ("=?UTF-8?B?%%%?=", "=?UTF-8?B?%%%?="),
         ("=?no-such-charset?Q?a?=", "=?no-such-charset?Q?a?="),
         ("plain", "plain"),
+        ("ü €".encode().decode("latin-1"), "ü €"),
+        ("\xfc", "ü"),
     ],
 )
 def test_an_encoded_word_of_others_is_read(value: str, expected: str) -> None:
