@@ -238,7 +238,7 @@ class MetadataCache:
             kind=known.kind,
             metadata=known.metadata,
             link_target=known.link_target,
-            shown_as=known.shown_as,
+            has_foreign_name=known.has_foreign_name,
         )
 
     def _note_change(self, parent: str, name: str) -> None:

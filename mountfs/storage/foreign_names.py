@@ -16,7 +16,12 @@ LINK_SUFFIX = ".rclonelink"
 FOLDER_SUFFIX = "_$folder$"
 
 
-def shown_as(key: str) -> str | None:
+def shown_as(object: Object) -> str | None:
+    """Return the key whose name an object has; None if that is its own."""
+    return named_key(object.key) if object.has_foreign_name else None
+
+
+def named_key(key: str) -> str | None:
     """Return the key whose name such an object would have; None for other keys."""
     for suffix, tail in ((LINK_SUFFIX, ""), (FOLDER_SUFFIX, "/")):
         stem = key.removesuffix(suffix)
@@ -32,9 +37,10 @@ def other_key(key: str) -> str:
 
 def directory_of(folder: Object) -> Object:
     """Return the directory that an object of Hadoop's stands for."""
-    assert folder.shown_as is not None
+    key = named_key(folder.key)
+    assert key is not None
     return Object(
-        key=folder.shown_as,
+        key=key,
         kind=ObjectKind.DIRECTORY,
         mtime_ns=folder.mtime_ns,
         metadata=folder.metadata,

@@ -73,12 +73,11 @@ class Sidecars:
         name = _named(object)
         if name is None:
             return object
-        if name not in self._known:
-            try:
-                self._known[name] = await self._read(name)
-            except StoreError as error:
-                self._warn(name, error)
-                return object
+        try:
+            self._known[name] = await self._read(name)
+        except StoreError as error:
+            self._warn(name, error)
+            return object
         return self.resolved_nowait(object)
 
     def resolved_nowait(self, object: Object) -> Object:

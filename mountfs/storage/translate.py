@@ -81,15 +81,15 @@ class Translator:
             metadata = metadata.with_attributes(
                 dataclasses.replace(known, mode=decoded.mode, rdev=decoded.rdev)
             )
-        shown_as = self._shown_as(object, metadata)
-        if shown_as is not None and not shown_as.endswith("/"):
+        has_foreign_name = self._has_foreign_name(object, metadata)
+        if has_foreign_name and object.key.endswith(foreign_names.LINK_SUFFIX):
             kind = ObjectKind.LINK
         return dataclasses.replace(
             object,
             kind=kind,
             metadata=metadata,
             link_target=target,
-            shown_as=shown_as,
+            has_foreign_name=has_foreign_name,
         )
 
     def would_drop(self, metadata: Metadata) -> bool:
@@ -202,11 +202,11 @@ class Translator:
             return kind if not object.size else ObjectKind.FILE
         return ObjectKind.FILE
 
-    def _shown_as(self, object: Object, metadata: Metadata) -> str | None:
-        """Return the key whose name an object of rclone or Hadoop is to have."""
-        wanted = foreign_names.shown_as(object.key)
+    def _has_foreign_name(self, object: Object, metadata: Metadata) -> bool:
+        """Tell whether this is a link of rclone or a directory of Hadoop."""
+        wanted = foreign_names.named_key(object.key)
         if wanted is None or metadata.commit_id is not None or object.metadata is None:
-            return None
+            return False
         mode = object.metadata.user.get("mode")
         if wanted.endswith("/"):
             is_read = self._features.virtual_dir and not self._capabilities.native_dirs
@@ -218,7 +218,7 @@ class Translator:
             is_one = _can_hold_target(object) and (
                 mode is None or foreign_names.is_mode_of_rclone_link(mode)
             )
-        return wanted if is_read and is_one else None
+        return is_read and is_one
 
     def _refuse(self, what: str) -> None:
         if not self._features.loose_operation:

@@ -118,9 +118,9 @@ class Object:
     `size` (bytes) and `mtime_ns` (the store's own time of change) are None where the
     answer did not carry them, as for a common prefix. `metadata` is None if the
     answer carried none (an S3 listing): unknown, not empty. `link_target` is the
-    text of a symbolic link, verbatim, or None if unknown or no link. `shown_as` is the
-    key whose name programs know it by, where a foreign tool keeps what has that name
-    under another key (`mountfs.storage.foreign_names`).
+    text of a symbolic link, verbatim, or None if unknown or no link. `has_foreign_name`
+    says that a foreign tool keeps something of another name under this key
+    (`mountfs.storage.foreign_names`).
     """
 
     key: str
@@ -130,7 +130,7 @@ class Object:
     version: Version | None = None
     metadata: Metadata | None = None
     link_target: str | None = None
-    shown_as: str | None = None
+    has_foreign_name: bool = False
 
     @property
     def attributes(self) -> Attributes | None:

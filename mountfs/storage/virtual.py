@@ -408,7 +408,7 @@ class VirtualStorager(StoragerWrapper):
             found = await self._with_target(await self._inner.stat(other))
         except NotFound:
             return None
-        if found.shown_as != wanted:
+        if not found.has_foreign_name:
             return None
         return directory_of(found) if is_directory else found
 
@@ -545,7 +545,7 @@ def _with_target_from(object: Object, body: bytes) -> Object:
     target = body.decode("utf-8", "surrogateescape")
     if dialects.is_target(target):
         return dataclasses.replace(object, link_target=target)
-    return dataclasses.replace(object, kind=ObjectKind.FILE, shown_as=None)
+    return dataclasses.replace(object, kind=ObjectKind.FILE, has_foreign_name=False)
 
 
 def _pinned(original: Object, wanted: Version | None) -> Version | None:

@@ -10,11 +10,10 @@ name means as before.
 
 from collections.abc import Iterable, Iterator
 
-from mountfs.storage.foreign_names import directory_of, other_key
+from mountfs.storage.foreign_names import directory_of, other_key, shown_as
 from mountfs.storage.types import ABSENT, Call, Object, ObjectKind
 from mountfs.vfs.inodes import Node
 from mountfs.vfs.listings import component_of
-from mountfs.vfs.names import ShortEntry
 from mountfs.vfs.volume import Volume
 
 
@@ -27,7 +26,7 @@ def shown(objects: Iterable[Object]) -> Iterator[tuple[str, Object]]:
     taken = {component_of(object) for object in objects}
     directories = {each.key for each in objects if each.kind is ObjectKind.DIRECTORY}
     for object in objects:
-        wanted = object.shown_as
+        wanted = shown_as(object)
         if wanted is None:
             yield component_of(object), object
         elif wanted.endswith("/"):
@@ -46,7 +45,7 @@ async def take_over(volume: Volume, *nodes: Node | None) -> None:
             continue
         if node.is_directory:
             await _take_directory(volume, node)
-        elif node.object is not None and node.object.shown_as is not None:
+        elif node.object is not None and node.object.has_foreign_name:
             await _take_link(volume, node, node.object)
 
 
@@ -60,7 +59,7 @@ async def drop_folder(volume: Volume, key: str) -> None:
 
 def _folder(volume: Volume, key: str) -> Object | None:
     known = volume.metadata.last_known(other_key(key))
-    return known if isinstance(known, Object) and known.shown_as == key else None
+    return known if isinstance(known, Object) and known.has_foreign_name else None
 
 
 async def _take_directory(volume: Volume, node: Node) -> None:
@@ -74,14 +73,13 @@ async def _take_directory(volume: Volume, node: Node) -> None:
 
 
 async def _take_link(volume: Volume, node: Node, known: Object) -> None:
-    entry = volume.names.entry(node.name)
-    if node.parent is None or isinstance(entry, ShortEntry):
-        return
     store = volume.store
-    target = known.link_target
-    if target is None:
-        target = (await store.stat(known.key)).link_target or ""
-    key = node.parent.key() + entry.component
+    target = known.link_target or (await store.stat(known.key)).link_target or ""
+    key = shown_as(known) or known.key
+    component = key.rpartition("/")[2]
+    if volume.names.name(component) != node.name:
+        # Something else has that name: shown under that of its key.
+        key, component = known.key, node.component
     condition = known.version if key == known.key else ABSENT
     made = await store.make_link(
         key,
@@ -89,7 +87,7 @@ async def _take_link(volume: Volume, node: Node, known: Object) -> None:
         metadata=volume.metadata_of(node),
         condition=condition if Call.WRITE in store.capabilities.conditions else None,
     )
-    node.component = entry.component
+    node.component = component
     volume.adopt(node, made)
     if key != known.key:
         await store.delete(known.key)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 from mountfs.storage.errors import NotFound
-from mountfs.storage.foreign_names import shown_as
+from mountfs.storage.foreign_names import named_key
 from mountfs.storage.types import NO_METADATA, Object, ObjectKind
 from mountfs.vfs.parallel import run_all
 from mountfs.vfs.volume import Volume
@@ -64,7 +64,7 @@ class Learning:
 
     def _has_foreign_name(self, object: Object) -> bool:
         features = self._volume.store.features
-        if object.metadata is not None or shown_as(object.key) is None:
+        if object.metadata is not None or named_key(object.key) is None:
             return False
         return features.virtual_link or features.virtual_dir
 

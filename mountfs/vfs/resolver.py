@@ -12,7 +12,7 @@ believed.
 from functools import partial
 
 from mountfs.storage.errors import BucketNotFound, NotFound
-from mountfs.storage.foreign_names import other_key
+from mountfs.storage.foreign_names import other_key, shown_as
 from mountfs.storage.types import ABSENT, Absent, Object, ObjectKind
 from mountfs.vfs.inodes import Node
 from mountfs.vfs.names import Entry
@@ -62,7 +62,7 @@ class Resolver:
         if directory is None:
             return await self._ask_directory(key + "/")
         link = self._metadata.lookup(other_key(key))
-        return link if isinstance(link, Object) and link.shown_as == key else None
+        return link if isinstance(link, Object) and link.has_foreign_name else None
 
     async def _unknown(self, key: str) -> Object | None:
         if isinstance(self._metadata.last_known(key + "/"), Object):
@@ -130,7 +130,7 @@ class Resolver:
             raise
         except NotFound:
             pass
-        if isinstance(answer, Object) and answer.shown_as == key:
+        if isinstance(answer, Object) and shown_as(answer) == key:
             # The key that a foreign tool gave a link of this name.
             self._metadata.put_answer(key, ABSENT, asked_at)
             return self._metadata.put(answer)

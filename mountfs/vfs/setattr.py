@@ -85,7 +85,7 @@ class AttributeChanges:
         known = node.object
         if known is None:
             fail(errno.ESTALE)
-        if known.shown_as is not None:
+        if known.has_foreign_name:
             await take_over(self._volume, node)
             known = node.object or known
         if known.kind is ObjectKind.LINK and not self._keeps_metadata_of_links():

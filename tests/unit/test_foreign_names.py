@@ -10,7 +10,7 @@ import pytest
 from mountfs.backends.memory import MemoryStore
 from mountfs.storage.body import BytesBody
 from mountfs.storage.errors import NotFound
-from mountfs.storage.foreign_names import other_key, shown_as
+from mountfs.storage.foreign_names import named_key, other_key, shown_as
 from mountfs.storage.types import Features, Metadata, ObjectKind
 from mountfs.storage.virtual import VirtualStorager
 from mountfs.vfs.attributes import Change
@@ -40,7 +40,7 @@ MOUNT = Features.for_mounts()
 )
 def test_key_tells_the_name(key: str, wanted: str | None) -> None:
     """The suffix alone is no name; everything before it is one."""
-    assert shown_as(key) == wanted
+    assert named_key(key) == wanted
     if wanted is not None:
         assert other_key(wanted) == key
 
@@ -70,7 +70,7 @@ async def test_object_that_is_something_else_keeps_its_name(
 
     found = await VirtualStorager(flat, MOUNT).stat(key)
 
-    assert found.shown_as is None
+    assert shown_as(found) is None
 
 
 @pytest.mark.parametrize("user", [{}, {"mode": "120777", "mtime": "1.5"}])
@@ -82,7 +82,7 @@ async def test_link_of_rclone_is_a_link(user: dict[str, str]) -> None:
 
     found = await store.stat("d/a.rclonelink")
 
-    assert (found.kind, found.shown_as) == (ObjectKind.LINK, "d/a")
+    assert (found.kind, shown_as(found)) == (ObjectKind.LINK, "d/a")
     assert found.link_target == "../t\udcff"
 
 
@@ -104,7 +104,14 @@ async def test_what_listings_have_shown_is_asked_for() -> None:
 
     assert (link.key, link.link_target) == ("d/a.rclonelink", "t")
     assert (directory.key, directory.kind) == ("d/e/", ObjectKind.DIRECTORY)
-    for key, kind in (("d/b", None), ("d/f/", ObjectKind.DIRECTORY), ("d/e", None)):
+    flat.put("d/ours.rclonelink", b"t", Metadata(user={"mode": "33188"}))
+    for key, kind in (
+        ("d/b", None),
+        ("d/e", None),
+        ("d/e/", None),
+        ("d/ours", None),
+        ("d/f/", ObjectKind.DIRECTORY),
+    ):
         with pytest.raises(NotFound):
             await store.stat(key, kind=kind)
 
@@ -120,8 +127,8 @@ async def test_without_its_gate_it_is_a_file(gate: str) -> None:
 
     link, folder = await store.stat("a.rclonelink"), await store.stat("d_$folder$")
 
-    assert (link.shown_as is None) == (gate == "virtual_dir")
-    assert (folder.shown_as is None) == (gate == "virtual_link")
+    assert (shown_as(link) is None) == (gate == "virtual_dir")
+    assert (shown_as(folder) is None) == (gate == "virtual_link")
 
 
 # In a mount.
@@ -201,6 +208,31 @@ async def test_renamed_link_becomes_ours(scene: Scene) -> None:
     assert await scene.keys() == {"b"}
     assert await names(scene) == ["b"]
     assert await readlink(scene, "b") == b"target"
+
+
+async def test_link_with_a_long_name_becomes_ours(scene: Scene) -> None:
+    """Also one whose name is shown in a short form stays a link."""
+    await scene.put("x" * 300 + ".rclonelink", b"target")
+    (name,) = await names(scene)
+
+    await rename(scene, name, "b")
+
+    assert await scene.keys() == {"b"}
+    assert await readlink(scene, "b") == b"target"
+
+
+async def test_link_in_a_renamed_directory_is_found(scene: Scene) -> None:
+    """A directory takes the links in it along as they are, and under their names."""
+    await scene.put("d/a.rclonelink", b"target")
+    await names(scene, "d")
+
+    await rename(scene, "d", "e")
+
+    assert await names(scene, "e") == ["a"]
+    assert await readlink(scene, "e/a") == b"target"
+    node = await scene.lookup("e/a")
+    await scene.fs.attributes.apply(node, Change(uid=5), is_echo=False)
+    assert await scene.keys() - {"d/", "e/"} == {"e/a"}
 
 
 async def test_link_with_its_own_name_is_renamed_as_a_link(scene: Scene) -> None:
@@ -290,6 +322,18 @@ async def test_directory_of_hadoop_is_renamed(scene: Scene) -> None:
 
     assert await scene.keys() == {"e/"}
     assert await names(scene) == ["e"]
+
+
+async def test_directory_of_hadoop_with_a_marker_is_renamed(scene: Scene) -> None:
+    """One that has both objects leaves neither behind."""
+    await scene.put("d_$folder$", b"")
+    await scene.put("d/", b"")
+    await scene.put("d/file", b"bytes")
+    await names(scene)
+
+    await rename(scene, "d", "e")
+
+    assert await scene.keys() == {"e/", "e/file"}
 
 
 async def test_directory_of_hadoop_can_be_filled(scene: Scene) -> None:

@@ -191,10 +191,12 @@ async def test_sidecar_is_shared_and_put_back(
     assert found.xattrs == LARGE
 
 
-async def test_sidecar_is_put_where_no_condition_is_honoured() -> None:
-    """A store without conditions takes it all the same."""
+async def test_sidecar_needs_neither_conditions_nor_types() -> None:
+    """A store without either takes it all the same."""
     flat = FlatStore(
-        dataclasses.replace(KEY_STORE, metadata_size_max=2048, conditions=frozenset())
+        dataclasses.replace(
+            KEY_STORE, metadata_size_max=2048, conditions=frozenset(), pairs=frozenset()
+        )
     )
 
     await anew(flat).write("a", None, metadata=METADATA)
