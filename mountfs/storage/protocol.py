@@ -114,8 +114,10 @@ class Storager(Protocol):
         """Create or replace an object with exactly `size` bytes of `body`.
 
         `size` defaults to the body's own. A longer body is cut; a shorter one raises
-        `BodyTooShort` and nothing is stored; no body and no size is an empty object.
-        Raises `ObjectTooLarge` over `capabilities.write_size_max`.
+        `BodyTooShort` and nothing is stored; no body and no size is an empty object,
+        which is a pipe, a socket or a device if the mode in its attributes says so and
+        `capabilities.specials` are kept. Raises `ObjectTooLarge` over
+        `capabilities.write_size_max`.
         """
         ...
 
