@@ -37,7 +37,7 @@ ENVIRONMENT_PREFIX = "MOUNTFS_"
 FSTAB_WORDS = frozenset((
     "defaults", "auto", "noauto", "user", "nouser", "users", "owner", "group", "rw",
     "nofail", "_netdev", "suid", "nosuid", "dev", "nodev", "exec", "async",
-    "relatime", "noatime", "nodiratime",
+    "relatime", "nodiratime",
 ))
 # fmt: on
 
@@ -85,6 +85,7 @@ class MountConfig:
     read_only: bool
     allow_other: bool
     noexec: bool
+    noatime: bool
     uid: int | None
     gid: int | None
     umask: int | None
@@ -142,6 +143,7 @@ def mount_config(
         read_only=_value(values, "read_only", bool, False),
         allow_other=_value(values, "allow_other", bool, False),
         noexec=_value(values, "noexec", bool, False),
+        noatime=_value(values, "noatime", bool, False),
         uid=_value(values, "uid", int, None),
         gid=_value(values, "gid", int, None),
         umask=umask,

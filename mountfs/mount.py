@@ -236,6 +236,7 @@ async def _build(
         defaults=_defaults(config),
         outdated=sending,
         is_read_only=config.read_only,
+        notes_reading=not config.noatime,
         inodes=InodeTable(),
         names=Names(utf8_keys=store.capabilities.utf8_keys),
     )
@@ -356,12 +357,7 @@ class _Mounted:
         """Mount, serve, and leave when unmounted or told to."""
         config = self._config
         control = ControlServer(config.mount_point, self)
-        self._session.mount(
-            config.url,
-            allow_other=config.allow_other,
-            read_only=config.read_only,
-            noexec=config.noexec,
-        )
+        self._session.mount(config.url, _kernel_options(config))
         try:
             async with _background(control.serve):
                 await self._serve(ready)
@@ -379,6 +375,7 @@ class _Mounted:
             nursery.start_soon(self._leave_at_signals)
             nursery.start_soon(self._leave_when_told)
             nursery.start_soon(notify_kernel, self._fs.outdated)
+            nursery.start_soon(self._fs.store_times)
             nursery.start_soon(self._announce, ready)
             await self._session.serve()
             nursery.cancel_scope.cancel()
@@ -427,6 +424,17 @@ class _Mounted:
             )
         else:
             log.info("unmounted %s; everything is in the store", self._config.url)
+
+
+def _kernel_options(config: MountConfig) -> set[str]:
+    """Return the words that the kernel is to mount with."""
+    words = {
+        "allow_other": config.allow_other,
+        "ro": config.read_only,
+        "noexec": config.noexec,
+        "noatime": config.noatime,
+    }
+    return {word for word, is_wanted in words.items() if is_wanted}
 
 
 @asynccontextmanager

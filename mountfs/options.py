@@ -382,6 +382,11 @@ OPTIONS: tuple[Option, ...] = (
         help="let no program run that lies in the mount",
     ),
     Option(
+        name="noatime",
+        read=read_switch,
+        help="reading a file does not set its atime",
+    ),
+    Option(
         name="uid",
         read=read_user,
         metavar="USER",

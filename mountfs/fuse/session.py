@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import subprocess
+from collections.abc import Set
 from pathlib import Path
 
 import pyfuse3
@@ -37,27 +38,23 @@ class Session:
         self._mount_point = mount_point
         self._is_serving = False
 
-    def mount(
-        self, source: str, *, allow_other: bool, read_only: bool, noexec: bool
-    ) -> None:
-        """Mount. Requests wait until `serve`. Raises `UsageError`."""
+    def mount(self, source: str, words: Set[str]) -> None:
+        """Mount, with these options for the kernel besides those of every mount.
+
+        Requests wait until `serve`. Raises `UsageError`.
+        """
         options = {
             "default_permissions",
             "subtype=mountfs",
             "fsname=" + source.replace("\\", "\\\\").replace(",", "\\,"),
         }
-        if allow_other:
-            options.add("allow_other")
-        if read_only:
-            options.add("ro")
-        if noexec:
-            options.add("noexec")
+        options |= words
         try:
             pyfuse3.init(self._operations, str(self._mount_point), options)
         except RuntimeError as error:
             hint = (
                 "--allow-other needs `user_allow_other` in /etc/fuse.conf"
-                if allow_other and os.geteuid() != 0
+                if "allow_other" in words and os.geteuid() != 0
                 else "see the message of fusermount3 or the kernel log"
             )
             raise UsageError(

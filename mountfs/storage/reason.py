@@ -25,6 +25,8 @@ class Reason(enum.Enum):
     """Finding out what a store can do."""
     REVALIDATE = "revalidate"
     """Asking whether something known still holds."""
+    BACKGROUND = "background"
+    """Storing what no program waits for: the times of directories."""
 
 
 _reason: contextvars.ContextVar[Reason] = contextvars.ContextVar(

@@ -12,6 +12,7 @@ from mountfs.vfs.inodes import Inode, Node
 PERMISSION_BITS = 0o7777
 BLOCK_SIZE = 512
 LINK_MODE = 0o777
+_DAY_NS = 24 * 3600 * 10**9
 
 _TYPE_BITS = {
     ObjectKind.FILE: stat.S_IFREG,
@@ -110,6 +111,28 @@ def changed(attributes: Attributes, change: Change) -> Attributes:
         mtime_ns=_either(change.mtime_ns, attributes.mtime_ns),
         ctime_ns=_either(change.ctime_ns, attributes.ctime_ns),
     )
+
+
+def with_later_times(attributes: Attributes, other: Attributes) -> Attributes:
+    """Return attributes with the later of two times of change."""
+    return replace(
+        attributes,
+        mtime_ns=max(attributes.mtime_ns or 0, other.mtime_ns or 0),
+        ctime_ns=max(attributes.ctime_ns or 0, other.ctime_ns or 0),
+    )
+
+
+def after_read(attributes: Attributes, now_ns: int) -> Attributes:
+    """Return the attributes of a file that somebody opens to read it.
+
+    As Linux does it by default (relatime): an atime that is later than all changes
+    stays for a day.
+    """
+    atime_ns = attributes.atime_ns or 0
+    changed_ns = max(attributes.mtime_ns or 0, attributes.ctime_ns or 0)
+    if changed_ns < atime_ns and now_ns - atime_ns < _DAY_NS:
+        return attributes
+    return replace(attributes, atime_ns=now_ns)
 
 
 def is_only_ctime(before: Attributes, after: Attributes) -> bool:

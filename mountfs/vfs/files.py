@@ -19,6 +19,7 @@ from mountfs.cache.dirty import DirtyFile
 from mountfs.cache.readahead import ReadStream
 from mountfs.storage.errors import NotFound, StoreError, VersionChanged
 from mountfs.storage.types import ABSENT, Condition, Object, ObjectKind
+from mountfs.vfs.attributes import Change, changed
 from mountfs.vfs.errors import fail
 from mountfs.vfs.filestate import Clean, Dirty, FileState
 from mountfs.vfs.hardlinks import HardLinks
@@ -88,8 +89,12 @@ class Files:
         if can_write or flags & os.O_TRUNC:
             self._volume.check_writable()
         await self._check_current(node, file)
+        if can_write or flags & os.O_TRUNC:
+            await self._resolver.learn(node)
         if can_write and flags & os.O_APPEND and not flags & os.O_TRUNC:
             self._check_append(file)
+        if flags & os.O_ACCMODE != os.O_WRONLY and not flags & os.O_NOATIME:
+            self._volume.note_reading(node)
         opened = self._register(node, file, can_write=can_write, pid=pid)
         if flags & os.O_TRUNC:
             try:
@@ -176,12 +181,16 @@ class Files:
             except (StoreError, OSError) as error:
                 file.refusal = error
                 raise
-        now_ns = self._volume.now_ns()
-        node.attributes = replace(node.attributes, mtime_ns=now_ns, ctime_ns=now_ns)
+        # Its time is the kernel's: it says so before the bytes are committed.
         return len(data)
 
-    async def truncate(self, node: Node, size: int) -> None:
-        """Cut or extend a file; committed at once if nobody has it open for writing."""
+    async def truncate(
+        self, node: Node, size: int, times: Change | None = None
+    ) -> None:
+        """Cut or extend a file; committed at once if nobody has it open for writing.
+
+        The new bytes have the times that `times` names, or else those of now.
+        """
         file = _regular(node)
         self._volume.check_writable()
         self._volume.check_size(size)
@@ -189,8 +198,8 @@ class Files:
         async with file.lock:
             dirty = self._dirty(node, file)
             await self._volume.writeback.truncate(dirty, size)
-        now_ns = self._volume.now_ns()
-        node.attributes = replace(node.attributes, mtime_ns=now_ns, ctime_ns=now_ns)
+            if file.needs_commit:
+                self._note_change_of_size(node, times or Change())
         if file.writers == 0:
             await self.fsync(node)
             await self._settle(node, file)
@@ -280,14 +289,19 @@ class Files:
             else:
                 file.become_dirty(self._begin(node, None))
             file.refusal = None
-        now_ns = self._volume.now_ns()
-        mode = node.attributes.mode or 0
         if uid != 0:
             # The kernel clears these at write and truncate, but not at O_TRUNC.
-            mode &= ~(stat.S_ISUID | stat.S_ISGID)
-        node.attributes = replace(
-            node.attributes, mode=mode, mtime_ns=now_ns, ctime_ns=now_ns
+            mode = (node.attributes.mode or 0) & ~(stat.S_ISUID | stat.S_ISGID)
+            node.attributes = replace(node.attributes, mode=mode)
+        self._note_change_of_size(node, Change())
+
+    def _note_change_of_size(self, node: Node, times: Change) -> None:
+        now_ns = self._volume.now_ns()
+        change = Change(
+            mtime_ns=now_ns if times.mtime_ns is None else times.mtime_ns,
+            ctime_ns=now_ns if times.ctime_ns is None else times.ctime_ns,
         )
+        node.attributes = changed(node.attributes, change)
 
     def _dirty(self, node: Node, file: FileState) -> DirtyFile:
         if isinstance(file.state, Dirty):

@@ -17,6 +17,9 @@ from mountfs.vfs.setattr import AttributeChanges
 from mountfs.vfs.unlinked import Unlinked
 from mountfs.vfs.volume import Outdated, Volume
 
+TIMES_TIMEOUT_S = 30.0
+"""How long an unmount waits for the last times of directories."""
+
 
 class FileSystem:
     """The parts of a file system over one volume.
@@ -47,7 +50,9 @@ class FileSystem:
             volume, self.namespace, self.files, self.unlinked, self.hard_links
         )
         self.directories = Directories(volume, Learning(volume))
-        self.attributes = AttributeChanges(volume, self.files, self.hard_links)
+        self.attributes = AttributeChanges(
+            volume, self.resolver, self.files, self.hard_links
+        )
 
     async def recover(self) -> None:
         """Finish what an earlier mount of the same state directory left undone."""
@@ -57,9 +62,15 @@ class FileSystem:
         await self.hard_links.recover()
         await self.unlinked.clean_up()
 
+    async def store_times(self) -> None:
+        """Store the times of directories, in the background, until cancelled."""
+        await self.volume.touched.run(self.attributes.store_times)
+
     async def finish(self) -> None:
         """Commit what is left when no program can write any more."""
         await self.files.commit_all()
+        with trio.move_on_after(TIMES_TIMEOUT_S):
+            await self.volume.touched.flush(self.attributes.store_times)
 
     def uncommitted(self) -> Iterator[Node]:
         """Yield the files whose bytes are not in the store."""

@@ -307,6 +307,10 @@ class InodeTable:
             node.lookups = max(0, node.lookups - count)
             self._collect(node)
 
+    def hold(self, node: Node) -> None:
+        """Keep a node in memory, as an open handle does, until its `release`."""
+        node.opens += 1
+
     def release(self, node: Node) -> None:
         """Take back one open handle."""
         node.opens -= 1

@@ -9,7 +9,7 @@ import errno
 import os
 import stat
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mountfs.storage.errors import AlreadyExists
 from mountfs.storage.types import ABSENT, Attributes, ListMode, Object, ObjectKind
@@ -23,7 +23,7 @@ from mountfs.vfs.inodes import Node
 from mountfs.vfs.listings import component_of, list_all
 from mountfs.vfs.names import Entry, ShortEntry
 from mountfs.vfs.resolver import Resolver
-from mountfs.vfs.tree import changing
+from mountfs.vfs.tree import changing, moving
 from mountfs.vfs.unlinked import Unlinked
 from mountfs.vfs.volume import Volume
 
@@ -215,8 +215,7 @@ class Namespace:
                 node.object = None
         self._volume.inodes.detach_name(parent, name)
         self._hard_links.point(node)
-        now_ns = self._volume.now_ns()
-        node.attributes = replace(node.attributes, ctime_ns=now_ns)
+        self._volume.note_change(node)
 
     async def _remove_name(self, node: Node, parent: Node, name: bytes) -> None:
         key = node.key_at(parent, name)
@@ -276,8 +275,7 @@ class Namespace:
                     self._volume.metadata.expire(key)
                     fail(errno.EEXIST)
             self._volume.inodes.add_name(node, parent, name, entry.component)
-            now_ns = self._volume.now_ns()
-            node.attributes = replace(node.attributes, ctime_ns=now_ns)
+            self._volume.note_change(node)
             self._volume.touch(parent)
         return node
 
@@ -308,7 +306,9 @@ class Namespace:
             fail(errno.ENOTDIR)
         async with changing(parent):
             await self.check_empty(node)
-            await self.remove_directory(node)
+            # Its times may be on their way, and would make its marker anew.
+            async with moving(node):
+                await self.remove_directory(node)
             self._volume.touch(parent)
 
     async def check_empty(self, node: Node) -> None:

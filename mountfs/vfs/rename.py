@@ -156,10 +156,9 @@ class Renames:
 
     def _note_change(self, *nodes: Node | None) -> None:
         """A rename changes the inode: its ctime travels with the next commit."""
-        now_ns = self._volume.now_ns()
         for node in nodes:
             if node is not None:
-                node.attributes = replace(node.attributes, ctime_ns=now_ns)
+                self._volume.note_change(node)
 
     # --- files and links --------------------------------------------------------
 

@@ -9,11 +9,13 @@ every other failure is raised. An answer that a change of our own overtook is no
 believed.
 """
 
+import errno
 from functools import partial
 
 from mountfs.storage.errors import BucketNotFound, NotFound
 from mountfs.storage.foreign_names import other_key, shown_as
 from mountfs.storage.types import ABSENT, Absent, Object, ObjectKind
+from mountfs.vfs.errors import fail
 from mountfs.vfs.inodes import Node
 from mountfs.vfs.names import Entry
 from mountfs.vfs.parallel import run_all
@@ -46,6 +48,36 @@ class Resolver:
         if object.kind is ObjectKind.DIRECTORY:
             return await self._ask_directory(object.key)
         return await self._ask_file(object.key)
+
+    async def learn(self, node: Node) -> None:
+        """Ask for attributes that a listing did not tell, before they are changed.
+
+        Until then programs see the defaults of the mount; to store those would undo
+        what another mount has set. Raises ESTALE if the object is another by now.
+        """
+        known, parent = node.object, node.parent
+        if known is None or known.metadata is not None or parent is None:
+            return
+        if node.is_nameless or not self._may_tell_more(node):
+            return
+        newest = await self.newest(known)
+        if newest is not None:
+            await self._volume.groups.learn([newest])
+        if node.object is not known or node.parent is not parent:
+            return  # changed here while we asked
+        if newest is None:
+            self._volume.say_outdated(node)
+            fail(errno.ESTALE, "a foreign client removed the object")
+        found = self._volume.attach(parent, node.name, newest)
+        if found is not node:
+            self._volume.inodes.drop_if_unused(found)
+            fail(errno.ESTALE, "a foreign client replaced the object")
+
+    def _may_tell_more(self, node: Node) -> bool:
+        if not self._volume.keeps_attributes:
+            return False
+        capabilities = self._volume.store.capabilities
+        return capabilities.dir_metadata if node.is_directory else capabilities.metadata
 
     async def _flat(self, key: str) -> Object | None:
         """Find a name on a store that has keys and no directories."""

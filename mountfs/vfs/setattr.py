@@ -17,6 +17,7 @@ from mountfs.vfs.filestate import Clean, Dirty
 from mountfs.vfs.foreign import take_over
 from mountfs.vfs.hardlinks import HardLinks
 from mountfs.vfs.inodes import Node
+from mountfs.vfs.resolver import Resolver
 from mountfs.vfs.tree import changing
 from mountfs.vfs.volume import Volume
 
@@ -24,8 +25,15 @@ from mountfs.vfs.volume import Volume
 class AttributeChanges:
     """Changes the attributes of nodes."""
 
-    def __init__(self, volume: Volume, files: Files, hard_links: HardLinks) -> None:
+    def __init__(
+        self,
+        volume: Volume,
+        resolver: Resolver,
+        files: Files,
+        hard_links: HardLinks,
+    ) -> None:
         self._volume = volume
+        self._resolver = resolver
         self._files = files
         self._hard_links = hard_links
 
@@ -33,11 +41,13 @@ class AttributeChanges:
         """Change attributes. `is_echo` marks the kernel's own report of the times of
         bytes that it wrote: it needs no permission of a gate.
         """
+        if change.size is not None or not is_only_ctime(
+            node.attributes, self._after(node, change)
+        ):
+            await self._resolver.learn(node)
         if change.size is not None:
-            await self._files.truncate(node, change.size)
-        now_ns = self._volume.now_ns()
-        ctime_ns = change.ctime_ns if change.ctime_ns is not None else now_ns
-        after = changed(node.attributes, replace(change, size=None, ctime_ns=ctime_ns))
+            await self._files.truncate(node, change.size, change)
+        after = self._after(node, change)
         if after == node.attributes:
             return
         if node.is_nameless or is_only_ctime(node.attributes, after):
@@ -52,6 +62,11 @@ class AttributeChanges:
         # After it: a commit announces itself, and who has done so must never wait.
         if node.file is not None and not node.file.writers:
             await self._files.fsync(node)
+
+    def _after(self, node: Node, change: Change) -> Attributes:
+        now_ns = self._volume.now_ns()
+        ctime_ns = change.ctime_ns if change.ctime_ns is not None else now_ns
+        return changed(node.attributes, replace(change, size=None, ctime_ns=ctime_ns))
 
     def _accept_unkept(self, node: Node, after: Attributes, *, is_echo: bool) -> None:
         """Without the gate: the kernel's own times are shown, all else is refused."""
@@ -80,7 +95,9 @@ class AttributeChanges:
     async def _store_object(self, node: Node, after: Attributes) -> None:
         """Change the attributes in the store, then here."""
         if node.is_directory:
-            await self._store_directory(node, after)
+            await self._volume.store_directory_attributes(node, after)
+            node.attributes = after
+            self._volume.touched.drop(node)
             return
         known = node.object
         if known is None:
@@ -114,23 +131,21 @@ class AttributeChanges:
         self._volume.blocks.rekey(known, object)
         self._volume.adopt(node, self._complete(object, known))
 
-    async def _store_directory(self, node: Node, after: Attributes) -> None:
-        capabilities = self._volume.store.capabilities
-        if not capabilities.dir_metadata or node.parent is None:
-            # The store keeps nothing of a directory, or it is the root, which has no
-            # marker: shown until the kernel forgets the directory.
-            node.attributes = after
-            return
-        metadata = self._volume.metadata_with(after)
-        if node.object is not None and node.object.version is not None:
-            object = await self._volume.store.set_metadata(node.object, metadata)
-        else:
-            object = await self._volume.store.make_dir(node.key(), metadata=metadata)
-            if object.attributes != metadata.attributes:
-                # It had a marker, which a listing does not say, and keeps it as it is.
-                object = await self._volume.store.set_metadata(object, metadata)
-        self._volume.adopt(node, object)
-        node.attributes = after
+    async def store_times(self, directory: Node) -> None:
+        """Store the times of a directory whose entries have changed.
+
+        If it exists by its children alone, its times are kept here alone: a marker is
+        not made for them, because other tools would see it.
+        """
+        if not directory.is_nameless:
+            await self._resolver.learn(directory)
+        async with changing(directory):
+            known = directory.object
+            if directory.is_nameless or known is None or known.version is None:
+                return
+            await self._volume.store_directory_attributes(
+                directory, directory.attributes
+            )
 
     def _keeps_metadata_of_links(self) -> bool:
         capabilities = self._volume.store.capabilities

@@ -4,7 +4,8 @@ way from a node to its newest object.
 
 import errno
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 import trio
@@ -21,16 +22,33 @@ from mountfs.storage.types import (
     Object,
     ObjectKind,
 )
-from mountfs.vfs.attributes import Defaults, effective
+from mountfs.vfs.attributes import (
+    Defaults,
+    after_read,
+    effective,
+    with_later_times,
+)
 from mountfs.vfs.errors import fail
 from mountfs.vfs.filestate import Clean, FileState
 from mountfs.vfs.groups import Group, Groups
 from mountfs.vfs.inodes import InodeTable, Node
 from mountfs.vfs.listings import component_of
 from mountfs.vfs.names import NAME_SIZE_MAX, Entry, Names, ShortEntry
+from mountfs.vfs.touched import Touched
 
 RESERVED = ".mountfs"
 """The directory of the root that is ours: hidden, and not to be made by programs."""
+
+_CLOCK_REALTIME_COARSE = 5  # clock_gettime(2); Python has no name for it
+
+
+def kernel_now_ns() -> int:
+    """Return the time by the clock that the kernel takes the times of files from.
+
+    It goes in steps of some milliseconds. By a finer one, what we set would be later
+    than what the kernel sets after it.
+    """
+    return time.clock_gettime_ns(_CLOCK_REALTIME_COARSE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +72,21 @@ class Volume:
     defaults: Defaults
     outdated: "trio.MemorySendChannel[Outdated]"
     is_read_only: bool = False
+    notes_reading: bool = True
+    """Whether reading sets the atime."""
     requests_max: int = 64
-    now_ns: Callable[[], int] = time.time_ns
+    now_ns: Callable[[], int] = kernel_now_ns
     inodes: InodeTable
     names: Names
     groups: Groups = field(init=False)
+    touched: Touched = field(init=False)
+    _storing: dict[Node, trio.Lock] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.groups = Groups(
             self.store, ttl_s=self.metadata.ttl_s, requests_max=self.requests_max
         )
+        self.touched = Touched(self.inodes)
 
     @property
     def keeps_attributes(self) -> bool:
@@ -215,6 +238,50 @@ class Volume:
         directory.attributes = replace(
             directory.attributes, mtime_ns=now_ns, ctime_ns=now_ns
         )
+        if self.keeps_attributes:
+            self.touched.note(directory)
+
+    def note_change(self, node: Node) -> None:
+        """Note that an inode changed now, but for its bytes: its name, its links."""
+        node.attributes = replace(node.attributes, ctime_ns=self.now_ns())
+
+    def note_reading(self, node: Node) -> None:
+        """Note that somebody opened a file to read it; the atime is not stored yet."""
+        if self.notes_reading and self.keeps_attributes and not self.is_read_only:
+            node.attributes = after_read(node.attributes, self.now_ns())
+
+    async def store_directory_attributes(
+        self, directory: Node, attributes: Attributes
+    ) -> None:
+        """Put the attributes of a directory into the store, where it keeps any.
+
+        A directory without a marker gets one. The root has none: what is set there is
+        shown until the mount ends. The node itself is not changed.
+        """
+        if not self.store.capabilities.dir_metadata or directory.parent is None:
+            return
+        metadata = self.metadata_with(attributes)
+        async with self._alone(directory):
+            known = directory.object
+            if known is not None and known.version is not None:
+                object = await self.store.set_metadata(known, metadata)
+            else:
+                object = await self.store.make_dir(directory.key(), metadata=metadata)
+                if object.attributes != metadata.attributes:
+                    # It has a marker by now, which is left as it is.
+                    object = await self.store.set_metadata(object, metadata)
+            self.adopt(directory, object)
+
+    @asynccontextmanager
+    async def _alone(self, directory: Node) -> AsyncIterator[None]:
+        """Store one state after the other: an older one must not overtake a newer."""
+        lock = self._storing.setdefault(directory, trio.Lock())
+        try:
+            async with lock:
+                yield
+        finally:
+            if not lock.locked():
+                self._storing.pop(directory, None)
 
     def _still_means(self, node: Node, object: Object, group: Group | None) -> bool:
         if node.kind is not object.kind:
@@ -259,7 +326,13 @@ class Volume:
         ):
             node.object = object
             return
+        before = node.attributes
         self._take_in(node, object)
+        if node.is_directory and known is not None and known.metadata is None:
+            # A listing had told nothing, and entries may have changed here since.
+            has_changed = before != effective(known, self.defaults)
+            later = with_later_times(node.attributes, before)
+            node.attributes = later if has_changed else node.attributes
 
     def _take_in(self, node: Node, object: Object) -> None:
         node.object = object

@@ -107,6 +107,19 @@ def test_rewriting_a_file_is_one_put(counted: Counted, counted_directory: Path) 
     assert asked == {"PutObject": 1}
 
 
+@pytest.mark.parametrize("size", [0, 3, MIB])
+def test_truncating_a_stored_file_is_one_put(
+    counted: Counted, counted_directory: Path, size: int
+) -> None:
+    """The new size, and the times that it brings, go in one request."""
+    (counted_directory / "f").write_bytes(b"bytes")
+
+    with counted.requests() as asked:
+        os.truncate(counted_directory / "f", size)
+
+    assert asked == {"PutObject": 1}
+
+
 def test_closing_what_was_not_changed_is_free(
     counted: Counted, counted_directory: Path
 ) -> None:

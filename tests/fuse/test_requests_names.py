@@ -1,6 +1,7 @@
 """What names cost: looking up, making, removing, renaming, changing attributes."""
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -120,6 +121,22 @@ def test_directory_or_link_is_one_put(
         make(counted_directory / "new")
 
     assert asked == {"PutObject": 1}
+
+
+def test_times_of_a_directory_cost_a_request_a_second(
+    counted: Counted, counted_directory: Path
+) -> None:
+    """However many names a directory gets, its times are sent once in a while."""
+    start_s = time.monotonic()
+    with counted.requests() as asked:
+        for number in range(200):
+            (counted_directory / f"{number}").touch()
+    took_s = time.monotonic() - start_s
+
+    assert asked == {"PutObject": 200}
+    background = [each for each in asked.log if each.reason == "background"]
+    assert {each.operation for each in background} <= {"CopyObject"}
+    assert len(background) <= took_s + 1
 
 
 def test_unlink_is_one_delete(counted: Counted, counted_directory: Path) -> None:

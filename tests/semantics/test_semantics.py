@@ -94,6 +94,14 @@ ELSEWHERE = {
         "S-53": "test_foreign_directory_outlives_its_last_child",
         "S-54": "test_listing_while_entries_are_made",
     },
+    "fuse/test_times.py": {
+        "S-80": "test_rename_moves_the_ctime",
+        "S-82": "test_time_of_a_directory_survives_a_remount",
+        "S-84": "test_times_survive_a_remount_to_the_nanosecond",
+    },
+    "unit/test_vfs_times.py": {
+        "S-83": "test_no_marker_is_made_for_a_time",
+    },
     "fuse/test_programs.py": {
         "S-32": "test_counter_under_a_lock",
         "S-48": "test_copying_with_all_attributes",
@@ -358,15 +366,27 @@ def test_s34_stuck_object_holds_up_no_other(
     assert is_waiting
 
 
-def test_s35_reading_leaves_the_atime(directory: Path) -> None:
-    """The atime is what utimensat(2) has set."""
-    path = directory / "f"
-    path.write_bytes(b"bytes")
-    os.utime(path, ns=(5, 7))
+def test_s35_s81_times_are_stored_with_the_next_change(mount: Mounter) -> None:
+    """What reading and renaming set is shown, and stored only with something else."""
+    first = mount()
+    names = ["unchanged", "changed"]
+    for name in names:
+        (first.path / "old").write_bytes(b"bytes")
+        os.utime(first.path / "old", ns=(5, 7))
+        (first.path / "old").rename(first.path / name)
+        (first.path / name).read_bytes()
+    shown = [(first.path / name).stat() for name in names]
+    (first.path / "changed").chmod(0o600)
+    first.unmount()
 
-    path.read_bytes()
+    again = mount(at="again")
+    unchanged, changed = ((again.path / name).stat() for name in names)
 
-    assert path.stat().st_atime_ns == 5
+    assert all(each.st_atime_ns > 10**18 for each in shown)
+    assert unchanged.st_atime_ns == 5
+    assert unchanged.st_ctime_ns < shown[0].st_ctime_ns
+    assert changed.st_atime_ns == shown[1].st_atime_ns
+    assert unchanged.st_mtime_ns == changed.st_mtime_ns == 7
 
 
 def test_s47_reserved_directory_is_hidden(mount: Mounter) -> None:
