@@ -19,7 +19,7 @@ def entry_of(stat: Stat, ttl_s: float) -> pyfuse3.EntryAttributes:
     entry.st_nlink = stat.links
     entry.st_uid = stat.uid
     entry.st_gid = stat.gid
-    entry.st_rdev = 0
+    entry.st_rdev = stat.rdev
     entry.st_size = stat.size
     entry.st_blksize = IO_SIZE
     entry.st_blocks = -(-stat.size // BLOCK_SIZE)

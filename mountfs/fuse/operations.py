@@ -169,8 +169,10 @@ class Operations(pyfuse3.Operations):
         rdev: int,
         ctx: RequestContext,
     ) -> EntryAttributes:
-        """Refuse a special file, as mknod(2) names a file system without them."""
-        _refuse(errno.EPERM)
+        """Make a special file, or a regular one that nobody opens."""
+        parent = self._node(parent_inode)
+        node = await self._fs.namespace.mknod(parent, name, mode, rdev, _caller(ctx))
+        return self._hand_out(node)
 
     # --- attributes -------------------------------------------------------------
 

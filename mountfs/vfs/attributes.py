@@ -13,6 +13,7 @@ PERMISSION_BITS = 0o7777
 BLOCK_SIZE = 512
 LINK_MODE = 0o777
 _DAY_NS = 24 * 3600 * 10**9
+DEVICE_TYPES = frozenset({stat.S_IFCHR, stat.S_IFBLK})
 
 _TYPE_BITS = {
     ObjectKind.FILE: stat.S_IFREG,
@@ -60,6 +61,7 @@ class Stat:
     atime_ns: int
     mtime_ns: int
     ctime_ns: int
+    rdev: int = 0
 
 
 def effective(object: Object, defaults: Defaults) -> Attributes:
@@ -87,7 +89,7 @@ def effective(object: Object, defaults: Defaults) -> Attributes:
 def fresh(kind: ObjectKind, mode: int, uid: int, gid: int, now_ns: int) -> Attributes:
     """Return the attributes of something that is made now."""
     return Attributes(
-        mode=_TYPE_BITS[kind] | (mode & PERMISSION_BITS),
+        mode=_type_bits(kind, mode) | (mode & PERMISSION_BITS),
         uid=uid,
         gid=gid,
         atime_ns=now_ns,
@@ -144,6 +146,17 @@ def is_only_ctime(before: Attributes, after: Attributes) -> bool:
     return replace(before, ctime_ns=None) == replace(after, ctime_ns=None)
 
 
+def is_same_special(one: Attributes, other: Attributes) -> bool:
+    """Tell whether two special files are of the same type and device.
+
+    The kernel never lets an inode become another type.
+    """
+    return (stat.S_IFMT(one.mode or 0), one.rdev or 0) == (
+        stat.S_IFMT(other.mode or 0),
+        other.rdev or 0,
+    )
+
+
 def stat_of(node: Node) -> Stat:
     """Return the answer to stat(2) for a node."""
     kept = node.attributes
@@ -158,6 +171,7 @@ def stat_of(node: Node) -> Stat:
         atime_ns=kept.atime_ns or 0,
         mtime_ns=kept.mtime_ns or 0,
         ctime_ns=kept.ctime_ns or 0,
+        rdev=kept.rdev or 0,
     )
 
 
@@ -170,7 +184,14 @@ def _mode(kind: ObjectKind, kept: int | None, defaults: Defaults) -> int:
         permissions = defaults.directory_mode
     else:
         permissions = defaults.file_mode
-    return _TYPE_BITS[kind] | permissions
+    return _type_bits(kind, kept) | permissions
+
+
+def _type_bits(kind: ObjectKind, mode: int | None) -> int:
+    """Return the bits that stat(2) shows for a kind; a special file's mode has them."""
+    if kind is ObjectKind.SPECIAL:
+        return stat.S_IFMT(mode or 0)
+    return _TYPE_BITS[kind]
 
 
 def _links(node: Node) -> int:

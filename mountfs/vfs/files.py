@@ -409,6 +409,10 @@ class Files:
 def _regular(node: Node) -> FileState:
     if node.is_directory:
         fail(errno.EISDIR)
+    if node.kind is ObjectKind.SPECIAL:
+        # Only if the kernel took the name to be free: it looks again, and opens it
+        # by itself.
+        fail(errno.ESTALE)
     if node.kind is not ObjectKind.FILE or node.file is None:
         fail(errno.ELOOP)
     return node.file

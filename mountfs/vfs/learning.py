@@ -60,7 +60,8 @@ class Learning:
         store = self._volume.store
         if not store.capabilities.metadata:
             return False
-        return self._volume.keeps_attributes or store.features.virtual_link
+        able = store.capabilities
+        return able.attributes or able.specials or store.features.virtual_link
 
     def _has_foreign_name(self, object: Object) -> bool:
         features = self._volume.store.features

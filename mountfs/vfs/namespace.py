@@ -1,4 +1,4 @@
-"""Names: finding, making and removing files, directories and links.
+"""Names: finding, making and removing files, directories, links and special files.
 
 Each change is in the store when it returns, except a new file, which is stored with
 its first bytes when it is closed. The kernel holds a directory's lock over each change
@@ -8,12 +8,21 @@ in it, so two changes of one name never meet here.
 import errno
 import os
 import stat
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from mountfs.storage.errors import AlreadyExists
-from mountfs.storage.types import ABSENT, Attributes, ListMode, Object, ObjectKind
-from mountfs.vfs.attributes import fresh
+from mountfs.storage.types import (
+    ABSENT,
+    Attributes,
+    Call,
+    Condition,
+    ListMode,
+    Object,
+    ObjectKind,
+)
+from mountfs.vfs.attributes import DEVICE_TYPES, fresh
 from mountfs.vfs.errors import fail
 from mountfs.vfs.files import Files
 from mountfs.vfs.filestate import Dirty, FileState
@@ -148,21 +157,64 @@ class Namespace:
         self, parent: Node, name: bytes, target: bytes, caller: Caller
     ) -> Node:
         """Make a symbolic link; its target is kept verbatim. Raises EEXIST."""
+        attributes = self._new_attributes(ObjectKind.LINK, 0o777, parent, caller)
+
+        async def make(key: str, condition: Condition) -> Object:
+            return await self._volume.store.make_link(
+                key,
+                os.fsdecode(target),
+                metadata=self._volume.metadata_with(attributes),
+                condition=condition,
+            )
+
+        return await self._make_stored(parent, name, attributes, make)
+
+    async def mknod(
+        self, parent: Node, name: bytes, mode: int, rdev: int, caller: Caller
+    ) -> Node:
+        """Make a special file, or an empty regular one; the store has it at once.
+
+        Nobody closes what nobody opens, so it cannot be stored later, as in `create`.
+        Raises EEXIST; EPERM for a special file without the gate.
+        """
+        if stat.S_IFMT(mode) in (0, stat.S_IFREG):
+            kind = ObjectKind.FILE
+        else:
+            kind = ObjectKind.SPECIAL
+            if not self._volume.store.capabilities.specials:
+                fail(errno.EPERM, "virtual_special is off")
+        attributes = self._new_attributes(kind, mode, parent, caller)
+        if stat.S_IFMT(mode) in DEVICE_TYPES:
+            attributes = replace(attributes, rdev=rdev)
+
+        async def make(key: str, condition: Condition) -> Object:
+            return await self._volume.store.write(
+                key,
+                None,
+                metadata=self._volume.metadata_with(attributes),
+                condition=condition,
+            )
+
+        return await self._make_stored(parent, name, attributes, make)
+
+    async def _make_stored(
+        self,
+        parent: Node,
+        name: bytes,
+        attributes: Attributes,
+        make: Callable[[str, Condition], Awaitable[Object]],
+    ) -> Node:
+        """Make what one request makes whole. Raises EEXIST."""
         entry = self._volume.new_entry(parent, name)
         if await self._exists(parent, name):
             fail(errno.EEXIST)
-        attributes = self._new_attributes(ObjectKind.LINK, 0o777, parent, caller)
-        store = self._volume.store
         async with changing(parent):
             key = parent.key() + entry.component
-            conditions = store.capabilities.conditions
+            can_check = Call.WRITE in self._volume.store.capabilities.conditions
+            if not can_check and await self._resolver.newest(Object(key=key)):
+                fail(errno.EEXIST)
             try:
-                object = await store.make_link(
-                    key,
-                    os.fsdecode(target),
-                    metadata=self._volume.metadata_with(attributes),
-                    condition=ABSENT if conditions else None,
-                )
+                object = await make(key, ABSENT if can_check else None)
             except AlreadyExists:
                 self._volume.metadata.expire(key)
                 fail(errno.EEXIST)
@@ -397,7 +449,8 @@ class Namespace:
         if not self._volume.keeps_attributes:
             defaults = self._volume.defaults
             is_directory = kind is ObjectKind.DIRECTORY
-            mode = defaults.directory_mode if is_directory else defaults.file_mode
+            default = defaults.directory_mode if is_directory else defaults.file_mode
+            mode = stat.S_IFMT(mode) | default
             return fresh(kind, mode, defaults.uid, defaults.gid, now_ns)
         return fresh(kind, mode, caller.uid, gid, now_ns)
 

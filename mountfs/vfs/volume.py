@@ -26,6 +26,7 @@ from mountfs.vfs.attributes import (
     Defaults,
     after_read,
     effective,
+    is_same_special,
     with_later_times,
 )
 from mountfs.vfs.errors import fail
@@ -91,17 +92,14 @@ class Volume:
     @property
     def keeps_attributes(self) -> bool:
         """Whether mode, owner and times are kept with an object."""
-        return (
-            self.store.features.virtual_object_metadata
-            or self.store.capabilities.attributes
-        )
+        return self.store.capabilities.attributes
 
     def metadata_of(self, node: Node) -> Metadata:
         """Return the metadata that travel with an object of this node."""
         return self.metadata_with(node.attributes)
 
     def metadata_with(self, attributes: Attributes) -> Metadata:
-        """Return metadata with these attributes, if the store is to keep them."""
+        """Return metadata with what the store is to keep of these attributes."""
         return Metadata(attributes=self.store.capabilities.kept(attributes))
 
     def check_writable(self) -> None:
@@ -286,6 +284,10 @@ class Volume:
     def _still_means(self, node: Node, object: Object, group: Group | None) -> bool:
         if node.kind is not object.kind:
             return node.is_only_here
+        if node.kind is ObjectKind.SPECIAL and not is_same_special(
+            node.attributes, effective(object, self.defaults)
+        ):
+            return False
         if node.file is not None and node.file.holds_changes:
             return True
         known = node.object

@@ -20,6 +20,7 @@ from tests.fuse.mounting import TEST_S, Mount
 from tests.fuse.stores import OtherSide, PlainFiles, S3Objects, Store
 
 STORES = ("memory", "local", "s3")
+GATED = ("--virtual=all",)
 Mounter = Callable[..., Mount]
 
 
@@ -135,6 +136,37 @@ def full_directory(full_mount: Mount) -> Iterator[Path]:
 def there(shared_store: Store, directory: Path) -> OtherSide:
     """`directory` as others see it."""
     return shared_store.below(directory.name)
+
+
+@pytest.fixture(scope="session", params=STORES)
+def gated_store(
+    request: pytest.FixtureRequest, make_store: Callable[[str], Store]
+) -> Store:
+    """The store below `gated_directory`."""
+    return make_store(request.param)
+
+
+@pytest.fixture(scope="session")
+def gated_mount(
+    gated_store: Store, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Mount]:
+    """As `shared_mount`, with every gate on."""
+    base = tmp_path_factory.mktemp("gated")
+    options = (*gated_store.options, *GATED, "--cache-size=1G", "--allow-other")
+    with Mount(gated_store.url, base, options, life_s=TEST_S) as mount:
+        yield mount
+
+
+@pytest.fixture
+def gated_directory(gated_mount: Mount) -> Iterator[Path]:
+    """An empty directory, open to everybody, in a mount with every gate on."""
+    gated_mount.watch()
+    path = gated_mount.path / uuid.uuid4().hex[:12]
+    path.mkdir()
+    path.chmod(0o777)
+    yield path
+    gated_mount.check_log()
+    gated_mount.watch(3600)
 
 
 @pytest.fixture(params=("local", "s3"))

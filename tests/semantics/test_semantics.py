@@ -48,6 +48,10 @@ ELSEWHERE = {
         "S-76": "test_unlinking_counts_down",
         "S-79": "test_bare_symbolic_link_has_one_name",
     },
+    "fuse/test_specials.py": {
+        "S-80": "test_special_files_survive_a_remount",
+        "S-81": "test_two_processes_talk_through_a_pipe",
+    },
     "unit/test_vfs_hardlinks.py": {
         "S-77": "test_foreign_write_splits_a_name_off",
         "S-78": "test_crash_between_the_copies_is_mended",
