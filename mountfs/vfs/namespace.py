@@ -10,7 +10,7 @@ import os
 import stat
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mountfs.storage.errors import AlreadyExists
 from mountfs.storage.types import (
