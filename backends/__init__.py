@@ -1,8 +1,10 @@
 """The stores, one module each, and the table of URL schemes that opens them."""
 
 import importlib
+import os
 from collections.abc import Callable, Mapping
 from typing import cast
+from urllib.parse import quote
 
 from mountfs.storage.errors import InvalidRequest
 from mountfs.storage.protocol import Servicer, Storager
@@ -47,6 +49,16 @@ def open_service(url: str, options: Mapping[str, object] = NO_PAIRS) -> Servicer
         "Callable[[str, Mapping[str, object]], Servicer]", _opener(url, SERVICES)
     )
     return opener(url, options)
+
+
+def object_url(url: str, key: str) -> str:
+    """Return the URL of one object of a store, as other programs take it.
+
+    In file URLs (RFC 8089) bytes are escaped, in all others a key stands as it is.
+    """
+    scheme = url.partition("://")[0]
+    tail = quote(os.fsencode(key), safe="/~") if scheme == "file" else key
+    return f"{url}{'' if url.endswith('/') or not tail else '/'}{tail}"
 
 
 def _opener(url: str, table: Mapping[str, str | None]) -> object:

@@ -14,11 +14,12 @@ import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import trio
 
-from mountfs.backends import open_store
+from mountfs.backends import object_url, open_store
 from mountfs.cache.blocks import BlockCache
 from mountfs.cache.budget import Budget
 from mountfs.cache.directory import DirectoryInUse, DirectoryLock
@@ -238,6 +239,7 @@ async def _build(
         is_read_only=config.read_only,
         notes_reading=not config.noatime,
         inodes=InodeTable(),
+        url_of=partial(object_url, config.url),
         names=Names(utf8_keys=store.capabilities.utf8_keys),
     )
     root = Object(key="", kind=ObjectKind.DIRECTORY)

@@ -36,6 +36,7 @@ def handler(
 
     @functools.wraps(function)
     async def guarded(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        log.debug("the kernel asks: %s", function.__name__)
         try:
             return await function(self, *args, **kwargs)
         except pyfuse3.FUSEError:

@@ -218,28 +218,40 @@ class Operations(pyfuse3.Operations):
         return answer
 
     # --- extended attributes ----------------------------------------------------
-    # ENOSYS on purpose: the kernel stops asking, above all for security.capability
-    # before every write(2).
+    # Without them ENOSYS on purpose: the kernel stops asking, above all for
+    # security.capability before every write(2).
 
+    @handler
     async def getxattr(self, inode: InodeT, name: bytes, ctx: RequestContext) -> bytes:
-        """Switch extended attributes off."""
-        _refuse(errno.ENOSYS)
+        """Return the value of an extended attribute."""
+        self._check_xattrs()
+        return await self._fs.xattrs.get(self._node(inode), name)
 
+    @handler
     async def setxattr(
         self, inode: InodeT, name: bytes, value: bytes, ctx: RequestContext
     ) -> None:
-        """Switch extended attributes off."""
-        _refuse(errno.ENOSYS)
+        """Set an extended attribute."""
+        self._check_xattrs()
+        await self._fs.xattrs.set(self._node(inode), name, value)
 
+    @handler
     async def listxattr(self, inode: InodeT, ctx: RequestContext) -> Sequence[bytes]:
-        """Switch extended attributes off."""
-        _refuse(errno.ENOSYS)
+        """Return the names of the extended attributes that a user may see."""
+        self._check_xattrs()
+        return await self._fs.xattrs.names(self._node(inode), ctx.uid)
 
+    @handler
     async def removexattr(
         self, inode: InodeT, name: bytes, ctx: RequestContext
     ) -> None:
-        """Switch extended attributes off."""
-        _refuse(errno.ENOSYS)
+        """Remove an extended attribute."""
+        self._check_xattrs()
+        await self._fs.xattrs.remove(self._node(inode), name)
+
+    def _check_xattrs(self) -> None:
+        if not self._fs.xattrs.is_on:
+            _refuse(errno.ENOSYS)
 
     # --- files ------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ Pure: no I/O, no clock.
 """
 
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from mountfs.storage.types import Attributes, Object, ObjectKind
@@ -46,6 +47,7 @@ class Change:
     atime_ns: int | None = None
     mtime_ns: int | None = None
     ctime_ns: int | None = None
+    xattrs: Mapping[bytes, bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +114,7 @@ def changed(attributes: Attributes, change: Change) -> Attributes:
         atime_ns=_either(change.atime_ns, attributes.atime_ns),
         mtime_ns=_either(change.mtime_ns, attributes.mtime_ns),
         ctime_ns=_either(change.ctime_ns, attributes.ctime_ns),
+        xattrs=attributes.xattrs if change.xattrs is None else change.xattrs,
     )
 
 

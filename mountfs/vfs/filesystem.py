@@ -16,6 +16,7 @@ from mountfs.vfs.resolver import Resolver
 from mountfs.vfs.setattr import AttributeChanges
 from mountfs.vfs.unlinked import Unlinked
 from mountfs.vfs.volume import Outdated, Volume
+from mountfs.vfs.xattrs import Xattrs
 
 TIMES_TIMEOUT_S = 30.0
 """How long an unmount waits for the last times of directories."""
@@ -53,6 +54,7 @@ class FileSystem:
         self.attributes = AttributeChanges(
             volume, self.resolver, self.files, self.hard_links
         )
+        self.xattrs = Xattrs(volume, self.resolver, self.attributes)
 
     async def recover(self) -> None:
         """Finish what an earlier mount of the same state directory left undone."""

@@ -445,14 +445,16 @@ class Namespace:
             gid = parent.attributes.gid or 0
             if kind is ObjectKind.DIRECTORY:
                 mode |= stat.S_ISGID
-        now_ns = self._volume.now_ns()
+        uid = caller.uid
         if not self._volume.keeps_attributes:
             defaults = self._volume.defaults
             is_directory = kind is ObjectKind.DIRECTORY
             default = defaults.directory_mode if is_directory else defaults.file_mode
-            mode = stat.S_IFMT(mode) | default
-            return fresh(kind, mode, defaults.uid, defaults.gid, now_ns)
-        return fresh(kind, mode, caller.uid, gid, now_ns)
+            mode, uid, gid = stat.S_IFMT(mode) | default, defaults.uid, defaults.gid
+        made = fresh(kind, mode, uid, gid, self._volume.now_ns())
+        # What is new has no extended attributes, which is not the same as unknown ones.
+        keeps_xattrs = self._volume.store.capabilities.xattrs
+        return replace(made, xattrs={}) if keeps_xattrs else made
 
 
 def _is_settled_here(node: Node) -> bool:

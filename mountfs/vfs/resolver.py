@@ -55,10 +55,18 @@ class Resolver:
         Until then programs see the defaults of the mount; to store those would undo
         what another mount has set. Raises ESTALE if the object is another by now.
         """
+        if node.object is not None and node.object.metadata is None:
+            await self.ask_again(node)
+
+    async def ask_again(self, node: Node) -> None:
+        """Ask for all that the store knows of a node; it may have been known in part.
+
+        Raises ESTALE if the object is another by now.
+        """
         known, parent = node.object, node.parent
-        if known is None or known.metadata is not None or parent is None:
+        if known is None or parent is None:
             return
-        if node.is_nameless or not self._may_tell_more(node):
+        if node.is_nameless or not self.may_tell_more(node):
             return
         newest = await self.newest(known)
         if newest is not None:
@@ -73,11 +81,14 @@ class Resolver:
             self._volume.inodes.drop_if_unused(found)
             fail(errno.ESTALE, "a foreign client replaced the object")
 
-    def _may_tell_more(self, node: Node) -> bool:
-        if not self._volume.keeps_attributes:
+    def may_tell_more(self, node: Node) -> bool:
+        """Tell whether the store keeps attributes of such a node."""
+        able = self._volume.store.capabilities
+        if not (able.attributes or able.xattrs):
             return False
-        capabilities = self._volume.store.capabilities
-        return capabilities.dir_metadata if node.is_directory else capabilities.metadata
+        if node.is_directory:
+            return able.dir_metadata and node.parent is not None
+        return able.metadata
 
     async def _flat(self, key: str) -> Object | None:
         """Find a name on a store that has keys and no directories."""

@@ -1,4 +1,4 @@
-"""Changing attributes: chmod(2), chown(2), utimensat(2), truncate(2).
+"""Changing attributes: chmod(2), chown(2), utimensat(2), truncate(2), setxattr(2).
 
 The attributes of a file that is not committed yet travel with its bytes. Those of
 anything else are changed in the store at once, by one request, unless nothing but the
@@ -54,7 +54,7 @@ class AttributeChanges:
             node.attributes = after
             return
         self._volume.check_writable()
-        if not self._volume.keeps_attributes:
+        if change.xattrs is None and not self._volume.keeps_attributes:
             self._accept_unkept(node, after, is_echo=is_echo)
             return
         async with changing(node):

@@ -77,6 +77,8 @@ class Volume:
     """Whether reading sets the atime."""
     requests_max: int = 64
     now_ns: Callable[[], int] = kernel_now_ns
+    url_of: Callable[[str], str] = str
+    """Returns the URL of the object with a key."""
     inodes: InodeTable
     names: Names
     groups: Groups = field(init=False)

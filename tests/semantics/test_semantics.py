@@ -49,8 +49,19 @@ ELSEWHERE = {
         "S-79": "test_bare_symbolic_link_has_one_name",
     },
     "fuse/test_specials.py": {
-        "S-80": "test_special_files_survive_a_remount",
-        "S-81": "test_two_processes_talk_through_a_pipe",
+        "S-101": "test_special_files_survive_a_remount",
+        "S-102": "test_two_processes_talk_through_a_pipe",
+    },
+    "fuse/test_xattrs.py": {
+        "S-103": "test_attributes_survive_a_remount",
+        "S-104": "test_who_may_do_what",
+        "S-105": "test_too_many_names_are_refused_at_once",
+        "S-108": "test_capabilities_go_with_a_change_of_the_program",
+        "S-109": "test_facts_are_read_by_name",
+    },
+    "unit/test_vfs_xattrs.py": {
+        "S-106": "test_lost_attributes_are_an_error_and_not_none",
+        "S-107": "test_a_change_keeps_what_a_listing_did_not_tell",
     },
     "unit/test_vfs_hardlinks.py": {
         "S-77": "test_foreign_write_splits_a_name_off",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mountfs.backends import STORES, open_service, open_store
+from mountfs.backends import STORES, object_url, open_service, open_store
 from mountfs.backends.local import LocalStore, path_of
 from mountfs.backends.memory import MemoryStore, forget_store
 from mountfs.storage.body import BytesBody
@@ -77,6 +77,21 @@ def test_every_planned_scheme_is_known() -> None:
 def test_file_urls_are_decoded(url: str, path: str) -> None:
     """Percent escapes stand for bytes; the path is absolute."""
     assert path_of(url) == Path(path)
+
+
+@pytest.mark.parametrize(
+    ("url", "key", "expected"),
+    [
+        ("s3://bucket", "d/a b", "s3://bucket/d/a b"),
+        ("s3://bucket/prefix/", "d/a%b", "s3://bucket/prefix/d/a%b"),
+        ("memory://", "a", "memory://a"),
+        ("file:///store", "d/a b?\udcff", "file:///store/d/a%20b%3F%FF"),
+        ("file:///store", "", "file:///store"),
+    ],
+)
+def test_url_of_an_object(url: str, key: str, expected: str) -> None:
+    """The address that other programs take: escaped only where it is an RFC's URL."""
+    assert object_url(url, key) == expected
 
 
 async def test_a_directory_is_opened(tmp_path: Path) -> None:
