@@ -13,13 +13,15 @@ change like chmod(2) and is stored as such. What is under `user.mountfs.` is tol
 import errno
 from collections.abc import Mapping
 
+from cachetools import TTLCache
+
 from mountfs.storage import xattrs as stored
 from mountfs.storage.errors import MetadataTooLarge
 from mountfs.storage.types import ObjectKind
 from mountfs.vfs.attributes import Change
 from mountfs.vfs.errors import fail
 from mountfs.vfs.facts import PREFIX, Facts
-from mountfs.vfs.inodes import Node
+from mountfs.vfs.inodes import Inode, Node
 from mountfs.vfs.resolver import Resolver
 from mountfs.vfs.setattr import AttributeChanges
 from mountfs.vfs.volume import Volume
@@ -28,6 +30,11 @@ NAMESPACES = (b"user.", b"trusted.", b"security.")
 TRUSTED = b"trusted."
 REFUSED = frozenset({b"security.selinux"})
 """Asked for by ls(1) for every file, unless it is told that there is no such thing."""
+
+LOST_S = 1.0
+"""How long nobody asks again for what could not be had: there may be a question for
+each write(2)."""
+LOST_MAX = 1024
 
 NONE: Mapping[bytes, bytes] = {}
 
@@ -42,6 +49,7 @@ class Xattrs:
         self._resolver = resolver
         self._changes = changes
         self._facts = Facts(volume, resolver)
+        self._lost: TTLCache[Inode, None] = TTLCache(LOST_MAX, LOST_S)
 
     @property
     def is_on(self) -> bool:
@@ -92,10 +100,11 @@ class Xattrs:
         a lie, and whoever copies the file would lose them for good.
         """
         known = self._told(node)
-        if known is None:
+        if known is None and node.inode not in self._lost:
             await self._resolver.ask_again(node)
             known = self._told(node)
         if known is None:
+            self._lost[node.inode] = None
             fail(errno.EIO, "the extended attributes are lost")
         return known
 

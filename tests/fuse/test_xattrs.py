@@ -264,6 +264,63 @@ def test_copies_keep_attributes(gated_directory: Path, tmp_path: Path) -> None:
     assert again == ""
 
 
+def test_attributes_belong_to_the_file(gated_directory: Path) -> None:
+    """Every name of it shows them, they follow a rename, and new bytes keep them."""
+    one, two = gated_directory / "one", gated_directory / "two"
+    one.write_bytes(b"bytes")
+    os.link(one, two)
+
+    os.setxattr(one, "user.a", b"1")
+    os.setxattr(two, "user.b", b"2")
+    one.rename(gated_directory / "moved")
+    two.write_bytes(b"other bytes")
+
+    expected = {"user.a": b"1", "user.b": b"2"}
+    assert xattrs_of(gated_directory / "moved") == expected
+    assert xattrs_of(two) == expected
+
+
+def test_attributes_follow_a_renamed_directory(gated_directory: Path) -> None:
+    """Its own, and those of everything below, also where they need an object."""
+    (gated_directory / "d" / "below").mkdir(parents=True)
+    (gated_directory / "d" / "below" / "file").write_bytes(b"bytes")
+    set_all(gated_directory / "d" / "below" / "file", VALUES)
+    os.setxattr(gated_directory / "d", "user.a", b"1")
+
+    (gated_directory / "d").rename(gated_directory / "e")
+
+    assert xattrs_of(gated_directory / "e") == {"user.a": b"1"}
+    assert xattrs_of(gated_directory / "e" / "below" / "file") == VALUES
+
+
+def test_replaced_file_takes_its_attributes_along(gated_directory: Path) -> None:
+    """A file that is renamed over another has its own attributes and no others."""
+    old, new = gated_directory / "old", gated_directory / "new"
+    old.write_bytes(b"old")
+    os.setxattr(old, "user.old", b"1")
+    with new.open("wb") as file:
+        file.write(b"new")
+        os.setxattr(new, "user.new", b"2")
+        new.rename(old)
+
+    assert xattrs_of(old) == {"user.new": b"2"}
+
+
+def test_open_file_without_a_name_has_attributes(gated_directory: Path) -> None:
+    """Until its last close, like everything else of it."""
+    path = gated_directory / "file"
+    path.write_bytes(b"bytes")
+    os.setxattr(path, "user.a", b"1")
+    with path.open("rb") as file:
+        path.unlink()
+
+        os.setxattr(file.fileno(), "user.b", b"2")
+        assert os.getxattr(file.fileno(), "user.a") == b"1"
+        assert sorted(os.listxattr(file.fileno())) == ["user.a", "user.b"]
+
+    assert os.listdir(gated_directory) == []
+
+
 def test_getfattr_and_setfattr_agree(gated_directory: Path) -> None:
     """A dump of one file restores another."""
     for name in ("one", "two"):
