@@ -135,7 +135,7 @@ async def test_failure_is_logged_and_no_more(
     caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
     """A store that refuses the times of one directory gets those of the others."""
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, logger="mountfs")
     inodes = InodeTable()
     touched = Touched(inodes)
     bad, good = directories(inodes, 2)
