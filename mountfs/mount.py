@@ -27,6 +27,7 @@ from mountfs.cache.journal import Journal, JournalError
 from mountfs.cache.learnt import SIZE_MAX as LEARNT_SIZE_MAX
 from mountfs.cache.learnt import Learnt
 from mountfs.cache.metadata import MetadataCache
+from mountfs.cache.numberfile import NumberFile
 from mountfs.cache.records import gates_of
 from mountfs.cache.writeback import WriteBack
 from mountfs.config import MountConfig
@@ -54,6 +55,7 @@ from mountfs.vfs.attributes import Defaults, effective
 from mountfs.vfs.filesystem import FileSystem
 from mountfs.vfs.inodes import InodeTable
 from mountfs.vfs.names import Names
+from mountfs.vfs.numbers import KEPT_MAX, kept_numbers
 from mountfs.vfs.volume import RESERVED, Outdated, Volume
 
 log = logging.getLogger(__name__)
@@ -208,6 +210,9 @@ async def _build(
     try:
         blocks = await stack.enter_async_context(BlockCache(store, cache_dir, budget))
         learnt = await _learnt(stack, store, cache_dir, config)
+        numbers = await stack.enter_async_context(
+            await NumberFile.open(state_dir / "inodes.sqlite", kept_max=KEPT_MAX)
+        )
         journal = await Journal.open(state_dir / "journal.sqlite")
         await stack.enter_async_context(journal)
         writeback = await stack.enter_async_context(
@@ -238,7 +243,7 @@ async def _build(
         outdated=sending,
         is_read_only=config.read_only,
         notes_reading=not config.noatime,
-        inodes=InodeTable(),
+        inodes=InodeTable(kept_numbers(numbers.kept, numbers.note)),
         url_of=partial(object_url, config.url),
         names=Names(utf8_keys=store.capabilities.utf8_keys),
     )

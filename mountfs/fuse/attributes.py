@@ -12,7 +12,7 @@ def entry_of(stat: Stat, ttl_s: float) -> pyfuse3.EntryAttributes:
     """Return the kernel's form of an answer to stat(2), good for `ttl_s` seconds."""
     entry = pyfuse3.EntryAttributes()
     entry.st_ino = pyfuse3.InodeT(stat.inode)
-    entry.generation = 0
+    entry.generation = stat.generation
     entry.entry_timeout = ttl_s
     entry.attr_timeout = ttl_s
     entry.st_mode = pyfuse3.ModeT(stat.mode)

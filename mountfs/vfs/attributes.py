@@ -55,6 +55,7 @@ class Stat:
     """The answer to stat(2) for one inode. Size in bytes, times in nanoseconds."""
 
     inode: Inode
+    generation: int
     mode: int
     links: int
     uid: int
@@ -166,6 +167,7 @@ def stat_of(node: Node) -> Stat:
     assert kept.mode is not None, "a node is given its attributes when it is made"
     return Stat(
         inode=node.inode,
+        generation=node.generation,
         mode=kept.mode,
         links=_links(node),
         uid=kept.uid or 0,
@@ -200,8 +202,6 @@ def _type_bits(kind: ObjectKind, mode: int | None) -> int:
 def _links(node: Node) -> int:
     if node.is_nameless:
         return 0
-    # Of a directory one, not two and the count of subdirectories: find(1) takes that as
-    # "unknown", and counting would cost a listing.
     return node.links
 
 

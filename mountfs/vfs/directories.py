@@ -99,6 +99,8 @@ class Directories:
             if object.kind is ObjectKind.DIRECTORY
         }
         is_root = node.parent is None
+        hidden = {RESERVED} if is_root else set()
+        node.links = 2 + len(directories - hidden)
         known = {object.key for object in objects}
         for component, object in shown(objects):
             if object.key not in known:

@@ -3,14 +3,14 @@
 A node knows its parent and its component; its key is computed by walking up, so that
 renaming a directory edits one node. A file may have several names (hard links): the
 first is the one that leads to its key, the others are aliases. A node lives while the
-kernel remembers it (lookup count), while it is open, or while it has children. Its
-number is never given to another node: the kernel would take the one for the other.
+kernel remembers it (lookup count), while it is open, or while it has children. While
+it lives its number is never given to another node: the kernel would take the one for
+the other. Which number that is, is up to `mountfs.vfs.numbers`.
 
 No I/O. Everything runs on the trio thread; each method is atomic.
 """
 
 import errno
-import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ import trio
 from mountfs.storage.types import Attributes, Object, ObjectKind
 from mountfs.vfs.errors import fail
 from mountfs.vfs.filestate import FileState
+from mountfs.vfs.numbers import Number, Numbers, Place, place_of, place_of_group
 
 Inode = NewType("Inode", int)
 
@@ -46,6 +47,8 @@ class Node:
     meanwhile nobody asks it what the name means. `changes`, `quiet` and `barrier`
     belong to `mountfs.vfs.tree`. `parent`, `name`, `component` and `is_shadowed` are
     the first name; `links` counts all names that the store knows, loaded here or not.
+    Of a directory they are two and one for each directory in it (that one's `..`), or
+    one as long as nobody knows what is in it.
     A node without `parent` that is not the root has lost its name: unlinked, or
     replaced by a foreign client.
     """
@@ -58,6 +61,7 @@ class Node:
         "children",
         "component",
         "file",
+        "generation",
         "inode",
         "is_shadowed",
         "kind",
@@ -71,8 +75,9 @@ class Node:
         "quiet",
     )
 
-    def __init__(self, inode: Inode, kind: ObjectKind) -> None:
+    def __init__(self, inode: Inode, kind: ObjectKind, generation: int = 0) -> None:
         self.inode = inode
+        self.generation = generation
         self.kind = kind
         self.parent: Node | None = None
         self.name = b""
@@ -95,6 +100,11 @@ class Node:
     def is_directory(self) -> bool:
         """Whether this is a directory."""
         return self.kind is ObjectKind.DIRECTORY
+
+    @property
+    def number(self) -> Number:
+        """The inode number, and which one of its place it was."""
+        return Number(self.inode, self.generation)
 
     @property
     def is_nameless(self) -> bool:
@@ -167,6 +177,11 @@ class Node:
             each.parent is not parent or each.name != name for each in self.names()
         )
 
+    def count_directories(self, more: int) -> None:
+        """Note that a directory has so many directories more, or less, in it."""
+        if self.links > 1:
+            self.links = max(2, self.links + more)
+
     def below(self) -> "Iterator[Node]":
         """Yield the node and every node in memory whose first name is under it."""
         waiting = [self]
@@ -183,12 +198,12 @@ class Node:
 class InodeTable:
     """All nodes, by number."""
 
-    def __init__(self) -> None:
+    def __init__(self, numbers: Numbers | None = None) -> None:
         self.root = Node(ROOT_INODE, ObjectKind.DIRECTORY)
         self.root.lookups = 1
         self._nodes: dict[Inode, Node] = {ROOT_INODE: self.root}
         self._groups: dict[str, Node] = {}
-        self._numbers = itertools.count(ROOT_INODE + 1)
+        self._numbers = numbers if numbers is not None else Numbers()
 
     def __len__(self) -> int:
         return len(self._nodes)
@@ -211,9 +226,15 @@ class InodeTable:
         kind: ObjectKind,
         *,
         is_shadowed: bool = False,
+        group: str | None = None,
     ) -> Node:
-        """Make a new node under a name that has none."""
-        node = Node(Inode(next(self._numbers)), kind)
+        """Make a new node under a name that has none.
+
+        `group` is the id of the hard links that it belongs to, if there are any.
+        """
+        place = _place(parent, name, kind) if group is None else place_of_group(group)
+        number = self._numbers.assign(place, self._nodes.__contains__)
+        node = Node(Inode(number.inode), kind, number.generation)
         node.is_shadowed = is_shadowed
         self._nodes[node.inode] = node
         self._attach(node, parent, name, component)
@@ -224,8 +245,10 @@ class InodeTable:
         return self._groups.get(id)
 
     def join_group(self, node: Node, id: str) -> None:
-        """Note that all names of a group mean this node."""
-        self._groups[id] = node
+        """Note that all names of a group mean this node, and so have its number."""
+        if self._groups.get(id) is not node:
+            self._groups[id] = node
+            self._numbers.keep_if_new(place_of_group(id), node.number)
 
     def add_name(self, node: Node, parent: Node, name: bytes, component: str) -> None:
         """Give a file one more name; its first, if it has none."""
@@ -243,22 +266,26 @@ class InodeTable:
         If it was the first, the next one becomes the first, and the file has another
         key: whoever calls points what is known of it there.
         """
-        node = parent.children.pop(name, None)
+        node = parent.children.get(name)
         if node is None:
             return
+        lost = _name_of(node, parent, name)
+        del parent.children[name]
         self._drop_name(node, parent, name)
+        self._retire_if_nameless(node, lost)
         self._collect(parent)
         self._collect(node)
 
     def detach(self, node: Node) -> None:
         """Take all names from a node; it lives on while somebody holds it."""
-        parents = [each.parent for each in node.names()]
-        for each in node.names():
+        names = list(node.names())
+        for each in names:
             if each.parent.children.get(each.name) is node:
                 del each.parent.children[each.name]
         node.parent, node.aliases = None, ()
-        for parent in parents:
-            self._collect(parent)
+        for each in names:
+            self._retire_if_nameless(node, each)
+            self._collect(each.parent)
         self._collect(node)
 
     def move(
@@ -273,8 +300,10 @@ class InodeTable:
         node = old_parent.children[old_name]
         if parent.children.get(name) is not node:
             self._free_name(parent, name)
+        before, after = _name_of(node, *old), Alias(parent, name, component)
         del old_parent.children[old_name]
-        self._replace_name(node, old, Alias(parent, name, component))
+        self._replace_name(node, old, after)
+        self._move_number(node, before, after)
         self._collect(old_parent)
 
     def exchange(self, one: tuple[Node, bytes], other: tuple[Node, bytes]) -> None:
@@ -287,6 +316,8 @@ class InodeTable:
             return
         self._replace_name(nodes[0], one, names[1])
         self._replace_name(nodes[1], other, names[0])
+        self._move_number(nodes[0], *names)
+        self._move_number(nodes[1], *reversed(names))
 
     @contextmanager
     def pinned(self, *nodes: Node) -> Iterator[None]:
@@ -337,6 +368,22 @@ class InodeTable:
             for each in node.aliases
         )
 
+    def _move_number(self, node: Node, old: Alias, new: Alias) -> None:
+        # The names of a group have the number of the group, wherever they are.
+        if not self._has_group(node):
+            places = [_place(each.parent, each.name, node.kind) for each in (old, new)]
+            self._numbers.move(node.number, *places)
+
+    def _retire_if_nameless(self, node: Node, lost: Alias) -> None:
+        # A file with several names has perhaps some that are not in memory.
+        if node.parent is None and not self._has_group(node):
+            place = _place(lost.parent, lost.name, node.kind)
+            self._numbers.retire(node.number, place)
+
+    def _has_group(self, node: Node) -> bool:
+        id = node.attributes.group
+        return id is not None and self._groups.get(id) is node
+
     def _free_name(self, parent: Node, name: bytes) -> None:
         if name in parent.children:
             self.detach_name(parent, name)
@@ -382,6 +429,11 @@ class InodeTable:
             return False
         # Bytes that are not in the store yet keep their node: it leads to their key.
         return node.file is None or not node.file.holds_changes
+
+
+def _place(parent: Node, name: bytes, kind: ObjectKind) -> Place:
+    is_directory = kind is ObjectKind.DIRECTORY
+    return place_of(parent.inode, name, is_directory=is_directory)
 
 
 def _name_of(node: Node, parent: Node, name: bytes) -> Alias:

@@ -150,6 +150,8 @@ class Namespace:
             self._volume.metadata.put_listing(begun, ())
             node = self._volume.attach(parent, name, object)
             node.attributes = attributes
+            node.links = 2
+            parent.count_directories(1)
             self._volume.touch(parent)
         return node
 
@@ -395,6 +397,7 @@ class Namespace:
         for child_name in list(node.children):
             self._volume.inodes.detach_name(node, child_name)
         node.object = None
+        parent.count_directories(-1)
         self._volume.inodes.detach(node)
 
     async def keep_directory(self, directory: Node, child_key: str) -> None:

@@ -295,6 +295,8 @@ class Renames:
                 self._volume.inodes.move(rename.old, *rename.new, rename.component)
                 self._forget_below(old_key, new_key)
                 await self._arrive_below(old_keys, arrived)
+                rename.old[0].count_directories(-1)
+                rename.new[0].count_directories(1)
 
     def _check_keys(self, node: Node, new_key: str) -> None:
         old_key = node.key()
@@ -365,6 +367,9 @@ class Renames:
             await self._arrive_below(old_keys, arrived)
             for each in (node, other):
                 self._hard_links.point(each)
+            more = int(node.is_directory) - int(other.is_directory)
+            rename.old[0].count_directories(-more)
+            rename.new[0].count_directories(more)
 
     def _check_keys_of(self, node: Node, old_key: str, new_key: str) -> None:
         for child in node.below():

@@ -160,7 +160,7 @@ class Volume:
             if node is not None:
                 self._add_name(node, parent, name, object)
         if node is None:
-            node = self._add(parent, name, object)
+            node = self._add(parent, name, object, group)
         elif object is not node.object:
             self._bring_up_to_date(node, object)
         if group is not None:
@@ -173,13 +173,16 @@ class Volume:
         id = node.attributes.group
         return self.groups.known(id) if id is not None else None
 
-    def _add(self, parent: Node, name: bytes, object: Object) -> Node:
+    def _add(
+        self, parent: Node, name: bytes, object: Object, group: Group | None
+    ) -> Node:
         node = self.inodes.add(
             parent,
             name,
             component_of(object),
             object.kind,
             is_shadowed=self.names.entry(name).is_shadowed,
+            group=group.id if group is not None else None,
         )
         if object.kind is ObjectKind.FILE:
             node.file = FileState(Clean(object))

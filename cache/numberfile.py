@@ -1,0 +1,177 @@
+"""Inode numbers that are exceptions, in the state directory, for the next mount.
+
+One SQLite file. Notes are collected in memory and written by a task of this class, many
+at once, in a worker thread. Whatever goes wrong here costs a number and nothing else:
+a file that cannot be read is begun anew, one that cannot be written stays as it is.
+"""
+
+import logging
+import sqlite3
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import trio
+
+log = logging.getLogger(__name__)
+
+GATHER_S = 0.5
+
+_APPLICATION_ID = 0x6D6E7469  # "mnti"
+_FORMAT = 1
+_SCHEMA = """
+CREATE TABLE numbers (
+    -- Files that do not have the number that their place stands for.
+    id INTEGER PRIMARY KEY,   -- grows, so the lowest are the oldest
+    place INTEGER NOT NULL UNIQUE,
+    number INTEGER NOT NULL,
+    generation INTEGER NOT NULL
+) STRICT;
+"""
+
+Kept = tuple[int, int]
+"""A number, and its generation."""
+
+
+class NumberFile:
+    """The exceptions of earlier mounts. Open it with `NumberFile.open`."""
+
+    def __init__(
+        self, connection: sqlite3.Connection | None, kept: Mapping[int, Kept]
+    ) -> None:
+        self.kept = kept
+        """By place, the oldest first."""
+        self._connection = connection
+        self._thread = trio.CapacityLimiter(1)
+        self._waiting: dict[int, Kept | None] = {}
+        self._wake = trio.Event()
+        self._closing = trio.Event()
+        self._stack = AsyncExitStack()
+
+    @classmethod
+    async def open(cls, path: Path, *, kept_max: int) -> Self:
+        """Open the file, or begin a new one in its place if it is of no use."""
+        connection, kept = await trio.to_thread.run_sync(_connect, path, kept_max)
+        return cls(connection, kept)
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._close)
+            nursery = await stack.enter_async_context(trio.open_nursery())
+            nursery.start_soon(self._write_on)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Write what waits, and close the file."""
+        self._closing.set()
+        self._wake.set()
+        await self._stack.aclose()
+
+    def note(self, place: int, kept: Kept | None) -> None:
+        """Keep the number of a place, or None: it has the one that it stands for."""
+        # Those that wait are as many as those in memory at most: they are bounded.
+        self._waiting[place] = kept
+        self._wake.set()
+
+    async def _write_on(self) -> None:
+        while self._waiting or not self._closing.is_set():
+            await self._wake.wait()  # set at the end, too
+            with trio.move_on_after(GATHER_S):
+                await self._closing.wait()
+            self._wake = trio.Event()
+            waiting, self._waiting = self._waiting, {}
+            await self._run(partial(self._write, waiting))
+
+    async def _close(self) -> None:
+        with trio.CancelScope(shield=True):
+            if self._connection is not None:
+                await self._run(self._connection.close)
+
+    async def _run(self, deed: Callable[[], object]) -> None:
+        try:
+            await trio.to_thread.run_sync(deed, limiter=self._thread)
+        except sqlite3.Error as error:
+            log.info("some files will have other inode numbers: %s", error)
+
+    def _write(self, waiting: Mapping[int, Kept | None]) -> None:
+        if self._connection is None:
+            return
+        gone = [(place,) for place, kept in waiting.items() if kept is None]
+        rows = [(place, *kept) for place, kept in waiting.items() if kept is not None]
+        with self._connection:
+            self._connection.executemany("DELETE FROM numbers WHERE place = ?", gone)
+            self._connection.executemany(
+                "INSERT OR REPLACE INTO numbers (place, number, generation)"
+                " VALUES (?, ?, ?)",
+                rows,
+            )
+
+
+def _connect(
+    path: Path, kept_max: int
+) -> tuple[sqlite3.Connection | None, dict[int, Kept]]:
+    """Open the file and read it, or a new one in the place of one that is of no use."""
+    try:
+        return _opened(path, kept_max)
+    except sqlite3.Error as error:
+        log.info("%s is begun anew: %s", path, error)
+    try:
+        for ending in ("", "-wal", "-shm", "-journal"):
+            path.with_name(path.name + ending).unlink(missing_ok=True)
+        return _opened(path, kept_max)
+    except (sqlite3.Error, OSError) as error:
+        log.info("inode numbers of renamed files are not kept: %s", error)
+        return None, {}
+
+
+def _opened(path: Path, kept_max: int) -> tuple[sqlite3.Connection, dict[int, Kept]]:
+    connection = sqlite3.connect(path, check_same_thread=False)
+    try:
+        _prepare(connection)
+        return connection, _read(connection, kept_max)
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if tables and _pragma(connection, "application_id") != _APPLICATION_ID:
+        raise sqlite3.DatabaseError("it is of another program")
+    if tables and _pragma(connection, "user_version") != _FORMAT:
+        raise sqlite3.DatabaseError("it is of another version of mountfs")
+    connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    # A power cut costs the numbers of the last renames, and nothing else.
+    connection.execute("PRAGMA synchronous = NORMAL")
+    if not tables:
+        connection.executescript(
+            f"BEGIN; {_SCHEMA} PRAGMA application_id = {_APPLICATION_ID};"
+            f" PRAGMA user_version = {_FORMAT}; COMMIT;"
+        )
+
+
+def _read(connection: sqlite3.Connection, kept_max: int) -> dict[int, Kept]:
+    """Read the newest; what is older than those is of no use any more."""
+    with connection:
+        connection.execute(
+            "DELETE FROM numbers WHERE id NOT IN"
+            " (SELECT id FROM numbers ORDER BY id DESC LIMIT ?)",
+            (kept_max,),
+        )
+    rows = connection.execute(
+        "SELECT place, number, generation FROM numbers ORDER BY id"
+    )
+    return {place: (number, generation) for place, number, generation in rows}
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
