@@ -87,7 +87,7 @@ def seaweedfs(directory: Path) -> Iterator[S3Server]:
     identities.write_text(_seaweedfs_identities())
     s3, master, volume, filer = _free_ports(4, grpc=True)
     command = [
-        _program("weed"),
+        program("weed"),
         f"-logdir={logs}",
         "-logtostderr=false",
         "-alsologtostderr=false",
@@ -179,7 +179,7 @@ def _seaweedfs_identities() -> str:
     return f'{{"identities": [{{{identity}}}]}}'
 
 
-def _program(name: str) -> str:
+def program(name: str) -> str:
     """Find a program beside the running Python, or in PATH."""
     beside = Path(sys.executable).parent / name
     found = str(beside) if beside.exists() else shutil.which(name)

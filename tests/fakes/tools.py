@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mountfs import mounts
-from tests.fakes.s3_servers import ACCESS_KEY, SECRET_KEY, aws_environment
+from tests.fakes.s3_servers import ACCESS_KEY, SECRET_KEY, aws_environment, program
 from tests.fuse.mounting import CONNECTIONS, TEST_S, Watchdog
 from tests.fuse.stores import S3Objects
 
@@ -25,7 +25,13 @@ def rclone(there: S3Objects, *arguments: str | Path) -> str:
     remote = f":s3:{there.bucket}/{there.prefix}"
     words = [str(each).replace("s3:", remote, 1) for each in arguments]
     command = [
-        *("rclone", "--config", os.devnull, "--s3-provider=Other", "--s3-env-auth"),
+        *(
+            program("rclone"),
+            "--config",
+            os.devnull,
+            "--s3-provider=Other",
+            "--s3-env-auth",
+        ),
         f"--s3-endpoint={there.client.meta.endpoint_url}",
         *("--s3-force-path-style", "--s3-no-check-bucket", *words),
     ]
