@@ -308,6 +308,16 @@ class WriteBack:
                     self._streamer.abandon(dirty)
             await self._failed.add(Failed(dirty, metadata, str(error)))
 
+    def leave_failed(self, dirty: DirtyFile) -> bool:
+        """Close a file whose bytes have been kept, and leave them to the next mount.
+
+        False if they have not: then nothing has changed.
+        """
+        if not self._failed.holds(dirty):
+            return False
+        self._open.pop(id(dirty), None)
+        return True
+
     def pending(self) -> tuple[PendingFile, ...]:
         """Return the files with bytes that the store does not have."""
         open_files = [

@@ -17,7 +17,12 @@ from dataclasses import dataclass, replace
 
 from mountfs.cache.dirty import DirtyFile
 from mountfs.cache.readahead import ReadStream
-from mountfs.storage.errors import NotFound, StoreError, VersionChanged
+from mountfs.storage.errors import (
+    NotFound,
+    PreconditionFailed,
+    StoreError,
+    VersionChanged,
+)
 from mountfs.storage.types import ABSENT, Condition, Object, ObjectKind
 from mountfs.vfs.attributes import Change, changed
 from mountfs.vfs.errors import fail
@@ -85,6 +90,8 @@ class Files:
         kernel looks the name up again and opens what is there now.
         """
         file = _regular(node)
+        if node.is_lost:
+            fail(errno.ESTALE, "a foreign client replaced the object")
         can_write = flags & os.O_ACCMODE != os.O_RDONLY
         if can_write or flags & os.O_TRUNC:
             self._volume.check_writable()
@@ -111,15 +118,21 @@ class Files:
     async def flush(self, opened: OpenFile) -> None:
         """Commit at close(2), unless a later close of the same file is certain."""
         file = opened.file
-        if not file.needs_commit or opened.node.is_nameless:
+        if not file.needs_commit or _is_unlinked(opened.node):
             return
         if await self._openers.holds(opened.pid, opened.node.inode):
             return
-        await self.commit(opened.node)
+        try:
+            await self.commit(opened.node)
+        except PreconditionFailed as error:
+            if file.writers <= opened.can_write:
+                await self._keep(opened.node, file, error)
+                await self._leave_name_to_others(opened.node, file)
+            raise
 
     async def fsync(self, node: Node) -> None:
         """Commit whatever the store does not have yet."""
-        if node.file is not None and node.file.needs_commit and not node.is_nameless:
+        if node.file is not None and node.file.needs_commit and not _is_unlinked(node):
             await self.commit(node)
 
     async def release(self, opened: OpenFile) -> None:
@@ -170,7 +183,6 @@ class Files:
     async def write(self, opened: OpenFile, offset: int, data: bytes) -> int:
         """Take in bytes; they go to the store with the next commit."""
         node, file = opened.node, opened.file
-        _check_not_lost(node)
         async with file.lock:
             dirty = self._dirty(node, file)
             try:
@@ -210,6 +222,8 @@ class Files:
         """Put everything that was changed into the store, or raise its error."""
         file = _regular(node)
         async with changing(node), file.lock:
+            if node.is_lost and file.needs_commit:
+                fail(errno.ESTALE, "a foreign client replaced the object")
             if not node.is_nameless:
                 await self.commit_locked(node)
 
@@ -314,7 +328,7 @@ class Files:
 
     def _begin(self, node: Node, base: Object | None) -> DirtyFile:
         return self._volume.writeback.begin(
-            "" if node.is_nameless else node.key(),
+            _key_of(node),
             base,
             inherit=node.object,
             condition=condition_of(node),
@@ -332,15 +346,16 @@ class Files:
                 return await self._volume.writeback.read(dirty, offset, size)
 
     async def _last_release(self, node: Node, file: FileState) -> None:
-        if not node.is_nameless and isinstance(file.state, Dirty):
+        if not _is_unlinked(node) and isinstance(file.state, Dirty):
             if not file.needs_commit:
                 await self._settle(node, file)
-            elif file.refusal is not None:
+            elif file.refusal is not None and not node.is_nameless:
                 self._give_up(node, file.refusal)
             elif file.failure is not None:
                 await self._keep(node, file, file.failure)
             else:
                 await self._commit_or_keep(node, file)
+            await self._leave_name_to_others(node, file)
         if node.is_nameless:  # perhaps since a moment ago
             async with file.lock:
                 if node.opens == 1:
@@ -361,6 +376,28 @@ class Files:
         self._volume.metadata.expire(node.key())
         self._volume.say_outdated(node)
         self._volume.inodes.detach(node)
+
+    async def _leave_name_to_others(self, node: Node, file: FileState) -> None:
+        """Let the name of a file that lost a race mean what the store has.
+
+        It cannot win any more: else each use of the name would fail, for ever. Its
+        bytes are in the state directory, until a newer write of the name is stored.
+        """
+        if not (node.is_lost or isinstance(file.failure, PreconditionFailed)):
+            return
+        async with file.lock:
+            state = file.state
+            if not isinstance(state, Dirty):
+                return
+            if not self._volume.writeback.leave_failed(state.file):
+                return  # they could not be kept: then they are at least readable
+            key = _key_of(node)
+            node.object = node.object or Object(key=key, size=0)
+            file.become_clean(node.object)
+        if not node.is_nameless:
+            self._volume.metadata.expire(key)
+            self._volume.say_outdated(node)
+            self._volume.inodes.detach(node)
 
     async def _settle(self, node: Node, file: FileState) -> None:
         """Forget a change that came to nothing, or foreign ones would never be seen."""
@@ -390,7 +427,7 @@ class Files:
         log.error(
             "%r is not in the store (%s); its bytes are kept in the state directory "
             "and are sent again at the next mount or fsync",
-            node.key(),
+            _key_of(node),
             error,
         )
         try:
@@ -400,7 +437,7 @@ class Files:
                 self._volume.metadata_of(node),
             )
         except StoreError:
-            log.exception("the bytes of %r cannot be kept either", node.key())
+            log.exception("the bytes of %r cannot be kept either", _key_of(node))
 
     def __iter__(self) -> Iterator[OpenFile]:
         return iter(list(self._open.values()))
@@ -422,6 +459,18 @@ def _check_not_lost(node: Node) -> None:
     """Refuse to take in bytes that no commit could store. Raises ESTALE."""
     if node.is_lost:
         fail(errno.ESTALE, "a foreign client replaced the object")
+
+
+def _is_unlinked(node: Node) -> bool:
+    """Tell whether it lost its name here: its bytes belong to who has it open."""
+    return node.is_nameless and not node.is_lost
+
+
+def _key_of(node: Node) -> str:
+    """Return the key that the bytes are for, or were for until somebody took it."""
+    if not node.is_nameless:
+        return node.key()
+    return node.object.key if node.object is not None else ""
 
 
 def condition_of(node: Node) -> Condition:

@@ -144,6 +144,48 @@ def test_losing_a_race_keeps_the_foreign_bytes(mounter: Mounter, store: Store) -
     assert b"OURSon ground" in bytes_below(mount.state_dir)
 
 
+def test_name_of_a_lost_race_shows_the_foreign_bytes(
+    mounter: Mounter, store: Store
+) -> None:
+    """Who lost is told once: the name goes on with what is in the store, and can be
+    written again, which ends what was kept of it.
+    """
+    mount = mounter(store, AT_ONCE)
+    mount.announce(r"file|flush|not in the store")
+    (mount.path / "file").write_bytes(b"common ground")
+    file = (mount.path / "file").open("wb", buffering=0)
+    store.there.write("file", b"theirs")
+    with pytest.raises(OSError, match=r"."):
+        file.close()
+
+    assert (mount.path / "file").read_bytes() == b"theirs"
+    (mount.path / "file").write_bytes(b"newer")
+    assert store.there.read("file") == b"newer"
+    mount.unmount()  # which fails if anything waits
+
+
+def test_bytes_that_the_kernel_brings_too_late_are_kept(
+    mounter: Mounter, store: Store
+) -> None:
+    """Bytes lie in the kernel until the close; the file was found replaced before."""
+    mount = mounter(store, AT_ONCE)
+    mount.announce(r"file|flush|not in the store")
+    (mount.path / "file").write_bytes(b"common ground")
+
+    file = (mount.path / "file").open("r+b", buffering=0)
+    file.write(b"OURS")
+    store.there.write("file", b"theirs, foreign")
+    assert (mount.path / "file").read_bytes() == b"theirs, foreign"
+    with pytest.raises(OSError, match=r".") as caught:
+        file.close()
+
+    assert caught.value.errno == errno.ESTALE
+    assert (mount.path / "file").read_bytes() == b"theirs, foreign"
+    mount.process.terminate()
+    mount.process.wait(60)
+    assert b"OURS" in bytes_below(mount.state_dir)
+
+
 @pytest.mark.parametrize("mode", ["wb", "ab", "xb"])
 def test_creating_over_an_unseen_object_keeps_it(
     mounter: Mounter, store: Store, mode: str
