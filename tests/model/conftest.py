@@ -14,7 +14,7 @@ from tests.model.twins import Ground, Offer
 
 OFFERS = {
     "memory": Offer(can_remount=False),
-    "local": Offer(keeps_links=False, keeps_directories=False),
+    "local": Offer(keeps_links=False),
     "s3": Offer(keeps_directories=False),
 }
 

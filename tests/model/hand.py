@@ -186,8 +186,9 @@ class Hand:
     ) -> None:
         """Write through a memory map, inside the file."""
         descriptor = self.slots[slot]
-        length = os.fstat(descriptor).st_size
-        if offset >= length:
+        status = os.fstat(descriptor)
+        length = status.st_size
+        if offset >= length or not stat.S_ISREG(status.st_mode):
             return
         with mmap.mmap(descriptor, length, mmap.MAP_SHARED) as map_:
             if how == "close first":
@@ -196,6 +197,26 @@ class Hand:
             map_[offset:end] = bytes([fill]) * (end - offset)
             if how == "sync":
                 map_.flush()
+
+    def do_put(self, slot: int, offset: int, content: bytes) -> int:
+        """Write these bytes."""
+        return os.pwrite(self.slots[slot], content, offset)
+
+    def do_get(self, slot: int) -> bytes:
+        """Read everything."""
+        return _all(self.slots[slot])
+
+    def do_peek(self, path: str, with_content: bool) -> tuple[int, int, bytes | None]:
+        """Return the permissions, size and bytes of a file, looked up by its name."""
+        status = os.lstat(path)
+        content = None
+        if with_content:
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                content = _all(descriptor)
+            finally:
+                os.close(descriptor)
+        return stat.S_IMODE(status.st_mode), status.st_size, content
 
     # --- names ------------------------------------------------------------------
 
@@ -279,7 +300,15 @@ class Hand:
         return os.access(path, mode, effective_ids=True)
 
     def do_truncate(self, path: str, size: int) -> None:
-        """Cut or lengthen a file by its name."""
+        """Cut or lengthen a file by its name.
+
+        Not to the size that it has: that moves the mtime, but a kernel with a writeback
+        cache keeps its own for a FUSE file, and does not move that.
+        """
+        with suppress(OSError):
+            status = os.stat(path)
+            if stat.S_ISREG(status.st_mode) and status.st_size == size:
+                return
         os.truncate(path, size)
 
     def do_chmod(self, path: str, mode: int) -> None:

@@ -1,21 +1,14 @@
-"""The same operations in a mount and on tmpfs: everything visible stays the same.
-
-By default a sample with a fixed seed. AT_LENGTH=1 takes many more examples, and
-MODEL_MINUTES=60 as many as fit, one seed after another; each seed is printed.
-"""
+"""The same operations in a mount and on tmpfs: everything visible stays the same."""
 
 import functools
-import itertools
 import operator
 import os
+import stat
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -25,18 +18,15 @@ from hypothesis.stateful import (
     rule,
 )
 
+from tests.model.choices import NAMES, free, held, new, settled, slots, some
 from tests.model.hand import Deed
-from tests.model.twins import NAMES, TTL_S, Ground, Look, Twins
+from tests.model.search import IS_LONG, TIME_S, search, seeds
+from tests.model.twins import TTL_S, Ground, Look, Twins
 
-MINUTES = float(os.environ.get("MODEL_MINUTES", "0"))
-SEED = int(os.environ.get("MODEL_SEED", "20260101"))
-IS_LONG = "AT_LENGTH" in os.environ
 EXAMPLES = 25
 STEPS = 25
-SLOTS = 3
 REMOUNTS_MAX = 2
-FORGET_CHANCE = 5
-REMOUNT_CHANCE = 3 if MINUTES or IS_LONG else 8
+REMOUNT_CHANCE = 3 if IS_LONG else 8
 """A remount takes longer than all else together: one in so many is done."""
 WAITS_MAX = 3
 
@@ -49,17 +39,20 @@ def deed(verb: str, *arguments: st.SearchStrategy[object]) -> st.SearchStrategy[
     return st.tuples(st.just(verb), *arguments)
 
 
-names = st.sampled_from(NAMES)
-below = st.builds("{}/{}".format, names, names)
-deep = st.builds("{}/{}".format, below, names)
-paths = st.one_of(names, names, names, below, below, deep)
-targets = st.one_of(paths, st.just("nowhere"), st.just("x" * 300))
-slots = st.integers(0, SLOTS - 1)
+targets = st.one_of(free, free, st.just("nowhere"), st.just("x" * 300))
 modes = st.sampled_from((0o644, 0o755, 0o600, 0o777, 0o700, 0, 0o1777, 0o2775, 0o6755))
+xattr_names = st.sampled_from(("user.a", "user.b", "trusted.c"))
+values = st.sampled_from((b"", b"x", bytes(range(256)), b"v" * 3000))
+umasks = st.sampled_from((0o022, 0, 0o007))
+"""None takes the group's execute bit, without which the kernel leaves S_ISGID to a FUSE
+file that another writes to."""
 sizes = st.sampled_from((1, 10, 0, 100, 4096, 5000, 131_072, 200_000))
 offsets = st.sampled_from((0, 1, 10, 100, 4095, 4096, 8192, 130_000, 300_000))
 fills = st.integers(1, 250)
-uids = st.sampled_from((-1, 0, 1001, 1002))
+owners = st.sampled_from(
+    ((-1, 0), (1001, -1), (-1, 1001), (0, 0), (1001, 1002), (1002, 1001), (1002, -1))
+)
+"""Never both -1: the kernel asks a FUSE mount for nothing then, not even permission."""
 access_modes = st.sampled_from((os.O_RDONLY, os.O_WRONLY, os.O_RDWR))
 open_flags = st.builds(
     lambda access, *flags: access | functools.reduce(operator.or_, flags, 0),
@@ -71,79 +64,108 @@ open_flags = st.builds(
 )
 moments = st.sampled_from((0, 1, 10**9 + 123_456_789, 1_500_000_000_000_000_001, -1))
 times = st.sampled_from(("set", "now", "mtime alone"))
+special_modes = st.sampled_from(
+    tuple(
+        kind | mode
+        for kind in (
+            stat.S_IFIFO,
+            stat.S_IFSOCK,
+            stat.S_IFCHR,
+            stat.S_IFBLK,
+            stat.S_IFREG,
+        )
+        for mode in (0o644, 0o600)
+    )
+)
 flags = st.sampled_from((0, 0, 0, 1, 2))
 made = st.just(os.O_CREAT | os.O_RDWR)
 
 on_names = st.one_of(
-    deed("mkdir", paths, modes),
-    deed("mkdir", paths, modes),
-    deed("rmdir", paths),
-    deed("unlink", paths),
-    deed("rename", paths, paths, flags),
-    deed("rename", paths, paths, flags),
-    deed("link", paths, paths, st.booleans()),
-    deed("symlink", targets, paths),
-    deed("open", slots, paths, made, modes),
+    deed("mkdir", new, modes),
+    deed("mkdir", new, modes),
+    deed("rmdir", some("directory")),
+    deed("unlink", some("file")),
+    deed("unlink", some("any")),
+    deed("rename", some(), new, flags),
+    deed("rename", some("file"), some("file"), flags),
+    deed("rename", some("directory"), some("directory"), flags),
+    deed("link", some("file"), new, st.booleans()),
+    deed("link", some("file"), new, st.booleans()),
+    deed("symlink", targets, new),
+    deed("open", slots, new, made, modes),
+    deed("mknod", new, special_modes, st.sampled_from((0, 240)), st.integers(0, 300)),
 )
 on_attributes = st.one_of(
-    deed("truncate", paths, sizes),
-    deed("chmod", paths, modes),
-    deed("chown", paths, uids, uids, st.booleans()),
-    deed("utimens", paths, times, moments, st.booleans()),
+    deed("truncate", some("file"), sizes),
+    deed("chmod", some(), modes),
+    st.builds(
+        lambda path, owner, follow: ("chown", path, *owner, follow),
+        some(),
+        owners,
+        st.booleans(),
+    ),
+    deed("utimens", some(), times, moments, st.booleans()),
+    deed("umask", umasks),
+    deed("setxattr", some(), xattr_names, values, st.sampled_from((0, 0, 1, 2))),
+    deed("setxattr", some("file"), xattr_names, values, st.just(0)),
+    deed("removexattr", some(), xattr_names),
 )
 looking = st.one_of(
-    deed("readlink", paths),
-    deed("stat", paths),
-    deed("listdir", paths),
-    deed("access", paths, st.integers(0, 7)),
-    deed("list_slot", slots),
-    deed("read", slots, sizes),
-    deed("pread", slots, offsets, sizes),
+    deed("readlink", some("link")),
+    deed("stat", some("link")),
+    deed("listdir", some("directory")),
+    deed("getxattr", some(), xattr_names),
+    deed("access", some(), st.integers(0, 7)),
+    deed("list_slot", held),
+    deed("read", held, sizes),
+    deed("pread", held, offsets, sizes),
 )
 opening = st.one_of(
-    deed("open", slots, paths, made, modes),
-    deed("open", slots, paths, open_flags, modes),
-    deed("open", slots, paths, open_flags, modes),
-    deed("dup", slots, slots),
+    deed("open", slots, new, made, modes),
+    deed("open", slots, some("file"), open_flags, modes),
+    deed("open", slots, some("file"), open_flags, modes),
+    deed("open", slots, some("directory"), st.just(os.O_DIRECTORY), modes),
+    deed("dup", held, slots),
 )
 on_files = st.one_of(
-    deed("pwrite", slots, offsets, sizes, fills),
-    deed("pwrite", slots, offsets, sizes, fills),
-    deed("write", slots, sizes, fills),
-    deed("ftruncate", slots, offsets),
-    deed("fsync", slots),
-    deed("close", slots),
-    deed("copy_range", slots, slots, sizes, offsets),
+    deed("pwrite", held, offsets, sizes, fills),
+    deed("pwrite", held, offsets, sizes, fills),
+    deed("write", held, sizes, fills),
+    deed("ftruncate", held, offsets),
+    deed("fsync", held),
+    deed("close", held),
+    deed("copy_range", held, held, sizes, offsets),
     deed(
         "map_write",
-        slots,
+        held,
         offsets,
         sizes,
         fills,
         st.sampled_from(("unmap", "sync", "close first")),
     ),
-    deed("fchmod", slots, modes),
-    deed("fchown", slots, uids, uids),
-    deed("futimens", slots, moments, moments),
-    deed("make_in_slot", slots, names, modes),
+    deed("fchmod", held, modes),
+    st.builds(lambda slot, owner: ("fchown", slot, *owner), held, owners),
+    deed("futimens", held, moments, moments),
+    deed("make_in_slot", held, st.sampled_from(NAMES), modes),
 )
 anything = st.one_of(on_names, on_names, on_attributes, looking, opening, on_files)
-beginnings: st.SearchStrategy[list[Deed]] = st.sampled_from(
-    (
-        [],
-        [("mkdir", "a", 0o755)],
-        [("mkdir", "a", 0o777), ("mkdir", "a/a", 0o755), ("mkdir", "b", 0o777)],
-        [
-            ("mkdir", "a", 0o755),
-            ("mkdir", "a/b", 0o755),
-            ("open", 0, "a/a", os.O_CREAT | os.O_RDWR, 0o644),
-            ("pwrite", 0, 0, 100, 7),
-            ("open", 1, "b", os.O_CREAT | os.O_RDWR, 0o666),
-            ("pwrite", 1, 0, 5000, 8),
-            ("close", 1),
-        ],
-    )
-)
+some_things: list[Deed] = [
+    ("mkdir", "a", 0o777),
+    ("mkdir", "a/b", 0o755),
+    ("open", 0, "a/a", os.O_CREAT | os.O_RDWR, 0o644),
+    ("pwrite", 0, 0, 100, 7),
+    ("open", 1, "b", os.O_CREAT | os.O_RDWR, 0o666),
+    ("pwrite", 1, 0, 5000, 8),
+    ("close", 1),
+]
+more_things: list[Deed] = [
+    *some_things,
+    ("link", "b", "a/b/c", False),
+    ("symlink", "a", "c"),
+    ("mkdir", "a/c", 0o2775),
+    ("chown", "a/c", 1001, 1002, False),
+]
+beginnings = st.sampled_from((some_things, more_things, more_things, []))
 
 
 class Directories(RuleBasedStateMachine):
@@ -172,7 +194,7 @@ class Directories(RuleBasedStateMachine):
     def do(self, *deed: object) -> None:
         """Do a deed in both."""
         assert self.twins is not None
-        self.twins.do(*deed)
+        self.twins.do(*settled(deed, self.twins.known))
 
     def may_remount(self) -> bool:
         """Tell whether there may be a remount: they take long."""
@@ -204,33 +226,24 @@ class Directories(RuleBasedStateMachine):
     def do_anything(self, deed: Deed) -> None:
         self.do(*deed)
 
-    @rule(slot=slots, path=paths, mode=modes, size=sizes, fill=fills)
-    def make(self, slot: int, path: str, mode: int, size: int, fill: int) -> None:
+    @rule(slot=slots, path=new, mode=modes, size=sizes, fill=fills)
+    def make(self, slot: int, path: object, mode: int, size: int, fill: int) -> None:
         self.do("open", slot, path, os.O_CREAT | os.O_RDWR, mode)
         self.do("pwrite", slot, 0, size, fill)
 
-    @rule(path=paths, count=st.integers(0, 3), deed=on_names)
-    def list_while(self, path: str, count: int, deed: Deed) -> None:
+    @rule(path=some("directory"), count=st.integers(0, 3), deed=on_names)
+    def list_while(self, path: object, count: int, deed: Deed) -> None:
         self.do("list_while", path, count, deed)
 
     @rule(person=st.sampled_from(PEOPLE), deed=anything)
     def as_somebody(self, person: Person, deed: Deed) -> None:
         self.do("as", *person, deed)
 
-    @rule(mask=st.sampled_from((0o022, 0, 0o077)))
-    def umask(self, mask: int) -> None:
-        self.do("umask", mask)
-
     @precondition(lambda self: self.waits < WAITS_MAX)
-    @rule()
-    def wait_beyond_the_ttl(self) -> None:
+    @rule(verb=st.sampled_from(("wait", "wait", "wait", "forget")))
+    def let_be(self, verb: str) -> None:
         self.waits += 1
-        self.do("wait", 2.5 * TTL_S)
-
-    @rule(chance=st.integers(1, FORGET_CHANCE))
-    def forget(self, chance: int) -> None:
-        if chance == 1:
-            self.do("forget")
+        self.do(verb, *([2.5 * TTL_S] if verb == "wait" else []))
 
     @precondition(may_remount)
     @rule(is_cold=st.booleans(), chance=st.integers(1, REMOUNT_CHANCE))
@@ -241,30 +254,7 @@ class Directories(RuleBasedStateMachine):
         self.do("remount cold" if is_cold else "remount")
 
 
-def seeds() -> Iterator[int]:
-    """Yield the seed; if there is time, the next ones until it is over."""
-    ends_at = time.monotonic() + 60 * MINUTES
-    for seed in itertools.count(SEED):
-        yield seed
-        if time.monotonic() > ends_at:
-            return
-
-
-def search_of() -> settings:
-    """Return how far to look with one seed."""
-    return settings(
-        max_examples=100 if MINUTES else 400 if IS_LONG else EXAMPLES,
-        stateful_step_count=60 if MINUTES or IS_LONG else STEPS,
-        derandomize=False,
-        database=None,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-        phases=(Phase.generate, Phase.shrink),
-        print_blob=False,
-    )
-
-
-@pytest.mark.timeout(3600 + 120 * MINUTES if MINUTES or IS_LONG else 300)
+@pytest.mark.timeout(TIME_S)
 def test_a_mount_and_tmpfs_show_the_same(ground: Ground, plain: Path) -> None:
     """Whatever is done to both: names, attributes, bytes, errors, through remounts."""
 
@@ -273,6 +263,5 @@ def test_a_mount_and_tmpfs_show_the_same(ground: Ground, plain: Path) -> None:
 
     for seed in seeds():
         sys.stdout.write(f"seed {seed}\n")
-        search = search_of()
-        test = get_state_machine_test(machine, settings=search)  # type: ignore[arg-type]
+        test = get_state_machine_test(machine, settings=search(EXAMPLES, STEPS))  # type: ignore[arg-type]
         hypothesis.seed(seed)(test)()

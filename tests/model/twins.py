@@ -19,11 +19,11 @@ from pathlib import Path
 from tests.fuse.mounting import Mount
 from tests.fuse.stores import Store
 from tests.model import hand
+from tests.model.choices import NAMES
 from tests.model.hand import Deed, Facts, Outcome
 
 ANSWER_S = 60.0
 EXAMPLE_S = 110.0
-NAMES = ("a", "b", "c")
 TTL_S = 0.05
 OPTIONS = (f"--ttl={TTL_S}", "--cache-size=256M", "--allow-other", "--virtual=all")
 
@@ -72,10 +72,14 @@ class HandProcess:
         assert isinstance(answer, tuple)
         return answer
 
+    def ask(self, *deed: object) -> Outcome:
+        """Do a deed; return what came of it."""
+        self.send(deed)
+        return self.receive()
+
     def do(self, *deed: object) -> object:
         """Do what must succeed; return what it gave."""
-        self.send(deed)
-        outcome = self.receive()
+        outcome = self.ask(*deed)
         assert outcome[0] == "ok", (deed, outcome)
         return outcome[1]
 
@@ -202,6 +206,8 @@ class Twins:
     def __init__(self, ground: Ground, plain: Path, look: Look | None = None) -> None:
         self.look = look or Look()
         self.history: list[Deed] = []
+        self.known: dict[str, Facts] = {}
+        """What tmpfs has now."""
         self.has_failed = False
         self._ground = ground
         self._name = uuid.uuid4().hex[:10]
@@ -322,6 +328,7 @@ class Twins:
     def _compare(self) -> None:
         deed = ("survey", NAMES, self.look.is_deep, self.look.lookup_first)
         found, expected = map(_surveyed, self._both(deed))
+        self.known = expected
         self._compare_inodes(found, expected)
         _allow_unknown_link_counts(found, expected)
         if _without_inodes(found) != _without_inodes(expected):
@@ -332,7 +339,7 @@ class Twins:
     ) -> None:
         """One file has one number for ever, and no two have the same."""
         if not self._ground.offer.keeps_numbers:
-            self._inodes.clear()
+            return
         for path in found.keys() & expected.keys():
             here, there = expected[path]["inode"], found[path]["inode"]
             known = self._inodes.setdefault(here, there)
