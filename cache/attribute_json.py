@@ -24,7 +24,9 @@ def to_json(attributes: Attributes) -> dict[str, Json]:
         if number is not None:
             told[name] = number
     if attributes.xattrs is not None:
-        told["xattrs"] = xattrs.to_header(attributes.xattrs)
+        told["xattrs"] = (
+            xattrs.to_header(attributes.xattrs) if attributes.xattrs else ""
+        )
     if attributes.group is not None:
         told["group"] = attributes.group
     return told
@@ -35,28 +37,15 @@ def from_json(told: object) -> Attributes:
 
     Raises `ValueError` for what `to_json` would not write.
     """
-    match told:
-        case {"group": group} if not isinstance(group, str):
-            raise ValueError(f"not a group: {group!r}")
-        case dict():
-            numbers = {
-                name: _number(name, told[name]) for name in _NUMBERS if name in told
-            }
-            return Attributes(
-                **numbers, xattrs=_xattrs(told.get("xattrs")), group=told.get("group")
-            )
-        case _:
-            raise ValueError(f"not attributes: {told!r}")
-
-
-def _number(name: str, told: object) -> int:
-    match told:
-        case bool():
-            raise ValueError(f"not a number: {name}")
-        case int(number):
-            return number
-        case _:
-            raise ValueError(f"not a number: {name} {told!r}")
+    if not isinstance(told, dict):
+        raise ValueError(f"not attributes: {told!r}")  # noqa: TRY004  # of JSON
+    numbers = {name: told[name] for name in _NUMBERS if name in told}
+    if not all(type(number) is int for number in numbers.values()):
+        raise ValueError(f"not numbers: {numbers!r}")
+    group = told.get("group")
+    if not (group is None or isinstance(group, str)):
+        raise ValueError(f"not a group: {group!r}")
+    return Attributes(**numbers, xattrs=_xattrs(told.get("xattrs")), group=group)
 
 
 def _xattrs(told: object) -> Mapping[bytes, bytes] | None:

@@ -11,7 +11,6 @@ knows the attributes, and nothing else of the metadata.
 Pure: no I/O, no clock.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from mountfs.cache import attribute_json
@@ -62,6 +61,9 @@ class Record:
         """Return the record of an object; None if it could never be checked."""
         if object.metadata is None or object.version is None or object.size is None:
             return None
+        attributes = object.attributes
+        if attributes is not None and attributes.xattrs is None and "x" in gates:
+            return None  # they lie elsewhere, and could not be read: to be asked again
         return cls(
             kind=object.kind,
             size=object.size,
@@ -69,7 +71,7 @@ class Record:
             content=object.version.content,
             state=object.version.attributes,
             gates=gates,
-            attributes=object.attributes,
+            attributes=attributes,
             target=object.link_target,
         )
 
@@ -111,41 +113,25 @@ class Record:
 
         Raises `ValueError` for what `to_json` would not write.
         """
-        match told:
-            case dict():
-                attributes = told.get("attributes")
-                return cls(
-                    kind=ObjectKind(told.get("kind", ObjectKind.FILE.value)),
-                    size=_number(told, "size"),
-                    time_ns=_number(told, "time_ns"),
-                    content=_text(told, "content"),
-                    state=_text(told, "state"),
-                    gates=_text(told, "gates") or "",
-                    attributes=None
-                    if attributes is None
-                    else attribute_json.from_json(attributes),
-                    target=_text(told, "target"),
-                )
-            case _:
-                raise ValueError(f"not a record: {told!r}")
+        if not isinstance(told, dict):
+            raise ValueError(f"not a record: {told!r}")  # noqa: TRY004  # of JSON
+        numbers = {name: told[name] for name in _NUMBERS if name in told}
+        if not all(type(number) is int for number in numbers.values()):
+            raise ValueError(f"not numbers: {numbers!r}")
+        texts = {name: told[name] for name in _TEXTS if name in told}
+        if not all(type(text) is str for text in texts.values()):
+            raise ValueError(f"not texts: {texts!r}")
+        attributes = told.get("attributes")
+        return cls(
+            kind=ObjectKind(told.get("kind", ObjectKind.FILE.value)),
+            attributes=None
+            if attributes is None
+            else attribute_json.from_json(attributes),
+            **numbers,
+            **texts,
+        )
 
 
-_FIELDS = ("size", "time_ns", "content", "state", "gates", "target")
-
-
-def _number(told: Mapping[str, object], name: str) -> int | None:
-    match told.get(name):
-        case bool():
-            raise ValueError(f"not a number: {name}")
-        case None | int() as number:
-            return number
-        case other:
-            raise ValueError(f"not a number: {name} {other!r}")
-
-
-def _text(told: Mapping[str, object], name: str) -> str | None:
-    match told.get(name):
-        case None | str() as text:
-            return text
-        case other:
-            raise ValueError(f"not a text: {name} {other!r}")
+_NUMBERS = ("size", "time_ns")
+_TEXTS = ("content", "state", "gates", "target")
+_FIELDS = (*_NUMBERS, *_TEXTS)

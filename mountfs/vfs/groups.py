@@ -22,9 +22,9 @@ from cachetools import LRUCache
 
 from mountfs.storage.body import BytesBody
 from mountfs.storage.errors import Corrupt, NotFound, PreconditionFailed
+from mountfs.storage.parallel import run_all
 from mountfs.storage.protocol import Storager
 from mountfs.storage.types import ABSENT, Call, Condition, Object, Version
-from mountfs.vfs.parallel import run_all
 
 FOLDER = ".mountfs/links/"
 FORMAT = 1

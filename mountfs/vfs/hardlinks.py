@@ -29,11 +29,11 @@ import trio
 
 from mountfs.cache.journal import LinkChange
 from mountfs.storage.errors import NotFound, PreconditionFailed, StoreError
+from mountfs.storage.parallel import run_all
 from mountfs.storage.types import ABSENT, Call, Object, Version
 from mountfs.vfs.filestate import Clean
 from mountfs.vfs.groups import Group, Names
 from mountfs.vfs.inodes import Node
-from mountfs.vfs.parallel import run_all
 from mountfs.vfs.volume import Volume
 
 log = logging.getLogger(__name__)

@@ -13,8 +13,8 @@ from functools import partial
 
 from mountfs.storage.errors import NotFound
 from mountfs.storage.foreign_names import named_key
+from mountfs.storage.parallel import run_all
 from mountfs.storage.types import NO_METADATA, Object, ObjectKind
-from mountfs.vfs.parallel import run_all
 from mountfs.vfs.volume import Volume
 
 SAMPLE_SIZE = 32

@@ -14,11 +14,11 @@ from functools import partial
 
 from mountfs.storage.errors import BucketNotFound, NotFound
 from mountfs.storage.foreign_names import other_key, shown_as
+from mountfs.storage.parallel import run_all
 from mountfs.storage.types import ABSENT, Absent, Object, ObjectKind
 from mountfs.vfs.errors import fail
 from mountfs.vfs.inodes import Node
 from mountfs.vfs.names import Entry
-from mountfs.vfs.parallel import run_all
 from mountfs.vfs.volume import RESERVED, Volume
 
 

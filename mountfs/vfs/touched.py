@@ -17,9 +17,9 @@ from functools import partial
 import trio
 
 from mountfs.storage.errors import StoreError
+from mountfs.storage.parallel import run_all
 from mountfs.storage.reason import Reason, because
 from mountfs.vfs.inodes import InodeTable, Node
-from mountfs.vfs.parallel import run_all
 
 log = logging.getLogger(__name__)
 

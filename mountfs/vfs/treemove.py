@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from mountfs.storage.errors import NotFound, StoreError
+from mountfs.storage.parallel import run_all
 from mountfs.storage.types import ListMode, Object
 from mountfs.vfs.hardlinks import HardLinks
-from mountfs.vfs.parallel import run_all
 from mountfs.vfs.volume import Volume
 
 log = logging.getLogger(__name__)

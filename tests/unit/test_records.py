@@ -17,7 +17,7 @@ from mountfs.storage.types import (
     Version,
 )
 
-GATES = "alx"
+GATES = "al"
 KNOWN = Object(
     key="d/a",
     kind=ObjectKind.LINK,
@@ -95,7 +95,7 @@ def test_record_of_a_write_counts_for_what_did_not_change_after_it() -> None:
 
 def test_record_made_under_other_gates_does_not_count() -> None:
     """Other gates would have read other things out of the metadata."""
-    assert record_of(KNOWN).completed(LISTED, "al") is None
+    assert record_of(KNOWN).completed(LISTED, "alx") is None
 
 
 def test_what_could_never_be_checked_gets_no_record() -> None:
@@ -103,6 +103,11 @@ def test_what_could_never_be_checked_gets_no_record() -> None:
     assert Record.of(LISTED, GATES) is None
     assert Record.of(replace(KNOWN, version=None), GATES) is None
     assert Record.of(replace(KNOWN, size=None), GATES) is None
+
+
+def test_attributes_that_could_not_be_read_get_no_record() -> None:
+    """Extended attributes that lie elsewhere and are unknown must not become "none"."""
+    assert Record.of(KNOWN, "alx") is None
 
 
 def test_gates_are_those_that_read_metadata() -> None:
