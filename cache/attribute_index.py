@@ -29,9 +29,11 @@ from typing import Self
 import trio
 
 from mountfs.cache.index_format import (
+    PREFIX,
     SHARD_ENTRIES_MAX,
     Change,
     Drop,
+    Learnt,
     Set,
     Shard,
     UnknownFormat,
@@ -45,8 +47,8 @@ from mountfs.cache.records import Record
 from mountfs.storage.errors import PreconditionFailed, StoreError, VersionChanged
 from mountfs.storage.parallel import run_all
 from mountfs.storage.protocol import Storager
-from mountfs.storage.reason import Reason, because
-from mountfs.storage.types import ObjectKind
+from mountfs.storage.reason import Reason, because, current_reason
+from mountfs.storage.types import Object, ObjectKind
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +63,7 @@ TRIES_MAX = 10
 BACKOFF_S = 0.05
 WRITES_AT_ONCE = 4
 MOVES_AT_ONCE = 32
+_RESERVED = PREFIX.partition("/")[0] + "/"
 WAITING_MAX = 10_000
 """Directories, and entries of one, that may wait; more are dropped."""
 
@@ -69,6 +72,7 @@ WAITING_MAX = 10_000
 class _Ticket:
     """Somebody who waits for a change."""
 
+    reason: Reason
     done: trio.Event = field(default_factory=trio.Event)
     error: StoreError | None = None
 
@@ -169,7 +173,30 @@ class AttributeIndex:
                 entries = merged(entries, {name: changes[name]})
         return entries.get(name)
 
+    async def directories(self, below: str) -> list[str]:
+        """Return the directories below a key that have an index."""
+        found = {*await self._shards.directories(below), *self._waiting}
+        return sorted(
+            each for each in found if each.startswith(below) and each != below
+        )
+
     # --- changing -------------------------------------------------------------------
+
+    def changed(self, object: Object) -> None:
+        """Note what a change of this mount has made of an object."""
+        if object.kind in self.kinds or object.key.startswith(_RESERVED):
+            return
+        record = Record.of(object, self.gates)
+        if record is not None:
+            directory, name = split_key(object.key)
+            self.note(directory, {name: Learnt(record)})
+
+    def gone(self, key: str) -> None:
+        """Note that this mount has removed an object."""
+        if key.endswith("/") or key.startswith(_RESERVED):
+            return
+        directory, name = split_key(key)
+        self.note(directory, {name: Drop()})
 
     def note(self, directory: str, changes: Mapping[str, Change]) -> None:
         """Write some changes when it suits; nobody waits for them."""
@@ -189,7 +216,7 @@ class AttributeIndex:
         waiting = self._begin(directory, is_needed=True)
         if waiting is None:
             return
-        ticket = _Ticket()
+        ticket = _Ticket(current_reason())
         waiting.changes |= changes
         waiting.asked |= changes.keys()
         waiting.tickets.append(ticket)
@@ -211,6 +238,8 @@ class AttributeIndex:
         `below` are the keys of all directories under the old one. Nothing is taken
         from the old keys: `forget` them when the directory has moved.
         """
+        if not self.kinds:
+            return
         moves = [partial(self._carry, old, new, each) for each in {old, *below}]
         await run_all(moves, at_once=MOVES_AT_ONCE)
         (parent, name), (new_parent, new_name) = split_key(old), split_key(new)
@@ -264,7 +293,7 @@ class AttributeIndex:
         began_s = trio.current_time()
         failure: StoreError | None = None
         try:
-            with because(Reason.FOREGROUND if tickets else Reason.INDEX):
+            with because(_reason_of(tickets)):
                 await self._write(directory, waiting, is_urgent=bool(tickets))
         except StoreError as error:
             failure = error
@@ -358,6 +387,13 @@ class AttributeIndex:
             directory,
             error,
         )
+
+
+def _reason_of(tickets: list[_Ticket]) -> Reason:
+    reasons = {ticket.reason for ticket in tickets}
+    if Reason.FOREGROUND in reasons:
+        return Reason.FOREGROUND
+    return next(iter(reasons), Reason.INDEX)
 
 
 def _supersedes(change: Change, waiting: _Waiting, name: str) -> bool:

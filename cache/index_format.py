@@ -63,6 +63,18 @@ def shard_key(directory: str, number: int) -> str:
     return f"{directory_prefix(directory)}{number}"
 
 
+def directory_of(data: bytes) -> str | None:
+    """Return whose index some bytes are a shard of, in any format that tells it."""
+    try:
+        match json.loads(_unpacked(data)):
+            case {"directory": str(directory)}:
+                return directory
+            case _:
+                return None
+    except (ValueError, RecursionError, zlib.error):
+        return None
+
+
 def place(name: str, count: int) -> int:
     """Return the number of a name's shard, if there are so many."""
     head = hashlib.sha256(_encoded(name)).digest()[:8]

@@ -17,13 +17,16 @@ from functools import partial
 from typing import TypeVar
 
 import trio
+from cachetools import LRUCache
 
 from mountfs.cache.index_format import (
+    PREFIX,
     SHARDS_MAX,
     Damaged,
     Shard,
     UnknownFormat,
     decode,
+    directory_of,
     directory_prefix,
     encode,
     halves,
@@ -46,6 +49,7 @@ from mountfs.storage.types import (
     Absent,
     Call,
     Condition,
+    ListMode,
     Metadata,
     Version,
 )
@@ -63,6 +67,7 @@ INLINE_ENTRIES = 200
 READS_AT_ONCE = 16
 DIVISION_TRIES_MAX = 5
 WARNINGS_MAX = 1000
+DIRECTORIES_MAX = 100_000
 _TYPE = "application/gzip"
 
 
@@ -106,6 +111,7 @@ class Shards:
         self._weight = 0
         self._loading: dict[tuple[str, int], trio.Event] = {}
         self._warned: set[str] = set()
+        self._directories: LRUCache[str, str] = LRUCache(DIRECTORIES_MAX)
 
     @property
     def is_conditional(self) -> bool:
@@ -191,6 +197,40 @@ class Shards:
         except Damaged as error:
             self._warn(key, f"is ignored: {error}")
         return loaded
+
+    async def directories(self, below: str) -> list[str]:
+        """Return the directories below a key that have an index, or once had one.
+
+        Costs a listing, and a request for each index that was not seen before.
+        """
+        keys: list[str] = []
+        token: str | None = None
+        while True:
+            try:
+                page = await self._store.list(PREFIX, mode=ListMode.PREFIX, token=token)
+            except BucketNotFound:
+                raise
+            except NotFound:  # a store with directories, and this one is not there
+                break
+            keys.extend(each.key for each in page.objects if each.key.endswith("/0"))
+            if page.token is None:
+                break
+            token = page.token
+        asked = [partial(self._directory_of, key) for key in keys]
+        found = await run_all(asked, at_once=READS_AT_ONCE)
+        return sorted(each for each in found if each and each.startswith(below))
+
+    async def _directory_of(self, key: str) -> str | None:
+        if key not in self._directories:
+            try:
+                content = await self._store.read(key, 0, BYTES_MAX)
+            except NotFound:
+                return None
+            directory = directory_of(content.data)
+            if directory is None or shard_key(directory, 0) != key:
+                return None
+            self._directories[key] = directory
+        return self._directories[key]
 
     # --- writing --------------------------------------------------------------------
 

@@ -1,9 +1,9 @@
 """What was learnt of objects, on the local disk: the next mount need not ask again.
 
 One SQLite file in the cache directory: for each object the newest record (see
-`mountfs.cache.records`), and for each directory whether a sample of its entries showed
-no attributes. Whatever it says is checked against a listing before it is believed, so
-it may be old, incomplete or gone at any time. A file of no use is thrown away.
+`mountfs.cache.records`), and for each directory whether anything in it has attributes.
+Whatever it says is checked against a listing before it is believed, so it may be old,
+incomplete or gone at any time. A file of no use is thrown away.
 
 Notes are collected in memory and written by a task of this class, many at once, in a
 worker thread; while too many wait, new ones are dropped. The file is bounded: when it
@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 import trio
+from cachetools import LRUCache
 
 from mountfs.cache.metadata import split_key
 from mountfs.cache.records import Record
@@ -31,6 +32,9 @@ log = logging.getLogger(__name__)
 SIZE_MAX = 256 << 20
 """How large the file may become, if the cache is large enough. Bytes."""
 WAITING_MAX = 50_000
+HAS_ATTRIBUTES = -1
+"""What stands for the moment of a sample where something has attributes."""
+DIRECTORIES_MAX = 10_000
 GATHER_S = 0.5
 
 _APPLICATION_ID = 0x6D6E746C  # "mntl"
@@ -46,7 +50,7 @@ CREATE TABLE records (
 ) STRICT;
 CREATE TABLE samples (
     directory BLOB PRIMARY KEY,
-    until_ns INTEGER NOT NULL -- entries that changed later were not looked at
+    until_ns INTEGER NOT NULL -- what changed later was not looked at; -1: see below
 ) STRICT;
 """
 
@@ -71,6 +75,7 @@ class Learnt:
         self._thread = trio.CapacityLimiter(1)
         self._records: dict[str, Record] = {}
         self._samples: dict[str, int] = {}
+        self._with_attributes: LRUCache[str, bool] = LRUCache(DIRECTORIES_MAX)
         self._wake = trio.Event()
         self._closing = trio.Event()
         self._failure: sqlite3.Error | None = None
@@ -109,13 +114,20 @@ class Learnt:
 
     def note(self, object: Object) -> None:
         """Remember what is known of an object."""
+        directory = split_key(object.key)[0]
+        if object.attributes is not None and directory not in self._with_attributes:
+            self._with_attributes[directory] = True
+            self.note_sample(directory, HAS_ATTRIBUTES)
         record = Record.of(object, self._gates)
         if record is not None and len(self._records) < WAITING_MAX:
             self._records[object.key] = record
             self._wake.set()
 
     def note_sample(self, directory: str, until_ns: int) -> None:
-        """Remember that entries which changed no later show no attributes."""
+        """Remember that entries which changed no later show no attributes.
+
+        `HAS_ATTRIBUTES` says that some do.
+        """
         if len(self._samples) < WAITING_MAX:
             self._samples[directory] = until_ns
             self._wake.set()
@@ -136,7 +148,10 @@ class Learnt:
         )
 
     async def sampled_until(self, directory: str) -> int | None:
-        """Return up to which time of change a directory was sampled in vain."""
+        """Return up to which time of change a directory was sampled in vain.
+
+        `HAS_ATTRIBUTES` if something in it has attributes, None if nothing is known.
+        """
         if directory in self._samples:
             return self._samples[directory]
         return await self._ask(lambda: self._sample(directory), otherwise=None)

@@ -12,7 +12,8 @@ changed between `begin_listing` and `put_listing` keep what the change put here.
 Memory is bounded by the number of entries; the least recently used go first. A listing
 goes with the first of its names that does.
 
-What is learnt of an object is also told to whoever keeps it for later (`Notes`).
+What is learnt of an object is also told to whoever keeps it for later (`Notes`), and
+what a change of ours has made of it to whoever tells other mounts (`Changes`).
 """
 
 import dataclasses
@@ -58,6 +59,18 @@ class Notes(Protocol):
         ...
 
 
+class Changes(Protocol):
+    """Who keeps what changes of this mount have made of objects."""
+
+    def changed(self, object: Object) -> None:
+        """Take in an object that was made or changed."""
+        ...
+
+    def gone(self, key: str) -> None:
+        """Take in that an object was removed."""
+        ...
+
+
 class MetadataCache:
     """The newest answers of the store, by key."""
 
@@ -67,11 +80,13 @@ class MetadataCache:
         ttl_s: float,
         entries_max: int = 1_000_000,
         learnt: Notes | None = None,
+        changes: Changes | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.ttl_s = ttl_s
         """For how long an answer of the store is believed, in seconds."""
         self._learnt = learnt
+        self._changes = changes
         self._clock = clock
         self._entries: LRUCache[str, _Entry] = _Entries(entries_max, self._evicted)
         self._listings: dict[str, _Listing] = {}
@@ -104,8 +119,8 @@ class MetadataCache:
         if entry is not None and entry is not asked_at and entry.at_s != _EXPIRED_S:
             return entry.known
         if isinstance(answer, Object):
-            return self.put(answer)
-        self.put_absent(key)
+            return self._take(answer)
+        self._take_absent(key)
         return answer
 
     def last_known(self, key: str) -> Knowledge | None:
@@ -127,20 +142,21 @@ class MetadataCache:
     # --- learning ---------------------------------------------------------------
 
     def put(self, object: Object) -> Object:
-        """Take in the newest answer for a key; return it with what else is known.
+        """Take in what a change of ours has made of an object, with what else is known.
 
         Metadata that the answer does not carry are taken from what was known of the
         same version.
         """
-        merged = self._carry_over(object)
-        self._entries[object.key] = _Entry(merged, self._clock())
-        if self._learnt is not None:
-            self._learnt.note(merged)
-        parent, name = split_key(object.key)
-        if (listing := self._listings.get(parent)) is not None:
-            listing.names.add(name)
-        self._note_change(parent, name)
+        merged = self._take(object)
+        if self._changes is not None:
+            self._changes.changed(merged)
         return merged
+
+    def put_absent(self, key: str) -> None:
+        """Take in that we have removed what had this key."""
+        self._take_absent(key)
+        if self._changes is not None:
+            self._changes.gone(key)
 
     def complete(self, object: Object, asked_at: object) -> Knowledge:
         """Take in metadata that were kept from earlier on for an object just listed.
@@ -155,16 +171,6 @@ class MetadataCache:
             return entry.known
         self._entries[object.key] = dataclasses.replace(entry, known=object)
         return object
-
-    def put_absent(self, key: str) -> None:
-        """Take in that no object has this key."""
-        self._entries[key] = _Entry(ABSENT, self._clock())
-        parent, name = split_key(key)
-        if (listing := self._listings.get(parent)) is not None:
-            listing.names.discard(name)
-        self._note_change(parent, name)
-        if key.endswith("/"):
-            self._listings.pop(key, None)
 
     def begin_listing(self, prefix: str) -> ListingInProgress:
         """Note that a listing of a directory begins; end it with `put_listing`."""
@@ -224,6 +230,27 @@ class MetadataCache:
 
     def _is_fresh(self, at_s: float) -> bool:
         return self._clock() - at_s < self.ttl_s
+
+    def _take(self, object: Object) -> Object:
+        """Note the newest answer for a key; return it with what else is known."""
+        merged = self._carry_over(object)
+        self._entries[object.key] = _Entry(merged, self._clock())
+        if self._learnt is not None:
+            self._learnt.note(merged)
+        parent, name = split_key(object.key)
+        if (listing := self._listings.get(parent)) is not None:
+            listing.names.add(name)
+        self._note_change(parent, name)
+        return merged
+
+    def _take_absent(self, key: str) -> None:
+        self._entries[key] = _Entry(ABSENT, self._clock())
+        parent, name = split_key(key)
+        if (listing := self._listings.get(parent)) is not None:
+            listing.names.discard(name)
+        self._note_change(parent, name)
+        if key.endswith("/"):
+            self._listings.pop(key, None)
 
     def _carry_over(self, object: Object) -> Object:
         if object.is_described:

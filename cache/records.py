@@ -61,6 +61,8 @@ class Record:
         """Return the record of an object; None if it could never be checked."""
         if object.metadata is None or object.version is None or object.size is None:
             return None
+        if object.has_foreign_name:
+            return None  # what a foreign tool means by a name, only its object tells
         attributes = object.attributes
         if attributes is not None and attributes.xattrs is None and "x" in gates:
             return None  # they lie elsewhere, and could not be read: to be asked again
@@ -77,22 +79,24 @@ class Record:
 
     def completed(self, listed: Object, gates: str) -> Object | None:
         """Return a listed object with what is known of it; None if it is another."""
-        if self.gates != gates or self.content is None:
+        if self.gates != gates or not self.is_of(listed):
             return None
-        version = Version(self.content, self.state)
-        known = Object(
-            key=listed.key, size=self.size, mtime_ns=self.time_ns, version=version
-        )
-        return self.over(listed) if is_same_state(known, listed) else None
-
-    def over(self, listed: Object) -> Object:
-        """Return an object with what is known of it, unchecked."""
         return replace(
             listed,
             kind=self.kind,
             metadata=Metadata(attributes=self.attributes, is_whole=False),
             link_target=self.target,
         )
+
+    def is_of(self, listed: Object) -> bool:
+        """Tell whether this is a record of the state that a listing shows."""
+        if self.content is None:
+            return False
+        version = Version(self.content, self.state)
+        known = Object(
+            key=listed.key, size=self.size, mtime_ns=self.time_ns, version=version
+        )
+        return is_same_state(known, listed)
 
     def to_json(self) -> dict[str, Json]:
         """Return what stands for the record; what is not known is left out."""

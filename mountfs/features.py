@@ -114,6 +114,14 @@ def _emulated(able: Capabilities, features: Features) -> Iterator[Row]:
         else:
             yield Row(operation, "none")
     yield row("list attributes", is_native=able.list_metadata, gate="virtual_index")
+    if able.metadata:
+        has_links = not able.native_links or able.link_metadata
+        for what, is_native in (
+            ("directory", able.dir_metadata),
+            ("link", has_links),
+            ("root", able.root_metadata),
+        ):
+            yield row(f"{what} attributes", is_native=is_native, gate="virtual_index")
     pairs = (", ".join(sorted(able.pairs)),) if able.pairs else ()
     yield row("pairs", is_native=bool(able.pairs), gate="virtual_pair", limits=pairs)
     yield Row("set_metadata", "native" if able.set_metadata else "none")

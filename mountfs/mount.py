@@ -20,9 +20,11 @@ from pathlib import Path
 import trio
 
 from mountfs.backends import object_url, open_store
+from mountfs.cache.attribute_index import AttributeIndex
 from mountfs.cache.blocks import BlockCache
 from mountfs.cache.budget import Budget
 from mountfs.cache.directory import DirectoryInUse, DirectoryLock
+from mountfs.cache.indexed import IndexedStorager, kinds_without_metadata
 from mountfs.cache.journal import Journal, JournalError
 from mountfs.cache.learnt import SIZE_MAX as LEARNT_SIZE_MAX
 from mountfs.cache.learnt import Learnt
@@ -108,7 +110,10 @@ async def _run(config: MountConfig, ready: Callable[[], None]) -> int:
         state_dir = config.state_dir / identity
         _lock(stack, state_dir, config)
         store = await _stack_of(base, config, state_dir)
-        filesystem = await _build(stack, store, config, identity)
+        index = await _index(stack, store, config)
+        if index is not None:
+            store = IndexedStorager(store, index)
+        filesystem = await _build(stack, store, index, config, identity)
         mounted = _Mounted(config, filesystem)
         await mounted.run(ready)
     return mounted.exit_code
@@ -200,8 +205,28 @@ async def _probed(
     return found
 
 
+async def _index(
+    stack: AsyncExitStack, store: Storager, config: MountConfig
+) -> AttributeIndex | None:
+    """Open the attribute index, if the user wants it."""
+    if not store.features.virtual_index:
+        return None
+    index = AttributeIndex(
+        store,
+        gates_of(store.features),
+        kinds_without_metadata(store.capabilities),
+        ttl_s=_ttl_s(config),
+        is_read_only=config.read_only,
+    )
+    return await stack.enter_async_context(index)
+
+
 async def _build(
-    stack: AsyncExitStack, store: Storager, config: MountConfig, identity: str
+    stack: AsyncExitStack,
+    store: Storager,
+    index: AttributeIndex | None,
+    config: MountConfig,
+    identity: str,
 ) -> FileSystem:
     """Build the file system over a store, with what this host keeps of it."""
     state_dir = config.state_dir / identity
@@ -234,8 +259,13 @@ async def _build(
     stack.callback(sending.close)
     volume = Volume(
         store=store,
-        metadata=MetadataCache(ttl_s=_ttl_s(config), learnt=learnt),
+        metadata=MetadataCache(
+            ttl_s=_ttl_s(config),
+            learnt=learnt,
+            changes=index if _has_terse_listings(store) else None,
+        ),
         learnt=learnt,
+        index=index,
         blocks=blocks,
         writeback=writeback,
         journal=journal,
@@ -251,6 +281,10 @@ async def _build(
     volume.inodes.root.attributes = effective(root, volume.defaults)
     filesystem = FileSystem(volume, owner=owner_of(state_dir), outdated=receiving)
     await _recover(filesystem, config)
+    try:
+        await filesystem.learning.learn_root()
+    except StoreError as error:
+        log.warning("the root has the attributes of the mount for now: %s", error)
     return filesystem
 
 
@@ -258,7 +292,7 @@ async def _learnt(
     stack: AsyncExitStack, store: Storager, cache_dir: Path, config: MountConfig
 ) -> Learnt | None:
     """Open what earlier mounts have learnt, where listings do not tell it anyway."""
-    if store.capabilities.list_metadata or not store.capabilities.metadata:
+    if not _has_terse_listings(store):
         return None
     learnt = await Learnt.open(
         cache_dir / "learnt.sqlite",
@@ -266,6 +300,11 @@ async def _learnt(
         size_max=min(LEARNT_SIZE_MAX, config.cache_size // 4),
     )
     return await stack.enter_async_context(learnt)
+
+
+def _has_terse_listings(store: Storager) -> bool:
+    """Tell whether the store keeps metadata that its listings do not show."""
+    return store.capabilities.metadata and not store.capabilities.list_metadata
 
 
 def owner_of(state_dir: Path) -> str:

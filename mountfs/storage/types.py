@@ -280,6 +280,11 @@ class Capabilities:
     """Directories, or the markers that stand for them, keep metadata."""
     link_metadata: bool = True
     """Links keep metadata; where they do not, a link is made without them."""
+    root_metadata: bool = False
+    """The root keeps attributes."""
+    indexed: frozenset[ObjectKind] = frozenset()
+    """The kinds whose attributes are kept beside them: changing those of a directory
+    needs no marker."""
     list_metadata: bool = False
     """Listings carry metadata."""
     conditions: frozenset[Call] = frozenset()

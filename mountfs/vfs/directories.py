@@ -101,6 +101,8 @@ class Directories:
         is_root = node.parent is None
         hidden = {RESERVED} if is_root else set()
         node.links = 2 + len(directories - hidden)
+        if is_root:
+            await self._learning.learn_root()
         known = {object.key for object in objects}
         for component, object in shown(objects):
             if object.key not in known:

@@ -50,7 +50,8 @@ class FileSystem:
         self.renames = Renames(
             volume, self.namespace, self.files, self.unlinked, self.hard_links
         )
-        self.directories = Directories(volume, Learning(volume))
+        self.learning = Learning(volume)
+        self.directories = Directories(volume, self.learning)
         self.attributes = AttributeChanges(
             volume, self.resolver, self.files, self.hard_links
         )

@@ -1,21 +1,30 @@
 """Learning what a listing does not tell: kinds, attributes, targets of links.
 
 A listing of a key store carries no metadata, and none of directories anywhere: they are
-what the keys below have in common. If the mount keeps such things, what was
-learnt earlier comes first, from the local disk. Of the entries that are still unknown
-a sample is asked, and only if any entry has attributes are the others asked, many at
-once. A directory that showed none is not sampled again but for what changed since.
+what the keys below have in common. If the mount keeps such things, what was learnt
+earlier comes first, from the local disk and then from the attribute index. Of the
+entries that are still unknown a sample is asked, and only if any entry has attributes
+are the others asked, many at once. A directory that showed none is not sampled again
+but for what changed since. What the index lacked it is told.
 """
 
 import dataclasses
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
-from mountfs.storage.errors import NotFound
+from mountfs.cache.index_format import Change, Drop, Learnt
+from mountfs.cache.learnt import HAS_ATTRIBUTES
+from mountfs.cache.metadata import Knowledge, split_key
+from mountfs.cache.records import Record
+from mountfs.storage.errors import NotFound, StoreError
 from mountfs.storage.foreign_names import named_key
 from mountfs.storage.parallel import run_all
 from mountfs.storage.types import NO_METADATA, Object, ObjectKind
-from mountfs.vfs.volume import Volume
+from mountfs.vfs.attributes import effective
+from mountfs.vfs.volume import RESERVED, Volume
+
+log = logging.getLogger(__name__)
 
 SAMPLE_SIZE = 32
 SETTLED_NS = 2 * 10**9
@@ -43,17 +52,33 @@ class Learning:
             learnt |= await self._learnt(directory, rest)
         return tuple(learnt.get(object.key, object) for object in listed)
 
+    async def learn_root(self) -> None:
+        """Take over the attributes of the root, if they are kept anywhere."""
+        volume = self._volume
+        if not volume.store.capabilities.root_metadata:
+            return
+        root, before = volume.inodes.root, volume.inodes.root.attributes
+        found = await volume.store.stat("", kind=ObjectKind.DIRECTORY)
+        if found.attributes is not None and root.attributes is before:
+            root.attributes = effective(found, volume.defaults)
+
     async def _learnt(
         self, directory: str, listed: Sequence[Object]
     ) -> dict[str, Object]:
         unknown = [object for object in listed if self._may_have_more(object)]
         learnt = await self._kept(directory, unknown)
         unknown = [object for object in unknown if object.key not in learnt]
+        told = await self._told(directory, unknown)
+        learnt |= self._completed_by(told, unknown)
+        unknown = [object for object in unknown if object.key not in learnt]
         known = [object for object in listed if object.metadata is not None]
         if _has_attributes([*known, *learnt.values()]):
             learnt |= await self._ask(unknown)
         elif unknown:
             learnt |= await self._sampled(directory, listed, unknown)
+        if told is not None:
+            now = [learnt.get(object.key, object) for object in listed]
+            self._complete_index(directory, told, now)
         return learnt
 
     def _is_wanted(self) -> bool:
@@ -70,7 +95,7 @@ class Learning:
         return features.virtual_link or features.virtual_dir
 
     def _may_have_more(self, object: Object) -> bool:
-        if object.metadata is not None:
+        if object.metadata is not None or object.key == f"{RESERVED}/":
             return False
         if object.kind is ObjectKind.DIRECTORY:
             return self._volume.store.capabilities.dir_metadata
@@ -91,12 +116,73 @@ class Learning:
         }
         return _objects(newest)
 
+    async def _told(
+        self, directory: str, unknown: Sequence[Object]
+    ) -> Mapping[str, Record] | None:
+        """Return what the index tells, if it is asked: of directories it cannot."""
+        index = self._volume.index
+        if index is None or all(each.kind is ObjectKind.DIRECTORY for each in unknown):
+            return None
+        try:
+            return await index.records(directory)
+        except StoreError as error:
+            log.debug("the attribute index of %r is not used: %s", directory, error)
+            return None
+
+    def _completed_by(
+        self, told: Mapping[str, Record] | None, unknown: Sequence[Object]
+    ) -> dict[str, Object]:
+        if not told:
+            return {}
+        volume = self._volume
+        assert volume.index is not None, "somebody has told"
+        newest: dict[str, Knowledge] = {}
+        for object in unknown:
+            record = told.get(split_key(object.key)[1])
+            more = record and record.completed(object, volume.index.gates)
+            if more:
+                asked_at = volume.metadata.moment(object.key)
+                newest[object.key] = volume.metadata.complete(more, asked_at)
+                if volume.learnt is not None:
+                    volume.learnt.note(more)
+        return _objects(newest)
+
+    def _complete_index(
+        self, directory: str, told: Mapping[str, Record], now: Sequence[Object]
+    ) -> None:
+        """Let the index tell the next mount what this one has learnt.
+
+        Where nothing has attributes there is nothing to tell.
+        """
+        index = self._volume.index
+        assert index is not None, "somebody has told"
+        if not _has_attributes(now):
+            return
+        changes: dict[str, Change] = {}
+        for object in now:
+            name = split_key(object.key)[1]
+            record, known = Record.of(object, index.gates), told.get(name)
+            if record is None or object.kind is ObjectKind.DIRECTORY:
+                continue
+            if known is None or known.completed(object, index.gates) is None:
+                changes[name] = Learnt(record, over=known)
+        names = {split_key(object.key)[1] for object in now}
+        stale = {
+            name: Drop(over=record)
+            for name, record in told.items()
+            if name not in names and record.kind is not ObjectKind.DIRECTORY
+        }
+        if changes or len(stale) > len(names):
+            index.note(directory, {**changes, **stale})
+
     async def _sampled(
         self, directory: str, listed: Sequence[Object], unknown: Sequence[Object]
     ) -> dict[str, Object]:
         """Ask for a sample, and for the rest if the sample shows attributes."""
         learnt = self._volume.learnt
         until = await learnt.sampled_until(directory) if learnt is not None else None
+        if until == HAS_ATTRIBUTES:
+            return await self._ask(unknown)
         open_questions = [each for each in unknown if _changed_after(each, until)]
         answers = await self._ask(open_questions[:SAMPLE_SIZE])
         if _has_attributes(answers.values()):

@@ -140,12 +140,20 @@ class AttributeChanges:
         if not directory.is_nameless:
             await self._resolver.learn(directory)
         async with changing(directory):
-            known = directory.object
-            if directory.is_nameless or known is None or known.version is None:
+            if directory.is_nameless or not self._has_place(directory):
                 return
             await self._volume.store_directory_attributes(
                 directory, directory.attributes
             )
+
+    def _has_place(self, directory: Node) -> bool:
+        """Tell whether a directory can keep attributes without being given a marker."""
+        capabilities = self._volume.store.capabilities
+        if directory.parent is None:
+            return capabilities.root_metadata
+        if ObjectKind.DIRECTORY in capabilities.indexed:
+            return True
+        return directory.object is not None and directory.object.version is not None
 
     def _keeps_metadata_of_links(self) -> bool:
         capabilities = self._volume.store.capabilities

@@ -86,7 +86,7 @@ class TreeMoves:
             return {old_key: moved}
         move = _Move(old_key, new_key)
         try:
-            await self._delete_sources(move, await self._copy_sources(move))
+            await self._move_all(move)
         except StoreError:
             await self._undo(move)
             raise
@@ -98,8 +98,17 @@ class TreeMoves:
             with contextlib.suppress(NotFound):  # it had arrived
                 await self._volume.store.move(old_key, new_key)
             return
-        move = _Move(old_key, new_key, is_recovery=True)
-        await self._delete_sources(move, await self._copy_sources(move))
+        await self._move_all(_Move(old_key, new_key, is_recovery=True))
+
+    async def _move_all(self, move: _Move) -> None:
+        keys = await self._copy_sources(move)
+        index = self._volume.index
+        if index is not None and keys:
+            # Before the sources go: what is kept beside directories goes with them.
+            on_the_way = children_first(keys, move.source)
+            below = [key for key in on_the_way if key.endswith("/")]
+            await index.renamed(move.source, move.target, below)
+        await self._delete_sources(move, keys)
 
     async def _undo(self, move: _Move) -> None:
         """Delete what arrived of a directory that stays where it was."""

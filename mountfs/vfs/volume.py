@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import trio
 
+from mountfs.cache.attribute_index import AttributeIndex
 from mountfs.cache.blocks import BlockCache
 from mountfs.cache.journal import Journal
 from mountfs.cache.learnt import Learnt
@@ -67,6 +68,7 @@ class Volume:
     store: Storager
     metadata: MetadataCache
     learnt: Learnt | None = None
+    index: AttributeIndex | None = None
     blocks: BlockCache
     writeback: WriteBack
     journal: Journal
@@ -258,15 +260,20 @@ class Volume:
     ) -> None:
         """Put the attributes of a directory into the store, where it keeps any.
 
-        A directory without a marker gets one. The root has none: what is set there is
-        shown until the mount ends. The node itself is not changed.
+        A directory without a marker gets one, unless its attributes are kept beside
+        it, as those of the root always are. The node itself is not changed.
         """
-        if not self.store.capabilities.dir_metadata or directory.parent is None:
+        able, is_root = self.store.capabilities, directory.parent is None
+        if not (able.root_metadata if is_root else able.dir_metadata):
             return
         metadata = self.metadata_with(attributes)
+        known = Object(key="", kind=ObjectKind.DIRECTORY)
         async with self._alone(directory):
-            known = directory.object
-            if known is not None and known.version is not None:
+            if is_root:
+                await self.store.set_metadata(known, metadata)
+                return
+            known = directory.object or replace(known, key=directory.key())
+            if known.version is not None or known.kind in able.indexed:
                 object = await self.store.set_metadata(known, metadata)
             else:
                 object = await self.store.make_dir(directory.key(), metadata=metadata)

@@ -13,6 +13,8 @@ from pathlib import Path
 import trio
 
 from mountfs.backends.memory import MemoryStore
+from mountfs.cache.attribute_index import AttributeIndex
+from mountfs.cache.indexed import IndexedStorager, kinds_without_metadata
 from mountfs.cache.learnt import Learnt
 from mountfs.cache.metadata import MetadataCache
 from mountfs.cache.records import gates_of
@@ -108,6 +110,17 @@ class Scene:
         finally:
             await self.close(opened)
 
+    async def nodes(self, path: str) -> dict[str, Node]:
+        """List a directory as `ls -l` does, and count what the listing asks."""
+        directories = self.fs.directories
+        directory = await self.lookup(path) if path else self.root
+        opened = directories.open(directory)
+        self.store.asked.clear()
+        entries = await directories.entries(opened, anew=True)
+        nodes = [directories.node_of(directory, name, what) for name, what in entries]
+        directories.release(opened.handle)
+        return {node.name.decode(): node for node in nodes if node is not None}
+
 
 @asynccontextmanager
 async def open_scene(
@@ -125,16 +138,20 @@ async def open_scene(
             capabilities=capabilities or tiny_store(move=False, attributes=False)
         )
     held = HeldStore(there)
-    store = VirtualStorager(held, features or Features.for_mounts())
+    virtual = VirtualStorager(held, features or Features.for_mounts())
     sending, receiving = trio.open_memory_channel[Outdated](100)
     async with (
+        _open_index(virtual, ttl_s) as (store, index),
         open_stack(store, directory, size_max=size_max) as cache,
         _open_learnt(store, directory) as learnt,
     ):
+        is_terse = not store.capabilities.list_metadata
+        changes = index if is_terse else None
         volume = Volume(
             store=store,
-            metadata=MetadataCache(ttl_s=ttl_s, learnt=learnt),
+            metadata=MetadataCache(ttl_s=ttl_s, learnt=learnt, changes=changes),
             learnt=learnt,
+            index=index,
             blocks=cache.blocks,
             writeback=cache.writeback,
             journal=cache.journal,
@@ -148,6 +165,7 @@ async def open_scene(
         fs = FileSystem(volume, owner="test", outdated=receiving)
         await cache.writeback.recover()
         await fs.recover()
+        await fs.learning.learn_root()
         with trio.fail_after(20):
             yield Scene(fs, held, there, cache)
         sending.close()
@@ -164,3 +182,16 @@ async def _open_learnt(
     path = directory / "cache" / "learnt.sqlite"
     async with await Learnt.open(path, gates_of(store.features)) as learnt:
         yield learnt
+
+
+@asynccontextmanager
+async def _open_index(
+    store: Storager, ttl_s: float
+) -> AsyncIterator[tuple[Storager, AttributeIndex | None]]:
+    if not store.features.virtual_index:
+        yield store, None
+        return
+    kinds = kinds_without_metadata(store.capabilities)
+    gates = gates_of(store.features)
+    async with AttributeIndex(store, gates, kinds, ttl_s=ttl_s) as index:
+        yield IndexedStorager(store, index), index

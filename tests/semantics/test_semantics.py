@@ -158,6 +158,17 @@ ELSEWHERE = {
         "S-55": "test_appending_descriptors_add_at_the_end",
         "S-62": "test_temporary_file_flag_is_refused_by_name",
     },
+    "fuse/test_index.py": {
+        "S-80": "test_directory_keeps_its_attributes",
+    },
+    "unit/test_vfs_index.py": {
+        "S-81": "test_foreign_change_is_seen",
+        "S-84": "test_unknown_attributes_are_not_the_defaults",
+    },
+    "unit/test_attribute_index.py": {
+        "S-82": "test_dividing_loses_no_change_of_another_mount",
+        "S-83": "test_index_of_a_newer_format_is_left_alone",
+    },
     "fuse/test_requests_read_only.py": {
         "S-64": "test_read_only_mount_sends_no_write",
         "S-65": "test_credentials_that_may_only_read",

@@ -5,6 +5,7 @@ line, bytes. Blocks of one name are one example; a function here writes it.
 """
 
 import dataclasses
+import gzip
 import os
 import re
 import stat
@@ -16,12 +17,17 @@ import pytest
 
 from mountfs.backends.local_objects import XATTR, from_xattr, to_xattr
 from mountfs.backends.s3_metadata import COMMIT_NAME, encode_text
+from mountfs.cache.attribute_index import AttributeIndex
+from mountfs.cache.index_format import Learnt
+from mountfs.cache.indexed import IndexedStorager
+from mountfs.cache.records import Record
 from mountfs.storage.body import BytesBody
 from mountfs.storage.types import (
     NO_METADATA,
     Attributes,
     Features,
     Metadata,
+    Object,
     ObjectKind,
 )
 from mountfs.storage.virtual import VirtualStorager
@@ -68,6 +74,8 @@ def _on_s3(flat: FlatStore) -> dict[str, Stored]:
 
 
 def _stored(metadata: Metadata, data: bytes) -> Stored:
+    if metadata.pairs.get("content-type") == "application/gzip":
+        data = gzip.decompress(data)
     user = dict(metadata.user)
     if metadata.commit_id is not None:
         user[COMMIT_NAME] = metadata.commit_id
@@ -131,6 +139,47 @@ async def _text(store: VirtualStorager) -> None:
     await store.write("docs/notes.txt", BytesBody(b"bytes"), metadata=metadata)
 
 
+def _at(second: int, **more: object) -> Record:
+    return Record(time_ns=second * NS, gates="alxhs", **more)  # type: ignore[arg-type]
+
+
+LATEST = _at(
+    1_700_000_000,
+    kind=ObjectKind.LINK,
+    size=11,
+    content="0d599f0ec05c3bda8c3b8a68c32a1b47",
+    state="1700000000",
+    target="../v2/größe",
+    attributes=Attributes(mode=0o120777, uid=1000, gid=100, xattrs={}),
+)
+NOTES = _at(
+    1_700_000_000,
+    size=10,
+    content="5d41402abc4b2a76b9719d911017c592",
+    attributes=Attributes(
+        mode=0o100644,
+        uid=1000,
+        gid=100,
+        mtime_ns=1_700_000_000 * NS,
+        atime_ns=1_700_000_000 * NS + NS // 4,
+        ctime_ns=1_700_000_000 * NS + 1,
+        xattrs={b"user.comment": "grün".encode()},
+    ),
+)
+
+
+async def _index(store: VirtualStorager) -> None:
+    kinds = frozenset({ObjectKind.DIRECTORY})
+    root = Object(key="", kind=ObjectKind.DIRECTORY)
+    docs = dataclasses.replace(root, key="docs/")
+    async with AttributeIndex(store, "alxhs", kinds, ttl_s=1.0) as index:
+        indexed = IndexedStorager(store, index)
+        await indexed.set_metadata(root, _metadata(mode=0o041777, uid=0, gid=0))
+        known = _metadata(mode=0o040755, uid=1000, gid=100, mtime_ns=1_700_000_000 * NS)
+        await indexed.set_metadata(docs, known)
+        index.note("docs/", {"latest": Learnt(LATEST), "notes.txt": Learnt(NOTES)})
+
+
 WRITERS: dict[str, WRITE] = {
     "file": _file,
     "directory": _directory,
@@ -139,6 +188,7 @@ WRITERS: dict[str, WRITE] = {
     "xattr": _photo,
     "sidecar": _photo,
     "hardlink": _hardlink,
+    "index": _index,
     "pair": _pair,
     "text": _text,
 }

@@ -346,6 +346,7 @@ def test_newer_format_is_told_from_damage() -> None:
         packed(text_of(encode("a/", Shard())) | {"shards": 0}),
         packed(text_of(encode("a/", Shard())) | {"entries": []}),
     ],
+    ids=lambda data: f"{len(data)} bytes",
 )
 def test_anything_else_is_damage(data: bytes) -> None:
     """Bytes that are no shard of this directory and number are never believed."""

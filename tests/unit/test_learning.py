@@ -10,10 +10,9 @@ from mountfs.backends.memory import MemoryStore
 from mountfs.storage.body import BytesBody
 from mountfs.storage.types import Attributes, Metadata
 from mountfs.vfs.attributes import Change
-from mountfs.vfs.inodes import Node
 from mountfs.vfs.learning import SAMPLE_SIZE
 from tests.fakes.cache_stack import tiny_store
-from tests.fakes.volume import Scene, open_scene
+from tests.fakes.volume import CALLER, Scene, open_scene
 
 POSIX = Metadata(user={"mode": str(0o100640), "uid": "7"})
 TERSE = tiny_store(move=False, attributes=False, list_metadata=False)
@@ -46,20 +45,9 @@ async def put_many(there: MemoryStore, count: int, metadata: Metadata) -> None:
         await there.write(f"d/{number:03}", BytesBody(b"x"), metadata=metadata)
 
 
-async def nodes_of(scene: Scene) -> dict[str, Node]:
-    """List `d` as `ls -l` does; return what programs see."""
-    directories = scene.fs.directories
-    opened = directories.open(await scene.lookup("d"))
-    scene.store.asked.clear()
-    entries = await directories.entries(opened, anew=True)
-    nodes = [directories.node_of(opened.node, name, what) for name, what in entries]
-    directories.release(opened.handle)
-    return {node.name.decode(): node for node in nodes if node is not None}
-
-
 async def listed(scene: Scene) -> dict[str, Attributes]:
     """List `d`; return the attributes that programs see."""
-    found = await nodes_of(scene)
+    found = await scene.nodes("d")
     return {name: node.attributes for name, node in found.items()}
 
 
@@ -162,6 +150,23 @@ async def test_what_is_newer_than_the_sample_is_sampled(
     assert found["posix"].uid == 7
 
 
+async def test_own_directory_among_plain_ones_keeps_its_mode(
+    tmp_path: Path, there: MemoryStore
+) -> None:
+    """A listing does not tell of markers, so one known to have attributes is asked."""
+    await put_many(there, 60, Metadata())
+    for number in range(40):
+        await there.write(f"d/a{number}/file", BytesBody(b"x"))
+    async with mounted(tmp_path, there) as scene:
+        await listed(scene)
+        directory = await scene.lookup("d")
+        await scene.fs.namespace.mkdir(directory, b"own", 0o700, CALLER)
+        found = await listed(scene)
+        assert found["own"].mode == 0o40700
+    async with mounted(tmp_path, there) as scene:
+        assert (await listed(scene))["own"].mode == 0o40700
+
+
 async def test_change_of_attributes_known_from_the_disk_keeps_the_rest(
     tmp_path: Path, there: MemoryStore
 ) -> None:
@@ -171,7 +176,7 @@ async def test_change_of_attributes_known_from_the_disk_keeps_the_rest(
     async with mounted(tmp_path, there) as scene:
         await listed(scene)
     async with mounted(tmp_path, there) as scene:
-        node = (await nodes_of(scene))["000"]
+        node = (await scene.nodes("d"))["000"]
         assert heads(scene) == 0
         await scene.fs.attributes.apply(node, Change(mode=0o600), is_echo=False)
         assert heads(scene) == 1
