@@ -159,7 +159,7 @@ ELSEWHERE = {
         "S-62": "test_temporary_file_flag_is_refused_by_name",
     },
     "fuse/test_index.py": {
-        "S-110": "test_directory_keeps_its_attributes",
+        "S-115": "test_directory_keeps_its_attributes",
     },
     "unit/test_vfs_index.py": {
         "S-111": "test_foreign_change_is_seen",
