@@ -30,7 +30,7 @@ import trio
 from mountfs.cache.journal import LinkChange
 from mountfs.storage.errors import NotFound, PreconditionFailed, StoreError
 from mountfs.storage.parallel import run_all
-from mountfs.storage.types import ABSENT, Call, Object, Version
+from mountfs.storage.types import ABSENT, Call, Object, ObjectKind, Version
 from mountfs.vfs.filestate import Clean
 from mountfs.vfs.groups import Group, Names
 from mountfs.vfs.inodes import Node
@@ -107,14 +107,24 @@ class HardLinks:
         self._volume.inodes.join_group(node, id)
 
     async def _copy(self, node: Node, key: str) -> Object:
-        known = _stored(node)
-        conditions = self._volume.store.capabilities.conditions
-        copied = await self._volume.store.copy(
-            known.key,
-            key,
-            source_version=known.version,
-            condition=ABSENT if Call.COPY in conditions else None,
-        )
+        known, store = _stored(node), self._volume.store
+        conditions = store.capabilities.conditions
+        if known.kind is ObjectKind.LINK and store.capabilities.native_links:
+            # What the store itself knows as a link is no object that it could copy.
+            assert known.link_target is not None, "its mark has told of the whole link"
+            copied = await store.make_link(
+                key,
+                known.link_target,
+                metadata=self._volume.metadata_with(node.attributes),
+                condition=ABSENT if Call.WRITE in conditions else None,
+            )
+        else:
+            copied = await store.copy(
+                known.key,
+                key,
+                source_version=known.version,
+                condition=ABSENT if Call.COPY in conditions else None,
+            )
         return self._volume.metadata.put(_like(copied, known, key))
 
     async def _enter(self, node: Node, id: str, copied: Object) -> Group:
@@ -283,6 +293,8 @@ class HardLinks:
         await self._verify(change.group, dict(group.names), {change.key: change.key})
 
     async def _finish(self, group: Group, source: Object, phase: str) -> None:
+        # The bytes of a link never change.
+        way: Phase = "attributes" if source.kind is ObjectKind.LINK else "bytes"
         is_new = group.names.get(source.key) != _content(source)
         if phase == "bytes" and not is_new:
             return  # the crash came before the bytes
@@ -294,7 +306,7 @@ class HardLinks:
             if name is not None and _is_copy(name, source):
                 done[key] = _content(name)  # the crash came after this one
             else:
-                done[key] = await self._follow(source, source, key, seen, "bytes")
+                done[key] = await self._follow(source, source, key, seen, way)
         await self._groups.update(group.id, partial(_changed, done))
 
     async def _verify(

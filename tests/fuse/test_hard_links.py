@@ -135,26 +135,49 @@ def test_attributes_belong_to_the_file(full_directory: Path) -> None:
     assert found.st_mtime_ns == 2_000_000_002
 
 
-@pytest.mark.parametrize("full_store", ["memory", "s3"], indirect=True)
 def test_symbolic_link_gets_a_second_name(full_directory: Path) -> None:
-    """link(2) names the symbolic link itself, where the store keeps its metadata."""
+    """link(2) names the symbolic link itself, and its attributes are one."""
     (full_directory / "link").symlink_to("target")
     two = full_directory / "two"
 
     os.link(full_directory / "link", two, follow_symlinks=False)
+    os.chown(two, 12, 34, follow_symlinks=False)
 
     assert two.is_symlink()
     assert os.readlink(two) == "target"
     assert two.lstat().st_nlink == 2
+    assert (full_directory / "link").lstat() == two.lstat()
+    (full_directory / "link").unlink()
+    assert two.lstat().st_nlink == 1
 
 
-@pytest.mark.parametrize("full_store", ["local"], indirect=True)
-def test_bare_symbolic_link_has_one_name(full_directory: Path) -> None:
-    """A symbolic link of a disk has no place for a mark: a second name is EPERM."""
-    (full_directory / "link").symlink_to("target")
+def test_linked_symbolic_links_survive_a_remount(
+    mounter: Mounter, store: Store
+) -> None:
+    """They are one inode, with one owner, in a mount that has nothing but the store."""
+    first = mounter(store, ALL)
+    (first.path / "one").symlink_to("target")
+    os.link(first.path / "one", first.path / "two", follow_symlinks=False)
+    os.chown(first.path / "two", 12, 34, follow_symlinks=False)
+    first.unmount()
+
+    again = mounter(store, ALL, at="elsewhere").path
+    found = [(again / name).lstat() for name in ("one", "two")]
+
+    assert found[0] == found[1]
+    assert (found[0].st_nlink, found[0].st_uid, found[0].st_gid) == (2, 12, 34)
+
+
+@pytest.mark.parametrize("store", ["local"], indirect=True)
+def test_bare_symbolic_link_has_one_name(mounter: Mounter, store: Store) -> None:
+    """A symbolic link of a disk has no place for a mark but the index: without it a
+    second name is EPERM.
+    """
+    path = mounter(store, "--virtual=hard-link").path
+    (path / "link").symlink_to("target")
 
     with pytest.raises(PermissionError):
-        os.link(full_directory / "link", full_directory / "two", follow_symlinks=False)
+        os.link(path / "link", path / "two", follow_symlinks=False)
 
 
 def test_directories_have_one_name(full_directory: Path) -> None:
