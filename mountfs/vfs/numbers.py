@@ -106,10 +106,12 @@ class Numbers:
         generation = self._last.get(place, 0)
         while self._is_taken(inode := number_of(place, generation), place, is_used):
             generation += 1
+        number = Number(inode, generation)
+        if kept is not None or generation:
+            self.keep(place, number)
         if generation:
-            self.keep(place, Number(inode, generation))
             _put_last(self._last, place, generation, self._retired_max)
-        return Number(inode, generation)
+        return number
 
     def keep(self, place: Place, number: Number) -> None:
         """Let a place have this number, whatever it stands for."""

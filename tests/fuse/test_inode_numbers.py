@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 
 from tests.fuse.conftest import Mounter
+from tests.fuse.marks import needs_root
+from tests.fuse.mounting import run
 from tests.fuse.stores import Store
 
 ALL = "--virtual=all"
@@ -125,3 +127,81 @@ def test_dot_dot_is_the_directory_above(directory: Path) -> None:
 
     assert (directory / "d" / "..").stat().st_ino == directory.stat().st_ino
     assert (directory / "d" / ".").stat().st_ino == (directory / "d").stat().st_ino
+
+
+def test_number_of_an_open_removed_file_is_its_own(directory: Path) -> None:
+    """While somebody has a removed file open, nothing else has its number."""
+    path = directory / "file"
+    path.write_bytes(b"old")
+    with path.open("rb") as file:
+        path.unlink()
+        path.write_bytes(b"new")
+
+        assert os.fstat(file.fileno()).st_ino != path.stat().st_ino
+        assert file.read() == b"old"
+        assert path.read_bytes() == b"new"
+
+
+@needs_root
+def test_number_stays_when_the_kernel_forgets(directory: Path) -> None:
+    """A file is looked up again under its number, renamed or made anew."""
+    make_tree(directory)
+    (directory / "file").rename(directory / "moved")
+    (directory / "file").write_bytes(b"x")
+    before = numbers_below(directory)
+
+    Path("/proc/sys/vm/drop_caches").write_text("2")
+
+    assert numbers_below(directory) == before
+
+
+def test_number_of_a_file_with_several_names(mounter: Mounter, store: Store) -> None:
+    """It keeps the number of its first name, over remounts, to its last name."""
+    mount = mounter(store, ALL)
+    (mount.path / "first").write_bytes(b"x")
+    number = (mount.path / "first").stat().st_ino
+    os.link(mount.path / "first", mount.path / "second")
+    mount.unmount()
+    mount = mounter(store, ALL)
+    linked = [(mount.path / name).stat().st_ino for name in ("first", "second")]
+    (mount.path / "first").unlink()
+    (mount.path / "first").write_bytes(b"another")
+    mount.unmount()
+
+    path = mounter(store, ALL).path
+
+    assert linked == [number, number]
+    assert (path / "second").stat().st_ino == number
+    assert (path / "first").stat().st_ino != number
+
+
+def test_incremental_backup_sees_no_change_after_a_remount(
+    mounter: Mounter, store: Store, tmp_path: Path
+) -> None:
+    """tar(1), which knows directories by their numbers, dumps nothing again."""
+    mount = mounter(store)
+    make_tree(mount.path / "tree")
+    (mount.path / "tree" / "d").rename(mount.path / "tree" / "renamed")
+    dump = ("tar", "--no-check-device", f"--listed-incremental={tmp_path}/list")
+    run(*dump, "-cf", tmp_path / "full.tar", "-C", mount.path, "tree")
+    mount.unmount()
+
+    path = mounter(store).path
+    told = run(*dump, "-cvf", tmp_path / "more.tar", "-C", path, "tree")
+
+    assert [line for line in told.splitlines() if not line.endswith("/")] == []
+
+
+def test_count_outlives_what_it_was_learnt_from(mounter: Mounter, store: Store) -> None:
+    """When a listing is old, its count goes on with what this mount changes."""
+    path = mounter(store, "--ttl=0").path
+    (path / "d").mkdir()
+    (path / "d" / "one").mkdir()
+    with os.scandir(path / "d") as entries:
+        assert len(list(entries)) == 1
+        store.there.write("d/foreign/file", b"x")
+        (path / "d" / "two").mkdir()
+
+        assert (path / "d").stat().st_nlink == 4
+    os.listdir(path / "d")
+    assert (path / "d").stat().st_nlink == 5

@@ -107,6 +107,48 @@ def test_number_in_use_is_given_to_nobody_else() -> None:
     assert number == Number(number_of(PLACE, 1), 1)
 
 
+def test_kept_number_in_use_is_forgotten() -> None:
+    """A place whose own exception another file has gets one that it keeps."""
+    numbers = Numbers({PLACE: Number(77, 3)})
+
+    number = numbers.assign(PLACE, {77}.__contains__)
+
+    assert number.inode != 77
+    assert numbers.assign(PLACE, nobody) == number
+
+
+def test_group_keeps_the_number_that_its_file_had() -> None:
+    """A file that gets a second name stays the same file."""
+    numbers = Numbers()
+    number = numbers.assign(PLACE, nobody)
+
+    numbers.keep_if_new(place_of_group("id"), number)
+
+    assert numbers.assign(place_of_group("id"), nobody) == number
+    assert numbers.assign(PLACE, nobody) != number
+
+
+def test_group_with_a_number_keeps_it() -> None:
+    """Who meets a group later does not change what was kept for it."""
+    numbers = Numbers({place_of_group("id"): Number(77, 0)})
+
+    numbers.keep_if_new(place_of_group("id"), Number(88, 0))
+
+    assert numbers.assign(place_of_group("id"), nobody) == Number(77, 0)
+
+
+def test_memory_of_removed_files_is_bounded() -> None:
+    """What was removed long ago may lend its number to a new file."""
+    numbers = Numbers(retired_max=2)
+    places = [place_of(1, name, is_directory=False) for name in (b"0", b"1", b"2")]
+    for place in places:
+        numbers.retire(numbers.assign(place, nobody), place)
+
+    generations = [numbers.assign(place, nobody).generation for place in places]
+
+    assert generations == [0, 1, 1]
+
+
 def test_exceptions_are_bounded() -> None:
     """The oldest exception goes, and its note with it."""
     notes: dict[Place, Number | None] = {}
