@@ -366,7 +366,14 @@ def _mode(
     values: Mapping[str, object], field: str, umask: int | None, full: int
 ) -> int:
     mask = 0o022 if umask is None else umask
-    return _value(values, field, int, full & ~mask)
+    mode = _value(values, field, int, full & ~mask)
+    if mode == 0:
+        given = BY_FIELD[field].name if field in values else "umask"
+        raise UsageError(
+            f"--{given} leaves what has no mode of its own no permission at all, and"
+            " nobody could open it: leave the owner some, such as 400"
+        )
+    return mode
 
 
 def _store_options(

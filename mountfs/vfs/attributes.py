@@ -183,13 +183,24 @@ def stat_of(node: Node) -> Stat:
 def _mode(kind: ObjectKind, kept: int | None, defaults: Defaults) -> int:
     if kind is ObjectKind.LINK:
         permissions = LINK_MODE
-    elif kept is not None:
+    elif kept is not None and _is_believed(kind, kept):
         permissions = kept & PERMISSION_BITS
     elif kind is ObjectKind.DIRECTORY:
         permissions = defaults.directory_mode
     else:
         permissions = defaults.file_mode
     return _type_bits(kind, kept) | permissions
+
+
+def _is_believed(kind: ObjectKind, mode: int) -> bool:
+    """Tell whether somebody meant the permissions of a mode that was kept.
+
+    Of a mode that allows nothing only one is taken seriously that is a whole mode, and
+    of such an object: chmod(2) wrote it. A zero is what programs write who know no
+    modes, and would lock everybody out.
+    """
+    allows_something = bool(mode & 0o777)
+    return allows_something or stat.S_IFMT(mode) == _type_bits(kind, mode) != 0
 
 
 def _type_bits(kind: ObjectKind, mode: int | None) -> int:

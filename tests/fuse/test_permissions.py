@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuse.marks import needs_root
-from tests.fuse.mounting import run
+from tests.fuse.conftest import Mounter
+from tests.fuse.marks import needs_root, on_s3
+from tests.fuse.mounting import Mount, run
+from tests.fuse.stores import S3Objects, Store
 
 NOBODY = 65534
 AS_NOBODY = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
@@ -112,6 +114,38 @@ def test_mode_is_what_it_was_set_to(directory: Path, mode: int) -> None:
 
     assert (directory / "file").stat().st_mode & 0o7777 == mode
     assert (directory / "file").read_bytes() == b"x"
+
+
+def test_mode_without_permissions_survives_a_remount(
+    mounter: Mounter, store: Store, remounter: Callable[[Mount], Mount]
+) -> None:
+    """What chmod 000 has set is what was meant."""
+    mount = mounter(store)
+    (mount.path / "file").write_bytes(b"x")
+    (mount.path / "file").chmod(0)
+
+    path = remounter(mount).path
+
+    assert (path / "file").stat().st_mode & 0o7777 == 0
+
+
+@on_s3
+@pytest.mark.parametrize("mode", [None, "0", "512", "none"])
+def test_mode_of_programs_that_know_no_modes_is_the_mounts(
+    mounter: Mounter, store: Store, mode: str | None
+) -> None:
+    """Metadata that say nothing of permissions lock nobody out."""
+    there = store.there
+    assert isinstance(there, S3Objects)
+    metadata = {"mtime": "5"} | ({"mode": mode} if mode is not None else {})
+    there.client.put_object(
+        Bucket=there.bucket, Key=f"{there.prefix}file", Metadata=metadata
+    )
+
+    path = mounter(store, "--umask=027").path
+
+    assert (path / "file").stat().st_mode & 0o7777 == 0o640
+    assert (path / "file").stat().st_mtime == 5
 
 
 @pytest.mark.parametrize("ns", [0, 1, -1, 10**18 + 123_456_789, 4 * 10**18 + 1])

@@ -122,6 +122,11 @@ ELSEWHERE = {
         "S-53": "test_foreign_directory_outlives_its_last_child",
         "S-54": "test_listing_while_entries_are_made",
     },
+    "fuse/test_listings.py": {
+        "S-125": "test_entries_have_number_and_type_of_what_they_are",
+        "S-126": "test_places_in_a_listing_hold_while_entries_come_and_go",
+        "S-127": "test_removed_directory_lists_nothing",
+    },
     "fuse/test_times.py": {
         "S-80": "test_rename_moves_the_ctime",
         "S-82": "test_time_of_a_directory_survives_a_remount",
@@ -153,6 +158,7 @@ ELSEWHERE = {
     },
     "fuse/test_permissions.py": {
         "S-50": "test_mode_decides_what_others_may",
+        "S-124": "test_mode_of_programs_that_know_no_modes_is_the_mounts",
     },
     "fuse/test_open_flags.py": {
         "S-55": "test_appending_descriptors_add_at_the_end",

@@ -142,6 +142,22 @@ def test_gates_are_named_with_or_without_prefix(text: str, features: Features) -
 
 
 @pytest.mark.parametrize(
+    ("pairs", "name"),
+    [
+        ([("umask", "777")], "--umask"),
+        ([("umask", "666")], "--umask"),
+        ([("file-mode", "0")], "--file-mode"),
+        ([("dir-mode", "000")], "--dir-mode"),
+        ([("umask", "777"), ("file-mode", "600")], "--umask"),
+    ],
+)
+def test_options_lock_nobody_out(pairs: list[tuple[str, str]], name: str) -> None:
+    """A default of 000 would make every object without a mode useless: refused."""
+    with pytest.raises(UsageError, match=f"^{name} leaves"):
+        load(*pairs)
+
+
+@pytest.mark.parametrize(
     ("pairs", "file_mode", "dir_mode"),
     [
         ([("umask", "077")], 0o600, 0o700),
