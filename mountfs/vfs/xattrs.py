@@ -125,7 +125,8 @@ class Xattrs:
         able = self._volume.store.capabilities
         match node.kind:
             case ObjectKind.DIRECTORY:
-                is_kept = able.dir_metadata and node.parent is not None
+                is_root = node.parent is None
+                is_kept = able.root_metadata if is_root else able.dir_metadata
             case ObjectKind.LINK:
                 is_kept = not able.native_links or able.link_metadata
             case _:

@@ -95,19 +95,28 @@ def test_values_come_back_as_they_were_set(gated_directory: Path) -> None:
 
 @pytest.mark.parametrize("store", ["local", "s3"], indirect=True)
 def test_attributes_survive_a_remount(mounter: Mounter, store: Store) -> None:
-    """Of files and special files, also those that fill objects of their own."""
+    """Of everything there is, the root too; also those that fill an object."""
     mount = mounter(store, *GATED)
     (mount.path / "file").write_bytes(b"bytes")
+    (mount.path / "directory").mkdir()
+    (mount.path / "link").symlink_to("file")
     os.mkfifo(mount.path / "fifo")
-    set_all(mount.path / "file", VALUES)
-    set_all(mount.path / "fifo", {"trusted.t": b"2", "security.s": b"3"})
+    without_user = {"trusted.t": b"2", "security.s": b"3"}
+    values = {
+        "": {"user.root": b"1"},
+        "file": VALUES,
+        "directory": VALUES,
+        "link": without_user,
+        "fifo": without_user,
+    }
+    for name, wanted in values.items():
+        set_all(mount.path / name, wanted)
     mount.unmount()
 
     again = mounter(store, *GATED, at="again").path
 
-    assert xattrs_of(again / "file") == VALUES
+    assert {name: xattrs_of(again / name) for name in values} == values
     assert (again / "file").read_bytes() == b"bytes"
-    assert xattrs_of(again / "fifo") == {"trusted.t": b"2", "security.s": b"3"}
 
 
 def test_size_is_told_and_checked(gated_directory: Path) -> None:

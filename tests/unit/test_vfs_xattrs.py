@@ -286,6 +286,15 @@ async def test_what_the_store_has_no_place_for_is_refused(
         assert await scene.fs.xattrs.names(node, 0) == ()
 
 
+async def test_root_has_none_without_an_index(tmp_path: Path) -> None:
+    """It has no object that could carry them."""
+    async with scene_with_file(tmp_path) as (scene, _):
+        refused = scene.fs.xattrs.set(scene.root, b"user.a", b"1")
+
+        assert await code_of(refused) == errno.EOPNOTSUPP
+        assert await scene.fs.xattrs.names(scene.root, 0) == ()
+
+
 @pytest.mark.parametrize(
     ("name", "code"),
     [
