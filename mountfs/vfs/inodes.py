@@ -250,6 +250,12 @@ class InodeTable:
             self._groups[id] = node
             self._numbers.keep_if_new(place_of_group(id), node.number)
 
+    def retire_group(self, node: Node) -> None:
+        """Note that the last name of a file has gone, also of one with several."""
+        id = node.attributes.group
+        if id is not None:
+            self._numbers.retire(node.number, place_of_group(id))
+
     def add_name(self, node: Node, parent: Node, name: bytes, component: str) -> None:
         """Give a file one more name; its first, if it has none."""
         self._free_name(parent, name)

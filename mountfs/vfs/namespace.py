@@ -267,6 +267,7 @@ class Namespace:
             await self._remove_name(node, parent, name)
             if is_last:
                 node.object = None
+                self._volume.inodes.retire_group(node)
         self._volume.inodes.detach_name(parent, name)
         self._hard_links.point(node)
         self._volume.note_change(node)

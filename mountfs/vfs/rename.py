@@ -204,6 +204,7 @@ class Renames:
         if victim is not None:
             if is_replaced:
                 victim.object = None
+                inodes.retire_group(victim)
             inodes.detach_name(*rename.new)
             self._hard_links.point(victim)
         inodes.move(rename.old, *rename.new, rename.component)

@@ -11,7 +11,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from mountfs.storage.types import ObjectKind
+from mountfs.storage.types import Attributes, ObjectKind
 from mountfs.vfs.inodes import InodeTable, Node
 from mountfs.vfs.numbers import Number, Numbers, Place, place_of
 
@@ -27,6 +27,25 @@ class Recorder:
             del self.kept[place]
         else:
             self.kept[place] = number
+
+
+def test_last_name_of_a_group_takes_its_number_along() -> None:
+    """Nothing is kept for a file with several names when the last one has gone."""
+    recorder = Recorder()
+    table = InodeTable(Numbers(note=recorder.note))
+    node = table.add(table.root, b"a", "a", ObjectKind.FILE)
+    node.lookups = 1
+    node.attributes = Attributes(group="id")
+    table.join_group(node, "id")
+    kept = dict(recorder.kept)
+
+    table.retire_group(node)
+    table.detach_name(table.root, b"a")
+    again = table.add(table.root, b"a", "a", ObjectKind.FILE)
+
+    assert list(kept.values()) == [node.number]
+    assert again.inode != node.inode
+    assert set(recorder.kept.values()) == {again.number}
 
 
 NAMES = st.sampled_from([b"a", b"b", b"c"])
