@@ -326,6 +326,15 @@ class Renames:
             else:
                 child.object = moved
 
+    def _arrive_under_other_name(
+        self, node: Node, new_key: str, moved: Object | None
+    ) -> None:
+        """Note what a file has under a name that is not its first (a hard link)."""
+        if moved is None or node.object is None or node.key() == new_key:
+            return
+        known = replace(with_metadata(moved, node.object), key=new_key)
+        self._volume.metadata.put(known)
+
     # --- exchange ---------------------------------------------------------------
 
     async def _exchange(self, rename: _Rename) -> None:
@@ -366,6 +375,8 @@ class Renames:
                 else:
                     self._volume.metadata.put_absent(key)
             await self._arrive_below(old_keys, arrived)
+            self._arrive_under_other_name(node, new_one, arrived.get(one))
+            self._arrive_under_other_name(other, new_two, arrived.get(two))
             for each in (node, other):
                 self._hard_links.point(each)
             more = int(node.is_directory) - int(other.is_directory)

@@ -31,3 +31,17 @@ def test_chmod_of_a_directory_known_from_a_listing(ground: Ground, plain: Path) 
     ]
 
     replay(Twins(ground, plain, Look(lookup_first=True)), steps)
+
+
+def test_exchange_of_a_second_name_is_listed(ground: Ground, plain: Path) -> None:
+    """A hard link that changes places with a file that is not stored yet."""
+    steps = [
+        ("mkdir", "a", 0o755),
+        ("mkdir", "a/b", 0o755),
+        ("open", 0, "a/a", 0o102, 0o644),
+        ("open", 1, "b", 0o102, 0o666),
+        ("link", "b", "a/b/c", False),
+        ("rename", "a/a", "a/b/c", 2),
+    ]
+
+    replay(Twins(ground, plain, Look(is_deep=False)), steps)
