@@ -382,7 +382,7 @@ class Hand:
             listed = {entry.name: entry for entry in entries}
         if not lookup_first:
             there = look_up()
-        if there != listed.keys():
+        if there != listed.keys() & set(names):
             problems.append(
                 f"{directory}: listed {sorted(listed)}, are {sorted(there)}"
             )
