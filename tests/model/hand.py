@@ -281,6 +281,7 @@ class Hand:
             seen = list(itertools.islice(_names(descriptor), count))
             outcome = self.do(deed)
             seen += list(_names(descriptor)) if len(seen) == count else []
+            os.lseek(descriptor, 0, os.SEEK_SET)
             after = set(os.listdir(descriptor))
         finally:
             os.close(descriptor)
