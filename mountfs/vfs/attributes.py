@@ -128,6 +128,16 @@ def with_later_times(attributes: Attributes, other: Attributes) -> Attributes:
     )
 
 
+def with_later_ctime(attributes: Attributes, other: Attributes) -> Attributes:
+    """Return attributes whose inode did not change before the others' did.
+
+    What changes nothing but the ctime is not stored at once, and must not be undone by
+    what the store still has.
+    """
+    ctime_ns = max(attributes.ctime_ns or 0, other.ctime_ns or 0)
+    return replace(attributes, ctime_ns=ctime_ns)
+
+
 def after_read(attributes: Attributes, now_ns: int) -> Attributes:
     """Return the attributes of a file that somebody opens to read it.
 

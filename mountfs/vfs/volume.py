@@ -28,6 +28,7 @@ from mountfs.vfs.attributes import (
     after_read,
     effective,
     is_same_special,
+    with_later_ctime,
     with_later_times,
 )
 from mountfs.vfs.errors import fail
@@ -332,7 +333,8 @@ class Volume:
         if known is not None and known.key != object.key:
             # Another name of the file: it tells the attributes, not the bytes.
             if object.attributes is not None and object.attributes != known.attributes:
-                node.attributes = effective(object, self.defaults)
+                told = effective(object, self.defaults)
+                node.attributes = with_later_ctime(told, node.attributes)
                 node.object = replace(known, metadata=object.metadata)
             return
         if object.metadata is None or (
@@ -342,6 +344,7 @@ class Volume:
             return
         before = node.attributes
         self._take_in(node, object)
+        node.attributes = with_later_ctime(node.attributes, before)
         if node.is_directory and known is not None and known.metadata is None:
             # A listing had told nothing, and entries may have changed here since.
             has_changed = before != effective(known, self.defaults)

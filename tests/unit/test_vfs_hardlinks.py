@@ -111,6 +111,21 @@ async def test_first_name_goes_and_the_other_stays(tmp_path: Path) -> None:
         assert await records(scene) == [{"b"}]
 
 
+async def test_ctime_of_a_lost_name_stays_when_the_store_is_asked(
+    tmp_path: Path,
+) -> None:
+    """The store still has the older ctime; what it tells does not undo the newer."""
+    async with scene_at(tmp_path) as scene:
+        node = await scene.make("a", b"bytes")
+        await link(scene, "a", "b")
+        before_ns = node.attributes.ctime_ns or 0
+
+        await scene.fs.namespace.unlink(scene.root, b"a")
+        await scene.lookup("b")
+
+        assert (node.attributes.ctime_ns or 0) > before_ns
+
+
 async def test_last_name_takes_the_record_along(tmp_path: Path) -> None:
     """When every name is gone the store has nothing of the group."""
     async with scene_at(tmp_path) as scene:
