@@ -15,7 +15,7 @@ from typing import ParamSpec, TypeVar
 
 import trio
 
-from mountfs.storage.errors import QuotaExceeded, StoreError
+from mountfs.storage.errors import ObjectTooLarge, QuotaExceeded, StoreError
 
 DISK_THREADS = trio.CapacityLimiter(16)
 
@@ -166,6 +166,8 @@ class Spool:
 def _translated(error: OSError) -> StoreError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return QuotaExceeded(f"the disk of the state directory is full: {error}")
+    if error.errno == errno.EFBIG:
+        return ObjectTooLarge(f"the state directory holds no such file: {error}")
     return SpoolFailed(f"the state directory failed: {error}")
 
 
