@@ -42,6 +42,8 @@ class Group:
     id: str
     names: Names = field(default_factory=dict)
     version: Version | None = None
+    ctime_ns: int = 0
+    """When a name came, went or moved last; later than the objects can tell."""
 
     def has(self, object: Object) -> bool:
         """Tell whether an object, as it is, is one of the names."""
@@ -50,22 +52,29 @@ class Group:
         return self.names.get(object.key) == object.version.content
 
 
-def encode(names: Names) -> bytes:
+def encode(names: Names, ctime_ns: int = 0) -> bytes:
     """Return the bytes of a record."""
-    document = {"format": FORMAT, "names": dict(names)}
+    document: dict[str, object] = {"format": FORMAT, "names": dict(names)}
+    if ctime_ns:
+        document["ctime"] = ctime_ns
     return json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
 
 
 def decode(content: bytes, key: str) -> dict[str, str]:
     """Return the names in a record. Raises `Corrupt` for what is none of ours."""
+    return _decoded(content, key)[0]
+
+
+def _decoded(content: bytes, key: str) -> tuple[dict[str, str], int]:
     try:
         document = json.loads(content)
         names = document["names"] if document["format"] == FORMAT else None
-    except (ValueError, KeyError, TypeError):
-        names = None
+        ctime_ns = int(document.get("ctime", 0))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        names, ctime_ns = None, 0
     if not isinstance(names, dict):
         raise Corrupt("no group record of this version of mountfs", key=key)
-    return {str(name): str(version) for name, version in names.items()}
+    return {str(name): str(version) for name, version in names.items()}, ctime_ns
 
 
 class Groups:
@@ -117,13 +126,16 @@ class Groups:
             content = await self._store.read(key)
         except NotFound:
             return self._note(Group(id))
-        names = decode(content.data, key)
-        return self._note(Group(id, names, content.object.version))
+        names, ctime_ns = _decoded(content.data, key)
+        return self._note(Group(id, names, content.object.version, ctime_ns))
 
-    async def update(self, id: str, change: Callable[[Names], Names]) -> Group:
+    async def update(
+        self, id: str, change: Callable[[Names], Names], *, ctime_ns: int = 0
+    ) -> Group:
         """Change a record; `change` is called anew if somebody else was faster.
 
-        A record that is left without names is deleted.
+        `ctime_ns` is the time of the change if it is one of the inode that no object
+        tells. A record that is left without names is deleted.
         """
         group = self.known(id) or await self.ask(id)
         for _ in range(_TRIES_MAX):
@@ -131,12 +143,13 @@ class Groups:
             if names == group.names and group.version is not None:
                 return group
             try:
-                return await self._replace(group, names)
+                latest_ns = max(group.ctime_ns, ctime_ns)
+                return await self._replace(group, names, latest_ns)
             except PreconditionFailed:
                 group = await self.ask(id)
         raise PreconditionFailed("the group changes without end", key=FOLDER + id)
 
-    async def _replace(self, group: Group, names: Names) -> Group:
+    async def _replace(self, group: Group, names: Names, ctime_ns: int) -> Group:
         key = FOLDER + group.id
         if not names:
             if group.version is not None:
@@ -144,10 +157,10 @@ class Groups:
                     key, condition=self._if(Call.DELETE, group.version)
                 )
             return self._note(Group(group.id))
-        body = BytesBody(encode(names))
+        body = BytesBody(encode(names, ctime_ns))
         condition = self._if(Call.WRITE, group.version or ABSENT)
         written = await self._store.write(key, body, condition=condition)
-        return self._note(Group(group.id, names, written.version))
+        return self._note(Group(group.id, names, written.version, ctime_ns))
 
     def _if(self, call: Call, condition: Condition) -> Condition:
         return condition if call in self._store.capabilities.conditions else None

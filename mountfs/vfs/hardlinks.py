@@ -130,7 +130,11 @@ class HardLinks:
     async def _enter(self, node: Node, id: str, copied: Object) -> Group:
         known = _stored(node)
         added = {known.key: _content(known), copied.key: _content(copied)}
-        return await self._groups.update(id, lambda names: {**names, **added})
+        return await self._groups.update(
+            id,
+            lambda names: {**names, **added},
+            ctime_ns=self._volume.now_ns(),
+        )
 
     @asynccontextmanager
     async def losing(self, node: Node, key: str) -> AsyncIterator[None]:
@@ -165,7 +169,9 @@ class HardLinks:
     async def _replace_names(
         self, node: Node, id: str, changed: dict[str, str | None]
     ) -> None:
-        group = await self._groups.update(id, partial(_changed, changed))
+        group = await self._groups.update(
+            id, partial(_changed, changed), ctime_ns=self._volume.now_ns()
+        )
         node.links = max(1, len(group.names))
 
     # --- changing all names -----------------------------------------------------

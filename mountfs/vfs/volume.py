@@ -169,6 +169,8 @@ class Volume:
         if group is not None:
             self.inodes.join_group(node, group.id)
             node.links = len(group.names)
+            ctime_ns = max(node.attributes.ctime_ns or 0, group.ctime_ns)
+            node.attributes = replace(node.attributes, ctime_ns=ctime_ns)
         return node
 
     def group_of(self, node: Node) -> Group | None:

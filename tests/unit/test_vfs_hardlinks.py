@@ -138,6 +138,22 @@ async def test_last_name_takes_the_record_along(tmp_path: Path) -> None:
         assert await scene.keys() == set()
 
 
+async def test_time_of_a_lost_name_is_kept(tmp_path: Path) -> None:
+    """The ctime that an unlink gives the file is in the record: no object tells it."""
+    async with scene_at(tmp_path / "one") as scene:
+        node = await scene.make("a", b"x")
+        await link(scene, "a", "b")
+        before_ns = node.attributes.ctime_ns
+        scene.fs.volume.now_ns = lambda: (before_ns or 0) + 10**9
+        await scene.fs.namespace.unlink(scene.root, b"a")
+        ctime_ns = node.attributes.ctime_ns
+        there = scene.there
+
+    async with scene_at(tmp_path / "two", there) as scene:
+        assert (await scene.lookup("b")).attributes.ctime_ns == ctime_ns
+        assert ctime_ns == (before_ns or 0) + 10**9
+
+
 async def test_open_file_is_stored_under_the_name_that_is_left(
     tmp_path: Path,
 ) -> None:
