@@ -118,6 +118,37 @@ def test_unlink_moves_the_ctime_of_an_open_file(directory: Path) -> None:
     assert after.st_mtime_ns == before.st_mtime_ns
 
 
+def test_extended_attributes_move_the_ctime_and_keep_it(
+    mounter: Mounter, store: Store
+) -> None:
+    """setxattr(2) and removexattr(2) change the inode; the time is stored with it."""
+    mount = mounter(store, "--virtual=all")
+    (mount.path / "file").write_bytes(b"bytes")
+    (mount.path / "directory").mkdir()
+    paths = [mount.path / name for name in ("file", "directory")]
+    changes: list[Act] = [
+        lambda path: os.setxattr(path, "user.a", b"1"),
+        lambda path: os.setxattr(path, "user.a", b"2"),
+        lambda path: os.removexattr(path, "user.a"),
+    ]
+
+    for change in changes:
+        for path in paths:
+            before = path.stat()
+            tick()
+            change(path)
+            assert later(path, before, "ctime")
+            assert not later(path, before, "mtime")
+    shown = [path.stat().st_ctime_ns for path in paths]
+    mount.unmount()
+
+    again = mounter(store, "--virtual=all", at="again").path
+    found = [(again / path.name).stat().st_ctime_ns for path in paths]
+    # The kernel takes the time of a file anew after the change: a later tick.
+    assert found[1] == shown[1]
+    assert 0 <= shown[0] - found[0] < 10**9
+
+
 def test_reading_moves_neither_mtime_nor_ctime(directory: Path) -> None:
     """Looking at a file, a link or a directory changes nothing."""
     (directory / "file").write_bytes(b"bytes")
