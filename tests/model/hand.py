@@ -278,9 +278,10 @@ class Hand:
         before = set(os.listdir(path))
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            seen = list(itertools.islice(_names(descriptor), count))
+            names = _names(descriptor)
+            seen = list(itertools.islice(names, count))
             outcome = self.do(deed)
-            seen += list(_names(descriptor)) if len(seen) == count else []
+            seen += names
             os.lseek(descriptor, 0, os.SEEK_SET)
             after = set(os.listdir(descriptor))
         finally:

@@ -37,7 +37,7 @@ RELEASE_S = 2.0
 XATTR = "user.mountfs.meta"
 SIDES = (0, 1)
 SLOTS = 2
-EXAMPLES = 20
+EXAMPLES = 12
 STEPS = 25
 OPTIONS = ("--cache-size=256M", "--allow-other", "--virtual=all", "--ttl=0")
 EXPECTED = r"is not in the store|is not stored|replaced|ESTALE"
