@@ -16,6 +16,7 @@ import pyfuse3
 from mountfs.fuse.errnos import errno_of
 from mountfs.storage.errors import (
     NotFound,
+    ObjectTooLarge,
     StoreError,
     Unsupported,
 )
@@ -26,7 +27,8 @@ S = TypeVar("S")
 
 log = logging.getLogger(__name__)
 
-_QUIET = (NotFound, Unsupported)
+_QUIET = (NotFound, ObjectTooLarge, Unsupported)
+"""What tells of the program that asks, not of the mount."""
 
 
 def handler(

@@ -7,7 +7,7 @@ import pyfuse3
 import pytest
 
 from mountfs.fuse.guard import handler, unanswered
-from mountfs.storage.errors import NotFound, QuotaExceeded, Throttled
+from mountfs.storage.errors import NotFound, ObjectTooLarge, QuotaExceeded, Throttled
 
 
 class Handlers:
@@ -43,6 +43,17 @@ async def test_every_exception_becomes_one_errno(
         await Handlers().answered(error)
 
     assert caught.value.errno == code
+
+
+async def test_what_a_program_asks_too_much_is_no_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A size that no object can have is the program's matter."""
+    with caplog.at_level(logging.INFO), pytest.raises(pyfuse3.FUSEError) as caught:
+        await Handlers().answered(ObjectTooLarge("10^15 bytes"))
+
+    assert caught.value.errno == errno.EFBIG
+    assert not caplog.records
 
 
 async def test_a_bug_is_told_with_its_traceback(
