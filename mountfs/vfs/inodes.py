@@ -3,14 +3,16 @@
 A node knows its parent and its component; its key is computed by walking up, so that
 renaming a directory edits one node. A file may have several names (hard links): the
 first is the one that leads to its key, the others are aliases. A node lives while the
-kernel remembers it (lookup count), while it is open, or while it has children. While
-it lives its number is never given to another node: the kernel would take the one for
-the other. Which number that is, is up to `mountfs.vfs.numbers`.
+kernel remembers it (lookup count), while it is open, or while it has children; some
+live on a while because they know times that the store does not (`keep`). While it lives
+its number is never given to another node: the kernel would take the one for the other.
+Which number that is, is up to `mountfs.vfs.numbers`.
 
 No I/O. Everything runs on the trio thread; each method is atomic.
 """
 
 import errno
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +28,8 @@ from mountfs.vfs.numbers import Number, Numbers, Place, place_of, place_of_group
 Inode = NewType("Inode", int)
 
 ROOT_INODE = Inode(1)
+KEPT_MAX = 4096
+"""So many nodes are kept for their times alone."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -203,6 +207,7 @@ class InodeTable:
         self.root.lookups = 1
         self._nodes: dict[Inode, Node] = {ROOT_INODE: self.root}
         self._groups: dict[str, Node] = {}
+        self._kept: OrderedDict[Node, None] = OrderedDict()
         self._numbers = numbers if numbers is not None else Numbers()
 
     def __len__(self) -> int:
@@ -348,6 +353,18 @@ class InodeTable:
         """Keep a node in memory, as an open handle does, until its `release`."""
         node.opens += 1
 
+    def keep(self, node: Node) -> None:
+        """Keep a node that knows times which the store does not.
+
+        The kernel may forget it whenever it wants memory; times do not go back then.
+        Only the last ones are kept.
+        """
+        self._kept[node] = None
+        self._kept.move_to_end(node)
+        if len(self._kept) > KEPT_MAX:
+            oldest, _ = self._kept.popitem(last=False)
+            self._collect(oldest)
+
     def release(self, node: Node) -> None:
         """Take back one open handle."""
         node.opens -= 1
@@ -421,6 +438,7 @@ class InodeTable:
             aliases = current.aliases
             current.parent, current.aliases = None, ()
             self._nodes.pop(current.inode, None)
+            self._kept.pop(current, None)
             id = current.attributes.group
             if id is not None and self._groups.get(id) is current:
                 del self._groups[id]
@@ -431,7 +449,7 @@ class InodeTable:
     def _is_unused(self, node: Node) -> bool:
         if node.inode == ROOT_INODE or node.lookups or node.opens or node.children:
             return False
-        if node.pins:
+        if node.pins or (node in self._kept and not node.is_nameless):
             return False
         # Bytes that are not in the store yet keep their node: it leads to their key.
         return node.file is None or not node.file.holds_changes

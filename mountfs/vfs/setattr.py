@@ -52,6 +52,7 @@ class AttributeChanges:
             return
         if node.is_nameless or is_only_ctime(node.attributes, after):
             node.attributes = after
+            self._volume.inodes.keep(node)
             return
         self._volume.check_writable()
         if change.xattrs is None and not self._volume.keeps_attributes:

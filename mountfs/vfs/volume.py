@@ -252,11 +252,13 @@ class Volume:
     def note_change(self, node: Node) -> None:
         """Note that an inode changed now, but for its bytes: its name, its links."""
         node.attributes = replace(node.attributes, ctime_ns=self.now_ns())
+        self.inodes.keep(node)
 
     def note_reading(self, node: Node) -> None:
         """Note that somebody opened a file to read it; the atime is not stored yet."""
         if self.notes_reading and self.keeps_attributes and not self.is_read_only:
             node.attributes = after_read(node.attributes, self.now_ns())
+            self.inodes.keep(node)
 
     async def store_directory_attributes(
         self, directory: Node, attributes: Attributes

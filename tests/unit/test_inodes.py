@@ -3,6 +3,7 @@
 import pytest
 
 from mountfs.storage.types import ObjectKind
+from mountfs.vfs import inodes
 from mountfs.vfs.inodes import InodeTable, Node
 
 
@@ -116,3 +117,29 @@ def test_forgotten_node_leaves_no_name_behind(table: InodeTable) -> None:
 
     assert len(table) == 1
     assert not table.root.children
+
+
+def test_node_is_kept_for_its_times_until_others_are(
+    table: InodeTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel forgets a file, and its times stay: those of the last ones."""
+    monkeypatch.setattr(inodes, "KEPT_MAX", 2)
+    names = (b"a", b"b", b"c")
+    for name in names:
+        node = file_at(table, table.root, name)
+        table.keep(node)
+        table.forget(node.inode, 1)
+
+    assert list(table.root.children) == [b"b", b"c"]
+
+
+def test_node_without_names_is_not_kept(table: InodeTable) -> None:
+    """Nobody asks for the times of what is removed."""
+    node = file_at(table, table.root, b"a")
+    table.keep(node)
+
+    table.detach(node)
+    table.forget(node.inode, 1)
+
+    with pytest.raises(OSError, match="is not known"):
+        table.get(node.inode)

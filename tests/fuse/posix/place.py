@@ -11,7 +11,7 @@ from typing import Self
 from tests.fuse.posix import agent
 from tests.fuse.posix.calls import Case
 
-BATCH = 100
+BATCH = 25
 """So many cases must be done within the time of a test."""
 
 
