@@ -29,19 +29,23 @@ class Place:
             text=True,
         )
 
-    def check(self, cases: Sequence[Case]) -> None:
-        """Try every case; fail with the list of the answers that are wrong."""
+    def check(self, cases: Sequence[Case], *, at: str | None = None) -> None:
+        """Try every case; fail with the list of the answers that are wrong.
+
+        Each is tried in a new directory, or all of them in the one that is named.
+        """
         assert cases
         wrong: list[str] = []
         for start in range(0, len(cases), BATCH):
             batch = cases[start : start + BATCH]
             self._watch()
-            for each, answers in zip(batch, self._ask(batch), strict=True):
+            for each, answers in zip(batch, self._ask(batch, at), strict=True):
                 wrong += _wrong(each, answers)
         assert not wrong, f"{len(wrong)} answers:\n" + "\n".join(wrong)
 
-    def _ask(self, cases: Sequence[Case]) -> list[list[str]]:
+    def _ask(self, cases: Sequence[Case], at: str | None) -> list[list[str]]:
         request = {
+            "at": at,
             "name": f"case-{next(self._numbers)}",
             "cases": [
                 [(step.who, step.name, step.args) for step, _ in each.steps]
