@@ -44,6 +44,10 @@ class Touched:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    def __contains__(self, directory: object) -> bool:
+        """Tell whether the store does not have a directory's newest times yet."""
+        return directory in self._waiting
+
     def note(self, directory: Node) -> None:
         """Let the times of a directory be stored before long."""
         if directory not in self._waiting:

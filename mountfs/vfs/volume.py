@@ -349,7 +349,10 @@ class Volume:
         before = node.attributes
         self._take_in(node, object)
         node.attributes = with_later_ctime(node.attributes, before)
-        if node.is_directory and known is not None and known.metadata is None:
+        if node in self.touched:
+            # What the store tells is older than what happened here.
+            node.attributes = with_later_times(node.attributes, before)
+        elif node.is_directory and known is not None and known.metadata is None:
             # A listing had told nothing, and entries may have changed here since.
             has_changed = before != effective(known, self.defaults)
             later = with_later_times(node.attributes, before)

@@ -210,6 +210,12 @@ def remounter(mounter: Mounter, store: Store) -> Callable[[Mount], Mount]:
 
     def remount(mount: Mount) -> Mount:
         mount.unmount()
-        return mounter(store, at=f"again-{uuid.uuid4().hex[:6]}")
+        at = f"again-{uuid.uuid4().hex[:6]}"
+        return mounter(store, *gates_of(mount), at=at)
 
     return remount
+
+
+def gates_of(mount: Mount) -> list[str]:
+    """Return the options of a mount that say which gates are open."""
+    return [option for option in mount.options if option.startswith("--virtual=")]
