@@ -90,6 +90,7 @@ class _Waiting:
     is_removed: bool = False
     """Whether the index is to be deleted before these changes."""
     pause_s: float = DELAY_S
+    ended: trio.Event = field(default_factory=trio.Event)
 
 
 class AttributeIndex:
@@ -136,15 +137,28 @@ class AttributeIndex:
     ) -> None:
         """Write what waits, for a while."""
         assert self._nursery is not None
-        self._is_closing = True
-        for waiting in self._waiting.values():
-            waiting.is_urgent.set()
-        self._nursery.cancel_scope.deadline = trio.current_time() + DRAIN_S
-        await self._stack.aclose()
+        try:
+            await self.drain()
+        finally:
+            self._nursery.cancel_scope.cancel()
+            self._nursery = None
+            await self._stack.aclose()
         if self._waiting:
             log.warning(
                 "the attribute indexes of %d directories are behind", len(self._waiting)
             )
+
+    async def drain(self) -> None:
+        """Write what waits, each index once; return when that is done, or took long.
+
+        From then on nothing waits for more to come.
+        """
+        self._is_closing = True
+        with trio.move_on_after(DRAIN_S):
+            for waiting in list(self._waiting.values()):
+                waiting.is_urgent.set()
+            for waiting in list(self._waiting.values()):
+                await waiting.ended.wait()
 
     # --- asking ---------------------------------------------------------------------
 
@@ -259,14 +273,17 @@ class AttributeIndex:
 
     def _begin(self, directory: str, *, is_needed: bool = False) -> _Waiting | None:
         """Return where to put the changes of a directory; None if they are dropped."""
-        waiting = self._waiting.get(directory)
-        if waiting is not None:
-            return waiting
         if self._is_read_only or self._nursery is None:
             return None
-        if len(self._waiting) >= WAITING_MAX and not is_needed:
-            return None
-        waiting = self._waiting[directory] = _Waiting()
+        waiting = self._waiting.get(directory)
+        if waiting is None:
+            if len(self._waiting) >= WAITING_MAX and not is_needed:
+                return None
+            waiting = self._waiting[directory] = _Waiting()
+        elif waiting.ended.is_set():  # given up, at the end
+            waiting.ended = trio.Event()
+        else:
+            return waiting
         self._nursery.start_soon(self._write_on, directory, waiting)
         return waiting
 
@@ -274,15 +291,19 @@ class AttributeIndex:
 
     async def _write_on(self, directory: str, waiting: _Waiting) -> None:
         """Write the changes of one directory until none come any more."""
-        while True:
-            if not self._is_closing:
-                with trio.move_on_after(waiting.pause_s):
-                    await waiting.is_urgent.wait()
-            if not (waiting.changes or waiting.tickets or waiting.is_removed):
-                break
-            if not await self._write_waiting(directory, waiting) and self._is_closing:
-                return
-        del self._waiting[directory]
+        try:
+            while True:
+                if not self._is_closing:
+                    with trio.move_on_after(waiting.pause_s):
+                        await waiting.is_urgent.wait()
+                if not (waiting.changes or waiting.tickets or waiting.is_removed):
+                    del self._waiting[directory]
+                    return
+                is_written = await self._write_waiting(directory, waiting)
+                if not is_written and self._is_closing:
+                    return
+        finally:
+            waiting.ended.set()
 
     async def _write_waiting(self, directory: str, waiting: _Waiting) -> bool:
         """Write what waits now; tell those who wait. Return whether it is written."""

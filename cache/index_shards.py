@@ -224,6 +224,8 @@ class Shards:
         if key not in self._directories:
             try:
                 content = await self._store.read(key, 0, BYTES_MAX)
+            except BucketNotFound:
+                raise
             except NotFound:
                 return None
             directory = directory_of(content.data)

@@ -74,6 +74,8 @@ class FileSystem:
         await self.files.commit_all()
         with trio.move_on_after(TIMES_TIMEOUT_S):
             await self.volume.touched.flush(self.attributes.store_times)
+        if self.volume.index is not None:
+            await self.volume.index.drain()
 
     def uncommitted(self) -> Iterator[Node]:
         """Yield the files whose bytes are not in the store."""

@@ -428,6 +428,41 @@ async def test_store_that_fails_at_the_end_is_not_tried_for_ever(
     assert len(warnings_in(caplog)) == 2
 
 
+async def test_draining_writes_what_waits(there: MemoryStore) -> None:
+    """At unmount the indexes are stored before anybody is told that it is done."""
+    async with opened(there) as index:
+        index.note("d/", {"a": Learnt(learnt())})
+        await index.drain()
+        assert (await seen(there)).keys() == {"a"}
+        await index.change("d/", {"sub/": Set(kept())})
+        assert (await seen(there)).keys() == {"a", "sub/"}
+
+
+async def test_change_after_a_drain_that_failed_is_written(
+    there: MemoryStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was given up goes with it."""
+    store = FaultyStore(there, Fault("write", Unreachable("away")))
+    async with opened(store) as index:
+        index.note("d/", {"a": Learnt(learnt())})
+        await index.drain()
+        assert await seen(there) == {}
+        await index.change("d/", {"sub/": Set(kept())})
+
+    assert (await seen(there)).keys() == {"a", "sub/"}
+    assert len(warnings_in(caplog)) == 1
+
+
+async def test_nothing_is_taken_in_after_the_end(there: MemoryStore) -> None:
+    """Who comes too late is neither refused nor kept waiting."""
+    async with opened(there) as index:
+        pass
+    index.note("d/", {"a": Learnt(learnt())})
+    await index.change("d/", {"a": Learnt(learnt())})
+
+    assert there.bucket.entries == {}
+
+
 # --- what is remembered -------------------------------------------------------------
 
 
@@ -696,6 +731,36 @@ async def test_renamed_directory_keeps_what_is_kept_only_here(
         assert len(await index.records("old/")) == 2
         await index.renamed("old/", "a/new/", ["old/sub/"])
     assert await seen(there, "a/new/") == {"sub/": kept(0o722)}
+
+
+async def test_directories_that_have_an_index_are_found() -> None:
+    """Page by page, those below a key, and each is asked for once."""
+    there = MemoryStore(capabilities=replace(MEMORY_CAPABILITIES, list_page_max=2))
+    for name in ("junk", "other"):
+        await there.write(f".mountfs/index/{name}/0", BytesBody(gzip.compress(b"[]")))
+    store = FaultyStore(there)
+    async with opened(store) as index:
+        for directory in ("a/", "a/b/", "a/c/", "ab/"):
+            await index.change(directory, {"sub/": Set(kept())})
+        assert await index.directories("a/") == ["a/b/", "a/c/"]
+        store.times.clear()
+        assert await index.directories("ab/") == []
+        assert store.calls.count("read") == 2, "what is no index is looked at again"
+
+
+async def test_index_deleted_while_it_is_looked_for_is_of_nobody(
+    there: MemoryStore,
+) -> None:
+    """Another mount may remove a directory at any time."""
+    async with opened(there) as index:
+        await index.change("a/b/", {"sub/": Set(kept())})
+    store = FaultyStore(there, Fault("read", NotFound()))
+    async with opened(store) as index:
+        assert await index.directories("a/") == []
+    for error in (Fault("read", BucketNotFound()), Fault("list", BucketNotFound())):
+        async with opened(FaultyStore(there, error)) as index:
+            with pytest.raises(BucketNotFound):
+                await index.directories("a/")
 
 
 async def test_missing_bucket_is_no_empty_index() -> None:

@@ -103,6 +103,8 @@ def test_what_could_never_be_checked_gets_no_record() -> None:
     assert Record.of(LISTED, GATES) is None
     assert Record.of(replace(KNOWN, version=None), GATES) is None
     assert Record.of(replace(KNOWN, size=None), GATES) is None
+    assert Record.of(replace(KNOWN, has_foreign_name=True), GATES) is None
+    assert not Record(kind=ObjectKind.DIRECTORY).is_of(LISTED)
 
 
 def test_attributes_that_could_not_be_read_get_no_record() -> None:
