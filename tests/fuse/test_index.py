@@ -94,6 +94,24 @@ def test_root_keeps_its_attributes(
 
 
 @needs_root
+def test_killed_daemon_has_stored_what_was_acknowledged(
+    mounter: Mounter, store: Store
+) -> None:
+    """The attributes of directories and links are stored when their calls return."""
+    mount = mounter(store, ALL)
+    (mount.path / "d").mkdir()
+    (mount.path / "d" / "link").symlink_to("nowhere")
+    (mount.path / "d").chmod(0o2750)
+    os.chown(mount.path / "d" / "link", 12, 34, follow_symlinks=False)
+    mount.kill()
+
+    again = mounter(store, ALL, at="again").path
+
+    assert told(again / "d")[0] == 0o42750
+    assert told(again / "d" / "link")[1:3] == (12, 34)
+
+
+@needs_root
 def test_renamed_tree_keeps_its_attributes(
     mounter: Mounter, store: Store, remounted: Callable[[Mount], Path]
 ) -> None:

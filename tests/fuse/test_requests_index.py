@@ -2,6 +2,7 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -121,3 +122,83 @@ def test_index_is_written_with_a_condition(indexed: Counted) -> None:
     assert puts
     assert "if-none-match" in puts[0].headers or "if-match" in puts[0].headers
     assert "if-match" in puts[-1].headers
+
+
+def attributes_of(path: Path) -> dict[str, int]:
+    """List a directory as `ls -l` does; return the modes."""
+    with os.scandir(path) as entries:
+        return {each.name: each.stat(follow_symlinks=False).st_mode for each in entries}
+
+
+def chmod_there(there: S3Objects, name: str, mode: int) -> None:
+    """Change the metadata of an object as s3fs does: same bytes, same ETag.
+
+    LastModified has whole seconds, so it is done until that shows the change.
+    """
+    where = {"Bucket": there.bucket, "Key": there.prefix + name}
+    before = there.client.head_object(Bucket=there.bucket, Key=where["Key"])
+    after = before
+    while after["LastModified"] == before["LastModified"]:
+        there.client.copy_object(
+            Bucket=there.bucket,
+            Key=where["Key"],
+            CopySource={"Bucket": there.bucket, "Key": where["Key"]},
+            Metadata={"mode": str(mode)},
+            MetadataDirective="REPLACE",
+        )
+        after = there.client.head_object(Bucket=there.bucket, Key=where["Key"])
+    assert after["ETag"] == before["ETag"]
+
+
+def test_foreign_changes_are_seen_and_nothing_else_is_asked(
+    counted_store: Store, counting_shim: CountingShim, mounter: Mounter
+) -> None:
+    """New bytes, deletes, and a change of metadata that leaves the ETag."""
+    there = counted_store.below("d")
+    assert isinstance(there, S3Objects)
+    put_many(there, 50)
+    first = mounter(counted_store, *OPTIONS)
+    assert set(attributes_of(first.path / "d").values()) == {0o100640}
+    first.unmount()
+    chmod_there(there, "00001", 0o100600)
+    there.write("00002", b"other bytes, and no attributes")
+    there.delete("00003")
+
+    mount = mounter(counted_store, *OPTIONS, at="cold")
+    os.listdir(mount.path)
+    counted = Counted(mount, counted_store, counting_shim)
+    with counted.requests() as asked:
+        found = attributes_of(mount.path / "d")
+
+    assert asked == {"ListObjectsV2": 1, "GetObject": 1, "HeadObject": 2}
+    assert "00003" not in found
+    assert found.pop("00001") == 0o100600
+    assert found.pop("00002") == 0o100644
+    assert set(found.values()) == {0o100640}
+
+
+def test_two_mounts_write_one_index(
+    counted_store: Store, counting_shim: CountingShim, mounter: Mounter
+) -> None:
+    """What both have made at the same time, a third one knows from the index."""
+    mounts = [mounter(counted_store, *OPTIONS, at=name) for name in ("one", "other")]
+    (mounts[0].path / "d").mkdir()
+
+    def fill(number: int) -> None:
+        path = mounts[number % 2].path / "d" / str(number)
+        path.write_bytes(b"bytes")
+        path.chmod(0o600)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(fill, range(60)))
+    for mount in mounts:
+        mount.unmount()
+
+    cold = mounter(counted_store, *OPTIONS, at="cold")
+    os.listdir(cold.path)
+    counted = Counted(cold, counted_store, counting_shim)
+    with counted.requests() as asked:
+        found = attributes_of(cold.path / "d")
+
+    assert found == {str(number): 0o100600 for number in range(60)}
+    assert asked == {"ListObjectsV2": 1, "GetObject": 1}
