@@ -65,7 +65,9 @@ WRITES_AT_ONCE = 4
 MOVES_AT_ONCE = 32
 _RESERVED = PREFIX.partition("/")[0] + "/"
 WAITING_MAX = 10_000
-"""Directories, and entries of one, that may wait; more are dropped."""
+"""How many directories may wait; notes of others are dropped."""
+NOTES_MAX = 200_000
+"""How many notes may wait, of all directories; more are dropped."""
 
 
 @dataclass(slots=True, eq=False)
@@ -117,6 +119,7 @@ class AttributeIndex:
         self._is_read_only = is_read_only
         self._shard_entries_max = shard_entries_max
         self._waiting: dict[str, _Waiting] = {}
+        self._noted = 0
         self._slots = trio.Semaphore(WRITES_AT_ONCE)
         self._is_closing = False
         self._has_failed = False
@@ -215,10 +218,14 @@ class AttributeIndex:
     def note(self, directory: str, changes: Mapping[str, Change]) -> None:
         """Write some changes when it suits; nobody waits for them."""
         waiting = self._begin(directory)
-        if waiting is None or len(waiting.changes) >= WAITING_MAX:
+        if waiting is None:
             return
         for name, change in changes.items():
-            if name not in waiting.changes or _supersedes(change, waiting, name):
+            if name in waiting.changes:
+                if _supersedes(change, waiting, name):
+                    waiting.changes[name] = change
+            elif self._noted < NOTES_MAX:
+                self._noted += 1
                 waiting.changes[name] = change
 
     async def change(self, directory: str, changes: Mapping[str, Change]) -> None:
@@ -231,6 +238,7 @@ class AttributeIndex:
         if waiting is None:
             return
         ticket = _Ticket(current_reason())
+        self._noted += len(changes.keys() - waiting.changes.keys())
         waiting.changes |= changes
         waiting.asked |= changes.keys()
         waiting.tickets.append(ticket)
@@ -243,6 +251,7 @@ class AttributeIndex:
         """Delete the index of a directory that is gone, when it suits."""
         waiting = self._begin(directory)
         if waiting is not None:
+            self._noted -= len(waiting.changes)
             waiting.changes.clear()
             waiting.is_removed = True
 
@@ -309,6 +318,7 @@ class AttributeIndex:
         """Write what waits now; tell those who wait. Return whether it is written."""
         waiting.is_urgent = trio.Event()
         waiting.sending, waiting.changes = waiting.changes, {}
+        self._noted -= len(waiting.sending)
         tickets, waiting.tickets = waiting.tickets, []
         asked, waiting.asked = waiting.asked, set()
         began_s = trio.current_time()
@@ -327,6 +337,7 @@ class AttributeIndex:
         if failure is not None:
             self._note_failure(directory, failure)
             left = {n: c for n, c in waiting.sending.items() if n not in asked}
+            self._noted += len(left.keys() - waiting.changes.keys())
             waiting.changes = left | waiting.changes
             waiting.pause_s = min(2 * waiting.pause_s, PAUSE_MAX_S)
         else:

@@ -294,7 +294,10 @@ class Shards:
                 return
 
     async def remove(self, directory: str) -> None:
-        """Delete the index of a directory that is gone."""
+        """Delete the index of a directory that is gone, if it may have one."""
+        first = self._known.get((directory, 0))
+        if first is not None and first.version is ABSENT and self._is_fresh(first):
+            return
         known = [number for key, number in self._known if key == directory]
         for number in known:
             self._forget(directory, number)

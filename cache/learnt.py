@@ -14,8 +14,9 @@ import errno
 import json
 import logging
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -25,7 +26,7 @@ from cachetools import LRUCache
 
 from mountfs.cache.metadata import split_key
 from mountfs.cache.records import Record
-from mountfs.storage.types import Object
+from mountfs.storage.types import Object, ObjectKind
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,8 @@ WAITING_MAX = 50_000
 HAS_ATTRIBUTES = -1
 """What stands for the moment of a sample where something has attributes."""
 DIRECTORIES_MAX = 10_000
+FEW = 200
+"""Entries that are looked up one by one; of more the whole directory is read."""
 GATHER_S = 0.5
 
 _APPLICATION_ID = 0x6D6E746C  # "mntl"
@@ -118,6 +121,8 @@ class Learnt:
         if object.attributes is not None and directory not in self._with_attributes:
             self._with_attributes[directory] = True
             self.note_sample(directory, HAS_ATTRIBUTES)
+        if object.kind is ObjectKind.DIRECTORY:
+            return  # a listing tells nothing by which it could be checked
         record = Record.of(object, self._gates)
         if record is not None and len(self._records) < WAITING_MAX:
             self._records[object.key] = record
@@ -211,11 +216,7 @@ class Learnt:
         listed: Sequence[Object],
         waiting: Mapping[str, Record],
     ) -> dict[str, Object]:
-        rows = self._connection.execute(
-            "SELECT name, record FROM records WHERE directory = ?",
-            (_encode(directory),),
-        )
-        kept = {directory + _decode(name): str(record) for name, record in rows}
+        kept = self._kept(directory, [object.key for object in listed])
         found: dict[str, Object] = {}
         for object in listed:
             record = waiting.get(object.key) or _to_record(kept.get(object.key))
@@ -223,6 +224,20 @@ class Learnt:
             if more is not None:
                 found[object.key] = more
         return found
+
+    def _kept(self, directory: str, keys: Sequence[str]) -> dict[str, str]:
+        """Return the records of some keys, and perhaps of others in the directory."""
+        query = "SELECT name, record FROM records WHERE directory = ?"
+        rows: Iterable[tuple[bytes, str]]
+        if len(keys) > FEW:
+            rows = self._connection.execute(query, (_encode(directory),))
+        else:
+            halves = [_halves(key) for key in keys]
+            rows = chain.from_iterable(
+                self._connection.execute(f"{query} AND name = ?", each)
+                for each in halves
+            )
+        return {directory + _decode(name): record for name, record in rows}
 
     def _sample(self, directory: str) -> int | None:
         row = self._connection.execute(
@@ -320,9 +335,13 @@ def _pragma(connection: sqlite3.Connection, name: str) -> int:
 
 
 def _row(key: str, record: Record) -> tuple[bytes, bytes, str]:
-    directory, name = split_key(key)
     text = json.dumps(record.to_json(), separators=(",", ":"))
-    return _encode(directory), _encode(name), text
+    return (*_halves(key), text)
+
+
+def _halves(key: str) -> tuple[bytes, bytes]:
+    directory, name = split_key(key)
+    return _encode(directory), _encode(name)
 
 
 def _to_record(text: str | None) -> Record | None:

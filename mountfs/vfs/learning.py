@@ -105,6 +105,7 @@ class Learning:
         self, directory: str, unknown: Sequence[Object]
     ) -> dict[str, Object]:
         """Return what earlier mounts have learnt of entries, by key."""
+        unknown = [each for each in unknown if each.kind is not ObjectKind.DIRECTORY]
         if self._volume.learnt is None or not unknown:
             return {}
         metadata = self._volume.metadata

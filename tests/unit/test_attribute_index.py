@@ -553,16 +553,40 @@ async def test_what_waits_is_bounded(
 ) -> None:
     """Notes are dropped when too many wait; changes that somebody waits for are not."""
     monkeypatch.setattr(attribute_index, "WAITING_MAX", 2)
+    monkeypatch.setattr(attribute_index, "NOTES_MAX", 4)
     async with opened(there) as index:
-        for name in "abcd":
-            index.note("d/", {name: Learnt(learnt())})
+        for name in "abc":
             index.note(f"{name}/", {name: Learnt(learnt())})
+            index.note("d/", {name: Learnt(learnt())})
+        index.note("d/", {"e": Learnt(learnt())})
+        index.note("d/", {"a": Learnt(learnt(9))})
         await index.change("e/", {"sub/": Set(kept())})
 
-    assert (await seen(there, "d/")).keys() == {"a", "b"}
+    assert await seen(there, "d/") == {"a": learnt(9), "b": learnt(), "c": learnt()}
     assert (await seen(there, "a/")).keys() == {"a"}
     assert await seen(there, "b/") == {}
     assert (await seen(there, "e/")).keys() == {"sub/"}
+
+
+async def test_room_for_notes_comes_back(
+    there: MemoryStore,
+    monkeypatch: pytest.MonkeyPatch,
+    autojump_clock: MockClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whatever becomes of notes, they count only while they wait."""
+    monkeypatch.setattr(attribute_index, "NOTES_MAX", 2)
+    store = FaultyStore(there, Fault("write", Unreachable("away")))
+    async with opened(store) as index:
+        index.note("d/", {name: Learnt(learnt()) for name in "ab"})
+        await trio.sleep(5)  # refused once, then written
+        index.note("d/", {name: Learnt(learnt()) for name in "cd"})
+        index.forget("d/")
+        await trio.sleep(5)
+        index.note("d/", {name: Learnt(learnt()) for name in "ef"})
+
+    assert (await seen(there)).keys() == {"e", "f"}
+    assert len(warnings_in(caplog)) == 1
 
 
 async def test_read_only_mount_writes_nothing(there: MemoryStore) -> None:
@@ -686,6 +710,17 @@ async def test_forgotten_index_is_deleted(there: MemoryStore) -> None:
         assert await index.record("d/", "1/") is None
 
     assert there.bucket.entries == {}
+
+
+async def test_directory_without_an_index_is_removed_for_nothing(
+    faulty: FaultyStore,
+) -> None:
+    """Where it is known that there is none, none is deleted."""
+    async with opened(faulty) as index:
+        assert await index.records("d/") == {}
+        index.forget("d/")
+
+    assert faulty.calls == ["read"]
 
 
 async def test_directory_made_again_begins_with_an_empty_index(

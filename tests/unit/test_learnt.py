@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mountfs.cache import learnt as module
-from mountfs.cache.learnt import Learnt
+from mountfs.cache.learnt import HAS_ATTRIBUTES, Learnt
 from mountfs.storage.types import Attributes, Metadata, Object, ObjectKind, Version
 
 GATES = "al"
@@ -74,16 +74,34 @@ async def test_newest_note_counts(path: Path) -> None:
         assert len(await learnt.completed("d/", [listed("d/a", "new")])) == 1
 
 
-async def test_directory_is_asked_by_itself(path: Path) -> None:
-    """Entries of directories below, and markers, have places of their own."""
+@pytest.mark.parametrize("few", [0, 200], ids=["whole", "one by one"])
+async def test_directory_is_asked_by_itself(
+    path: Path, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Entries of directories below have places of their own, however they are asked."""
+    monkeypatch.setattr(module, "FEW", few)
+    async with await Learnt.open(path, GATES) as learnt:
+        learnt.note(known("d/a"))
+        learnt.note(known("d/sub/a", "below"))
+    async with await Learnt.open(path, GATES) as learnt:
+        assert await learnt.completed("d/", [listed("d/a", "below")]) == {}
+        assert len(await learnt.completed("d/", [listed("d/a")])) == 1
+        assert len(await learnt.completed("d/sub/", [listed("d/sub/a", "below")])) == 1
+        assert await learnt.completed("", [listed("d/a")]) == {}
+
+
+async def test_of_directories_only_that_they_have_attributes_is_kept(
+    path: Path,
+) -> None:
+    """A listing shows no state of a directory, so nothing else could be checked."""
     marker = replace(known("d/sub/"), kind=ObjectKind.DIRECTORY)
     async with await Learnt.open(path, GATES) as learnt:
         learnt.note(marker)
-        learnt.note(known("d/sub/a"))
+        learnt.note(replace(known("e/sub/"), kind=ObjectKind.DIRECTORY, metadata=None))
     async with await Learnt.open(path, GATES) as learnt:
-        assert len(await learnt.completed("d/", [listed("d/sub/")])) == 1
-        assert await learnt.completed("d/", [listed("d/sub/a")]) == {}
-        assert len(await learnt.completed("d/sub/", [listed("d/sub/a")])) == 1
+        assert await learnt.completed("d/", [listed("d/sub/")]) == {}
+        assert await learnt.sampled_until("d/") == HAS_ATTRIBUTES
+        assert await learnt.sampled_until("e/") is None
 
 
 async def test_file_that_is_damaged_is_begun_anew(path: Path) -> None:
