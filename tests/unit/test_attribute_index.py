@@ -768,6 +768,29 @@ async def test_renamed_directory_keeps_what_is_kept_only_here(
     assert await seen(there, "a/new/") == {"sub/": kept(0o722)}
 
 
+async def test_where_nothing_is_kept_here_alone_a_rename_carries_nothing(
+    faulty: FaultyStore,
+) -> None:
+    """What a listing can check is of no use under another key."""
+    async with AttributeIndex(faulty, "al", ttl_s=1.0) as index:
+        await index.renamed("old/", "new/", ["old/sub/"])
+
+    assert faulty.calls == []
+
+
+async def test_store_with_few_words_keeps_an_index(there: MemoryStore) -> None:
+    """Neither a type of content nor a listing of what is not there is needed."""
+    bare = replace(MEMORY_CAPABILITIES, pairs=frozenset())
+    store = FaultyStore(
+        MemoryStore(there.bucket, capabilities=bare), Fault("list", NotFound())
+    )
+    async with opened(store) as index:
+        await index.change("d/", {"sub/": Set(kept())})
+        assert await index.directories("") == []
+
+    assert await seen(there) == {"sub/": kept()}
+
+
 async def test_directories_that_have_an_index_are_found() -> None:
     """Page by page, those below a key, and each is asked for once."""
     there = MemoryStore(capabilities=replace(MEMORY_CAPABILITIES, list_page_max=2))

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import trio
 
 from mountfs.cache import learnt as module
 from mountfs.cache.learnt import HAS_ATTRIBUTES, Learnt
@@ -213,7 +214,9 @@ async def test_file_that_fails_is_given_up_and_removed(
 
     entries = [listed(f"d/{number}") for number in range(2000)]
     async with await Learnt.open(path, GATES) as learnt:
-        assert await learnt.completed("d/", entries) == {}
+        async with trio.open_nursery() as nursery:
+            for _ in range(2):
+                nursery.start_soon(learnt.completed, "d/", entries)
         learnt.note(known("d/a"))
         assert await learnt.completed("d/", entries) == {}
     assert [record.levelname for record in caplog.records] == ["WARNING"]
