@@ -113,11 +113,11 @@ def decode(user: Mapping[str, str], fields: Fields) -> Decoded:
     is_link = target is not None or user.get(_IS_LINK, "").lower() == "true"
     kind = ObjectKind.LINK if is_link else kind_of_mode(found.get("mode"))
     attributes = _posix(found) if fields.posix and found else None
-    if fields.xattrs:
-        attributes = _with_xattrs(attributes, foreign)
     if fields.group and _GROUP.fullmatch(user.get(GROUP_NAME, "")):
         group = foreign.pop(GROUP_NAME)
         attributes = replace(attributes or Attributes(), group=group)
+    if fields.xattrs:
+        attributes = _with_xattrs(attributes, foreign)
     return Decoded(
         attributes=attributes,
         kind=kind,

@@ -119,6 +119,7 @@ async def test_ctime_of_a_lost_name_stays_when_the_store_is_asked(
         node = await scene.make("a", b"bytes")
         await link(scene, "a", "b")
         before_ns = node.attributes.ctime_ns or 0
+        scene.fs.volume.now_ns = lambda: before_ns + 10**9
 
         await scene.fs.namespace.unlink(scene.root, b"a")
         await scene.lookup("b")
