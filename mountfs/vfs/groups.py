@@ -13,6 +13,7 @@ and writing in which another mount's change is lost.
 """
 
 import json
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -26,10 +27,14 @@ from mountfs.storage.parallel import run_all
 from mountfs.storage.protocol import Storager
 from mountfs.storage.types import ABSENT, Call, Condition, Object, Version
 
+log = logging.getLogger(__name__)
+
 FOLDER = ".mountfs/links/"
 FORMAT = 1
 _TRIES_MAX = 16
 _KNOWN_MAX = 100_000
+_APART_MAX = 10_000
+_WARNINGS_MAX = 1000
 
 Names = Mapping[str, str]
 """The names of one file: key -> content version of the object there."""
@@ -93,6 +98,9 @@ class Groups:
         self._requests_max = requests_max
         self._clock = clock
         self._known: LRUCache[str, tuple[Group, float]] = LRUCache(_KNOWN_MAX)
+        self._apart: LRUCache[str, tuple[Version | None, float]] = LRUCache(_APART_MAX)
+        """The objects whose records were asked for their sake, and when."""
+        self._damaged: LRUCache[str, None] = LRUCache(_WARNINGS_MAX)
 
     def known(self, id: str) -> Group | None:
         """Return what was last known of a group, whatever its age."""
@@ -103,21 +111,44 @@ class Groups:
         """See that the records of these objects' groups are known, and fresh.
 
         A record that does not agree with an object is asked for once more, since the
-        object may be the newer of the two.
+        object may be the newer of the two; then it is a file apart, until it changes.
         """
-        wanted: dict[str, None] = {}
-        for object in objects:
-            id = object.attributes.group if object.attributes is not None else None
-            if id is not None and not self._agrees(id, object):
-                wanted[id] = None
-        deeds = [partial(self.ask, id) for id in wanted]
+        asked = [object for object in objects if self._is_open(object)]
+        ids = {_id_of(object) or "": None for object in asked}
+        deeds = [partial(self._ask_or_none, id) for id in ids]
         await run_all(deeds, at_once=self._requests_max)
+        for object in asked:
+            self._apart[object.key] = (object.version, self._clock())
 
-    def _agrees(self, id: str, object: Object) -> bool:
-        found = self._known.get(id)
-        if found is None or self._clock() - found[1] >= self._ttl_s:
+    async def _ask_or_none(self, id: str) -> Group:
+        """As `ask`; a record that cannot be understood is as if it were not there.
+
+        Then its names are files of their own: one bad record must not make a whole
+        directory unreadable. It is left as it is.
+        """
+        try:
+            return await self.ask(id)
+        except Corrupt as error:
+            if id not in self._damaged:
+                self._damaged[id] = None
+                log.warning("the names of a file are shown as files apart: %s", error)
+            return self._note(Group(id))
+
+    def _is_open(self, object: Object) -> bool:
+        """Tell whether an object's record is to be asked for."""
+        id = _id_of(object)
+        if id is None:
             return False
-        return found[0].has(object)
+        found = self._known.get(id)
+        if found is None or not self._is_fresh(found[1]):
+            return True
+        if found[0].has(object):
+            return False
+        version, at_s = self._apart.get(object.key, (None, 0.0))
+        return version != object.version or not self._is_fresh(at_s)
+
+    def _is_fresh(self, at_s: float) -> bool:
+        return self._clock() - at_s < self._ttl_s
 
     async def ask(self, id: str) -> Group:
         """Ask the store for a record."""
@@ -194,4 +225,8 @@ class Groups:
             and record.version is not None
             and known.version.content == record.version.content
         )
-        return known if known is not None and is_same else await self.ask(id)
+        return known if known is not None and is_same else await self._ask_or_none(id)
+
+
+def _id_of(object: Object) -> str | None:
+    return object.attributes.group if object.attributes is not None else None

@@ -145,7 +145,8 @@ class HardLinks:
             return
         change = await self._volume.journal.begin_link(id, key, "names")
         # Crash in the block: recovery looks whether the object is there.
-        yield
+        async with self._ended_if_refused(change):
+            yield
         await self._replace_names(node, id, {key: None})
         await self._volume.journal.end_link(change)
 
@@ -160,11 +161,27 @@ class HardLinks:
             yield
             return
         change = await self._volume.journal.begin_link(id, new, "names")
-        yield
+        async with self._ended_if_refused(change):
+            yield
         moved = self._volume.metadata.last_known(new)
         assert isinstance(moved, Object)
         await self._replace_names(node, id, {old: None, new: _content(moved)})
         await self._volume.journal.end_link(change)
+
+    @asynccontextmanager
+    async def _ended_if_refused(self, change: int) -> AsyncIterator[None]:
+        """Forget a change that certainly was not carried out.
+
+        Else a program that tries again and again would fill the journal. What may have
+        been carried out is for recovery to find out.
+        """
+        try:
+            yield
+        except (StoreError, OSError) as error:
+            if not (isinstance(error, StoreError) and error.is_ambiguous):
+                with trio.CancelScope(shield=True):
+                    await self._volume.journal.end_link(change)
+            raise
 
     async def _replace_names(
         self, node: Node, id: str, changed: dict[str, str | None]
@@ -220,6 +237,9 @@ class HardLinks:
                 key: content for (key, _), content in zip(others, contents, strict=True)
             }
             group = await self._groups.update(id, partial(_changed, done))
+        else:
+            # The journal keeps the change: the next mount goes on with it.
+            raise PreconditionFailed("names are made without end", key=known.key)
         node.links = max(1, len(group.names))
 
     async def _follow(

@@ -102,36 +102,6 @@ def directory(shared_mount: Mount) -> Iterator[Path]:
     shared_mount.watch(3600)
 
 
-@pytest.fixture(scope="session", params=STORES)
-def full_store(
-    request: pytest.FixtureRequest, make_store: Callable[[str], Store]
-) -> Store:
-    """The store below `full_directory`."""
-    return make_store(request.param)
-
-
-@pytest.fixture(scope="session")
-def full_mount(
-    full_store: Store, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Mount]:
-    """A mount with every gate open, for tests that neither unmount nor need more."""
-    base = tmp_path_factory.mktemp("full")
-    options = (*full_store.options, "--cache-size=1G", "--allow-other", "--virtual=all")
-    with Mount(full_store.url, base, options, life_s=TEST_S) as mount:
-        yield mount
-
-
-@pytest.fixture
-def full_directory(full_mount: Mount) -> Iterator[Path]:
-    """An empty directory in a mount with every gate open, for one test."""
-    full_mount.watch()
-    path = full_mount.path / uuid.uuid4().hex[:12]
-    path.mkdir()
-    yield path
-    full_mount.check_log()
-    full_mount.watch(3600)
-
-
 @pytest.fixture
 def there(shared_store: Store, directory: Path) -> OtherSide:
     """`directory` as others see it."""

@@ -41,9 +41,9 @@ KINDS = {"file": make_file, "tree": make_tree, "link": make_link}
 
 @pytest.mark.parametrize("one", KINDS)
 @pytest.mark.parametrize("other", KINDS)
-def test_any_two_change_places(full_directory: Path, one: str, other: str) -> None:
+def test_any_two_change_places(gated_directory: Path, one: str, other: str) -> None:
     """Files, directories and links exchange, each with the inode that it had."""
-    a, b = full_directory / "a", full_directory / "b"
+    a, b = gated_directory / "a", gated_directory / "b"
     KINDS[one](a)
     KINDS[other](b)
     before = (seen(a), seen(b))
@@ -53,13 +53,13 @@ def test_any_two_change_places(full_directory: Path, one: str, other: str) -> No
 
     assert (seen(b), seen(a)) == before
     assert (b.lstat().st_ino, a.lstat().st_ino) == numbers
-    assert set(os.listdir(full_directory)) == {"a", "b"}
+    assert set(os.listdir(gated_directory)) == {"a", "b"}
 
 
-def test_exchange_across_directories(full_directory: Path) -> None:
+def test_exchange_across_directories(gated_directory: Path) -> None:
     """The two names need not be in one directory."""
-    (full_directory / "d").mkdir()
-    a, b = full_directory / "a", full_directory / "d" / "b"
+    (gated_directory / "d").mkdir()
+    a, b = gated_directory / "a", gated_directory / "d" / "b"
     make_file(a)
     make_tree(b)
 
@@ -69,9 +69,9 @@ def test_exchange_across_directories(full_directory: Path) -> None:
     assert (a / "sub" / "file").read_bytes() == b"b"
 
 
-def test_open_files_follow_an_exchange(full_directory: Path) -> None:
+def test_open_files_follow_an_exchange(gated_directory: Path) -> None:
     """What is written to an open file is stored under its new name."""
-    a, b = full_directory / "a", full_directory / "b"
+    a, b = gated_directory / "a", gated_directory / "b"
     make_file(a)
     make_file(b)
     with a.open("ab") as one, b.open("ab") as other:
@@ -85,9 +85,9 @@ def test_open_files_follow_an_exchange(full_directory: Path) -> None:
     assert a.read_bytes() == b"b too"
 
 
-def test_new_file_that_was_never_closed_is_exchanged(full_directory: Path) -> None:
+def test_new_file_that_was_never_closed_is_exchanged(gated_directory: Path) -> None:
     """A file that the store does not have yet takes its place when it is closed."""
-    a, b = full_directory / "a", full_directory / "b"
+    a, b = gated_directory / "a", gated_directory / "b"
     make_file(b)
     with a.open("wb") as one:
         one.write(b"new")
@@ -105,43 +105,43 @@ def test_new_file_that_was_never_closed_is_exchanged(full_directory: Path) -> No
     ],
 )
 def test_both_names_must_be_there(
-    full_directory: Path, make: Callable[[Path], None], error: type[OSError]
+    gated_directory: Path, make: Callable[[Path], None], error: type[OSError]
 ) -> None:
     """An exchange with a name that does not exist is ENOENT."""
-    make(full_directory)
+    make(gated_directory)
 
     with pytest.raises(error):
-        rename_with_flags(full_directory / "a", full_directory / "b", RENAME_EXCHANGE)
+        rename_with_flags(gated_directory / "a", gated_directory / "b", RENAME_EXCHANGE)
 
 
 def test_directory_cannot_change_places_with_what_is_in_it(
-    full_directory: Path,
+    gated_directory: Path,
 ) -> None:
     """An exchange of a directory with something below it is EINVAL, both ways."""
-    make_tree(full_directory / "d")
-    ends = full_directory / "d", full_directory / "d" / "sub"
+    make_tree(gated_directory / "d")
+    ends = gated_directory / "d", gated_directory / "d" / "sub"
 
     for one, other in (ends, ends[::-1]):
         with pytest.raises(OSError, match="Invalid argument"):
             rename_with_flags(one, other, RENAME_EXCHANGE)
 
 
-def test_exchange_and_noreplace_exclude_each_other(full_directory: Path) -> None:
+def test_exchange_and_noreplace_exclude_each_other(gated_directory: Path) -> None:
     """Both flags at once are EINVAL."""
-    make_file(full_directory / "a")
-    make_file(full_directory / "b")
+    make_file(gated_directory / "a")
+    make_file(gated_directory / "b")
 
     with pytest.raises(OSError, match="Invalid argument"):
         rename_with_flags(
-            full_directory / "a",
-            full_directory / "b",
+            gated_directory / "a",
+            gated_directory / "b",
             RENAME_EXCHANGE | RENAME_NOREPLACE,
         )
 
 
-def test_names_of_one_file_exchange_to_nothing(full_directory: Path) -> None:
+def test_names_of_one_file_exchange_to_nothing(gated_directory: Path) -> None:
     """Two hard links of a file change places without anybody noticing."""
-    a, b = full_directory / "a", full_directory / "b"
+    a, b = gated_directory / "a", gated_directory / "b"
     make_file(a)
     b.hardlink_to(a)
 

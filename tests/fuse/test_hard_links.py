@@ -13,17 +13,19 @@ ALL = "--virtual=all"
 
 
 @pytest.fixture
-def there(full_store: Store, full_directory: Path) -> OtherSide:
-    """`full_directory` as others see it."""
-    return full_store.below(full_directory.name)
+def there(gated_store: Store, gated_directory: Path) -> OtherSide:
+    """`gated_directory` as others see it."""
+    return gated_store.below(gated_directory.name)
 
 
-on_shared_stores = pytest.mark.parametrize("full_store", ["local", "s3"], indirect=True)
+on_shared_stores = pytest.mark.parametrize(
+    "gated_store", ["local", "s3"], indirect=True
+)
 
 
-def test_link_is_the_same_file(full_directory: Path) -> None:
+def test_link_is_the_same_file(gated_directory: Path) -> None:
     """Both names have one inode number, two links, and the same everything."""
-    one, two = full_directory / "one", full_directory / "two"
+    one, two = gated_directory / "one", gated_directory / "two"
     one.write_bytes(b"bytes")
 
     two.hardlink_to(one)
@@ -31,14 +33,14 @@ def test_link_is_the_same_file(full_directory: Path) -> None:
     assert one.stat() == two.stat()
     assert one.stat().st_nlink == 2
     assert two.read_bytes() == b"bytes"
-    listed = {entry.name: entry.inode() for entry in os.scandir(full_directory)}
+    listed = {entry.name: entry.inode() for entry in os.scandir(gated_directory)}
     assert listed["one"] == listed["two"] == one.stat().st_ino
 
 
 @on_shared_stores
-def test_every_name_is_a_plain_object(full_directory: Path, there: OtherSide) -> None:
+def test_every_name_is_a_plain_object(gated_directory: Path, there: OtherSide) -> None:
     """Other tools read the bytes under each name, and new ones as well."""
-    one, two = full_directory / "one", full_directory / "two"
+    one, two = gated_directory / "one", gated_directory / "two"
     one.write_bytes(b"old")
     two.hardlink_to(one)
     with two.open("ab") as file:
@@ -47,9 +49,9 @@ def test_every_name_is_a_plain_object(full_directory: Path, there: OtherSide) ->
     assert there.read("one") == b"old and new" == there.read("two")
 
 
-def test_writing_through_one_name_shows_under_the_other(full_directory: Path) -> None:
+def test_writing_through_one_name_shows_under_the_other(gated_directory: Path) -> None:
     """An open descriptor of one name and a reader of the other share the bytes."""
-    one, two = full_directory / "one", full_directory / "two"
+    one, two = gated_directory / "one", gated_directory / "two"
     one.write_bytes(b"x" * 10_000)
     two.hardlink_to(one)
 
@@ -60,9 +62,9 @@ def test_writing_through_one_name_shows_under_the_other(full_directory: Path) ->
     assert two.stat().st_size == 10_000
 
 
-def test_link_of_an_open_new_file(full_directory: Path) -> None:
+def test_link_of_an_open_new_file(gated_directory: Path) -> None:
     """A file can get its second name before it was ever closed."""
-    one, two = full_directory / "one", full_directory / "two"
+    one, two = gated_directory / "one", gated_directory / "two"
     with one.open("wb") as file:
         file.write(b"first")
         file.flush()
@@ -72,9 +74,9 @@ def test_link_of_an_open_new_file(full_directory: Path) -> None:
     assert two.read_bytes() == b"first second" == one.read_bytes()
 
 
-def test_unlinking_counts_down(full_directory: Path) -> None:
+def test_unlinking_counts_down(gated_directory: Path) -> None:
     """Each name that goes takes one from the count; the last leaves an open file."""
-    names = [full_directory / name for name in ("one", "two", "three")]
+    names = [gated_directory / name for name in ("one", "two", "three")]
     names[0].write_bytes(b"bytes")
     for name in names[1:]:
         name.hardlink_to(names[0])
@@ -89,12 +91,12 @@ def test_unlinking_counts_down(full_directory: Path) -> None:
         assert counts == [3, 2, 1, 0]
         file.seek(0)
         assert file.read() == b"still"
-    assert os.listdir(full_directory) == []
+    assert os.listdir(gated_directory) == []
 
 
-def test_name_made_again_after_the_first_went(full_directory: Path) -> None:
+def test_name_made_again_after_the_first_went(gated_directory: Path) -> None:
     """A name that was given up can be linked to the same file once more."""
-    one, two = full_directory / "one", full_directory / "two"
+    one, two = gated_directory / "one", gated_directory / "two"
     one.write_bytes(b"bytes")
     two.hardlink_to(one)
     one.unlink()
@@ -104,15 +106,15 @@ def test_name_made_again_after_the_first_went(full_directory: Path) -> None:
     assert one.stat().st_nlink == 2
 
 
-def test_links_across_directories_follow_renames(full_directory: Path) -> None:
+def test_links_across_directories_follow_renames(gated_directory: Path) -> None:
     """Renaming a name, or a directory above one, keeps the file one file."""
-    (full_directory / "d").mkdir()
-    one, two = full_directory / "one", full_directory / "d" / "two"
+    (gated_directory / "d").mkdir()
+    one, two = gated_directory / "one", gated_directory / "d" / "two"
     one.write_bytes(b"old")
     two.hardlink_to(one)
-    one = one.rename(full_directory / "uno")
-    (full_directory / "d").rename(full_directory / "e")
-    two = full_directory / "e" / "two"
+    one = one.rename(gated_directory / "uno")
+    (gated_directory / "d").rename(gated_directory / "e")
+    two = gated_directory / "e" / "two"
     two.write_bytes(b"new")
 
     assert one.read_bytes() == b"new"
@@ -120,9 +122,9 @@ def test_links_across_directories_follow_renames(full_directory: Path) -> None:
     assert one.stat().st_nlink == 2
 
 
-def test_attributes_belong_to_the_file(full_directory: Path) -> None:
+def test_attributes_belong_to_the_file(gated_directory: Path) -> None:
     """Mode, owner and times that are set under one name show under the other."""
-    one, two = full_directory / "one", full_directory / "two"
+    one, two = gated_directory / "one", gated_directory / "two"
     one.write_bytes(b"x")
     two.hardlink_to(one)
 
@@ -135,19 +137,19 @@ def test_attributes_belong_to_the_file(full_directory: Path) -> None:
     assert found.st_mtime_ns == 2_000_000_002
 
 
-def test_symbolic_link_gets_a_second_name(full_directory: Path) -> None:
+def test_symbolic_link_gets_a_second_name(gated_directory: Path) -> None:
     """link(2) names the symbolic link itself, and its attributes are one."""
-    (full_directory / "link").symlink_to("target")
-    two = full_directory / "two"
+    (gated_directory / "link").symlink_to("target")
+    two = gated_directory / "two"
 
-    os.link(full_directory / "link", two, follow_symlinks=False)
+    os.link(gated_directory / "link", two, follow_symlinks=False)
     os.chown(two, 12, 34, follow_symlinks=False)
 
     assert two.is_symlink()
     assert os.readlink(two) == "target"
     assert two.lstat().st_nlink == 2
-    assert (full_directory / "link").lstat() == two.lstat()
-    (full_directory / "link").unlink()
+    assert (gated_directory / "link").lstat() == two.lstat()
+    (gated_directory / "link").unlink()
     assert two.lstat().st_nlink == 1
 
 
@@ -180,21 +182,21 @@ def test_bare_symbolic_link_has_one_name(mounter: Mounter, store: Store) -> None
         os.link(path / "link", path / "two", follow_symlinks=False)
 
 
-def test_directories_have_one_name(full_directory: Path) -> None:
+def test_directories_have_one_name(gated_directory: Path) -> None:
     """A hard link of a directory is EPERM."""
-    (full_directory / "d").mkdir()
+    (gated_directory / "d").mkdir()
 
     with pytest.raises(PermissionError):
-        os.link(full_directory / "d", full_directory / "e")
+        os.link(gated_directory / "d", gated_directory / "e")
 
 
-def test_taken_name_stays(full_directory: Path) -> None:
+def test_taken_name_stays(gated_directory: Path) -> None:
     """A link never replaces what has the name."""
-    (full_directory / "one").write_bytes(b"1")
-    (full_directory / "two").write_bytes(b"2")
+    (gated_directory / "one").write_bytes(b"1")
+    (gated_directory / "two").write_bytes(b"2")
 
     with pytest.raises(FileExistsError):
-        (full_directory / "two").hardlink_to(full_directory / "one")
+        (gated_directory / "two").hardlink_to(gated_directory / "one")
 
 
 def test_links_survive_a_mount_with_nothing_but_the_store(
@@ -232,17 +234,17 @@ def test_two_mounts_share_a_group(mounter: Mounter, store: Store) -> None:
     assert (there.path / "three").read_bytes() == b"from here"
 
 
-def test_cp_and_rsync_keep_links(full_directory: Path) -> None:
+def test_cp_and_rsync_keep_links(gated_directory: Path) -> None:
     """`cp -a` and `rsync -H` copy hard links as hard links."""
-    source = full_directory / "source"
+    source = gated_directory / "source"
     source.mkdir()
     (source / "one").write_bytes(b"bytes")
     (source / "two").hardlink_to(source / "one")
 
-    run("cp", "-a", source, full_directory / "copy")
-    run("rsync", "-aH", f"{source}/", full_directory / "sync")
+    run("cp", "-a", source, gated_directory / "copy")
+    run("rsync", "-aH", f"{source}/", gated_directory / "sync")
 
     for made in ("copy", "sync"):
-        one, two = (full_directory / made / name for name in ("one", "two"))
+        one, two = (gated_directory / made / name for name in ("one", "two"))
         assert one.stat().st_ino == two.stat().st_ino
         assert one.stat().st_nlink == 2

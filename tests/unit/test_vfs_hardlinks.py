@@ -10,7 +10,7 @@ import pytest
 
 from mountfs.backends.memory import MemoryStore
 from mountfs.storage.body import BytesBody
-from mountfs.storage.errors import Unreachable
+from mountfs.storage.errors import PermissionDenied, Unreachable
 from mountfs.storage.types import Features
 from mountfs.vfs import groups
 from mountfs.vfs.attributes import Change
@@ -240,6 +240,60 @@ async def test_foreign_copy_is_no_name(tmp_path: Path) -> None:
         await scene.fs.files.write(opened, 0, b"new!")
         await scene.close(opened)
         assert await scene.content("c") == b"ours"
+
+
+async def test_foreign_copy_is_asked_for_once(tmp_path: Path) -> None:
+    """That its group does not have it is believed as long as anything is."""
+    async with scene_at(tmp_path, ttl_s=3600) as scene:
+        await scene.make("a", b"ours")
+        await link(scene, "a", "b")
+        await scene.there.copy("b", "c")
+        scene.fs.volume.metadata.expire("c")
+        await scene.lookup("c")
+        scene.store.asked.clear()
+
+        await scene.lookup("c")
+
+        assert not scene.store.asked
+
+
+@pytest.mark.parametrize("content", [b"no record", b'{"format":99,"names":{}}'])
+async def test_record_that_is_not_understood_hides_nothing(
+    tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its names are files of their own, which is said once, and it is left alone."""
+    async with scene_at(tmp_path / "one") as scene:
+        await scene.make("a", b"ours")
+        await link(scene, "a", "b")
+        there = scene.there
+        (key,) = [key for key in await scene.keys() if key.startswith(groups.FOLDER)]
+    await there.write(key, BytesBody(content))
+
+    async with scene_at(tmp_path / "two", there) as scene:
+        opened = scene.fs.directories.open(scene.root)
+        listed = await scene.fs.directories.entries(opened, anew=True)
+        scene.fs.directories.release(opened.handle)
+        assert [name for name, _ in listed] == [b"a", b"b"]
+        assert await scene.see("a") == b"ours" == await scene.see("b")
+        assert (await scene.lookup("a")).links == 1
+        assert await scene.content(key) == content
+    warned = [each for each in caplog.records if "files apart" in each.message]
+    assert len(warned) == 1
+
+
+async def test_refused_unlink_leaves_nothing_to_recover(tmp_path: Path) -> None:
+    """A program that tries again and again does not fill the journal."""
+    async with scene_at(tmp_path) as scene:
+        await scene.make("a", b"x")
+        await link(scene, "a", "b")
+        scene.store.refused["delete"] = PermissionDenied("no")
+
+        with pytest.raises(PermissionDenied):
+            await scene.fs.namespace.unlink(scene.root, b"a")
+
+        assert await scene.cache.journal.links() == ()
+        scene.store.refused.clear()
+        assert await scene.see("a") == b"x"
 
 
 async def test_renamed_name_stays_in_the_group(tmp_path: Path) -> None:
