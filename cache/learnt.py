@@ -16,6 +16,7 @@ import logging
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +27,7 @@ from cachetools import LRUCache
 
 from mountfs.cache.metadata import split_key
 from mountfs.cache.records import Record
+from mountfs.cache.sidefile import Useless, begin, opened, pragma, remove
 from mountfs.storage.types import Object, ObjectKind
 
 log = logging.getLogger(__name__)
@@ -208,7 +210,7 @@ class Learnt:
         self._connection.close()
         is_damaged = isinstance(self._failure, sqlite3.DatabaseError)
         if is_damaged and not isinstance(self._failure, sqlite3.OperationalError):
-            _remove(self._path)
+            remove(self._path)
 
     def _find(
         self,
@@ -274,64 +276,31 @@ class Learnt:
 def _connect(path: Path, gates: str) -> sqlite3.Connection:
     """Open the file, or a new one in the place of one that is of no use."""
     try:
-        return _opened(path, gates)
-    except (sqlite3.Error, _Useless) as error:
+        return opened(path, partial(_prepare, gates=gates))[0]
+    except (sqlite3.Error, Useless) as error:
         log.info("%s is begun anew: %s", path, error)
-    _remove(path)
+    remove(path)
     try:
-        return _opened(path, gates)
+        return opened(path, partial(_prepare, gates=gates))[0]
     except sqlite3.Error as error:
         raise OSError(errno.EIO, str(error), str(path)) from error
 
 
-class _Useless(Exception):
-    """The file is not what this mount needs."""
-
-
-def _opened(path: Path, gates: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, check_same_thread=False)
-    try:
-        _prepare(connection, gates)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
 def _prepare(connection: sqlite3.Connection, gates: str) -> None:
-    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    if tables:
-        if _pragma(connection, "application_id") != _APPLICATION_ID:
-            raise _Useless("it is of another program")
-        if _pragma(connection, "user_version") != _FORMAT:
-            raise _Useless("it is of another version of mountfs")
-        if connection.execute("SELECT gates FROM about").fetchall() != [(gates,)]:
-            raise _Useless("other gates are open now")
-    connection.execute("PRAGMA journal_mode = WAL").fetchone()
-    # A power cut costs the newest notes, and with them a few requests.
-    connection.execute("PRAGMA synchronous = NORMAL")
-    if not tables:
-        connection.executescript(
-            f"BEGIN; {_SCHEMA} PRAGMA application_id = {_APPLICATION_ID};"
-            f" PRAGMA user_version = {_FORMAT}; COMMIT;"
-        )
+    is_new = begin(
+        connection, application_id=_APPLICATION_ID, format=_FORMAT, schema=_SCHEMA
+    )
+    if is_new:
         with connection:
             connection.execute("INSERT INTO about (gates) VALUES (?)", (gates,))
-
-
-def _remove(path: Path) -> None:
-    for ending in ("", "-wal", "-shm", "-journal"):
-        path.with_name(path.name + ending).unlink(missing_ok=True)
+    elif connection.execute("SELECT gates FROM about").fetchall() != [(gates,)]:
+        raise Useless("other gates are open now")
 
 
 def _size(connection: sqlite3.Connection) -> int:
     """Return how many bytes of the file are in use."""
-    pages = _pragma(connection, "page_count") - _pragma(connection, "freelist_count")
-    return pages * _pragma(connection, "page_size")
-
-
-def _pragma(connection: sqlite3.Connection, name: str) -> int:
-    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+    pages = pragma(connection, "page_count") - pragma(connection, "freelist_count")
+    return pages * pragma(connection, "page_size")
 
 
 def _row(key: str, record: Record) -> tuple[bytes, bytes, str]:

@@ -16,6 +16,8 @@ from typing import Self
 
 import trio
 
+from mountfs.cache.sidefile import Useless, begin, opened, remove
+
 log = logging.getLogger(__name__)
 
 GATHER_S = 0.5
@@ -120,43 +122,22 @@ def _connect(
     path: Path, kept_max: int
 ) -> tuple[sqlite3.Connection | None, dict[int, Kept]]:
     """Open the file and read it, or a new one in the place of one that is of no use."""
+    prepare = partial(_prepare, kept_max=kept_max)
     try:
-        return _opened(path, kept_max)
-    except sqlite3.Error as error:
+        return opened(path, prepare)
+    except (sqlite3.Error, Useless) as error:
         log.info("%s is begun anew: %s", path, error)
     try:
-        for ending in ("", "-wal", "-shm", "-journal"):
-            path.with_name(path.name + ending).unlink(missing_ok=True)
-        return _opened(path, kept_max)
+        remove(path)
+        return opened(path, prepare)
     except (sqlite3.Error, OSError) as error:
         log.info("inode numbers of renamed files are not kept: %s", error)
         return None, {}
 
 
-def _opened(path: Path, kept_max: int) -> tuple[sqlite3.Connection, dict[int, Kept]]:
-    connection = sqlite3.connect(path, check_same_thread=False)
-    try:
-        _prepare(connection)
-        return connection, _read(connection, kept_max)
-    except BaseException:
-        connection.close()
-        raise
-
-
-def _prepare(connection: sqlite3.Connection) -> None:
-    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    if tables and _pragma(connection, "application_id") != _APPLICATION_ID:
-        raise sqlite3.DatabaseError("it is of another program")
-    if tables and _pragma(connection, "user_version") != _FORMAT:
-        raise sqlite3.DatabaseError("it is of another version of mountfs")
-    connection.execute("PRAGMA journal_mode = WAL").fetchone()
-    # A power cut costs the numbers of the last renames, and nothing else.
-    connection.execute("PRAGMA synchronous = NORMAL")
-    if not tables:
-        connection.executescript(
-            f"BEGIN; {_SCHEMA} PRAGMA application_id = {_APPLICATION_ID};"
-            f" PRAGMA user_version = {_FORMAT}; COMMIT;"
-        )
+def _prepare(connection: sqlite3.Connection, kept_max: int) -> dict[int, Kept]:
+    begin(connection, application_id=_APPLICATION_ID, format=_FORMAT, schema=_SCHEMA)
+    return _read(connection, kept_max)
 
 
 def _read(connection: sqlite3.Connection, kept_max: int) -> dict[int, Kept]:
@@ -171,7 +152,3 @@ def _read(connection: sqlite3.Connection, kept_max: int) -> dict[int, Kept]:
         "SELECT place, number, generation FROM numbers ORDER BY id"
     )
     return {place: (number, generation) for place, number, generation in rows}
-
-
-def _pragma(connection: sqlite3.Connection, name: str) -> int:
-    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
