@@ -1,25 +1,27 @@
 """What must survive this process: failed files, open uploads, operations under way.
 
 SQLite in WAL mode, `synchronous=FULL`: a call that returned has been synced. One
-connection and one call at a time, in a worker thread. Keys are stored as the bytes
-that they stand for, because a key may hold bytes that are not UTF-8.
+connection, in one worker thread at a time. Calls that come while it is busy share the
+next transaction, and so one sync (group commit). Keys are stored as the bytes that they
+stand for, because a key may hold bytes that are not UTF-8.
 
 A journal that is damaged or written by a newer version is never changed: opening it
 raises `JournalError`.
 """
 
 import sqlite3
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
 import trio
 
+from mountfs.cache.phases import reached
 from mountfs.storage.errors import StoreError
 
-FORMAT = 2
+FORMAT = 3
 _APPLICATION_ID = 0x6D6E7466  # "mntf"
 
 _SCHEMA = """
@@ -56,10 +58,28 @@ CREATE TABLE links (
 ) STRICT;
 """
 
-_STEPS = (_SCHEMA, _LINKS_SCHEMA)
+_PENDING_SCHEMA = """
+CREATE TABLE pending (
+    -- States that the store is to have, acknowledged already (durability=journal).
+    id INTEGER PRIMARY KEY,   -- in the order of the changes
+    key BLOB NOT NULL,
+    state TEXT NOT NULL,      -- JSON; see mountfs.cache.entry_text
+    bytes BLOB                -- those of a small file, so that one sync serves many
+) STRICT;
+CREATE TABLE aliases (
+    -- Which version of an object a token in the states above stands for.
+    token TEXT PRIMARY KEY,
+    content TEXT NOT NULL,
+    attributes TEXT
+) STRICT;
+"""
+
+_STEPS = (_SCHEMA, _LINKS_SCHEMA, _PENDING_SCHEMA)
 """What leads from one format to the next; the first makes a new journal."""
 
 T = TypeVar("T")
+Work = Callable[[sqlite3.Connection], object]
+"""What is to be done within a transaction."""
 Row = tuple[bytes | str | int | None, ...]
 
 
@@ -106,12 +126,44 @@ class LinkChange:
     phase: str
 
 
+@dataclass(frozen=True, slots=True)
+class PendingRow:
+    """A state that a key is to have in the store; `state` is a JSON text."""
+
+    id: int
+    key: str
+    state: str
+    content: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AliasRow:
+    """What a token for the version of a pending object turned out to be."""
+
+    token: str
+    content: str
+    attributes: str | None
+
+
+@dataclass(slots=True, eq=False)
+class _Turn:
+    """Work that waits for its transaction."""
+
+    work: Work
+    begins: trio.Event = field(default_factory=trio.Event)
+    is_leader: bool = False
+    result: object = None
+    error: sqlite3.Error | None = None
+
+
 class Journal:
     """The journal of one store. Open it with `Journal.open`."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._thread = trio.CapacityLimiter(1)
+        self._turns: list[_Turn] = []
+        self._is_busy = False
 
     @classmethod
     async def open(cls, path: Path) -> Self:
@@ -125,7 +177,7 @@ class Journal:
     async def close(self) -> None:
         """Close the file. No other call may follow."""
         with trio.CancelScope(shield=True):
-            await self._run(self._connection.close)
+            await trio.to_thread.run_sync(self._connection.close, limiter=self._thread)
 
     async def __aenter__(self) -> Self:
         return self
@@ -229,18 +281,112 @@ class Journal:
             for spool, key, size, state in rows
         )
 
+    async def change_pending(
+        self,
+        put: Iterable[PendingRow] = (),
+        drop: Iterable[int] = (),
+        aliases: Iterable[AliasRow] = (),
+    ) -> None:
+        """Take in new pending states and give up others, all or none of it."""
+        dropped = [(id,) for id in drop]
+        rows = [(row.id, _encode(row.key), row.state, row.content) for row in put]
+        learnt = [(each.token, each.content, each.attributes) for each in aliases]
+
+        def change(connection: sqlite3.Connection) -> None:
+            connection.executemany("DELETE FROM pending WHERE id = ?", dropped)
+            connection.executemany(
+                "INSERT OR REPLACE INTO pending (id, key, state, bytes) "
+                "VALUES (?, ?, ?, ?)",
+                rows,
+            )
+            connection.executemany(
+                "INSERT OR REPLACE INTO aliases (token, content, attributes) "
+                "VALUES (?, ?, ?)",
+                learnt,
+            )
+
+        await self._work(change)
+
+    async def pending(self) -> tuple[PendingRow, ...]:
+        """Return the pending states, oldest first."""
+        rows = await self._execute(
+            "SELECT id, key, state, bytes FROM pending ORDER BY id"
+        )
+        return tuple(
+            PendingRow(_number(id), _decode(key), str(state), _bytes_or_none(content))
+            for id, key, state, content in rows
+        )
+
+    async def aliases(self) -> tuple[AliasRow, ...]:
+        """Return what is known of the tokens in pending states."""
+        rows = await self._execute("SELECT token, content, attributes FROM aliases")
+        return tuple(
+            AliasRow(str(token), str(content), None if own is None else str(own))
+            for token, content, own in rows
+        )
+
+    async def forget_aliases(self) -> None:
+        """Forget all tokens, when nothing that is pending names one."""
+        await self._execute("DELETE FROM aliases")
+
     async def _execute(self, statement: str, values: Row = ()) -> list[Row]:
-        def execute() -> list[Row]:
-            with self._connection:
-                return self._connection.execute(statement, values).fetchall()
+        def execute(connection: sqlite3.Connection) -> list[Row]:
+            return connection.execute(statement, values).fetchall()
 
-        return await self._run(execute)
+        return await self._work(execute)
 
-    async def _run(self, call: Callable[[], T]) -> T:
+    async def _work(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do work in a transaction, which it may share; return when it is synced.
+
+        Who finds the connection idle leads: it does the work of all who came by then,
+        and hands over to one of those who came since.
+        """
+        turn = _Turn(work)
+        self._turns.append(turn)
+        with trio.CancelScope(shield=True):
+            if self._is_busy:
+                await turn.begins.wait()
+            else:
+                turn.is_leader = self._is_busy = True
+            if turn.is_leader:
+                await self._lead()
+        if turn.error is not None:
+            raise JournalError(f"the journal failed: {turn.error}") from turn.error
+        return turn.result  # type: ignore[return-value]  # of this work, so a T
+
+    async def _lead(self) -> None:
+        turns, self._turns = self._turns, []
         try:
-            return await trio.to_thread.run_sync(call, limiter=self._thread)
-        except sqlite3.Error as error:
-            raise JournalError(f"the journal failed: {error}") from error
+            await trio.to_thread.run_sync(
+                _transact, self._connection, turns, limiter=self._thread
+            )
+        finally:
+            self._is_busy = bool(self._turns)
+            if self._turns:
+                self._turns[0].is_leader = True
+                self._turns[0].begins.set()
+            for turn in turns:
+                turn.begins.set()
+
+
+def _transact(connection: sqlite3.Connection, turns: list[_Turn]) -> None:
+    """Do the work of all turns in one transaction.
+
+    Crash before the commit: nothing of it happened, and nobody was told that it had.
+    If something of it fails, each is done by itself, and whose it is gets the error.
+    """
+    try:
+        with connection:
+            for turn in turns:
+                turn.result = turn.work(connection)
+            reached("journal.before-commit")
+        reached("journal.committed")
+    except sqlite3.Error as error:
+        if len(turns) == 1:
+            turns[0].error = error
+            return
+        for turn in turns:
+            _transact(connection, [turn])
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -304,6 +450,11 @@ def _pragma(connection: sqlite3.Connection, name: str) -> int:
 
 def _number(value: object) -> int:
     assert isinstance(value, int)
+    return value
+
+
+def _bytes_or_none(value: object) -> bytes | None:
+    assert value is None or isinstance(value, bytes)
     return value
 
 

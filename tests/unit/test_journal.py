@@ -5,12 +5,15 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import trio
 
 from mountfs.cache.journal import (
+    AliasRow,
     FailedFile,
     Journal,
     JournaledUpload,
     JournalError,
+    PendingRow,
     Rename,
 )
 
@@ -137,3 +140,50 @@ async def test_a_failing_disk_is_an_error_of_the_journal(tmp_path: Path) -> None
         journal._connection.execute("DROP TABLE renames")
         with pytest.raises(JournalError, match="the journal failed"):
             await journal.renames()
+
+
+async def test_calls_that_come_together_share_a_transaction(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    async with await Journal.open(path) as journal, trio.open_nursery() as nursery:
+        for number in range(100):
+            row = PendingRow(number, f"key {number}", "{}", b"bytes")
+            nursery.start_soon(journal.change_pending, [row])
+    with sqlite3.connect(path) as connection:
+        count = connection.execute("SELECT count(*) FROM pending").fetchone()[0]
+    assert count == 100
+
+
+async def test_one_bad_change_does_not_fail_those_that_came_with_it(
+    tmp_path: Path,
+) -> None:
+    errors: list[JournalError] = []
+
+    async def change(journal: Journal, row: PendingRow) -> None:
+        try:
+            await journal.change_pending([row])
+        except JournalError as error:
+            errors.append(error)
+
+    async with await Journal.open(tmp_path / "journal.sqlite") as journal:
+        async with trio.open_nursery() as nursery:
+            for number in range(10):
+                state = None if number == 5 else "{}"
+                row = PendingRow(number, "key", state)  # type: ignore[arg-type]
+                nursery.start_soon(change, journal, row)
+        kept = [row.id for row in await journal.pending()]
+    assert kept == [0, 1, 2, 3, 4, 6, 7, 8, 9]
+    assert len(errors) == 1
+
+
+async def test_pending_states_change_all_at_once_and_survive(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    async with await Journal.open(path) as journal:
+        await journal.change_pending([PendingRow(1, "a\udcff", "{}", b"\0x")])
+        await journal.change_pending(
+            [PendingRow(2, "b", "{}")], [1], [AliasRow("~t", "etag", None)]
+        )
+    async with await Journal.open(path) as journal:
+        assert await journal.pending() == (PendingRow(2, "b", "{}"),)
+        assert await journal.aliases() == (AliasRow("~t", "etag", None),)
+        await journal.forget_aliases()
+        assert await journal.aliases() == ()
