@@ -22,7 +22,7 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parent.parent
 RECORD = CHECKOUT / "docs" / "explanation" / "proof.md"
 BIN = Path(sys.executable).parent
-SUITES = ("unit", "conformance", "model", "semantics", "fuse", "recovery")
+SUITES = ("unit", "conformance", "model", "semantics", "fuse", "fsx", "recovery")
 SEED = 20_260_101
 SAMPLED = frozenset(os.environ.get("PROOF_SAMPLED", "").split())
 VERSIONS = ("mountfs", "pyfuse3", "trio", "boto3", "hypothesis", "pytest", "moto")
