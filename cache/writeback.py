@@ -14,11 +14,10 @@ object becomes the base and the extents are empty; when no read looks at the old
 any more they leave the spool, and the room is released.
 """
 
-import dataclasses
 import logging
 import secrets
-from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -28,17 +27,17 @@ import trio
 
 from mountfs.cache.blocks import BlockCache
 from mountfs.cache.budget import Budget
+from mountfs.cache.commits import Commits
 from mountfs.cache.directory import DirectoryLock
 from mountfs.cache.dirty import DirtyFile
 from mountfs.cache.journal import Journal
-from mountfs.cache.plan import Plan, PutWhole, plan_commit
+from mountfs.cache.plan import PutWhole
 from mountfs.cache.recovery import Failed, FailedFiles, Recovered
 from mountfs.cache.spool import Spool
-from mountfs.cache.streamer import Streamer, rebase
+from mountfs.cache.streamer import Streamer
 from mountfs.cache.uploader import Uploader
 from mountfs.storage.errors import (
     NotFound,
-    PreconditionFailed,
     QuotaExceeded,
     StoreError,
     VersionChanged,
@@ -47,9 +46,6 @@ from mountfs.storage.protocol import Storager
 from mountfs.storage.types import Condition, Metadata, Object, Upload
 
 log = logging.getLogger(__name__)
-
-_OFFER_MAX = 64 << 20
-_OFFER_SIZE = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +77,6 @@ class WriteBack:
         self._journal = journal
         self._budget = budget
         self._directory = directory
-        self._put_size_max = put_size_max
         self._part_size = part_size
         self._uploader = Uploader(
             store, blocks, journal, budget, uploads_max=uploads_max
@@ -90,6 +85,15 @@ class WriteBack:
             store,
             self._uploader,
             budget,
+            put_size_max=put_size_max,
+            part_size=part_size,
+        )
+        self._commits = Commits(
+            store,
+            blocks,
+            budget,
+            self._uploader,
+            self._streamer,
             put_size_max=put_size_max,
             part_size=part_size,
         )
@@ -249,9 +253,9 @@ class WriteBack:
                 condition = dirty.base.version
             dirty.condition = condition
             if dirty.is_ahead and dirty.is_like_base:
-                object = await self._store_metadata(dirty, metadata)
+                object = await self._commits.store_metadata(dirty, metadata)
             else:
-                object = await self._store_or_resolve(dirty, metadata)
+                object = await self._commits.store(dirty, metadata)
             dirty.is_ahead = False
             await self._supersede(dirty)
             return object
@@ -273,12 +277,7 @@ class WriteBack:
 
     def rebase(self, dirty: DirtyFile, base: Object) -> Object:
         """Note that the same bytes of the base have another key or version now."""
-        old = dirty.base
-        assert old is not None
-        self._blocks.rekey(old, base)
-        base = dataclasses.replace(base, size=old.size)
-        rebase(dirty, base, dirty.base_size)
-        return base
+        return self._commits.rebase(dirty, base)
 
     async def discard(self, dirty: DirtyFile) -> None:
         """Forget the bytes that are not stored, when no read needs them any more."""
@@ -402,11 +401,11 @@ class WriteBack:
             await self._streamer.fold(dirty)
             return dirty.extents.total < before
         assert dirty.metadata is not None
-        plan = self._plan(dirty)
+        plan = self._commits.plan(dirty)
         if isinstance(plan, PutWhole) and plan.fills:
             return False
         log.debug("%r is stored before its close, to make room", dirty.key)
-        await self._store_or_resolve(dirty, dirty.metadata())
+        await self._commits.store(dirty, dirty.metadata())
         dirty.is_ahead = True
         dirty.stored_revision = -1
         return True
@@ -438,112 +437,6 @@ class WriteBack:
             whole[first - start : last - start] = piece
         return bytes(whole)
 
-    # Storing.
-
-    def _plan(self, dirty: DirtyFile) -> Plan:
-        return plan_commit(
-            dirty.size,
-            dirty.extents,
-            dirty.base_size,
-            self._store.capabilities,
-            is_base_whole=dirty.is_base_whole,
-            put_size_max=self._put_size_max,
-            part_size=self._part_size,
-        )
-
-    async def _store_or_resolve(self, dirty: DirtyFile, metadata: Metadata) -> Object:
-        """Store a file; a conflict with a lost commit of our own is none."""
-        try:
-            return await self._store_file(dirty, metadata)
-        except PreconditionFailed:
-            found = await self._own_object(dirty)
-            if found is None:
-                raise
-            commit_id = found.metadata.commit_id if found.metadata else None
-            if dirty.commit_ids.get(commit_id or "") == dirty.revision:
-                return await self._stored(dirty, found)
-            # It holds an earlier state of this file: wherever nothing was written
-            # since the old base, both have the same bytes.
-            rebase(dirty, found, dirty.base_size)
-            dirty.condition = found.version
-            return await self._store_file(dirty, metadata)
-
-    async def _store_metadata(self, dirty: DirtyFile, metadata: Metadata) -> Object:
-        """Finish a file of which every byte was stored ahead of its commit."""
-        assert dirty.base is not None
-        object = dirty.base
-        if self._store.capabilities.set_metadata:
-            stored = await self._store.set_metadata(object, metadata)
-            object = self.rebase(dirty, stored)
-        dirty.stored_revision = dirty.revision
-        return object
-
-    async def _own_object(self, dirty: DirtyFile) -> Object | None:
-        """Return the object under the key if a commit of ours put it there."""
-        if not dirty.commit_ids:
-            return None
-        try:
-            found = await self._store.stat(dirty.key)
-        except StoreError:
-            return None
-        commit_id = found.metadata.commit_id if found.metadata is not None else None
-        return found if commit_id in dirty.commit_ids else None
-
-    async def _store_file(self, dirty: DirtyFile, metadata: Metadata) -> Object:
-        """Store the file by its stream or by a plan, and note the outcome."""
-        metadata = dataclasses.replace(metadata, commit_id=secrets.token_hex(16))
-        stream = dirty.stream
-        if stream is not None:
-            with _noted(dirty, stream.metadata.commit_id):
-                object = await self._streamer.finish(dirty, metadata, dirty.condition)
-            if object is not None:
-                object = await self._stored(dirty, object)
-                mended = await self._streamer.mend_metadata(stream, object, metadata)
-                if mended is object:
-                    return object
-                return self.rebase(dirty, mended)
-        with _noted(dirty, metadata.commit_id):
-            object = await self._uploader.execute(
-                self._plan(dirty),
-                dirty,
-                metadata=metadata,
-                inherit=dirty.inherit,
-                condition=dirty.condition,
-            )
-        return await self._stored(dirty, object)
-
-    async def _stored(self, dirty: DirtyFile, object: Object) -> Object:
-        """Put the new object under the file, and empty the spool."""
-        object = dataclasses.replace(object, size=dirty.size)
-        with trio.CancelScope(shield=True):
-            try:
-                await self._offer(dirty, object)
-            except StoreError as error:
-                log.info("written bytes could not be cached: %s", error)
-            rebase(dirty, object, dirty.size)
-            dirty.commit_ids.clear()
-            dirty.stored_revision = dirty.revision
-            dirty.stream_refused = False
-            size = dirty.extents.total
-            dirty.extents.clear()
-            await dirty.readers.wait_for_readers()
-            if dirty.spool.is_open:
-                await dirty.spool.resize(0)
-            self._budget.release_dirty(size)
-        return object
-
-    async def _offer(self, dirty: DirtyFile, object: Object) -> None:
-        """Let the block cache have what was written, as far as there is room."""
-        left = _OFFER_MAX
-        for start, end in dirty.extents:
-            while start < end and left > 0:
-                # Cut at a multiple of the size, so that no block falls between two.
-                stop = min(end, (start // _OFFER_SIZE + 1) * _OFFER_SIZE)
-                piece = await dirty.spool.read(start, stop - start)
-                await self._blocks.put(object, start, piece)
-                left -= stop - start
-                start = stop
-
     async def _destroy(self, dirty: DirtyFile) -> None:
         size = dirty.extents.total
         dirty.extents.clear()
@@ -568,23 +461,10 @@ class WriteBack:
         self._budget.force_dirty(dirty.extents.total)
         try:
             async with dirty.changing:
-                object = await self._store_or_resolve(dirty, failed.metadata)
+                object = await self._commits.store(dirty, failed.metadata)
         except StoreError as error:
             self._failed.note_error(dirty, str(error))
             return Recovered(dirty.key, dirty.size, error=str(error))
         await self._failed.end(dirty)
         await self._destroy(dirty)
         return Recovered(dirty.key, dirty.size, object)
-
-
-@contextmanager
-def _noted(dirty: DirtyFile, commit_id: str | None) -> Iterator[None]:
-    """Remember a commit whose outcome is unknown, so that it can be told later."""
-    if commit_id is not None:
-        dirty.commit_ids[commit_id] = dirty.revision
-    try:
-        yield
-    except StoreError as error:
-        if commit_id is not None and not error.is_ambiguous:
-            dirty.commit_ids.pop(commit_id, None)
-        raise

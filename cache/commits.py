@@ -1,0 +1,203 @@
+"""A commit: how a dirty file becomes one object, and what is true of it afterwards.
+
+Chooses between the file's stream and a plan, marks each commit with an id of its own,
+and tells an object that such a commit has left, although its reply was lost, from
+somebody else's. Who calls holds the file's lock (`DirtyFile.changing`).
+"""
+
+import dataclasses
+import logging
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import trio
+
+from mountfs.cache.blocks import BlockCache
+from mountfs.cache.budget import Budget
+from mountfs.cache.dirty import DirtyFile
+from mountfs.cache.plan import Plan, plan_commit
+from mountfs.cache.streamer import Streamer, rebase
+from mountfs.cache.uploader import Uploader
+from mountfs.storage.errors import PreconditionFailed, StoreError
+from mountfs.storage.protocol import Storager
+from mountfs.storage.types import Metadata, Object
+
+log = logging.getLogger(__name__)
+
+_OFFER_MAX = 64 << 20
+_OFFER_SIZE = 8 << 20
+
+
+class Commits:
+    """Carries out the commits of all dirty files."""
+
+    def __init__(
+        self,
+        store: Storager,
+        blocks: BlockCache,
+        budget: Budget,
+        uploader: Uploader,
+        streamer: Streamer,
+        *,
+        put_size_max: int,
+        part_size: int,
+    ) -> None:
+        self._store = store
+        self._blocks = blocks
+        self._budget = budget
+        self._uploader = uploader
+        self._streamer = streamer
+        self._put_size_max = put_size_max
+        self._part_size = part_size
+
+    def plan(self, dirty: DirtyFile, *, may_copy: bool = True) -> Plan:
+        """Choose the requests that store a file.
+
+        Without `may_copy` none of them names the base, which may be gone from its key.
+        """
+        able = self._store.capabilities
+        if not may_copy:
+            able = dataclasses.replace(able, multipart_copy=False, append=False)
+        return plan_commit(
+            dirty.size,
+            dirty.extents,
+            dirty.base_size,
+            able,
+            is_base_whole=dirty.is_base_whole,
+            put_size_max=self._put_size_max,
+            part_size=self._part_size,
+        )
+
+    async def store(self, dirty: DirtyFile, metadata: Metadata) -> Object:
+        """Store a file; a conflict with a lost commit of our own is none.
+
+        Raises `PreconditionFailed` if somebody else was there first.
+        """
+        try:
+            return await self._store_once(dirty, metadata)
+        except PreconditionFailed:
+            found = await self._own_object(dirty)
+            if found is None:
+                raise
+            commit_id = found.metadata.commit_id if found.metadata else None
+            if dirty.commit_ids.get(commit_id or "") == dirty.revision:
+                return await self._stored(dirty, found)
+            # It holds an earlier state of this file: wherever nothing was written
+            # since the old base, both have the same bytes.
+            rebase(dirty, found, dirty.base_size)
+            dirty.condition = found.version
+            return await self._store_once(dirty, metadata)
+
+    async def store_elsewhere(self, dirty: DirtyFile, metadata: Metadata) -> Object:
+        """Store a file under a key that is not that of its base.
+
+        What is not here is read from the cache, or from the base as long as the store
+        has that version. Raises `VersionChanged` or `NotFound` if nobody has it.
+        """
+        metadata = dataclasses.replace(metadata, commit_id=secrets.token_hex(16))
+        plan = self.plan(dirty, may_copy=False)
+        return await self._execute(plan, dirty, metadata)
+
+    async def store_metadata(self, dirty: DirtyFile, metadata: Metadata) -> Object:
+        """Finish a file of which every byte was stored ahead of its commit."""
+        assert dirty.base is not None
+        object = dirty.base
+        if self._store.capabilities.set_metadata:
+            stored = await self._store.set_metadata(object, metadata)
+            object = self.rebase(dirty, stored)
+        dirty.stored_revision = dirty.revision
+        return object
+
+    def rebase(self, dirty: DirtyFile, base: Object) -> Object:
+        """Note that the same bytes of the base have another key or version now."""
+        old = dirty.base
+        assert old is not None
+        self._blocks.rekey(old, base)
+        base = dataclasses.replace(base, size=old.size)
+        rebase(dirty, base, dirty.base_size)
+        return base
+
+    async def _store_once(self, dirty: DirtyFile, metadata: Metadata) -> Object:
+        """Store the file by its stream or by a plan, and note the outcome."""
+        metadata = dataclasses.replace(metadata, commit_id=secrets.token_hex(16))
+        stream = dirty.stream
+        if stream is not None:
+            with _noted(dirty, stream.metadata.commit_id):
+                object = await self._streamer.finish(dirty, metadata, dirty.condition)
+            if object is not None:
+                object = await self._stored(dirty, object)
+                mended = await self._streamer.mend_metadata(stream, object, metadata)
+                if mended is object:
+                    return object
+                return self.rebase(dirty, mended)
+        return await self._execute(self.plan(dirty), dirty, metadata)
+
+    async def _execute(
+        self, plan: Plan, dirty: DirtyFile, metadata: Metadata
+    ) -> Object:
+        with _noted(dirty, metadata.commit_id):
+            object = await self._uploader.execute(
+                plan,
+                dirty,
+                metadata=metadata,
+                inherit=dirty.inherit,
+                condition=dirty.condition,
+            )
+        return await self._stored(dirty, object)
+
+    async def _own_object(self, dirty: DirtyFile) -> Object | None:
+        """Return the object under the key if a commit of ours put it there."""
+        if not dirty.commit_ids:
+            return None
+        try:
+            found = await self._store.stat(dirty.key)
+        except StoreError:
+            return None
+        commit_id = found.metadata.commit_id if found.metadata is not None else None
+        return found if commit_id in dirty.commit_ids else None
+
+    async def _stored(self, dirty: DirtyFile, object: Object) -> Object:
+        """Put the new object under the file, and empty the spool."""
+        object = dataclasses.replace(object, size=dirty.size)
+        with trio.CancelScope(shield=True):
+            try:
+                await self._offer(dirty, object)
+            except StoreError as error:
+                log.info("written bytes could not be cached: %s", error)
+            rebase(dirty, object, dirty.size)
+            dirty.commit_ids.clear()
+            dirty.stored_revision = dirty.revision
+            dirty.stream_refused = False
+            size = dirty.extents.total
+            dirty.extents.clear()
+            await dirty.readers.wait_for_readers()
+            if dirty.spool.is_open:
+                await dirty.spool.resize(0)
+            self._budget.release_dirty(size)
+        return object
+
+    async def _offer(self, dirty: DirtyFile, object: Object) -> None:
+        """Let the block cache have what was written, as far as there is room."""
+        left = _OFFER_MAX
+        for start, end in dirty.extents:
+            while start < end and left > 0:
+                # Cut at a multiple of the size, so that no block falls between two.
+                stop = min(end, (start // _OFFER_SIZE + 1) * _OFFER_SIZE)
+                piece = await dirty.spool.read(start, stop - start)
+                await self._blocks.put(object, start, piece)
+                left -= stop - start
+                start = stop
+
+
+@contextmanager
+def _noted(dirty: DirtyFile, commit_id: str | None) -> Iterator[None]:
+    """Remember a commit whose outcome is unknown, so that it can be told later."""
+    if commit_id is not None:
+        dirty.commit_ids[commit_id] = dirty.revision
+    try:
+        yield
+    except StoreError as error:
+        if commit_id is not None and not error.is_ambiguous:
+            dirty.commit_ids.pop(commit_id, None)
+        raise
