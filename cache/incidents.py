@@ -45,22 +45,24 @@ class Incidents:
 
     def __init__(self, now_ns: Callable[[], int] = time.time_ns) -> None:
         self._now_ns = now_ns
-        self._kept: deque[Incident] = deque(maxlen=KEPT_MAX)
+        self._kept: deque[tuple[int, Incident]] = deque(maxlen=KEPT_MAX)
         self._counts = dict.fromkeys(IncidentKind, 0)
+        self._number = 0
+        self._seen_number = 0
 
     def __iter__(self) -> Iterator[Incident]:
-        return iter(tuple(self._kept))
+        return iter([each for _, each in self._kept])
 
     def note(
         self, kind: IncidentKind, key: str, text: str, *, kept_as: str | None = None
     ) -> None:
         """Keep what went wrong with a key."""
         self._counts[kind] += 1
-        self._kept.append(
-            Incident(
-                kind=kind, key=key, text=text, time_ns=self._now_ns(), kept_as=kept_as
-            )
+        self._number += 1
+        incident = Incident(
+            kind=kind, key=key, text=text, time_ns=self._now_ns(), kept_as=kept_as
         )
+        self._kept.append((self._number, incident))
 
     def count(self, kind: IncidentKind) -> int:
         """Return how often this happened since the mount began."""
@@ -68,10 +70,22 @@ class Incidents:
 
     def last(self, key: str) -> Incident | None:
         """Return the newest late error of a key, if it has one."""
-        return next((each for each in reversed(self._kept) if each.key == key), None)
+        return next((each for _, each in reversed(self._kept) if each.key == key), None)
+
+    def unseen(self) -> tuple[Incident, ...]:
+        """Return what nobody has seen: no program was told, no person was shown it."""
+        return tuple(
+            each
+            for number, each in self._kept
+            if number > self._seen_number and each.kind is not IncidentKind.REFUSED
+        )
+
+    def mark_seen(self) -> None:
+        """Note that a person is shown all there is."""
+        self._seen_number = self._number
 
     def clear(self, key: str) -> None:
         """Forget the late errors of a key: its newest state is in the store."""
-        kept = [each for each in self._kept if each.key != key]
+        kept = [(number, each) for number, each in self._kept if each.key != key]
         self._kept.clear()
         self._kept.extend(kept)

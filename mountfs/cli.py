@@ -1,7 +1,8 @@
 """The command: arguments in, one call, an exit code out. No logic lives here.
 
-Exit codes: 0 done; 1 it failed; 2 the user can mend it, and one sentence says how; 75
-`umount` left something that the next mount sends; 130 interrupted.
+Exit codes: 0 done; 1 it failed, or somebody should look; 2 the user can mend it, and
+one sentence says how; 74 all is stored, and something had gone wrong unseen; 75
+something is not stored yet; 130 interrupted.
 """
 
 import argparse
@@ -17,11 +18,12 @@ from mountfs.config import Setting
 from mountfs.errors import UsageError
 from mountfs.options import OPTIONS, refuse_credentials, suggestion
 
-COMMANDS = ("mount", "umount", "features")
+COMMANDS = ("mount", "umount", "status", "wait", "flush", "features")
 EPILOG = """\
 examples:
   mountfs mount s3://bucket/prefix /mnt/bucket
   mountfs mount --endpoint-url http://localhost:8333 s3://bucket /mnt/bucket
+  mountfs status
   mountfs umount /mnt/bucket
   mountfs features s3://bucket
 
@@ -54,6 +56,8 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_mount(commands)
     _add_umount(commands)
+    _add_status(commands)
+    _add_waiting(commands)
     _add_features(commands)
     return parser
 
@@ -94,6 +98,37 @@ def _add_umount(commands: "argparse._SubParsersAction[_Parser]") -> None:
         action="store_true",
         help="detach even if it is in use, and do not wait",
     )
+
+
+def _add_status(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    parser = commands.add_parser(
+        "status",
+        help="tell how mounts do, and what the store does not have yet",
+        description="Tell how the mount that DIR is in does, or all of this user. The"
+        " exit code is 1 if somebody should look at one of them.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("directory", metavar="DIR", nargs="?", help="a path in a mount")
+    parser.add_argument("--json", action="store_true", help="for programs")
+
+
+def _add_waiting(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    parser = commands.add_parser(
+        "wait",
+        help="return when the store has these paths",
+        description="Return when the store has what was written to each PATH. The exit"
+        " code is 75 if something could not be sent yet, 1 if the store refused it.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("paths", metavar="PATH", nargs="+", help="a path in a mount")
+    parser = commands.add_parser(
+        "flush",
+        help="return when the store has everything below a directory",
+        description="Return when the store has everything at and below each DIR, as"
+        " `wait` does for single paths.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("paths", metavar="DIR", nargs="+", help="a path in a mount")
 
 
 def _add_features(commands: "argparse._SubParsersAction[_Parser]") -> None:
@@ -199,6 +234,21 @@ def _umount(parsed: argparse.Namespace) -> int:
     return umount.umount(parsed.mount_point, is_lazy=parsed.lazy, out=sys.stderr)
 
 
+def _status(parsed: argparse.Namespace) -> int:
+    from mountfs import overview
+
+    text, code = overview.overview(parsed.directory, as_json=parsed.json)
+    print(text)
+    return code
+
+
+def _wait(parsed: argparse.Namespace) -> int:
+    from mountfs import waiting
+
+    below = parsed.command == "flush"
+    return waiting.wait(parsed.paths, below=below, out=sys.stderr)
+
+
 def _features(parsed: argparse.Namespace) -> int:
     from mountfs import features
 
@@ -223,6 +273,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return _mount(parsed, arguments)
             case "umount":
                 return _umount(parsed)
+            case "status":
+                return _status(parsed)
+            case "wait" | "flush":
+                return _wait(parsed)
             case _:
                 return _features(parsed)
     except UsageError as error:

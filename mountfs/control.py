@@ -1,23 +1,32 @@
 """How a mount is asked how it does: JSON lines over a unix socket, one per mount.
 
-The daemon runs a `ControlServer` beside the mount; commands use `ask` and `follow`.
-A request is one object `{"do": "status" | "follow" | "unmount"}`. The answer is one
-status, or with "follow" one every quarter of a second until the daemon has finished;
-that last one says `"state": "done"`, and a connection that ends without it belonged to
-a daemon that died.
+The daemon runs a `ControlServer` beside the mount; commands use `ask`, `follow` and
+`carry_out`. A request is one object, `{"do": WORD}` and what else the word needs; what
+a reader does not know it passes over, so that both sides may be of other versions:
+
+| word | besides | answer |
+|---|---|---|
+| status | `seen`: a person looks at it | one status |
+| follow | | a status every quarter of a second until the daemon has finished |
+| unmount | | one status |
+| wait, flush | `paths` below the mount point | as follow, then an outcome |
+
+The last status of a daemon that finishes says `"state": "done"`; a connection that ends
+without it, and without an outcome, belonged to a daemon that died.
 
 The socket lies in a directory that only its owner can enter, under a name made from
 the mount point. Nothing here touches a path inside a mount.
 """
 
 import dataclasses
-import enum
 import fcntl
 import hashlib
 import json
+import logging
+import math
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,81 +35,72 @@ from typing import Protocol
 import trio
 
 from mountfs.errors import UsageError
+from mountfs.status import Outcome, State, Status, decode, encode
+
+__all__ = ["ControlServer", "Outcome", "State", "Status", "decode", "encode"]
 
 FOLLOW_INTERVAL_S = 0.25
 ANSWER_TIMEOUT_S = 30.0
 FAREWELL_TIMEOUT_S = 5.0
-REQUEST_SIZE_MAX = 4096
+REQUEST_SIZE_MAX = 1 << 18
 STATUS_SIZE_MAX = 1 << 20
 CONNECTIONS_MAX = 32
 SOCKET_PATH_MAX = 107  # sizeof(sockaddr_un.sun_path) - 1
 
 
-class State(enum.Enum):
-    """Where a mount stands."""
-
-    MOUNTED = "mounted"
-    DRAINING = "draining"
-    """Unmounted, and still sending what is pending."""
-    DONE = "done"
-    """The daemon's last word; what is pending now stays in the state directory."""
+log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Status:
-    """How a mount does."""
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a command asks of a mount."""
 
-    url: str
-    mount_point: str
-    pid: int
-    state: State
-    pending_files: int = 0
-    pending_bytes: int = 0
-    waiting: tuple[str, ...] = ()
-    """Paths, below the mount point, of some or all of the pending files."""
+    word: str
+    paths: tuple[str, ...] = ()
+    """Below the mount point, without a slash at either end; "" is all of it."""
+    is_seen: bool = False
+    """A person is shown the late errors."""
+
+    def encode(self) -> bytes:
+        """Return the request as one line."""
+        fields: dict[str, object] = {"do": self.word}
+        if self.paths:
+            fields["paths"] = list(self.paths)
+        if self.is_seen:
+            fields["seen"] = True
+        return json.dumps(fields).encode() + b"\n"
+
+    @classmethod
+    def decode(cls, line: bytes) -> "Request":
+        """Return the request in a line; one without a word if it is none."""
+        try:
+            fields = json.loads(line)
+        except ValueError:
+            return cls("")
+        if not isinstance(fields, dict):
+            return cls("")
+        paths = fields.get("paths", [])
+        return cls(
+            str(fields.get("do")),
+            tuple(map(str, paths)) if isinstance(paths, list) else (),
+            is_seen=fields.get("seen") is True,
+        )
 
 
 class Handler(Protocol):
-    """What the mount lends to its control server. Both return at once."""
+    """What the mount lends to its control server."""
 
-    def status(self) -> Status:
-        """Return how the mount does now."""
+    def status(self, *, is_seen: bool = False) -> Status:
+        """Return how the mount does now, at once; `is_seen`: a person looks at it."""
         ...
 
     def unmount(self) -> None:
-        """Begin to detach and drain, as at SIGTERM."""
+        """Begin to detach and drain, as at SIGTERM, and return at once."""
         ...
 
-
-def encode(status: Status) -> bytes:
-    """Return a status as one line."""
-    fields = {**dataclasses.asdict(status), "state": status.state.value}
-    return json.dumps(fields).encode() + b"\n"
-
-
-def decode(line: bytes) -> Status:
-    """Return the status in a line. Raises `ValueError` if it is none."""
-    match json.loads(line):
-        case {
-            "url": str(url),
-            "mount_point": str(mount_point),
-            "pid": int(pid),
-            "state": str(state),
-            "pending_files": int(files),
-            "pending_bytes": int(size),
-            "waiting": list(waiting),
-        }:
-            return Status(
-                url=url,
-                mount_point=mount_point,
-                pid=pid,
-                state=State(state),
-                pending_files=files,
-                pending_bytes=size,
-                waiting=tuple(map(str, waiting)),
-            )
-        case _:
-            raise ValueError("not a status")
+    async def wait(self, paths: Sequence[str], *, below: bool) -> Outcome:
+        """Return when the store has these paths, with `below` all under them too."""
+        ...
 
 
 def runtime_dir(uid: int, environ: Mapping[str, str]) -> Path:
@@ -119,6 +119,18 @@ def socket_path(mount_point: Path, *, uid: int | None = None) -> Path:
     name = hashlib.sha256(os.fsencode(mount_point)).hexdigest()[:32]
     owner = os.geteuid() if uid is None else uid
     return runtime_dir(owner, os.environ) / f"{name}.sock"
+
+
+def sockets() -> list[Path]:
+    """Return the sockets of this user's daemons, alive or dead; for root of all."""
+    directories = [runtime_dir(os.geteuid(), os.environ)]
+    if os.geteuid() == 0:
+        directories += sorted(Path("/run/user").glob("*/mountfs"))
+    found: list[Path] = []
+    for directory in directories:
+        with suppress(OSError):
+            found += sorted(directory.glob("*.sock"))
+    return found
 
 
 @contextmanager
@@ -199,49 +211,73 @@ class ControlServer:
             async with stream:
                 if self._connections <= CONNECTIONS_MAX:
                     await self._converse(stream)
-        except trio.BrokenResourceError:
+        except* trio.BrokenResourceError:
             pass  # the other side went away, which is its good right
         finally:
             self._connections -= 1
 
     async def _converse(self, stream: trio.SocketStream) -> None:
-        with trio.move_on_after(ANSWER_TIMEOUT_S):
-            request = await _receive_line(stream)
-            match _parse_request(request):
+        with trio.move_on_after(ANSWER_TIMEOUT_S) as timeout:
+            request = Request.decode(await _receive_line(stream))
+            match request.word:
                 case "status":
-                    await stream.send_all(encode(self._status()))
+                    await stream.send_all(encode(self._status(request)))
                 case "unmount":
                     self._handler.unmount()
                     await stream.send_all(encode(self._status()))
                 case "follow":
-                    pass
+                    timeout.deadline = math.inf
+                    await self._tell_until_finished(stream)
+                case "wait" | "flush":
+                    timeout.deadline = math.inf
+                    await self._carry_out(request, stream)
                 case _:
                     await stream.send_all(b'{"error": "unknown request"}\n')
-            if _parse_request(request) != "follow":
-                return
-        await self._tell_until_finished(stream)
+
+    async def _carry_out(self, request: Request, stream: trio.SocketStream) -> None:
+        """Do what takes its time, and tell meanwhile how the mount does."""
+        ended = trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._tell_until, ended, stream)
+            outcome = await self._outcome(request)
+            ended.set()
+        await stream.send_all(encode(outcome))
+
+    async def _outcome(self, request: Request) -> Outcome:
+        try:
+            below = request.word == "flush"
+            return await self._handler.wait(request.paths, below=below)
+        except Exception as error:
+            # A question must not cost the mount.
+            log.exception("a bug in mountfs: %s failed", request.word)
+            return Outcome(error=f"a bug in mountfs: {error!r}", code=1)
 
     async def _tell_until_finished(self, stream: trio.SocketStream) -> None:
-        while not self._finished.is_set():
-            await stream.send_all(encode(self._status()))
-            with trio.move_on_after(FOLLOW_INTERVAL_S):
-                await self._finished.wait()
+        await self._tell_until(self._finished, stream)
         await stream.send_all(encode(self._status()))
 
-    def _status(self) -> Status:
-        status = self._handler.status()
+    async def _tell_until(self, event: trio.Event, stream: trio.SocketStream) -> None:
+        # No line is ever cut short, so the event ends this and no cancellation.
+        while not event.is_set():
+            await stream.send_all(encode(self._status()))
+            with trio.move_on_after(FOLLOW_INTERVAL_S):
+                await event.wait()
+
+    def _status(self, request: Request | None = None) -> Status:
+        is_seen = request is not None and request.is_seen
+        status = self._handler.status(is_seen=is_seen)
         if self._finished.is_set():
             return dataclasses.replace(status, state=State.DONE)
         return status
 
 
-def ask(path: Path, request: str) -> Status | None:
+def ask(path: Path, request: str, *, is_seen: bool = False) -> Status | None:
     """Send one request to the socket; return the answer, or None if nobody listens.
 
     A daemon that listens and does not answer raises `TimeoutError`.
     """
-    for status in follow(path, request):
-        return status
+    for said in _converse(path, Request(request, is_seen=is_seen)):
+        return said if isinstance(said, Status) else None
     return None
 
 
@@ -251,16 +287,31 @@ def is_alive(path: Path) -> bool:
         return _connect(connection, path)
 
 
-def follow(path: Path, request: str = "follow") -> Iterator[Status]:
+def follow(path: Path) -> Iterator[Status]:
     """Yield what the daemon says until it has no more to say.
 
     Yields nothing if nobody listens. Raises `TimeoutError` if it falls silent.
     """
+    for said in _converse(path, Request("follow")):
+        if isinstance(said, Status):
+            yield said
+
+
+def carry_out(path: Path, request: Request) -> Iterator[Status | Outcome]:
+    """Yield how the mount does until the request is carried out, then its outcome.
+
+    Without an outcome at the end the daemon did not carry it out: it died, it has
+    finished, or it does not know the request. Raises `TimeoutError` if it falls silent.
+    """
+    yield from _converse(path, request)
+
+
+def _converse(path: Path, request: Request) -> Iterator[Status | Outcome]:
     with socket.socket(socket.AF_UNIX) as connection:
         if not _connect(connection, path):
             return
         with suppress(BrokenPipeError, ConnectionResetError):
-            connection.sendall(json.dumps({"do": request}).encode() + b"\n")
+            connection.sendall(request.encode())
             with connection.makefile("rb") as lines:
                 while line := lines.readline(STATUS_SIZE_MAX):
                     with suppress(ValueError):
@@ -325,11 +376,3 @@ async def _receive_line(stream: trio.SocketStream) -> bytes:
             break
         received += chunk
     return bytes(received)
-
-
-def _parse_request(line: bytes) -> str | None:
-    try:
-        request: object = json.loads(line)
-    except ValueError:
-        return None
-    return str(request.get("do")) if isinstance(request, dict) else None

@@ -12,7 +12,7 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -32,12 +32,13 @@ from mountfs.cache.metadata import MetadataCache
 from mountfs.cache.numberfile import NumberFile
 from mountfs.cache.records import gates_of
 from mountfs.cache.writeback import WriteBack
-from mountfs.config import MountConfig
-from mountfs.control import ControlServer, State, Status
+from mountfs.config import MountConfig, StoreConfig
+from mountfs.control import ControlServer, Outcome, State, Status
 from mountfs.errors import UsageError
 from mountfs.fuse.notifier import fetch_unsent, notify_kernel
 from mountfs.fuse.operations import Operations
 from mountfs.fuse.session import Session
+from mountfs.report import Reporter
 from mountfs.sentences import reason_of, sentence_about
 from mountfs.storage.attempts import RetryPolicy
 from mountfs.storage.errors import (
@@ -58,7 +59,8 @@ from mountfs.vfs.filesystem import FileSystem
 from mountfs.vfs.inodes import InodeTable
 from mountfs.vfs.names import Names
 from mountfs.vfs.numbers import KEPT_MAX, kept_numbers
-from mountfs.vfs.volume import RESERVED, Outdated, Volume
+from mountfs.vfs.volume import Outdated, Volume
+from mountfs.waiter import Waiter
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +104,7 @@ def _leaves(error: BaseException, kind: type[BaseException]) -> Iterator[BaseExc
 
 
 async def _run(config: MountConfig, ready: Callable[[], None]) -> int:
-    identity = _identity(config)
+    identity = identity_of(config)
     async with AsyncExitStack() as stack:
         base = _open_store(config)
         stack.push_async_callback(base.close)
@@ -113,8 +115,10 @@ async def _run(config: MountConfig, ready: Callable[[], None]) -> int:
         index = await _index(stack, store, config)
         if index is not None:
             store = IndexedStorager(store, index)
-        filesystem = await _build(stack, store, index, config, identity)
-        mounted = _Mounted(config, filesystem)
+        budget = Budget(config.cache_size)
+        filesystem = await _build(stack, store, index, budget, config)
+        reporter = Reporter(config, filesystem, budget, state_dir)
+        mounted = _Mounted(config, filesystem, reporter)
         await mounted.run(ready)
     return mounted.exit_code
 
@@ -122,7 +126,7 @@ async def _run(config: MountConfig, ready: Callable[[], None]) -> int:
 # --- building ---------------------------------------------------------------------
 
 
-def _identity(config: MountConfig) -> str:
+def identity_of(config: MountConfig | StoreConfig) -> str:
     """Return the name of this store on this host: same store, same directories."""
     endpoint = config.store_options.get("endpoint_url", "")
     text = f"{endpoint} {config.url.rstrip('/')}"
@@ -225,13 +229,13 @@ async def _build(
     stack: AsyncExitStack,
     store: Storager,
     index: AttributeIndex | None,
+    budget: Budget,
     config: MountConfig,
-    identity: str,
 ) -> FileSystem:
     """Build the file system over a store, with what this host keeps of it."""
+    identity = identity_of(config)
     state_dir = config.state_dir / identity
     cache_dir = config.cache_dir / identity
-    budget = Budget(config.cache_size)
     try:
         blocks = await stack.enter_async_context(BlockCache(store, cache_dir, budget))
         learnt = await _learnt(stack, store, cache_dir, config)
@@ -364,36 +368,27 @@ def _defaults(config: MountConfig) -> Defaults:
 class _Mounted:
     """A mount while it lives. Also what the control socket asks."""
 
-    def __init__(self, config: MountConfig, filesystem: FileSystem) -> None:
+    def __init__(
+        self, config: MountConfig, filesystem: FileSystem, reporter: Reporter
+    ) -> None:
         self._config = config
         self._fs = filesystem
+        self._reporter = reporter
         operations = Operations(filesystem, _ttl_s(config))
         self._session = Session(operations, config.mount_point)
+        self._waiter = Waiter(filesystem, reporter, fetch_unsent)
         self._leave = trio.Event()
         self._hurry = trio.Event()
         self._state = State.MOUNTED
         self.exit_code = EXIT_DONE
 
-    def status(self) -> Status:
+    def status(self, *, is_seen: bool = False) -> Status:
         """Return how the mount does."""
-        waiting = {node.key(): node for node in self._fs.uncommitted()}
-        kept = {
-            file.key: file
-            for file in self._fs.volume.writeback.pending()
-            if file.key and not file.key.startswith(f"{RESERVED}/")
-        }  # without those of files that were unlinked
-        sizes = [node.file.size for node in waiting.values() if node.file is not None]
-        sizes += [file.size for key, file in kept.items() if key not in waiting]
-        paths = sorted(waiting.keys() | kept.keys())
-        return Status(
-            url=self._config.url,
-            mount_point=str(self._config.mount_point),
-            pid=os.getpid(),
-            state=self._state,
-            pending_files=len(paths),
-            pending_bytes=sum(sizes),
-            waiting=tuple(paths[:REPORTED_PATHS_MAX]),
-        )
+        return self._reporter.status(self._state, is_seen=is_seen)
+
+    async def wait(self, paths: Sequence[str], *, below: bool) -> Outcome:
+        """Return when the store has these paths."""
+        return await self._waiter.wait(paths, below=below)
 
     def unmount(self) -> None:
         """Begin to leave, as at SIGTERM."""
@@ -466,7 +461,7 @@ class _Mounted:
                 "%d files are not in the store and wait in %s for the next mount: %s",
                 status.pending_files,
                 self._config.state_dir,
-                ", ".join(status.waiting),
+                ", ".join(status.waiting[:REPORTED_PATHS_MAX]),
             )
         else:
             log.info("unmounted %s; everything is in the store", self._config.url)

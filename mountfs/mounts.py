@@ -75,6 +75,35 @@ def mount_of(path: Path) -> MountEntry | None:
     return found[-1] if found else None
 
 
+def find_ours(path: str) -> tuple[MountEntry, str] | None:
+    """Return our mount that a path lies in, and the path below it; None if none.
+
+    The path itself is read only where it lies outside of our mounts: links in it are
+    followed as far as the mount, and not in it.
+    """
+    entries = all_mounts()
+    plain = os.path.abspath(path)  # noqa: PTH100 - without a look at any file
+    for text in (plain, None):
+        # A second time with links resolved, where no mount of ours stands in the way.
+        real = os.path.realpath(plain) if text is None else text
+        found = _innermost(entries, real)
+        if found is not None and found.fstype == FSTYPE:
+            below = os.path.relpath(real, found.mount_point)
+            return found, "" if below == "." else below
+    return None
+
+
+def _innermost(entries: list[MountEntry], path: str) -> MountEntry | None:
+    best: MountEntry | None = None
+    for entry in entries:
+        top = str(entry.mount_point)
+        if path != top and not path.startswith(f"{top.rstrip('/')}/"):
+            continue
+        if best is None or len(top) >= len(str(best.mount_point)):
+            best = entry  # of two at one place the later one is on top
+    return best
+
+
 def unmount(mount_point: Path, *, is_lazy: bool = False) -> str | None:
     """Unmount by the system's own command; return what it said if that failed."""
     if os.geteuid() == 0:

@@ -16,8 +16,10 @@ from mountfs import control, mounts
 from mountfs.control import State, Status
 from mountfs.errors import UsageError
 from mountfs.options import format_size
+from mountfs.terminal import clear_line, plain, write_line
 
 EXIT_BUSY = 1
+EXIT_TROUBLE = 74  # EX_IOERR: all is stored, and something had gone wrong unseen
 EXIT_PENDING = 75  # EX_TEMPFAIL: it will be tried again
 NAMES_SHOWN = 10
 BUSY = "busy"
@@ -31,8 +33,9 @@ END_TIMEOUT_S = 30
 def umount(mount_point: str, *, is_lazy: bool, out: TextIO) -> int:
     """Unmount and wait; return the exit code.
 
-    0: nothing is pending; 1: busy; 75: something waits in the state directory, or
-    nobody can tell. Raises `UsageError` if this is no mount of ours.
+    0: nothing is pending; 1: busy; 74: nothing is pending, and there were late errors
+    or conflicts that nobody has been shown; 75: something waits in the state directory,
+    or nobody can tell. Raises `UsageError` if this is no mount of ours.
     """
     entry = _find(mount_point)
     if entry is None:
@@ -145,7 +148,7 @@ def _watch(first: Status, conversation: Iterator[Status], out: TextIO) -> int:
         out.write(f"mountfs: the daemon ({last.pid}) does not answer any more\n")
         return EXIT_PENDING
     finally:
-        _clear_progress(out)
+        clear_line(out)
     if last.state is not State.DONE:
         out.write(
             f"mountfs: the daemon ({last.pid}) died before it had finished; the next"
@@ -156,16 +159,27 @@ def _watch(first: Status, conversation: Iterator[Status], out: TextIO) -> int:
 
 
 def _last_word(status: Status, out: TextIO) -> int:
+    _tell_unseen(status, out)
     if status.pending_files == 0:
-        return os.EX_OK
+        return EXIT_TROUBLE if status.unseen else os.EX_OK
     shown = status.waiting[:NAMES_SHOWN]
     more = status.pending_files - len(shown)
-    names = ", ".join([*shown, *([f"{more} more"] if more > 0 else [])])
+    names = plain(", ".join([*shown, *([f"{more} more"] if more > 0 else [])]))
     out.write(
         f"mountfs: {_amount(status)} could not be sent yet: {names}; the next mount"
         f" of {status.url} goes on with it\n"
     )
     return EXIT_PENDING
+
+
+def _tell_unseen(status: Status, out: TextIO) -> None:
+    """Tell what went wrong behind the programs' backs, since nobody will ask later."""
+    if not status.unseen:
+        return
+    out.write(f"mountfs: {status.unseen} late errors of {status.mount_point}:\n")
+    for each in status.incidents[-min(NAMES_SHOWN, status.unseen) :]:
+        kept = f"; kept as {each.kept_as}" if each.kept_as is not None else ""
+        out.write(plain(f"  {each.path}: {each.text}{kept}") + "\n")
 
 
 def _amount(status: Status) -> str:
@@ -174,15 +188,8 @@ def _amount(status: Status) -> str:
 
 
 def _show_progress(status: Status, most: int, out: TextIO) -> None:
-    if status.state is State.DONE or status.pending_files == 0 or not out.isatty():
+    if status.state is State.DONE or status.pending_files == 0:
         return
     done = 1 - status.pending_bytes / most
     bar = ("#" * int(done * 24)).ljust(24, ".")
-    out.write(f"\r\033[K[{bar}] {_amount(status)} to go")
-    out.flush()
-
-
-def _clear_progress(out: TextIO) -> None:
-    if out.isatty():
-        out.write("\r\033[K")
-        out.flush()
+    write_line(f"[{bar}] {_amount(status)} to go", out)

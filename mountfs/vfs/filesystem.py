@@ -1,10 +1,13 @@
 """One file system, put together from its parts."""
 
+import errno
 from collections.abc import Iterator
 
 import trio
 
+from mountfs.storage.errors import StoreError
 from mountfs.vfs.directories import Directories
+from mountfs.vfs.errors import fail
 from mountfs.vfs.files import Files
 from mountfs.vfs.hardlinks import HardLinks
 from mountfs.vfs.inodes import Node
@@ -77,9 +80,74 @@ class FileSystem:
         if self.volume.index is not None:
             await self.volume.index.drain()
 
+    async def key_of(self, path: bytes) -> str:
+        """Return the key of a path below the root, "" of the root itself.
+
+        Links in it are not followed. Raises ENOENT, ENOTDIR, or what the store says.
+        """
+        node, inodes = self.volume.inodes.root, self.volume.inodes
+        for name in filter(None, path.split(b"/")):
+            if not node.is_directory:
+                fail(errno.ENOTDIR)
+            inodes.hold(node)
+            try:
+                found = await self.namespace.lookup(node, name)
+            finally:
+                inodes.release(node)
+            if found is None:
+                fail(errno.ENOENT)
+            node = found
+        key = node.key()
+        inodes.drop_if_unused(node)
+        return key
+
+    def open_below(self, key: str) -> set[int]:
+        """Return the inodes at or below a key that are open for writing."""
+        return {
+            each.node.inode
+            for each in self.files
+            if each.can_write and _is_within(each.node, key)
+        }
+
+    async def flush(self, key: str, *, below: bool = True) -> None:
+        """Return when the store has all that was changed at a key, and below it.
+
+        A key without a slash at the end means the file as well as the directory. All
+        is tried before the first error is raised, which stays kept for its file.
+        """
+        errors: list[StoreError | OSError] = []
+        for node in list(self.uncommitted()):
+            if not (_is_within(node, key) if below else node.key() == key):
+                continue
+            if node.file is not None and node.file.refusal is not None:
+                # What is here is not what the program wrote: it will be given up.
+                errors.append(node.file.refusal)
+                continue
+            try:
+                # Who asked may go away; a commit is carried to its end.
+                with trio.CancelScope(shield=True):
+                    await self.files.fsync(node)
+            except (StoreError, OSError) as error:
+                errors.append(error)
+        if any(_is_within(each, key) for each in self.volume.touched):
+            with trio.CancelScope(shield=True):
+                await self.volume.touched.flush(self.attributes.store_times)
+        if errors:
+            raise errors[0]
+
     def uncommitted(self) -> Iterator[Node]:
         """Yield the files whose bytes are not in the store."""
         for node in self.volume.inodes:
             file = node.file
             if file is not None and file.needs_commit and not node.is_nameless:
                 yield node
+
+
+def is_within(key: str, top: str) -> bool:
+    """Tell whether a key is at or below another; without a slash that one is both."""
+    plain = top.rstrip("/")
+    return not plain or key.rstrip("/") == plain or key.startswith(f"{plain}/")
+
+
+def _is_within(node: Node, top: str) -> bool:
+    return not node.is_nameless and is_within(node.key(), top)

@@ -11,7 +11,7 @@ their number is bounded: what does not fit any more keeps its times here only.
 
 import itertools
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 
 import trio
@@ -47,6 +47,10 @@ class Touched:
     def __contains__(self, directory: object) -> bool:
         """Tell whether the store does not have a directory's newest times yet."""
         return directory in self._waiting
+
+    def __iter__(self) -> Iterator[Node]:
+        """Yield the directories that wait."""
+        return iter(list(self._waiting))
 
     def note(self, directory: Node) -> None:
         """Let the times of a directory be stored before long."""

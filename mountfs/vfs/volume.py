@@ -12,6 +12,7 @@ import trio
 
 from mountfs.cache.attribute_index import AttributeIndex
 from mountfs.cache.blocks import BlockCache
+from mountfs.cache.incidents import Incidents
 from mountfs.cache.journal import Journal
 from mountfs.cache.learnt import Learnt
 from mountfs.cache.metadata import MetadataCache
@@ -73,6 +74,7 @@ class Volume:
     blocks: BlockCache
     writeback: WriteBack
     journal: Journal
+    incidents: Incidents = field(default_factory=Incidents)
     defaults: Defaults
     outdated: "trio.MemorySendChannel[Outdated]"
     is_read_only: bool = False

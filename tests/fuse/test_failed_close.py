@@ -72,6 +72,29 @@ def test_store_that_is_back_takes_the_bytes_at_the_next_fsync(
         assert store.there.read("file") == b"important"
 
 
+def test_wait_tells_why_it_cannot_be_stored(
+    mounter: Mounter, s3_and_bucket: tuple[S3Server, str]
+) -> None:
+    """While the store is gone the bytes stay here; when it is back they are stored."""
+    server, bucket = s3_and_bucket
+    store = s3_store(server, bucket, "p")
+    mount = mounter(store)
+    mount.announce("file")
+    descriptor = os.open(mount.path / "file", os.O_WRONLY | os.O_CREAT)
+    os.write(descriptor, b"ours")
+    empty_and_delete(server, bucket)
+
+    failed = run_command("wait", str(mount.path / "file"))
+    server.client().create_bucket(Bucket=bucket)
+    done = run_command("wait", str(mount.path / "file"))
+
+    assert failed.returncode == 1
+    assert failed.stderr.startswith("mountfs: file is not in the store: ")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert store.there.read("file") == b"ours"
+    os.close(descriptor)
+
+
 @pytest.mark.parametrize("kind", ["local", "s3"])
 def test_vanished_store_is_an_error_and_no_absence(
     mounter: Mounter,

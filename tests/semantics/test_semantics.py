@@ -28,6 +28,13 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 PAGE = CHECKOUT / "docs" / "reference" / "semantics.md"
 
 ELSEWHERE = {
+    "fuse/test_commands.py": {
+        "S-190": "test_status_names_what_the_store_lacks",
+        "S-191": "test_wait_returns_when_the_store_has_a_file",
+    },
+    "unit/test_umount.py": {
+        "S-192": "test_late_errors_that_were_seen_are_not_told_again",
+    },
     "fuse/test_requests_files.py": {
         "S-5": "test_closing_what_was_not_changed_is_free",
     },

@@ -29,3 +29,17 @@ def test_the_list_is_bounded_and_the_counts_are_whole() -> None:
     assert len(list(incidents)) == KEPT_MAX
     assert incidents.last("0") is None
     assert incidents.count(IncidentKind.FAILED) == KEPT_MAX + 5
+
+
+def test_what_was_shown_is_not_shown_as_new() -> None:
+    """What a program was told is seen by that; the rest when a person looks."""
+    incidents = Incidents()
+    incidents.note(IncidentKind.REFUSED, "a", "told")
+    incidents.note(IncidentKind.FAILED, "b", "no route")
+    assert [each.key for each in incidents.unseen()] == ["b"]
+
+    incidents.mark_seen()
+    assert incidents.unseen() == ()
+    incidents.note(IncidentKind.CONFLICT, "c", "lost a race")
+    assert [each.key for each in incidents.unseen()] == ["c"]
+    assert [each.key for each in incidents] == ["a", "b", "c"]

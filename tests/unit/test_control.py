@@ -1,10 +1,11 @@
 """The control socket: status, following a drain, and whoever talks nonsense."""
 
+import json
 import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ import trio
 import trio.testing
 
 from mountfs import control
-from mountfs.control import ControlServer, State, Status
+from mountfs.control import ControlServer, Outcome, Request, State, Status
 from mountfs.errors import UsageError
+from mountfs.status import LateError, PendingPath
 
 
 class Mount:
@@ -24,9 +26,13 @@ class Mount:
         self.pending = ["a", "b/c"]
         self.state = State.MOUNTED
         self.is_asked_to_leave = False
+        self.seen_by: list[str] = []
+        self.waited_for: list[tuple[tuple[str, ...], bool]] = []
+        self.may_answer = trio.Event()
 
-    def status(self) -> Status:
+    def status(self, *, is_seen: bool = False) -> Status:
         """Return how it does."""
+        self.seen_by += ["a person"] if is_seen else []
         return Status(
             url="memory://",
             mount_point=str(self.mount_point),
@@ -40,6 +46,14 @@ class Mount:
     def unmount(self) -> None:
         """Note that it is to leave."""
         self.is_asked_to_leave = True
+
+    async def wait(self, paths: Sequence[str], *, below: bool) -> Outcome:
+        """Note what is waited for; answer when told to, and break for "bug"."""
+        self.waited_for.append((tuple(paths), below))
+        await self.may_answer.wait()
+        if "bug" in paths:
+            raise ZeroDivisionError
+        return Outcome(error="no route", is_passing=True)
 
 
 @pytest.fixture
@@ -74,6 +88,78 @@ async def test_unmount_is_passed_on(mount: Mount) -> None:
         await in_thread(control.socket_path(mount.mount_point), "unmount")
 
         assert mount.is_asked_to_leave
+        server.finish()
+
+
+@pytest.mark.parametrize(("word", "below"), [("wait", False), ("flush", True)])
+async def test_who_waits_hears_how_it_goes_and_how_it_ends(
+    mount: Mount, word: str, below: bool
+) -> None:
+    """Statuses come until the mount answers, and then its answer alone."""
+    server = ControlServer(mount.mount_point, mount)
+    path = control.socket_path(mount.mount_point)
+    heard: list[Status | Outcome] = []
+
+    def ask() -> None:
+        for said in control.carry_out(path, Request(word, ("a", "\udcff"))):
+            heard.append(said)
+            trio.from_thread.run_sync(mount.may_answer.set)
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(server.serve)
+        await trio.to_thread.run_sync(ask)
+        server.finish()
+
+    assert mount.waited_for == [(("a", "\udcff"), below)]
+    assert heard[0] == mount.status()
+    assert heard[-1] == Outcome(error="no route", is_passing=True)
+    assert all(isinstance(each, Status) for each in heard[:-1])
+
+
+async def test_a_bug_in_an_answer_is_told_and_costs_nothing_else(mount: Mount) -> None:
+    """The mount goes on, and who asked learns that it is a bug."""
+    server = ControlServer(mount.mount_point, mount)
+    path = control.socket_path(mount.mount_point)
+    mount.may_answer.set()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(server.serve)
+        said = await trio.to_thread.run_sync(
+            lambda: list(control.carry_out(path, Request("wait", ("bug",))))
+        )
+
+        assert isinstance(said[-1], Outcome)
+        assert "ZeroDivisionError" in str(said[-1].error)
+        assert await in_thread(path, "status") == mount.status()
+        server.finish()
+
+
+async def test_who_goes_away_does_not_end_what_was_asked_for(mount: Mount) -> None:
+    """A commit that somebody waited for is carried out though nobody waits."""
+    server = ControlServer(mount.mount_point, mount)
+    path = control.socket_path(mount.mount_point)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(server.serve)
+        async with await trio.open_unix_socket(path) as stream:
+            await stream.send_all(Request("wait", ("a",)).encode())
+            await stream.receive_some(1)
+        mount.may_answer.set()
+        await trio.testing.wait_all_tasks_blocked()
+
+        assert mount.waited_for == [(("a",), False)]
+        assert await in_thread(path, "status") == mount.status()
+        server.finish()
+
+
+async def test_a_person_who_looks_is_noted(mount: Mount) -> None:
+    """Late errors count as seen only if somebody was shown them."""
+    server = ControlServer(mount.mount_point, mount)
+    path = control.socket_path(mount.mount_point)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(server.serve)
+        await in_thread(path, "status")
+        assert mount.seen_by == []
+        await trio.to_thread.run_sync(lambda: control.ask(path, "status", is_seen=True))
+        assert mount.seen_by == ["a person"]
         server.finish()
 
 
@@ -145,7 +231,14 @@ def test_a_mount_point_is_claimed_by_one_process(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    [b"\n", b"nonsense\n", b"[]\n", b'{"do": "rm -rf"}\n', b"\xff\n", b"x" * 9000],
+    [
+        b"\n",
+        b"nonsense\n",
+        b"[]\n",
+        b'{"do": "rm -rf"}\n',
+        b"\xff\n",
+        b"x" * control.REQUEST_SIZE_MAX,
+    ],
 )
 async def test_nonsense_is_answered_and_harms_nobody(mount: Mount, line: bytes) -> None:
     """A foreign request gets an error, and the next one its answer."""
@@ -212,10 +305,58 @@ def test_nobody_listening_is_no_answer(tmp_path: Path) -> None:
     assert not control.is_alive(path)
 
 
-@pytest.mark.parametrize("line", [b"{}", b"[1]", b"nonsense", b'{"state": 1}'])
+def test_a_status_of_another_version_is_understood() -> None:
+    """Fields that came later may be missing, and unknown ones are passed over."""
+    old = {"url": "u", "mount_point": "/m", "pid": 7, "state": "mounted"}
+    line = json.dumps({**old, "pending_files": 2, "colour": ["red"]}).encode()
+
+    assert control.decode(line) == Status(
+        url="u", mount_point="/m", pid=7, state=State.MOUNTED, pending_files=2
+    )
+
+
+def test_what_is_told_arrives_word_for_word() -> None:
+    """A status and an outcome survive the way over the socket, odd names too."""
+    status = Status(
+        url="s3://b",
+        mount_point="/m\udcff",
+        pid=7,
+        state=State.DRAINING,
+        pending_files=1,
+        pending_bytes=3,
+        waiting=("a\n",),
+        pending=(PendingPath(path="a\n", size=3, error="no route"),),
+        store_state="offline",
+        store_reason="no route",
+        conflicts=1,
+        unseen=1,
+        incidents=(
+            LateError(kind="conflict", path="a", text="t", time_ns=9, kept_as="a (c)"),
+        ),
+        cache_used=5,
+    )
+    outcome = Outcome(error="e", is_passing=True, lines=("x", "y"), code=3)
+
+    assert control.decode(control.encode(status)) == status
+    assert control.decode(control.encode(outcome)) == outcome
+    assert control.decode(control.encode(Outcome())) == Outcome()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"{}",
+        b"[1]",
+        b"nonsense",
+        b'{"state": 1}',
+        b'{"url": "u", "mount_point": "/m", "pid": "7", "state": "mounted"}',
+        b'{"url": "u", "mount_point": "/m", "pid": 7, "state": "asleep"}',
+        b'{"outcome": 1}',
+    ],
+)
 def test_what_is_no_status_is_not_taken_for_one(line: bytes) -> None:
     """Decoding refuses what it does not know."""
-    with pytest.raises(ValueError, match=r"not a status|Expecting value"):
+    with pytest.raises(ValueError, match=r"not a (status|valid)|Expecting value"):
         control.decode(line)
 
 

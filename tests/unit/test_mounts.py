@@ -101,3 +101,29 @@ def test_unmount_of_what_is_mounted_says_nothing(tmp_path: Path) -> None:
 
     assert mounts.unmount(tmp_path) is None
     assert mounts.mount_at(tmp_path) is None
+
+
+def test_paths_are_found_without_a_look_at_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A path in a mount needs not exist; links outside of mounts are followed."""
+    top = tmp_path / "m"
+    (tmp_path / "link").symlink_to(top / "dir")
+    listing = tmp_path / "mountinfo"
+    lines = [
+        f"30 22 0:26 / {top} rw - fuse.mountfs s3://b rw,user_id=0",
+        f"31 22 0:27 / {top}/other rw - tmpfs tmpfs rw",
+    ]
+    listing.write_text("\n".join(lines))
+    monkeypatch.setattr(mounts, "MOUNTINFO", listing)
+
+    def found(path: object) -> str | None:
+        place = mounts.find_ours(str(path))
+        return None if place is None else place[1]
+
+    assert found(top) == ""
+    assert found(f"{top}/a/../b//c/") == "b/c"
+    assert found(tmp_path / "link" / "file") == "dir/file"
+    assert found(f"{top}x/a") is None
+    assert found(top / "other" / "a") is None
+    assert found(tmp_path) is None

@@ -1,5 +1,6 @@
 """Waiting for a drain: what is shown, and which exit code it ends with."""
 
+import dataclasses
 import io
 import os
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ import pytest
 
 from mountfs import umount
 from mountfs.control import State, Status
+from mountfs.status import LateError
 
 
 class Terminal(io.StringIO):
@@ -132,3 +134,30 @@ def test_a_mount_that_is_busy_without_a_holder_is_tried_again(
     monkeypatch.setattr(umount, "BUSY_DELAY_MAX_S", 0.005)
 
     assert umount._detach(tmp_path, is_lazy=False) == expected
+
+
+@pytest.mark.parametrize(("files", "code"), [(0, 74), (1, 75)])
+def test_late_errors_that_nobody_saw_make_it_74(files: int, code: int) -> None:
+    """What went wrong unseen is told at the end; what is pending counts for more."""
+    out = io.StringIO()
+    incident = LateError(
+        kind="conflict", path="a\x1b", text="lost a race", time_ns=1, kept_as="a (c)"
+    )
+    last = dataclasses.replace(
+        status(State.DONE, files), unseen=1, incidents=(incident, incident)
+    )
+
+    assert umount._watch(FIRST, iter([last]), out) == code
+    assert "1 late errors of /mnt/x:\n  a\\x1b: lost a race; kept as a (c)\n" in (
+        out.getvalue()
+    )
+
+
+def test_late_errors_that_were_seen_are_not_told_again() -> None:
+    """Once shown by `mountfs status`, they are no reason to fail."""
+    out = io.StringIO()
+    incident = LateError(kind="failed", path="a", text="no route", time_ns=1)
+    last = dataclasses.replace(status(State.DONE, 0), incidents=(incident,))
+
+    assert umount._watch(FIRST, iter([last]), out) == 0
+    assert out.getvalue() == ""

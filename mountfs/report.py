@@ -1,0 +1,103 @@
+"""What a mount tells of itself: its status, put together from its parts."""
+
+import os
+from pathlib import Path
+
+from mountfs.cache.budget import Budget
+from mountfs.cache.incidents import Incident, IncidentKind, Incidents
+from mountfs.config import MountConfig
+from mountfs.status import (
+    INCIDENTS_MAX,
+    PENDING_MAX,
+    LateError,
+    PendingPath,
+    State,
+    Status,
+)
+from mountfs.vfs.filesystem import FileSystem
+from mountfs.vfs.volume import RESERVED
+
+
+class Reporter:
+    """Describes one mount. Nothing here waits, or asks the store."""
+
+    def __init__(
+        self,
+        config: MountConfig,
+        filesystem: FileSystem,
+        budget: Budget,
+        state_dir: Path,
+    ) -> None:
+        self._config = config
+        self._fs = filesystem
+        self._budget = budget
+        self._state_dir = state_dir
+
+    @property
+    def _incidents(self) -> Incidents:
+        return self._fs.volume.incidents
+
+    def status(self, state: State, *, is_seen: bool = False) -> Status:
+        """Return how the mount does; `is_seen`: a person is shown the late errors."""
+        pending = self.pending()
+        incidents = self._incidents
+        unseen = len(incidents.unseen())
+        if is_seen:
+            incidents.mark_seen()
+        count = incidents.count
+        return Status(
+            url=self._config.url,
+            mount_point=str(self._config.mount_point),
+            pid=os.getpid(),
+            state=state,
+            pending_files=len(pending),
+            pending_bytes=sum(each.size for each in pending),
+            waiting=tuple(each.path for each in pending[:PENDING_MAX]),
+            pending=pending[:PENDING_MAX],
+            durability=self._config.durability,
+            conflicts=count(IncidentKind.CONFLICT),
+            late_errors=count(IncidentKind.FAILED) + count(IncidentKind.REFUSED),
+            unseen=unseen,
+            incidents=tuple(map(_late_error, list(incidents)[-INCIDENTS_MAX:])),
+            cache_used=self._budget.clean + self._budget.dirty,
+            cache_dirty=self._budget.dirty,
+            cache_limit=self._budget.size_max,
+            journal_size=_journal_size(self._state_dir),
+            state_dir=str(self._state_dir),
+        )
+
+    def pending(self) -> tuple[PendingPath, ...]:
+        """Return what the store does not have, without files that were unlinked."""
+        found: dict[str, PendingPath] = {}
+        for file in self._fs.volume.writeback.pending():
+            if file.key and not file.key.startswith(f"{RESERVED}/"):
+                found[file.key] = PendingPath(
+                    path=file.key, size=file.size, error=file.error
+                )
+        for node in self._fs.uncommitted():
+            key = node.key()
+            error = found[key].error if key in found else None
+            size = node.file.size if node.file is not None else 0
+            found[key] = PendingPath(path=key, size=size, error=error)
+        return tuple(found[key] for key in sorted(found))
+
+
+def _late_error(incident: Incident) -> LateError:
+    return LateError(
+        kind=incident.kind.value,
+        path=incident.key,
+        text=incident.text,
+        time_ns=incident.time_ns,
+        kept_as=incident.kept_as,
+    )
+
+
+def _journal_size(state_dir: Path) -> int:
+    """Return what the journal takes of the disk, as far as that can be told."""
+    total = 0
+    for name in ("journal.sqlite", "journal.sqlite-wal"):
+        try:
+            total += (state_dir / name).stat().st_size
+        except OSError:
+            continue
+    return total

@@ -1,0 +1,209 @@
+"""How a mount does, and how a request to it ended, as values and as JSON lines.
+
+Both sides of the control socket may be of different versions: a line may have fields
+that the reader does not know, and lack those that came later.
+"""
+
+import dataclasses
+import enum
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+PENDING_MAX = 100
+"""So many pending files are described; the counts are of all."""
+INCIDENTS_MAX = 20
+"""So many late errors are described, the newest; the counts are of all."""
+
+T = TypeVar("T")
+
+
+class State(enum.Enum):
+    """Where a mount stands."""
+
+    MOUNTED = "mounted"
+    DRAINING = "draining"
+    """Unmounted, and still sending what is pending."""
+    DONE = "done"
+    """The daemon's last word; what is pending now stays in the state directory."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingPath:
+    """A file, or a name, that the store does not have as it is here."""
+
+    path: str
+    size: int
+    error: str | None = None
+    """Why, if it was tried."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LateError:
+    """An incident; see `mountfs.cache.incidents`."""
+
+    kind: str
+    path: str
+    text: str
+    time_ns: int
+    kept_as: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """How a mount does."""
+
+    url: str
+    mount_point: str
+    pid: int
+    state: State
+    pending_files: int = 0
+    pending_bytes: int = 0
+    waiting: tuple[str, ...] = ()
+    """Paths, below the mount point, of some or all of the pending files."""
+    pending: tuple[PendingPath, ...] = ()
+    """The same, with sizes and errors."""
+    store_state: str = "online"
+    """online, degraded or offline."""
+    store_reason: str = ""
+    """Why it is not online."""
+    durability: str = "store"
+    conflicts: int = 0
+    """Commits that lost a race since the mount began."""
+    late_errors: int = 0
+    """What could not be stored and was told to no call, since the mount began."""
+    unseen: int = 0
+    """How many of both nobody has been shown."""
+    incidents: tuple[LateError, ...] = ()
+    """The newest of both."""
+    cache_used: int = 0
+    cache_dirty: int = 0
+    """How much of it exists nowhere else. Bytes, as all sizes here."""
+    cache_limit: int = 0
+    journal_size: int = 0
+    state_dir: str = ""
+
+    @property
+    def needs_attention(self) -> bool:
+        """Whether somebody should look at this mount."""
+        has_failed = any(each.error is not None for each in self.pending)
+        return has_failed or self.unseen > 0 or self.store_state != "online"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a request that took its time has ended."""
+
+    error: str | None = None
+    """What went wrong, in a sentence."""
+    is_passing: bool = False
+    """The same may succeed later, and nothing is lost meanwhile."""
+    lines: tuple[str, ...] = ()
+    """What it has to tell, if that is its purpose."""
+    code: int = 0
+    """The exit code for the command that asked."""
+
+
+def encode(said: Status | Outcome) -> bytes:
+    """Return a status, or an outcome, as one line."""
+    fields = dataclasses.asdict(said)
+    if isinstance(said, Status):
+        fields["state"] = said.state.value
+    else:
+        fields = {"outcome": fields}
+    return json.dumps(fields).encode() + b"\n"
+
+
+def decode(line: bytes) -> Status | Outcome:
+    """Return what a line says. Raises `ValueError` if it is neither of both."""
+    fields = _mapping(json.loads(line))
+    if "outcome" in fields:
+        return _outcome(_mapping(fields["outcome"]))
+    if not fields.keys() >= {"url", "mount_point", "pid", "state"}:
+        raise ValueError("not a status")
+    return Status(
+        url=_text(fields, "url"),
+        mount_point=_text(fields, "mount_point"),
+        pid=_number(fields, "pid"),
+        state=State(_text(fields, "state")),
+        waiting=tuple(map(str, _sequence(fields, "waiting"))),
+        pending=tuple(map(_pending, _sequence(fields, "pending"))),
+        incidents=tuple(map(_late_error, _sequence(fields, "incidents"))),
+        store_state=_text(fields, "store_state", "online"),
+        store_reason=_text(fields, "store_reason"),
+        durability=_text(fields, "durability", "store"),
+        state_dir=_text(fields, "state_dir"),
+        **{name: _number(fields, name) for name in _NUMBERS},
+    )
+
+
+def _outcome(fields: Mapping[str, object]) -> Outcome:
+    return Outcome(
+        error=_text_or_none(fields, "error"),
+        is_passing=fields.get("is_passing") is True,
+        lines=tuple(map(str, _sequence(fields, "lines"))),
+        code=_number(fields, "code"),
+    )
+
+
+_NUMBERS = (
+    "pending_files",
+    "pending_bytes",
+    "conflicts",
+    "late_errors",
+    "unseen",
+    "cache_used",
+    "cache_dirty",
+    "cache_limit",
+    "journal_size",
+)
+
+
+def _pending(told: object) -> PendingPath:
+    fields = _mapping(told)
+    return PendingPath(
+        path=_text(fields, "path"),
+        size=_number(fields, "size"),
+        error=_text_or_none(fields, "error"),
+    )
+
+
+def _late_error(told: object) -> LateError:
+    fields = _mapping(told)
+    return LateError(
+        kind=_text(fields, "kind"),
+        path=_text(fields, "path"),
+        text=_text(fields, "text"),
+        time_ns=_number(fields, "time_ns"),
+        kept_as=_text_or_none(fields, "kept_as"),
+    )
+
+
+def _mapping(told: object) -> Mapping[str, object]:
+    if not isinstance(told, dict):
+        raise ValueError("not a status")  # noqa: TRY004 - of JSON
+    return told
+
+
+def _sequence(fields: Mapping[str, object], name: str) -> Sequence[object]:
+    return _field(fields, name, list, [])
+
+
+def _number(fields: Mapping[str, object], name: str) -> int:
+    return _field(fields, name, int, 0)
+
+
+def _text(fields: Mapping[str, object], name: str, default: str = "") -> str:
+    return _field(fields, name, str, default)
+
+
+def _text_or_none(fields: Mapping[str, object], name: str) -> str | None:
+    return _text(fields, name) if fields.get(name) is not None else None
+
+
+def _field(fields: Mapping[str, object], name: str, kind: type[T], default: T) -> T:
+    value = fields.get(name, default)
+    if not isinstance(value, kind):
+        raise ValueError("not a status")  # noqa: TRY004 - of JSON
+    return value

@@ -1,0 +1,27 @@
+"""Text for people: names that may hold anything, and a line that changes in place."""
+
+from typing import TextIO
+
+from mountfs.logs import redact
+
+
+def plain(text: str) -> str:
+    """Return text without credentials, and nothing in it that moves the cursor."""
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode()
+        for each in redact(text)
+    )
+
+
+def write_line(text: str, out: TextIO) -> None:
+    """Show a line in the place of the one before, if somebody looks."""
+    if out.isatty():
+        out.write(f"\r\033[K{text}")
+        out.flush()
+
+
+def clear_line(out: TextIO) -> None:
+    """Take that line away."""
+    if out.isatty():
+        out.write("\r\033[K")
+        out.flush()

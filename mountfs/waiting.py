@@ -1,0 +1,86 @@
+"""`mountfs wait` and `mountfs flush`: return when the store has what was written."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TextIO
+
+from mountfs import control, mounts
+from mountfs.control import Request
+from mountfs.errors import UsageError
+from mountfs.options import format_size
+from mountfs.status import Outcome, Status
+from mountfs.terminal import clear_line, plain, write_line
+
+EXIT_FAILED = 1
+EXIT_PENDING = 75  # EX_TEMPFAIL: it may succeed later
+
+
+def wait(paths: Sequence[str], *, below: bool, out: TextIO) -> int:
+    """Wait for these paths, with `below` for all under them; return the exit code.
+
+    0: the store has them; 1: it refused something; 75: something could not be sent yet
+    or nobody can tell. Raises `UsageError` for a path that is in no mount of ours.
+    """
+    asked = _by_mount(paths)
+    word = "flush" if below else "wait"
+    codes = [
+        _ask(entry, Request(word, tuple(names)), out) for entry, names in asked.items()
+    ]
+    return next((code for code in (EXIT_FAILED, EXIT_PENDING) if code in codes), 0)
+
+
+def _by_mount(paths: Sequence[str]) -> dict[mounts.MountEntry, list[str]]:
+    found: dict[mounts.MountEntry, list[str]] = {}
+    for path in paths:
+        place = mounts.find_ours(path)
+        if place is None:
+            raise UsageError(f"{path} is not in a mount of mountfs: name a path in one")
+        found.setdefault(place[0], []).append(place[1])
+    return found
+
+
+def _ask(entry: mounts.MountEntry, request: Request, out: TextIO) -> int:
+    socket = control.socket_path(entry.mount_point, uid=entry.user_id)
+    outcome = carry_out(socket, entry.mount_point, request, out)
+    if outcome.error is None:
+        return os.EX_OK
+    out.write(f"mountfs: {plain(outcome.error)}\n")
+    return EXIT_PENDING if outcome.is_passing else EXIT_FAILED
+
+
+def carry_out(
+    socket: Path, mount_point: Path, request: Request, out: TextIO
+) -> Outcome:
+    """Let a mount carry out a request, and show meanwhile how far it is."""
+    heard: Status | None = None
+    try:
+        for said in control.carry_out(socket, request):
+            if isinstance(said, Outcome):
+                return said
+            heard = said
+            _show(said, out)
+    except TimeoutError:
+        return Outcome(
+            error=f"the daemon of {mount_point} does not answer", is_passing=True
+        )
+    finally:
+        clear_line(out)
+    if heard is None:
+        raise UsageError(
+            f"nobody serves {mount_point}, or its daemon is of an older version: mount"
+            " it again"
+        )
+    return Outcome(
+        error=f"the daemon of {mount_point} ended before it had answered; the next"
+        " mount of the same store goes on with what is pending",
+        is_passing=True,
+    )
+
+
+def _show(status: Status, out: TextIO) -> None:
+    if status.pending_files:
+        files = (
+            "1 file" if status.pending_files == 1 else f"{status.pending_files} files"
+        )
+        write_line(f"{files}, {format_size(status.pending_bytes)} to go", out)

@@ -1,0 +1,163 @@
+"""`mountfs status`, `wait` and `flush` with real mounts."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from mountfs import mounts
+from tests.fuse.conftest import Mounter
+from tests.fuse.mounting import Mount, run_command
+from tests.fuse.stores import Store
+
+local = pytest.mark.parametrize("store", ["local"], indirect=True)
+
+
+def status_of(mount: Mount) -> dict[str, object]:
+    """Return what programs are told of a mount."""
+    told = json.loads(run_command("status", "--json", str(mount.path)).stdout)
+    assert len(told) == 1
+    assert isinstance(told[0], dict)
+    return told[0]
+
+
+@local
+def test_status_tells_how_a_mount_does(mounter: Mounter, store: Store) -> None:
+    """An idle mount is well, and the table says so in words."""
+    mount = mounter(store)
+    (mount.path / "file").write_bytes(bytes(5 << 20))
+
+    done = run_command("status", str(mount.path / "file"))
+    told = status_of(mount)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"{store.url} at {mount.path}" in done.stdout
+    assert "store     online" in done.stdout
+    assert "pending   nothing" in done.stdout
+    assert (told["url"], told["state"]) == (store.url, "mounted")
+    assert (told["pending_files"], told["needs_attention"]) == (0, False)
+    assert told["cache_used"] == 5 << 20
+    assert told["cache_limit"] == 512 << 20
+    assert isinstance(told["journal_size"], int)
+    assert told["journal_size"] > 0
+
+
+@local
+def test_status_names_what_the_store_lacks(mounter: Mounter, store: Store) -> None:
+    """A file that is open and dirty is pending, with its size and name."""
+    mount = mounter(store)
+    descriptor = os.open(mount.path / "file", os.O_WRONLY | os.O_CREAT)
+    os.write(descriptor, b"12345")
+    assert run_command("wait", str(mount.path)).returncode == 0  # not its content
+
+    told, shown = status_of(mount), run_command("status", str(mount.path))
+    assert (told["pending_files"], told["waiting"]) == (1, ["file"])
+    assert "pending   1 file" in shown.stdout
+    assert shown.returncode == 0
+    os.close(descriptor)
+    assert status_of(mount)["pending"] == []
+
+
+@local
+def test_status_without_a_name_tells_of_every_mount(
+    mounter: Mounter, store: Store
+) -> None:
+    """Two mounts are two entries; a dead one needs attention and says what to do."""
+    one, two = mounter(store, at="one"), mounter(store, at="two")
+
+    told = json.loads(run_command("status", "--json").stdout)
+    places = {each["mount_point"] for each in told}
+    assert {str(one.path), str(two.path)} <= places
+
+    two.end(signal.SIGKILL)
+    done = run_command("status")
+    assert done.returncode == 1
+    assert "dead: its daemon has died; mount it again" in done.stdout
+
+
+def test_status_of_what_is_no_mount_is_a_mistake(tmp_path: Path) -> None:
+    """A directory that is not mounted is the user's to mend."""
+    done = run_command("status", str(tmp_path))
+
+    assert done.returncode == 2
+    assert done.stderr == f"mountfs: {tmp_path} is not in a mount of mountfs\n"
+
+
+def test_wait_returns_when_the_store_has_a_file(mounter: Mounter, store: Store) -> None:
+    """Bytes of a file that is still open, and that only the kernel knows, are stored.
+
+    Its neighbour is not touched.
+    """
+    mount = mounter(store)
+    (mount.path / "d").mkdir()
+    descriptors = []
+    for name in ("asked", "other"):
+        path = mount.path / "d" / name
+        descriptors.append(os.open(path, os.O_WRONLY | os.O_CREAT))
+        os.write(descriptors[-1], b"written")
+
+    done = run_command("wait", str(mount.path / "d" / "asked"))
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert store.there.read("d/asked") == b"written"
+    assert "d/other" not in store.there.listing()
+    for descriptor in descriptors:
+        os.close(descriptor)
+    assert store.there.read("d/other") == b"written"
+
+
+def test_flush_stores_everything_below_a_directory(
+    mounter: Mounter, store: Store
+) -> None:
+    """All open files of the directory and below are stored, and none beside it."""
+    mount = mounter(store)
+    (mount.path / "d" / "e").mkdir(parents=True)
+    names = ["d/one", "d/e/two", "beside"]
+    descriptors = [
+        os.open(mount.path / name, os.O_WRONLY | os.O_CREAT) for name in names
+    ]
+    for descriptor in descriptors:
+        os.write(descriptor, b"written")
+
+    done = run_command("flush", str(mount.path / "d"))
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert store.there.read("d/one") == store.there.read("d/e/two") == b"written"
+    assert "beside" not in store.there.listing()
+    assert run_command("flush", str(mount.path)).returncode == 0
+    assert store.there.read("beside") == b"written"
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+@local
+def test_wait_says_what_is_not_there(mounter: Mounter, store: Store) -> None:
+    """A path that does not exist is a failure; one in no mount is a mistake."""
+    mount = mounter(store)
+    (mount.path / "file").write_bytes(b"x")
+
+    missing = run_command("wait", str(mount.path / "file"), str(mount.path / "missing"))
+    outside = run_command("wait", str(mount.path.parent))
+
+    assert (missing.returncode, missing.stderr) == (
+        1,
+        "mountfs: missing: No such file or directory\n",
+    )
+    assert outside.returncode == 2
+    assert "is not in a mount of mountfs" in outside.stderr
+
+
+@local
+def test_a_dead_daemon_cannot_be_waited_for(mounter: Mounter, store: Store) -> None:
+    """Nobody hangs: the sentence says that the mount is to be mounted again."""
+    mount = mounter(store)
+    (mount.path / "file").write_bytes(b"x")
+    mount.end(signal.SIGKILL)
+    assert mounts.mount_at(mount.path) is not None
+
+    done = run_command("wait", str(mount.path / "file"))
+
+    assert done.returncode == 2
+    assert "nobody serves" in done.stderr
