@@ -177,28 +177,30 @@ def names_in(fd: int) -> list[tuple[bytes, bool]]:
 def remove_stale(fd: int) -> None:
     """Remove what dead writers left in a directory.
 
-    A living writer holds a lock on its file; the age covers the moment before it does.
+    A living writer holds a lock on its file. Links cannot be locked; their age tells.
     """
     oldest = time.time() - STALE_AFTER_S
     for text in os.listdir(fd):
         place = Place(fd, os.fsencode(text))
         found = place.lstat() if place.name.startswith(RESERVED) else None
-        if found is not None and found.st_mtime < oldest and _is_dead(place, found):
+        if found is None:
+            continue
+        if stat.S_ISREG(found.st_mode):
+            _remove_unless_locked(place)
+        elif stat.S_ISLNK(found.st_mode) and found.st_mtime < oldest:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(place.name, dir_fd=fd)
 
 
-def _is_dead(place: Place, found: os.stat_result) -> bool:
-    if stat.S_ISLNK(found.st_mode):
-        return True
-    if not stat.S_ISREG(found.st_mode):
-        return False
+def _remove_unless_locked(place: Place) -> None:
+    """Remove a file, under its lock; a writer looks for that when it has the lock."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = os.open(place.name, flags, dir_fd=place.directory)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(fd)
-    return True
+    with contextlib.suppress(FileNotFoundError):
+        fd = os.open(place.name, flags, dir_fd=place.directory)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(place.name, dir_fd=place.directory)
+        except BlockingIOError:
+            return
+        finally:
+            os.close(fd)

@@ -178,11 +178,8 @@ def replace_file(
         raise WrongKind("a key that ends in '/' is a directory", key=key)
     with root.place(key, create=True) as place:
         _check_target(place, key, condition)  # fail before the bytes move, if it must
-        new = place.beside()
-        fd = os.open(new.name, _NEW, 0o666, dir_fd=new.directory)
+        new, fd = _open_new(place)
         try:
-            # Tells those who clear up after the dead that we live.
-            fcntl.flock(fd, fcntl.LOCK_EX)
             fill(fd)
             if inherit is not None:
                 metadata = _carry_over(root, fd, inherit, metadata)
@@ -199,6 +196,25 @@ def replace_file(
             raise
         finally:
             os.close(fd)
+
+
+def _open_new(place: Place) -> tuple[Place, int]:
+    """Make a file beside a place, locked: that tells who clears up that we live.
+
+    In the moment before it has the lock it may be taken for a dead one, and removed;
+    then it has no name, and another is made.
+    """
+    while True:
+        new = place.beside()
+        fd = os.open(new.name, _NEW, 0o666, dir_fd=new.directory)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            if os.fstat(fd).st_nlink:
+                return new, fd
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
 
 
 def _finish(fd: int, metadata: Metadata) -> None:

@@ -1,6 +1,7 @@
 """The local store beyond the contract: what it makes of a real directory."""
 
 import errno
+import fcntl
 import os
 import socket
 import stat
@@ -162,18 +163,48 @@ async def test_a_failed_write_leaves_nothing(store: LocalStore, root: Path) -> N
 async def test_what_dead_writers_left_is_harmless(
     store: LocalStore, root: Path
 ) -> None:
-    """Left-overs are not listed, and go with their directory once they are old."""
+    """Left-overs are not listed, and go with their directory; not what is locked by a
+    writer that lives, nor a link before it is old.
+    """
     await store.make_dir("dir/")
     left = root / "dir" / f"{TEMP}0123"
-    left.write_bytes(b"half a file")
-    assert (await store.list("dir/")).objects == ()
+    link = root / "dir" / f"{TEMP}4567"
+    link.symlink_to("target")
+    with left.open("wb") as writer:
+        fcntl.flock(writer, fcntl.LOCK_EX)
+        assert (await store.list("dir/")).objects == ()
+        with pytest.raises(DirectoryNotEmpty):
+            await store.delete("dir/")
+        assert left.exists()
     with pytest.raises(DirectoryNotEmpty):
         await store.delete("dir/")
+    assert not left.exists()
     old = time.time() - 3600
-    os.utime(left, (old, old))
+    os.utime(link, (old, old), follow_symlinks=False)
 
     await store.delete("dir/")
     assert os.listdir(root) == []
+
+
+async def test_file_that_was_cleared_away_is_made_again(
+    store: LocalStore, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file may be taken for a dead writer's in the moment before it is locked."""
+    lock = fcntl.flock
+    cleared: list[str] = []
+
+    def clear_first(fd: int, operation: int) -> None:
+        for path in () if cleared else root.glob(f"{TEMP}*"):
+            path.unlink()
+            cleared.append(path.name)
+        lock(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", clear_first)
+    await store.write("file", BytesBody(b"bytes"))
+
+    assert len(cleared) == 1
+    assert (root / "file").read_bytes() == b"bytes"
+    assert os.listdir(root) == ["file"]
 
 
 async def test_what_others_gave_a_file_survives(store: LocalStore, root: Path) -> None:
