@@ -18,6 +18,7 @@ from mountfs.cache.dirty import DirtyFile
 from mountfs.storage.errors import NotFound, StoreError, VersionChanged
 from mountfs.storage.types import Object, Version
 from mountfs.vfs.errors import fail
+from mountfs.vfs.filemove import FileMoves
 from mountfs.vfs.files import Files, condition_of
 from mountfs.vfs.filestate import Clean, Dirty
 from mountfs.vfs.foreign import take_over
@@ -76,6 +77,7 @@ class Renames:
         self._unlinked = unlinked
         self._hard_links = hard_links
         self._trees = TreeMoves(volume, hard_links)
+        self._file_moves = FileMoves(volume)
 
     async def rename(self, old: End, new: End, flags: int) -> None:
         """Rename as rename(2) and renameat2(2), RENAME_WHITEOUT excepted.
@@ -117,6 +119,10 @@ class Renames:
         for rename in renames:
             if rename.phase.startswith("{"):
                 moved = await self._finish_exchange(rename.phase)
+            elif not rename.source.endswith("/"):
+                # What it does to hard links is journaled on its own.
+                await self._file_moves.finish(rename.source, rename.target)
+                moved = {}
             else:
                 await self._trees.finish(rename.source, rename.target)
                 moved = {rename.source: rename.target}
@@ -193,8 +199,10 @@ class Renames:
         if node.is_stored:
             if rename.old[0] is not rename.new[0]:
                 await self._namespace.keep_directory(rename.old[0], old_key)
-            async with self._hard_links.moving(node, old_key, new_key):
-                # Crash after the copy and before the delete: both names hold the file.
+            async with (
+                self._hard_links.moving(node, old_key, new_key),
+                self._file_moves.journaled(old_key, new_key),
+            ):
                 moved = await self._move_one(node, old_key, new_key)
                 self._volume.metadata.put_absent(old_key)
                 moved = self._volume.metadata.put(moved)

@@ -95,6 +95,50 @@ async def test_recovery_keeps_what_was_written_since(tmp_path: Path) -> None:
         assert await scene.cache.journal.renames() == ()
 
 
+@pytest.mark.parametrize("is_ours", [False, True])
+@pytest.mark.parametrize("is_after", [False, True])
+@pytest.mark.parametrize("call", ["copy", "delete"])
+async def test_crash_during_a_rename_leaves_one_name(
+    tmp_path: Path, call: str, is_after: bool, is_ours: bool
+) -> None:
+    """Whichever request a crash comes before or after, it has happened or not; also
+    to an object of another program.
+    """
+    async with open_scene(tmp_path) as scene:
+        there = scene.there
+        await (scene.make if is_ours else scene.put)("one", b"bytes")
+        await scene.make("two", b"other")
+        await scene.lookup("one")
+        hold = scene.store.hold(call, is_after=is_after)
+        hold.error = Crash()
+        hold.release()
+        with pytest.raises(Crash):
+            await rename(scene, "one", "two")
+
+    async with open_scene(tmp_path, there=there) as scene:
+        found = {key: await scene.content(key) for key in await scene.keys()}
+        if (call, is_after) == ("copy", False):
+            assert found == {"one": b"bytes", "two": b"other"}
+        else:
+            assert found == {"two": b"bytes"}
+        assert await scene.cache.journal.renames() == ()
+
+
+async def test_recovery_of_a_rename_keeps_what_was_written_since(
+    tmp_path: Path,
+) -> None:
+    """If the names have different bytes, somebody has written: both stay."""
+    async with open_scene(tmp_path) as scene:
+        there = scene.there
+        await scene.put("one", b"first")
+        await scene.put("two", b"newer")
+        await scene.cache.journal.begin_rename("one", "two")
+
+    async with open_scene(tmp_path, there=there) as scene:
+        assert await scene.keys() == {"one", "two"}
+        assert await scene.cache.journal.renames() == ()
+
+
 async def test_file_found_while_its_directory_moves(tmp_path: Path) -> None:
     """A file that was looked up during the rename follows it, too."""
     async with open_scene(tmp_path, ttl_s=3600) as scene:
