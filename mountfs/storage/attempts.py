@@ -21,6 +21,7 @@ from mountfs.storage.errors import (
     PreconditionFailed,
     StoreError,
     TimedOut,
+    Unreachable,
 )
 
 _log = logging.getLogger(__name__)
@@ -53,6 +54,10 @@ class RetryPolicy:
     """copy, move, complete: the store moves bytes and may need minutes."""
     bytes_per_s: float = float(1 << 20)
     """The slowest transfer that is waited for, on top of `read_s` or `write_s`."""
+    outlasts_outages: bool = False
+    """While the store is out of reach, only the deadline ends the attempts."""
+    outage_pause_max_s: float = 1.0
+    """The longest pause between attempts while the store is out of reach."""
 
     def __post_init__(self) -> None:
         if self.attempts < 1 or self.bytes_per_s <= 0 or self.backoff_base_s < 0:
@@ -211,9 +216,13 @@ class Attempts:
 
     async def _pause(self, error: StoreError, attempt: int, what: str) -> bool:
         """Wait before the next attempt; False if there is to be none."""
-        if not error.is_retryable or attempt >= self._policy.attempts:
+        is_outage = self._policy.outlasts_outages and isinstance(error, Unreachable)
+        is_last = attempt >= self._policy.attempts and not is_outage
+        if not error.is_retryable or is_last:
             return False
         pause_s = self._policy.backoff_s(attempt, self._chance.random())
+        if is_outage:
+            pause_s = min(pause_s, self._policy.outage_pause_max_s)
         pause_s = max(pause_s, error.retry_after_s or 0.0)
         if pause_s >= seconds_left():
             return False

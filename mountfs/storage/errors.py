@@ -9,6 +9,7 @@
     │   └── VersionChanged       the object is not the version that was named
     ├── PermissionDenied         the credentials do not allow this
     │   └── CredentialsRejected  missing, wrong or expired credentials
+    │       └── CredentialsRenewed   and others have been found since (retryable)
     ├── WrongKind                a directory where a file is wanted, or the reverse
     ├── DirectoryNotEmpty        native directory stores only
     ├── Unsupported              the store cannot do this, and `capabilities` says so
@@ -25,7 +26,9 @@
     ├── Throttled                the service asks to slow down          (retryable)
     ├── ServiceFailed            5xx: the service failed                (retryable)
     └── Unreachable              the network or the name service failed (retryable)
+        ├── Offline              known to be so: nothing was sent
         └── TimedOut             no answer within the deadline          (retryable)
+            └── StayedOffline    known to be unreachable until then: nothing was sent
 
 Backends raise the most specific class, `from` the SDK's own error. `is_retryable`
 says that the same request may succeed later; `is_ambiguous` says that a request that
@@ -45,6 +48,8 @@ class StoreError(Exception):
 
     is_retryable: ClassVar[bool] = False
     is_ambiguous: bool = False
+    is_unexplained: bool = False
+    """The service refused without a reason: the credentials may be to blame."""
 
     def __init__(
         self,
@@ -106,6 +111,12 @@ class PermissionDenied(StoreError):
 
 class CredentialsRejected(PermissionDenied):
     """The credentials are missing, wrong or expired."""
+
+
+class CredentialsRenewed(CredentialsRejected):
+    """The credentials were rejected, and others have been found since."""
+
+    is_retryable = True
 
 
 class WrongKind(StoreError):
@@ -184,3 +195,17 @@ class Unreachable(StoreError):
 
 class TimedOut(Unreachable):
     """No answer came within the deadline."""
+
+
+class Offline(Unreachable):
+    """The store is known to be out of reach; nothing was sent."""
+
+    is_retryable = False
+    is_ambiguous = False
+
+
+class StayedOffline(TimedOut):
+    """The store was known to be out of reach to the deadline; nothing was sent."""
+
+    is_retryable = False
+    is_ambiguous = False

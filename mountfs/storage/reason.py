@@ -25,6 +25,8 @@ class Reason(enum.Enum):
     """Finding out what a store can do."""
     REVALIDATE = "revalidate"
     """Asking whether something known still holds."""
+    HEALTH = "health"
+    """Asking a store that has failed whether it is back."""
     BACKGROUND = "background"
     """Storing what no program waits for: the times of directories."""
 
