@@ -26,6 +26,7 @@ from mountfs.options import (
     suggestion,
 )
 from mountfs.storage.types import Features
+from mountfs.storage.watched import OfflinePolicy
 
 SCHEMES = tuple(scheme for scheme, opener in STORES.items() if opener is not None)
 DEFAULT_CACHE_SIZE = 10 << 30
@@ -96,6 +97,7 @@ class MountConfig:
     cache_size: int
     state_dir: Path
     durability: Literal["store"]
+    offline: OfflinePolicy
     log_level: str
     log_file: Path | None
     """None: stderr in the foreground, a file in the state directory else."""
@@ -154,6 +156,7 @@ def mount_config(
         or default_cache_size(cache_dir),
         state_dir=_value(values, "state_dir", Path, _default_dir("state", environ)),
         durability="store",
+        offline=OfflinePolicy(_value(values, "offline", str, "wait")),
         log_level=_value(values, "log_level", str, "info"),
         log_file=_value(values, "log_file", Path, None),
     )

@@ -47,6 +47,7 @@ from mountfs.storage.errors import (
     PermissionDenied,
     StoreError,
 )
+from mountfs.storage.health import Health
 from mountfs.storage.limit import Limits, LimitStorager
 from mountfs.storage.probe import NarrowedStorager, Probe, probe_store
 from mountfs.storage.protocol import Storager
@@ -54,6 +55,7 @@ from mountfs.storage.readonly import ReadOnlyStorager
 from mountfs.storage.retry import RetryStorager
 from mountfs.storage.types import Object, ObjectKind
 from mountfs.storage.virtual import VirtualStorager
+from mountfs.storage.watched import HealthStorager, OfflinePolicy, Prober
 from mountfs.vfs.attributes import Defaults, effective
 from mountfs.vfs.filesystem import FileSystem
 from mountfs.vfs.inodes import InodeTable
@@ -71,6 +73,8 @@ EXIT_PENDING = 75
 FOREVER_S = 365 * 24 * 3600.0
 DETACH_GRACE_S = 20.0
 """How long programs may go on using a detached mount at SIGTERM."""
+DRAIN_WAIT_S = 60.0
+"""How long an unmount waits, in all, for a store that is out of reach."""
 FETCH_TIMEOUT_S = 20.0
 """How long the kernel may take then to send what they have written."""
 OUTDATED_MAX = 1024
@@ -111,14 +115,17 @@ async def _run(config: MountConfig, ready: Callable[[], None]) -> int:
         await _check_store(base, config)
         state_dir = config.state_dir / identity
         _lock(stack, state_dir, config)
-        store = await _stack_of(base, config, state_dir)
+        health = Health()
+        watched = HealthStorager(LimitStorager(base, Limits()), health, config.offline)
+        store = await _stack_of(watched, config, state_dir)
         index = await _index(stack, store, config)
         if index is not None:
             store = IndexedStorager(store, index)
         budget = Budget(config.cache_size)
         filesystem = await _build(stack, store, index, budget, config)
+        await stack.enter_async_context(_beside(Prober(watched, health).run))
         reporter = Reporter(config, filesystem, budget, state_dir)
-        mounted = _Mounted(config, filesystem, reporter)
+        mounted = _Mounted(config, filesystem, reporter, watched)
         await mounted.run(ready)
     return mounted.exit_code
 
@@ -169,10 +176,12 @@ def _lock(stack: AsyncExitStack, directory: Path, config: MountConfig) -> None:
         ) from error
 
 
-async def _stack_of(base: Storager, config: MountConfig, state_dir: Path) -> Storager:
+async def _stack_of(
+    watched: Storager, config: MountConfig, state_dir: Path
+) -> Storager:
     """Wrap the store, inner to outer; `docs/explanation/architecture.md` says why."""
-    limited = LimitStorager(base, Limits())
-    retried = RetryStorager(limited, RetryPolicy())
+    may_wait = config.offline is OfflinePolicy.WAIT
+    retried = RetryStorager(watched, RetryPolicy(outlasts_outages=may_wait))
     found = await _probed(retried, config, state_dir)
     narrowed = NarrowedStorager(retried, found) if found is not None else retried
     return VirtualStorager(narrowed, config.features)
@@ -369,11 +378,16 @@ class _Mounted:
     """A mount while it lives. Also what the control socket asks."""
 
     def __init__(
-        self, config: MountConfig, filesystem: FileSystem, reporter: Reporter
+        self,
+        config: MountConfig,
+        filesystem: FileSystem,
+        reporter: Reporter,
+        store: HealthStorager,
     ) -> None:
         self._config = config
         self._fs = filesystem
         self._reporter = reporter
+        self._store = store
         operations = Operations(filesystem, _ttl_s(config))
         self._session = Session(operations, config.mount_point)
         self._waiter = Waiter(filesystem, reporter, fetch_unsent)
@@ -403,6 +417,7 @@ class _Mounted:
             async with _background(control.serve):
                 await self._serve(ready)
                 self._state = State.DRAINING
+                self._store.wait_no_longer_than(DRAIN_WAIT_S)
                 await self._fs.finish()
                 self._report()
                 control.finish()
@@ -476,6 +491,15 @@ def _kernel_options(config: MountConfig) -> set[str]:
         "noatime": config.noatime,
     }
     return {word for word, is_wanted in words.items() if is_wanted}
+
+
+@asynccontextmanager
+async def _beside(task: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """Run a task until the block ends."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(task)
+        yield
+        nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager

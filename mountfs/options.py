@@ -354,6 +354,12 @@ OPTIONS: tuple[Option, ...] = (
         help="store: close and fsync return when the store has the bytes",
     ),
     Option(
+        name="offline",
+        read=one_of("wait", "eio", "cached"),
+        metavar="POLICY",
+        help="while the store is out of reach: wait, eio or cached (default wait)",
+    ),
+    Option(
         name="virtual",
         read=read_virtual,
         metavar="LIST",

@@ -10,6 +10,7 @@ from mountfs.config import MountConfig, Setting
 from mountfs.errors import UsageError
 from mountfs.options import MINIMUM_CACHE_SIZE
 from mountfs.storage.types import Features
+from mountfs.storage.watched import OfflinePolicy
 
 NOTHING: Mapping[str, str] = {}
 
@@ -48,6 +49,7 @@ def test_defaults_are_those_of_the_manual() -> None:
         "info",
         None,
     )
+    assert loaded.offline is OfflinePolicy.WAIT
     assert loaded.store_options == {}
 
 
@@ -225,6 +227,7 @@ BAD_OPTIONS = [
     ("virtual", "dirs", "did you mean dir?"),
     ("virtual", "everything", "they are loose_operation"),
     ("durability", "journal", "it takes store"),
+    ("offline", "never", "wait, eio or cached"),
     ("log-level", "loud", "debug, info, warning or error"),
     ("log-file", "", "a path"),
     ("endpoint-url", "localhost:8333", "a URL such as"),

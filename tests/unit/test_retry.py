@@ -8,6 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from mountfs.backends.memory import MemoryStore
 from mountfs.storage.attempts import RetryPolicy
 from mountfs.storage.body import BytesBody
 from mountfs.storage.errors import (
@@ -723,3 +724,25 @@ def test_senseless_policy_is_refused(fields: dict[str, float]) -> None:
 
 def _capabilities(**more: bool) -> Capabilities:
     return dataclasses.replace(KEY_STORE, **more)  # type: ignore[arg-type]
+
+
+async def test_an_outage_is_outlasted(autojump_clock: MockClock) -> None:
+    """With `outlasts_outages` only the deadline ends the attempts, and no pause is
+    long; a store that answers with failures is not asked for ever.
+    """
+    policy = RetryPolicy(outlasts_outages=True)
+    faults = [Fault("stat", Unreachable("gone")) for _ in range(1000)]
+    faulty = FaultyStore(MemoryStore(), *faults)
+    store = RetryStorager(faulty, policy, chance=random.Random(1))
+    with pytest.raises(Unreachable):
+        await store.stat("a")
+    assert trio.current_time() > 8
+    assert len(faulty.calls) > policy.attempts
+
+    faulty = FaultyStore(
+        MemoryStore(), *[Fault("stat", ServiceFailed("500")) for _ in range(1000)]
+    )
+    store = RetryStorager(faulty, policy, chance=random.Random(1))
+    with pytest.raises(ServiceFailed):
+        await store.stat("a")
+    assert len(faulty.calls) == policy.attempts
