@@ -124,7 +124,7 @@ async def _run(config: MountConfig, ready: Callable[[], None]) -> int:
         budget = Budget(config.cache_size)
         filesystem = await _build(stack, store, index, budget, config)
         await stack.enter_async_context(_beside(Prober(watched, health).run))
-        reporter = Reporter(config, filesystem, budget, state_dir)
+        reporter = Reporter(config, filesystem, budget, state_dir, health=health)
         mounted = _Mounted(config, filesystem, reporter, watched)
         await mounted.run(ready)
     return mounted.exit_code

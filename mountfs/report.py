@@ -14,6 +14,7 @@ from mountfs.status import (
     State,
     Status,
 )
+from mountfs.storage.health import Health
 from mountfs.vfs.filesystem import FileSystem
 from mountfs.vfs.volume import RESERVED
 
@@ -27,11 +28,14 @@ class Reporter:
         filesystem: FileSystem,
         budget: Budget,
         state_dir: Path,
+        *,
+        health: Health,
     ) -> None:
         self._config = config
         self._fs = filesystem
         self._budget = budget
         self._state_dir = state_dir
+        self._health = health
 
     @property
     def _incidents(self) -> Incidents:
@@ -54,6 +58,8 @@ class Reporter:
             pending_bytes=sum(each.size for each in pending),
             waiting=tuple(each.path for each in pending[:PENDING_MAX]),
             pending=pending[:PENDING_MAX],
+            store_state=self._health.state.value,
+            store_reason=self._health.reason or "",
             durability=self._config.durability,
             conflicts=count(IncidentKind.CONFLICT),
             late_errors=count(IncidentKind.FAILED) + count(IncidentKind.REFUSED),
