@@ -19,7 +19,14 @@ from mountfs.cache.dirty import DirtyFile
 from mountfs.cache.plan import Plan, plan_commit
 from mountfs.cache.streamer import Streamer, rebase
 from mountfs.cache.uploader import Uploader
-from mountfs.storage.errors import PreconditionFailed, StoreError
+from mountfs.storage.errors import (
+    BucketNotFound,
+    NotFound,
+    PreconditionFailed,
+    StoreError,
+    UploadNotFound,
+    VersionChanged,
+)
 from mountfs.storage.protocol import Storager
 from mountfs.storage.types import Metadata, Object
 
@@ -137,13 +144,19 @@ class Commits:
         self, plan: Plan, dirty: DirtyFile, metadata: Metadata
     ) -> Object:
         with _noted(dirty, metadata.commit_id):
-            object = await self._uploader.execute(
-                plan,
-                dirty,
-                metadata=metadata,
-                inherit=dirty.inherit,
-                condition=dirty.condition,
-            )
+            try:
+                object = await self._uploader.execute(
+                    plan,
+                    dirty,
+                    metadata=metadata,
+                    inherit=dirty.inherit,
+                    condition=dirty.condition,
+                )
+            except (BucketNotFound, UploadNotFound):
+                raise
+            except NotFound as gone:
+                # Whether for its bytes or as the condition: what failed is the base.
+                raise VersionChanged("the object is gone", key=dirty.key) from gone
         return await self._stored(dirty, object)
 
     async def _own_object(self, dirty: DirtyFile) -> Object | None:

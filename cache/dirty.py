@@ -72,6 +72,7 @@ class DirtyFile:
         *,
         inherit: Object | None = None,
         condition: Condition = None,
+        is_forced: bool = False,
     ) -> None:
         base_size = (base.size or 0) if base is not None else 0
         self.key = key
@@ -84,7 +85,8 @@ class DirtyFile:
         """Grows with each change of the bytes or the size."""
         self.stored_revision = 0 if base is not None and base_size == size else -1
         self.inherit = inherit
-        self.condition = condition
+        self._condition = condition
+        self._is_forced = is_forced
         self.committed_any = False
         """Whether an object that holds bytes of this file was stored by us."""
         self.is_ahead = False
@@ -98,6 +100,15 @@ class DirtyFile:
         self.spool = spool
         self.readers = ReadGate()
         self.changing = trio.Lock()
+
+    @property
+    def condition(self) -> Condition:
+        """What must hold for a commit; None if it replaces whatever is there."""
+        return None if self._is_forced else self._condition
+
+    @condition.setter
+    def condition(self, condition: Condition) -> None:
+        self._condition = condition
 
     @property
     def is_changed(self) -> bool:

@@ -28,8 +28,10 @@ import trio
 from mountfs.cache.blocks import BlockCache
 from mountfs.cache.budget import Budget
 from mountfs.cache.commits import Commits
+from mountfs.cache.conflicts import Conflicts, Policy
 from mountfs.cache.directory import DirectoryLock
 from mountfs.cache.dirty import DirtyFile
+from mountfs.cache.incidents import IncidentKind, Incidents
 from mountfs.cache.journal import Journal
 from mountfs.cache.plan import PutWhole
 from mountfs.cache.recovery import Failed, FailedFiles, Recovered
@@ -38,6 +40,7 @@ from mountfs.cache.streamer import Streamer
 from mountfs.cache.uploader import Uploader
 from mountfs.storage.errors import (
     NotFound,
+    PreconditionFailed,
     QuotaExceeded,
     StoreError,
     VersionChanged,
@@ -46,6 +49,15 @@ from mountfs.storage.protocol import Storager
 from mountfs.storage.types import Condition, Metadata, Object, Upload
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sending:
+    """How bytes are cut into requests, and how many of those go at once."""
+
+    put_size_max: int = 8 << 20
+    part_size: int = 8 << 20
+    uploads_max: int = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,25 +80,25 @@ class WriteBack:
         budget: Budget,
         directory: Path,
         *,
-        put_size_max: int = 8 << 20,
-        part_size: int = 8 << 20,
-        uploads_max: int = 8,
+        sending: Sending = Sending(),
+        conflict: Policy = Policy.COPY,
+        incidents: Incidents | None = None,
     ) -> None:
         self._store = store
         self._blocks = blocks
         self._journal = journal
         self._budget = budget
         self._directory = directory
-        self._part_size = part_size
+        self._sending = sending
         self._uploader = Uploader(
-            store, blocks, journal, budget, uploads_max=uploads_max
+            store, blocks, journal, budget, uploads_max=sending.uploads_max
         )
         self._streamer = Streamer(
             store,
             self._uploader,
             budget,
-            put_size_max=put_size_max,
-            part_size=part_size,
+            put_size_max=sending.put_size_max,
+            part_size=sending.part_size,
         )
         self._commits = Commits(
             store,
@@ -94,8 +106,12 @@ class WriteBack:
             budget,
             self._uploader,
             self._streamer,
-            put_size_max=put_size_max,
-            part_size=part_size,
+            put_size_max=sending.put_size_max,
+            part_size=sending.part_size,
+        )
+        self.incidents = incidents if incidents is not None else Incidents()
+        self._conflicts = Conflicts(
+            store, self._commits, self._streamer, self.incidents, conflict
         )
         self._open: dict[int, DirtyFile] = {}
         self._failed = FailedFiles(journal, directory, self._streamer.ladder)
@@ -150,7 +166,15 @@ class WriteBack:
         if size is None:
             size = (base.size or 0) if base is not None else 0
         spool = Spool(self._directory / f"{secrets.token_hex(12)}.spool")
-        dirty = DirtyFile(key, base, size, spool, inherit=inherit, condition=condition)
+        dirty = DirtyFile(
+            key,
+            base,
+            size,
+            spool,
+            inherit=inherit,
+            condition=condition,
+            is_forced=self._conflicts.policy is Policy.OVERWRITE,
+        )
         self._open[id(dirty)] = dirty
         return dirty
 
@@ -242,9 +266,11 @@ class WriteBack:
     ) -> Object:
         """Store all bytes of the file as one object and return it.
 
-        The object becomes the file's base. After an error nothing is lost and the
-        commit may be repeated. Raises `PreconditionFailed` if somebody else was
-        there first.
+        The object becomes the file's base. If somebody else was there first and the
+        policy is to copy, it is a copy beside: then its key is another than that of
+        the file, which goes on under that key. After an error nothing is lost and the
+        commit may be repeated. Raises `PreconditionFailed` if a race was lost and
+        nothing was stored.
         """
         async with dirty.changing:
             assert not dirty.is_discarded
@@ -255,10 +281,40 @@ class WriteBack:
             if dirty.is_ahead and dirty.is_like_base:
                 object = await self._commits.store_metadata(dirty, metadata)
             else:
-                object = await self._commits.store(dirty, metadata)
+                object = await self._store_by_policy(dirty, metadata)
             dirty.is_ahead = False
-            await self._supersede(dirty)
+            await self._failed.end(dirty)
+            await self.forget_failed(dirty.key)
             return object
+
+    @property
+    def conflict(self) -> Policy:
+        """What becomes of a commit that lost a race."""
+        return self._conflicts.policy
+
+    async def forget_failed(self, key: str) -> None:
+        """Give up what failed under a key: its name was removed, or replaced."""
+        for failed in self._failed:
+            if failed.dirty.key == key and id(failed.dirty) not in self._open:
+                log.info("the bytes of %r that failed are given up", key)
+                await self._failed.end(failed.dirty)
+                await self._destroy(failed.dirty)
+
+    async def store_copy(
+        self, dirty: DirtyFile, metadata: Metadata, lost: PreconditionFailed
+    ) -> Object:
+        """Store a file that lost a race beside the object that has its name now.
+
+        See `Conflicts.store_copy`, which this calls with the file's lock held.
+        """
+        async with dirty.changing:
+            return await self._conflicts.store_copy(dirty, metadata, lost)
+
+    async def _store_by_policy(self, dirty: DirtyFile, metadata: Metadata) -> Object:
+        try:
+            return await self._commits.store(dirty, metadata)
+        except PreconditionFailed as lost:
+            return await self._conflicts.settle(dirty, metadata, lost)
 
     async def retarget(self, dirty: DirtyFile, key: str) -> None:
         """Follow a rename: later commits go to the new key.
@@ -306,6 +362,7 @@ class WriteBack:
                 if not stream.punched:
                     self._streamer.abandon(dirty)
             await self._failed.add(Failed(dirty, metadata, str(error)))
+            self.incidents.note(IncidentKind.FAILED, dirty.key, str(error))
 
     def leave_failed(self, dirty: DirtyFile) -> bool:
         """Close a file whose bytes have been kept, and leave them to the next mount.
@@ -392,7 +449,9 @@ class WriteBack:
 
         Returns False if that would not help.
         """
-        if dirty.extents.total < min(self._part_size, self._budget.size_max // 4):
+        if dirty.extents.total < min(
+            self._sending.part_size, self._budget.size_max // 4
+        ):
             return False
         if not dirty.key:
             return False
@@ -446,25 +505,16 @@ class WriteBack:
 
     # Failed files.
 
-    async def _supersede(self, dirty: DirtyFile) -> None:
-        """Give up what failed under a key: a newer write of that name is stored."""
-        for failed in self._failed:
-            if failed.dirty is dirty:
-                await self._failed.end(dirty)
-            elif failed.dirty.key == dirty.key and id(failed.dirty) not in self._open:
-                log.info("the bytes of %r that failed are superseded", dirty.key)
-                await self._failed.end(failed.dirty)
-                await self._destroy(failed.dirty)
-
     async def _recover(self, failed: Failed) -> Recovered:
-        dirty = failed.dirty
+        dirty, key = failed.dirty, failed.dirty.key
         self._budget.force_dirty(dirty.extents.total)
         try:
             async with dirty.changing:
-                object = await self._commits.store(dirty, failed.metadata)
+                object = await self._store_by_policy(dirty, failed.metadata)
         except StoreError as error:
             self._failed.note_error(dirty, str(error))
+            self.incidents.note(IncidentKind.FAILED, dirty.key, str(error))
             return Recovered(dirty.key, dirty.size, error=str(error))
         await self._failed.end(dirty)
         await self._destroy(dirty)
-        return Recovered(dirty.key, dirty.size, object)
+        return Recovered(key, dirty.size, object)

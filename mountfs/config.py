@@ -98,6 +98,8 @@ class MountConfig:
     state_dir: Path
     durability: Literal["store"]
     offline: OfflinePolicy
+    conflict: str
+    """What becomes of a commit that lost a race: copy, fail or overwrite."""
     log_level: str
     log_file: Path | None
     """None: stderr in the foreground, a file in the state directory else."""
@@ -157,6 +159,7 @@ def mount_config(
         state_dir=_value(values, "state_dir", Path, _default_dir("state", environ)),
         durability="store",
         offline=OfflinePolicy(_value(values, "offline", str, "wait")),
+        conflict=_value(values, "conflict", str, "copy"),
         log_level=_value(values, "log_level", str, "info"),
         log_file=_value(values, "log_file", Path, None),
     )

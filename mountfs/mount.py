@@ -23,6 +23,7 @@ from mountfs.backends import object_url, open_store
 from mountfs.cache.attribute_index import AttributeIndex
 from mountfs.cache.blocks import BlockCache
 from mountfs.cache.budget import Budget
+from mountfs.cache.conflicts import Policy
 from mountfs.cache.directory import DirectoryInUse, DirectoryLock
 from mountfs.cache.indexed import IndexedStorager, kinds_without_metadata
 from mountfs.cache.journal import Journal, JournalError
@@ -254,7 +255,14 @@ async def _build(
         journal = await Journal.open(state_dir / "journal.sqlite")
         await stack.enter_async_context(journal)
         writeback = await stack.enter_async_context(
-            WriteBack(store, blocks, journal, budget, state_dir / "spool")
+            WriteBack(
+                store,
+                blocks,
+                journal,
+                budget,
+                state_dir / "spool",
+                conflict=Policy(config.conflict),
+            )
         )
     except DirectoryInUse as error:
         raise UsageError(

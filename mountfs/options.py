@@ -360,6 +360,13 @@ OPTIONS: tuple[Option, ...] = (
         help="while the store is out of reach: wait, eio or cached (default wait)",
     ),
     Option(
+        name="conflict",
+        read=one_of("copy", "fail", "overwrite"),
+        metavar="WHAT",
+        help="of two clients that change a file, the later one's bytes: copy, fail"
+        " or overwrite (default copy)",
+    ),
+    Option(
         name="virtual",
         read=read_virtual,
         metavar="LIST",

@@ -3,8 +3,10 @@
 A file is committed by fsync(2), by close(2), by a truncation that nobody's handle
 waits for, and by the last release if bytes came after the last close (mmap). Commits
 are conditional on the version that the file started from, so that no foreign change is
-overwritten unseen. After a failed commit the bytes stay: the program gets the error,
-the next fsync tries again, and the last close hands them to the state directory.
+overwritten unseen; who loses a race goes on as a conflict copy, if that is the policy,
+and the name means what the other client stored. After a failed commit the bytes stay:
+the program gets the error, the next fsync tries again, and the last close hands them
+to the state directory.
 """
 
 import errno
@@ -15,6 +17,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from mountfs.cache.conflicts import Policy
 from mountfs.cache.dirty import DirtyFile
 from mountfs.cache.readahead import ReadStream
 from mountfs.storage.errors import (
@@ -39,6 +42,14 @@ log = logging.getLogger(__name__)
 
 READ_TRIES_MAX = 3
 """A file may be renamed or committed while it is read; then the read begins anew."""
+
+
+class _StoredBeside(Exception):
+    """A commit lost a race, and its bytes became a conflict copy."""
+
+    def __init__(self, copy: Object) -> None:
+        super().__init__(copy.key)
+        self.copy = copy
 
 
 @dataclass(slots=True, eq=False)
@@ -151,9 +162,9 @@ class Files:
         """Commit every file that is left, at unmount; failures are kept and logged."""
         for node in self._volume.inodes:
             file = node.file
-            if file is None or not file.needs_commit or node.is_nameless:
+            if file is None or not file.needs_commit or _is_unlinked(node):
                 continue
-            if file.refusal is not None:
+            if file.refusal is not None and not node.is_nameless:
                 self._give_up(node, file.refusal)
             else:
                 await self._commit_or_keep(node, file)
@@ -206,7 +217,7 @@ class Files:
         file = _regular(node)
         self._volume.check_writable()
         self._volume.check_size(size)
-        _check_not_lost(node)
+        self._check_not_lost(node)
         async with file.lock:
             dirty = self._dirty(node, file)
             await self._volume.writeback.truncate(dirty, size)
@@ -222,20 +233,27 @@ class Files:
         """Put everything that was changed into the store, or raise its error."""
         file = _regular(node)
         async with changing(node), file.lock:
-            if node.is_lost and file.needs_commit:
-                fail(errno.ESTALE, "a foreign client replaced the object")
-            if not node.is_nameless:
+            if file.needs_commit:
+                self._check_not_lost(node)
+            if not _is_unlinked(node):
                 await self.commit_locked(node)
 
     async def settle_names(self, *nodes: Node) -> None:
         """Commit the files that have several names; their locks are held.
 
         Before one of those goes or moves, since bytes that are only here belong to
-        the first of them.
+        the first of them. Raises ESTALE if one lost its names over that.
         """
         for node in nodes:
             if node.file is not None and node.attributes.group is not None:
-                await self.commit_locked(node)
+                await self.commit_in_place(node)
+
+    async def commit_in_place(self, node: Node) -> None:
+        """As `commit_locked`; raises ESTALE if the file lost its name over that."""
+        key = node.key()
+        await self.commit_locked(node)
+        if node.is_nameless or node.key() != key:
+            fail(errno.ESTALE, "a foreign client replaced the object")
 
     async def commit_locked(self, node: Node) -> None:
         """As `commit`, by who holds the file's lock and has announced the change."""
@@ -243,6 +261,7 @@ class Files:
         if not isinstance(file.state, Dirty) or not file.needs_commit:
             return
         dirty = file.state.file
+        key = dirty.key
         try:
             async with self._hard_links.following(node, "bytes"):
                 object = await self._volume.writeback.commit(
@@ -251,7 +270,9 @@ class Files:
                     inherit=node.object,
                     condition=condition_of(node),
                 )
-                self._volume.adopt(node, object)
+                self._adopt(node, key, object)
+        except _StoredBeside as beside:
+            self._go_on_as_copy(node, key, beside.copy)
         except (StoreError, OSError) as error:
             file.note_failure(error)
             raise
@@ -260,6 +281,40 @@ class Files:
         await self._volume.writeback.discard(dirty)
 
     # --- inside -----------------------------------------------------------------
+
+    def _adopt(self, node: Node, key: str, object: Object) -> None:
+        """Note what the store has of a file now; raises if that is a copy beside."""
+        if object.key != key:
+            raise _StoredBeside(object)
+        self._volume.adopt(node, object)
+
+    def _go_on_as_copy(self, node: Node, lost_key: str, copy: Object) -> None:
+        """Give a file the name of its conflict copy, and its old one to the store.
+
+        Who has it open goes on with it; a file of several names is one of its own now.
+        """
+        volume, inodes = self._volume, self._volume.inodes
+        volume.say_outdated(node)
+        volume.metadata.expire(lost_key)
+        prefix, _, component = copy.key.rpartition("/")
+        parent, name = node.parent, volume.names.name(component)
+        if parent is None or node.is_nameless or node.attributes.group is not None:
+            inodes.detach(node)
+            node.attributes = replace(node.attributes, group=None)
+            node.links = 1
+            parent = volume.known_directory(prefix)
+            if parent is not None:
+                inodes.add_name(node, parent, name, component)
+        else:
+            inodes.move((parent, node.name), parent, name, component)
+        if parent is not None:
+            volume.touch(parent)
+        volume.adopt(node, copy)
+
+    def _check_not_lost(self, node: Node) -> None:
+        """Refuse to take in bytes that no commit could store. Raises ESTALE."""
+        if node.is_lost and self._volume.writeback.conflict is Policy.FAIL:
+            fail(errno.ESTALE, "a foreign client replaced the object")
 
     def _register(
         self, node: Node, file: FileState, *, can_write: bool, pid: int
@@ -453,12 +508,6 @@ def _regular(node: Node) -> FileState:
     if node.kind is not ObjectKind.FILE or node.file is None:
         fail(errno.ELOOP)
     return node.file
-
-
-def _check_not_lost(node: Node) -> None:
-    """Refuse to take in bytes that no commit could store. Raises ESTALE."""
-    if node.is_lost:
-        fail(errno.ESTALE, "a foreign client replaced the object")
 
 
 def _is_unlinked(node: Node) -> bool:

@@ -255,6 +255,7 @@ class Namespace:
         """
         if parent.children.get(name) is not node:
             fail(errno.ENOENT)
+        lost_key = node.key_at(parent, name)
         async with AsyncExitStack() as stack:
             if node.file is not None:
                 await stack.enter_async_context(node.file.lock)
@@ -271,6 +272,7 @@ class Namespace:
         self._volume.inodes.detach_name(parent, name)
         self._hard_links.point(node)
         self._volume.note_change(node)
+        await self._volume.writeback.forget_failed(lost_key)
 
     async def _remove_name(self, node: Node, parent: Node, name: bytes) -> None:
         key = node.key_at(parent, name)
@@ -323,7 +325,7 @@ class Namespace:
             async with AsyncExitStack() as stack:
                 if node.file is not None:
                     await stack.enter_async_context(node.file.lock)
-                    await self._files.commit_locked(node)
+                    await self._files.commit_in_place(node)
                 try:
                     await self._hard_links.add(node, key)
                 except AlreadyExists:

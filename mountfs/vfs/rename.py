@@ -178,6 +178,7 @@ class Renames:
                 await self._move_object(rename, is_replaced=is_last)
             if victim is not None:
                 self._volume.inodes.drop_if_unused(victim)
+            await self._volume.writeback.forget_failed(node.key_at(*rename.new))
 
     async def _losing(self, stack: AsyncExitStack, rename: _Rename) -> bool:
         """See to a file that loses a name; tell whether that was its last."""

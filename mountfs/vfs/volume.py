@@ -114,6 +114,13 @@ class Volume:
         if self.is_read_only:
             fail(errno.EROFS)
 
+    def known_directory(self, path: str) -> Node | None:
+        """Return the directory of a key (without its slash), if it is in memory."""
+        node: Node | None = self.inodes.root
+        for component in path.split("/") if path else ():
+            node = node.children.get(self.names.name(component)) if node else None
+        return node if node is not None and node.is_directory else None
+
     def entry(self, parent: Node, name: bytes) -> Entry | ShortEntry:
         """Return what a name stands for. Raises ENAMETOOLONG, before any request."""
         if len(name) > NAME_SIZE_MAX:

@@ -9,8 +9,9 @@ from typing import Any
 from mountfs.backends.memory import MEMORY_CAPABILITIES
 from mountfs.cache.blocks import BlockCache
 from mountfs.cache.budget import Budget
+from mountfs.cache.conflicts import Policy
 from mountfs.cache.journal import Journal
-from mountfs.cache.writeback import WriteBack
+from mountfs.cache.writeback import Sending, WriteBack
 from mountfs.storage.protocol import Storager
 from mountfs.storage.types import Capabilities, MultipartLimits
 
@@ -50,6 +51,7 @@ async def open_stack(
     put_size_max: int = PUT_SIZE_MAX,
     part_size: int = PART_SIZE,
     block_size: int = BLOCK_SIZE,
+    conflict: Policy = Policy.FAIL,
 ) -> AsyncIterator[Stack]:
     """Open a cache below a directory; the same directory again is the next mount."""
     budget = Budget(size_max)
@@ -69,8 +71,8 @@ async def open_stack(
             journal,
             budget,
             directory / "state" / "spool",
-            put_size_max=put_size_max,
-            part_size=part_size,
+            sending=Sending(put_size_max=put_size_max, part_size=part_size),
+            conflict=conflict,
         ) as writeback,
     ):
         yield Stack(store, budget, blocks, journal, writeback)

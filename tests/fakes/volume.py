@@ -14,6 +14,7 @@ import trio
 
 from mountfs.backends.memory import MemoryStore
 from mountfs.cache.attribute_index import AttributeIndex
+from mountfs.cache.conflicts import Policy
 from mountfs.cache.indexed import IndexedStorager, kinds_without_metadata
 from mountfs.cache.learnt import Learnt
 from mountfs.cache.metadata import MetadataCache
@@ -131,6 +132,7 @@ async def open_scene(
     features: Features | None = None,
     ttl_s: float = 0.0,
     size_max: int = 1 << 20,
+    conflict: Policy = Policy.COPY,
 ) -> AsyncIterator[Scene]:
     """Build a file system; the same directory and store again are the next mount."""
     if there is None:
@@ -142,7 +144,7 @@ async def open_scene(
     sending, receiving = trio.open_memory_channel[Outdated](100)
     async with (
         _open_index(virtual, ttl_s) as (store, index),
-        open_stack(store, directory, size_max=size_max) as cache,
+        open_stack(store, directory, size_max=size_max, conflict=conflict) as cache,
         _open_learnt(store, directory) as learnt,
     ):
         is_terse = not store.capabilities.list_metadata

@@ -127,7 +127,7 @@ def test_losing_a_race_keeps_the_foreign_bytes(mounter: Mounter, store: Store) -
     """Closing an edit of an object that was replaced meanwhile is an error, and the
     foreign bytes stay; ours are kept in the state directory.
     """
-    mount = mounter(store, AT_ONCE)
+    mount = mounter(store, AT_ONCE, "--conflict=fail")
     for pattern in ("file", "flush", "not in the store"):
         mount.announce(pattern)
     (mount.path / "file").write_bytes(b"common ground")
@@ -150,7 +150,7 @@ def test_name_of_a_lost_race_shows_the_foreign_bytes(
     """Who lost is told once: the name goes on with what is in the store, and can be
     written again, which ends what was kept of it.
     """
-    mount = mounter(store, AT_ONCE)
+    mount = mounter(store, AT_ONCE, "--conflict=fail")
     mount.announce(r"file|flush|not in the store")
     (mount.path / "file").write_bytes(b"common ground")
     file = (mount.path / "file").open("wb", buffering=0)
@@ -168,7 +168,7 @@ def test_bytes_that_the_kernel_brings_too_late_are_kept(
     mounter: Mounter, store: Store
 ) -> None:
     """Bytes lie in the kernel until the close; the file was found replaced before."""
-    mount = mounter(store, AT_ONCE)
+    mount = mounter(store, AT_ONCE, "--conflict=fail")
     mount.announce(r"file|flush|not in the store")
     (mount.path / "file").write_bytes(b"common ground")
 
@@ -191,7 +191,7 @@ def test_creating_over_an_unseen_object_keeps_it(
     mounter: Mounter, store: Store, mode: str
 ) -> None:
     """A name that is remembered as absent may have been taken: its bytes stay."""
-    mount = mounter(store, "--ttl=1h")
+    mount = mounter(store, "--ttl=1h", "--conflict=fail")
     mount.announce(r".")
     assert not (mount.path / "file").exists()
     store.there.write("file", b"foreign")

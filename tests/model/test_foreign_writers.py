@@ -39,7 +39,13 @@ SIDES = (0, 1)
 SLOTS = 2
 EXAMPLES = 12
 STEPS = 25
-OPTIONS = ("--cache-size=256M", "--allow-other", "--virtual=all", "--ttl=0")
+OPTIONS = (
+    "--cache-size=256M",
+    "--allow-other",
+    "--virtual=all",
+    "--ttl=0",
+    "--conflict=fail",
+)
 EXPECTED = r"is not in the store|is not stored|replaced|ESTALE"
 
 keys = st.sampled_from(sorted(KEYS))

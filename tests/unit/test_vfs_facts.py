@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mountfs.cache.conflicts import Policy
 from mountfs.storage.body import BytesBody
 from mountfs.storage.errors import PermissionDenied, Unreachable
 from mountfs.storage.types import Features, Metadata
@@ -109,7 +110,9 @@ async def test_what_an_earlier_mount_could_not_store_is_failed(tmp_path: Path) -
             await scene.close(opened)
     await scene.there.write("file", BytesBody(b"theirs"))
 
-    async with open_scene(tmp_path, features=FEATURES, there=scene.there) as again:
+    async with open_scene(
+        tmp_path, features=FEATURES, there=scene.there, conflict=Policy.FAIL
+    ) as again:
         node = await again.lookup("file")
 
         assert await fact(again, node, "state") == "failed"

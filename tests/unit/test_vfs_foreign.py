@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from mountfs.cache.conflicts import Policy
 from tests.fakes.volume import open_scene
 
 
@@ -46,7 +47,7 @@ async def test_bytes_for_a_replaced_file_are_kept_and_not_stored(
     tmp_path: Path,
 ) -> None:
     """The kernel may bring bytes after the file was replaced: close refuses them."""
-    async with open_scene(tmp_path) as scene:
+    async with open_scene(tmp_path, conflict=Policy.FAIL) as scene:
         await scene.put("file", b"old")
         opened = await scene.open(await scene.lookup("file"))
         await scene.put("file", b"foreign")
