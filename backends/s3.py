@@ -402,6 +402,11 @@ class S3Storager:
             "get_object", self._keys.address(key), expires_s=expires_s
         )
 
+    @property
+    def busy(self) -> int:
+        """How many threads wait for the service, those of abandoned calls included."""
+        return self._client.busy
+
     async def close(self) -> None:
         """Close the idle connections."""
         await self._client.close()

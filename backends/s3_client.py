@@ -2,8 +2,8 @@
 
 Everything the backend sends goes through `S3Client.call` or `S3Client.fetch`, so that
 a lighter data plane can take boto3's place for the hot operations. A request runs in a
-worker thread; cancelling abandons it, and its thread is free again when the socket's
-own timeout, at the latest, ends it. Retries are not made here.
+worker thread; cancelling cuts its connection, and with it ends the thread's waiting.
+Retries are not made here.
 """
 
 import base64
@@ -25,6 +25,8 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from mountfs import __version__
+from mountfs.backends._threads import Threads
+from mountfs.backends.s3_connections import hold_connections
 from mountfs.backends.s3_errors import translated
 from mountfs.backends.s3_options import SSE_CUSTOMER, S3Options
 from mountfs.storage.errors import InvalidRequest
@@ -64,7 +66,7 @@ class S3Client:
 
     def __init__(self, options: S3Options) -> None:
         self._options = options
-        self._limiter = trio.CapacityLimiter(options.requests_max)
+        self._threads = Threads(options.requests_max)
         self._lock = threading.Lock()
         self._client: BotoClient | None = None
         self._policy: Parameters = {}
@@ -103,6 +105,11 @@ class S3Client:
 
         return await self._in_thread(generate, None)
 
+    @property
+    def busy(self) -> int:
+        """How many threads wait for the service, abandoned ones included."""
+        return self._threads.busy
+
     async def close(self) -> None:
         """Close the connections that are idle; a request under way keeps its own."""
         client, self._client = self._client, None
@@ -114,9 +121,7 @@ class S3Client:
             with translated(key):
                 return function()
 
-        return await trio.to_thread.run_sync(
-            translated_function, limiter=self._limiter, abandon_on_cancel=True
-        )
+        return await self._threads.run(translated_function)
 
     def _send(self, operation: str, parameters: Parameters) -> Reply:
         try:
@@ -193,6 +198,7 @@ class S3Client:
         client = session.client(
             "s3", endpoint_url=options.endpoint_url, config=_config(options)
         )
+        hold_connections(client)
         events = client.meta.events
         events.register("before-call.s3", self._add_headers)
         events.register("before-send.s3", _add_reason)

@@ -9,7 +9,8 @@ in `struck`.
 """
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from tests.fakes.http_proxy import HttpProxy, Reply, Request, error_reply
@@ -91,11 +92,53 @@ class Stall:
         return reply
 
 
+class StallBody(Stall):
+    """Sends the first bytes of a body, and the rest when it is released."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self._size = size
+        self.has_begun = threading.Event()
+
+    def __call__(self, request: Request, forward: Forward) -> Reply:
+        """Carry the request out, and stop in the middle of the answer."""
+        reply = forward(request)
+        reply.read_all()
+        reply.paced = self._pieces
+        return reply
+
+    def _pieces(self, body: bytes) -> Iterator[bytes]:
+        yield body[: self._size]
+        self.has_begun.set()
+        self._released.wait(timeout=60)
+        yield body[self._size :]
+
+
+def slow(pieces: int, pause_s: float) -> Fault:
+    """Send the body in so many pieces, with a pause before each."""
+
+    def fault(request: Request, forward: Forward) -> Reply:
+        reply = forward(request)
+        reply.read_all()
+        reply.paced = in_pieces
+        return reply
+
+    def in_pieces(body: bytes) -> Iterator[bytes]:
+        size = -(-len(body) // pieces) or 1
+        for start in range(0, len(body), size):
+            time.sleep(pause_s)
+            yield body[start : start + size]
+
+    return fault
+
+
 @dataclass(slots=True)
 class _Rule:
     operation: str
     fault: Fault
     left: int
+    key: str = ""
+    is_lasting: bool = False
 
 
 class CuttingProxy(HttpProxy):
@@ -112,32 +155,57 @@ class CuttingProxy(HttpProxy):
         """The server as seen through this proxy."""
         return self.upstream.at(self.endpoint_url, "cut")
 
-    def fail(self, operation: str, fault: Fault, *, nth: int = 1) -> None:
-        """Strike the n-th request of an operation ("" for any) from now on."""
+    def fail(
+        self,
+        operation: str,
+        fault: Fault,
+        *,
+        nth: int = 1,
+        key: str = "",
+        is_lasting: bool = False,
+    ) -> None:
+        """Strike the n-th request of an operation ("" for any) from now on.
+
+        Only keys that end in `key` count. A lasting fault strikes every later one as
+        well, until `mend`.
+        """
         with self._rules_lock:
-            self._rules.append(_Rule(operation, fault, nth))
+            self._rules.append(_Rule(operation, fault, nth, key, is_lasting))
+
+    def mend(self) -> None:
+        """Take back every fault, and let go what is held."""
+        with self._rules_lock:
+            rules, self._rules = self._rules, []
+        _release(rules)
 
     def answer(self, request: Request) -> Reply:
         """Forward, or let a fault decide."""
-        fault = self._fault_for(request.operation)
+        fault = self._fault_for(request)
         if fault is None:
             return self.forward(request)
         return fault(request, self.forward)
 
     def close(self) -> None:
         """Release what is held back, and stop."""
-        for rule in self._rules:
-            if isinstance(rule.fault, Stall):
-                rule.fault.release()
+        _release(self._rules)
         super().close()
 
-    def _fault_for(self, operation: str) -> Fault | None:
+    def _fault_for(self, request: Request) -> Fault | None:
         with self._rules_lock:
             for rule in self._rules:
-                if rule.operation not in ("", operation) or rule.left == 0:
+                if rule.operation not in ("", request.operation):
+                    continue
+                if not request.key.endswith(rule.key) or rule.left == 0:
                     continue
                 rule.left -= 1
                 if rule.left == 0:
+                    rule.left = rule.is_lasting
                     self.struck += 1
                     return rule.fault
         return None
+
+
+def _release(rules: list[_Rule]) -> None:
+    for rule in rules:
+        if isinstance(rule.fault, Stall):
+            rule.fault.release()

@@ -10,7 +10,7 @@ import http.client
 import re
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BufferedIOBase
@@ -64,6 +64,8 @@ class Reply:
     rest: http.client.HTTPResponse | None = None
     cut_after: int | None = None
     """Close the connection after that many bytes of the body; -1: send nothing."""
+    paced: Callable[[bytes], Iterator[bytes]] | None = None
+    """Gives the pieces of the body that are sent, each when its time has come."""
 
     def header(self, name: str) -> str:
         """Return the value of a header, or ""."""
@@ -334,6 +336,11 @@ class _Handler(BaseHTTPRequestHandler):
         if reply.cut_after is not None:
             self.wfile.write((body + reply.read_all())[: reply.cut_after])
             self._break_off()
+            return
+        if reply.paced is not None:
+            for piece in reply.paced(body + reply.read_all()):
+                self.wfile.write(piece)
+                self.wfile.flush()
             return
         self.wfile.write(body)
         while reply.rest is not None and (piece := reply.rest.read(CHUNK)):
