@@ -85,7 +85,15 @@ class Incidents:
         self._seen_number = self._number
 
     def clear(self, key: str) -> None:
-        """Forget the late errors of a key: its newest state is in the store."""
-        kept = [(number, each) for number, each in self._kept if each.key != key]
-        self._kept.clear()
-        self._kept.extend(kept)
+        """Forget what failed of a key: its newest state is in the store.
+
+        A conflict stays, since its copy does; so does what was given up.
+        """
+        kept = [
+            (number, each)
+            for number, each in self._kept
+            if each.key != key or each.kind is not IncidentKind.FAILED
+        ]
+        if len(kept) < len(self._kept):
+            self._kept.clear()
+            self._kept.extend(kept)

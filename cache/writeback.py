@@ -285,6 +285,7 @@ class WriteBack:
             dirty.is_ahead = False
             await self._failed.end(dirty)
             await self.forget_failed(dirty.key)
+            self.incidents.clear(dirty.key)
             return object
 
     @property
@@ -299,6 +300,7 @@ class WriteBack:
                 log.info("the bytes of %r that failed are given up", key)
                 await self._failed.end(failed.dirty)
                 await self._destroy(failed.dirty)
+                self.incidents.clear(key)
 
     async def store_copy(
         self, dirty: DirtyFile, metadata: Metadata, lost: PreconditionFailed
@@ -404,12 +406,14 @@ class WriteBack:
                 await self._uploader.abort(
                     Upload(upload.key, upload.id, upload.commit_id)
                 )
-        return tuple(
-            [
-                await self._recover(item) if isinstance(item, Failed) else item
-                for item in left
-            ]
-        )
+        found = [
+            await self._recover(item) if isinstance(item, Failed) else item
+            for item in left
+        ]
+        for each in found:
+            if each.error is not None:
+                self.incidents.note(IncidentKind.FAILED, each.key, each.error)
+        return tuple(found)
 
     async def reclaim(self, size: int) -> int:
         """Give back room of parts that the store has already."""
@@ -513,7 +517,6 @@ class WriteBack:
                 object = await self._store_by_policy(dirty, failed.metadata)
         except StoreError as error:
             self._failed.note_error(dirty, str(error))
-            self.incidents.note(IncidentKind.FAILED, dirty.key, str(error))
             return Recovered(dirty.key, dirty.size, error=str(error))
         await self._failed.end(dirty)
         await self._destroy(dirty)

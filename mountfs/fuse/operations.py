@@ -280,7 +280,7 @@ class Operations(pyfuse3.Operations):
     @handler
     async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
         """Commit at fsync(2)."""
-        await self._fs.files.fsync(self._fs.files.get(fh).node)
+        await self._fs.files.fsync_open(self._fs.files.get(fh))
 
     @handler
     async def release(self, fh: FileHandleT) -> None:

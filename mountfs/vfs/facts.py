@@ -62,11 +62,22 @@ class Facts:
         return None if key is None else self._volume.url_of(key)
 
     def _state(self, node: Node) -> str:
-        if self._last_error(node) is not None:
+        if self._failure(node) is not None:
             return "failed"
         return "dirty" if node.file is not None and node.file.needs_commit else "clean"
 
     def _last_error(self, node: Node) -> str | None:
+        """Return what went wrong last, although no call can say so any more."""
+        error, key = self._failure(node), _key(node)
+        if error is not None or key is None:
+            return error
+        incident = self._volume.incidents.last(key)
+        if incident is None:
+            return None
+        kept = f"; kept as {incident.kept_as!r}" if incident.kept_as else ""
+        return f"{incident.kind.value}: {incident.text}{kept}"
+
+    def _failure(self, node: Node) -> str | None:
         """Return why the bytes that are here are not in the store."""
         file = node.file
         error = (file.failure or file.refusal) if file is not None else None

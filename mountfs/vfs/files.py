@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 
 from mountfs.cache.conflicts import Policy
 from mountfs.cache.dirty import DirtyFile
+from mountfs.cache.incidents import IncidentKind
 from mountfs.cache.readahead import ReadStream
 from mountfs.storage.errors import (
     NotFound,
@@ -54,7 +55,10 @@ class _StoredBeside(Exception):
 
 @dataclass(slots=True, eq=False)
 class OpenFile:
-    """One open(2): which file, what for, and by whom (thread id)."""
+    """One open(2): which file, what for, and by whom (thread id).
+
+    `errors_told` is how many of the file's late errors need not be told to it.
+    """
 
     handle: int
     node: Node
@@ -62,6 +66,7 @@ class OpenFile:
     can_write: bool
     pid: int
     stream: ReadStream
+    errors_told: int
 
 
 class Files:
@@ -128,23 +133,52 @@ class Files:
 
     async def flush(self, opened: OpenFile) -> None:
         """Commit at close(2), unless a later close of the same file is certain."""
-        file = opened.file
-        if not file.needs_commit or _is_unlinked(opened.node):
+        node, file = opened.node, opened.file
+        if not file.needs_commit or _is_unlinked(node):
+            self._tell_late_error(opened)
             return
-        if await self._openers.holds(opened.pid, opened.node.inode):
+        if await self._openers.holds(opened.pid, node.inode):
             return
         try:
-            await self.commit(opened.node)
+            await self.commit(node)
         except PreconditionFailed as error:
             if file.writers <= opened.can_write:
-                await self._keep(opened.node, file, error)
-                await self._leave_name_to_others(opened.node, file)
+                await self._keep(node, file, error)
+                await self._leave_name_to_others(node, file)
+            opened.errors_told = file.late_errors
             raise
+        except (StoreError, OSError):
+            opened.errors_told = file.late_errors
+            raise
+
+    async def fsync_open(self, opened: OpenFile) -> None:
+        """Commit at fsync(2); raises an error that came too late for any call."""
+        try:
+            await self.fsync(opened.node)
+        except (StoreError, OSError):
+            opened.errors_told = opened.file.late_errors
+            raise
+        self._tell_late_error(opened)
 
     async def fsync(self, node: Node) -> None:
         """Commit whatever the store does not have yet."""
         if node.file is not None and node.file.needs_commit and not _is_unlinked(node):
             await self.commit(node)
+
+    def note_late_error(self, key: str, error: StoreError) -> None:
+        """Let who has a file open hear of an error at its next fsync or close."""
+        nodes = {each.node for each in self if not each.node.is_nameless}
+        for node in nodes:
+            if node.key() == key and node.file is not None:
+                node.file.note_late_error(error)
+
+    def _tell_late_error(self, opened: OpenFile) -> None:
+        """Raise the newest late error of a file, once to each handle."""
+        file = opened.file
+        is_new = opened.errors_told != file.late_errors
+        opened.errors_told = file.late_errors
+        if is_new and file.late_error is not None:
+            raise file.late_error
 
     async def release(self, opened: OpenFile) -> None:
         """Take back a handle; with the last one, see to what is still uncommitted."""
@@ -319,7 +353,15 @@ class Files:
     def _register(
         self, node: Node, file: FileState, *, can_write: bool, pid: int
     ) -> OpenFile:
-        opened = OpenFile(next(self._handles), node, file, can_write, pid, ReadStream())
+        opened = OpenFile(
+            next(self._handles),
+            node,
+            file,
+            can_write,
+            pid,
+            ReadStream(),
+            file.late_errors,
+        )
         self._open[opened.handle] = opened
         node.opens += 1
         if can_write:
@@ -428,6 +470,7 @@ class Files:
             node.key(),
             error,
         )
+        self._volume.incidents.note(IncidentKind.REFUSED, node.key(), str(error))
         self._volume.metadata.expire(node.key())
         self._volume.say_outdated(node)
         self._volume.inodes.detach(node)
@@ -448,7 +491,9 @@ class Files:
                 return  # they could not be kept: then they are at least readable
             key = _key_of(node)
             node.object = node.object or Object(key=key, size=0)
+            error = file.late_error
             file.become_clean(node.object)
+            file.late_error = error  # others who have it open are still to be told
         if not node.is_nameless:
             self._volume.metadata.expire(key)
             self._volume.say_outdated(node)

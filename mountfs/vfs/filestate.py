@@ -32,10 +32,12 @@ class FileState:
     """What is true of a file at this moment.
 
     `committed_revision` is the revision of the dirty bytes that the store has;
-    `failure` is why it refused them, so that the last close does not try the same again
-    at once. `refusal` is why bytes of a write(2) were not even taken in here: then what
-    is here is not what the program wrote. `has_new_attributes` says that the attributes
-    of the node are to travel with the next commit.
+    `failure` is why it refused them, so that the last close does not try the same
+    again at once. `late_error` is the newest error that concerned them, `late_errors`
+    how many there were, so that each handle is told once. `refusal` is why bytes of a
+    write(2) were not even taken in here: then what is here is not what the program
+    wrote. `has_new_attributes` says that the attributes of the node are to travel with
+    the next commit.
     """
 
     __slots__ = (
@@ -43,6 +45,8 @@ class FileState:
         "_failure",
         "committed_revision",
         "has_new_attributes",
+        "late_error",
+        "late_errors",
         "lock",
         "refusal",
         "state",
@@ -58,6 +62,8 @@ class FileState:
         self._failure: StoreError | OSError | None = None
         self.refusal: StoreError | OSError | None = None
         self.has_new_attributes = False
+        self.late_error: StoreError | OSError | None = None
+        self.late_errors = 0
 
     @property
     def holds_changes(self) -> bool:
@@ -95,6 +101,12 @@ class FileState:
         if isinstance(self.state, Dirty):
             self._failed_revision = self.state.file.revision
             self._failure = error
+        self.note_late_error(error)
+
+    def note_late_error(self, error: StoreError | OSError) -> None:
+        """Remember an error for every handle that is open now."""
+        self.late_error = error
+        self.late_errors += 1
 
     @property
     def size(self) -> int:
@@ -113,6 +125,7 @@ class FileState:
         self._failure = None
         self.refusal = None
         self.has_new_attributes = False
+        self.late_error = None
 
     def become_dirty(self, file: DirtyFile) -> None:
         """Begin to collect changes."""

@@ -74,7 +74,6 @@ class Volume:
     blocks: BlockCache
     writeback: WriteBack
     journal: Journal
-    incidents: Incidents = field(default_factory=Incidents)
     defaults: Defaults
     outdated: "trio.MemorySendChannel[Outdated]"
     is_read_only: bool = False
@@ -95,6 +94,11 @@ class Volume:
             self.store, ttl_s=self.metadata.ttl_s, requests_max=self.requests_max
         )
         self.touched = Touched(self.inodes)
+
+    @property
+    def incidents(self) -> Incidents:
+        """What went wrong behind a program's back."""
+        return self.writeback.incidents
 
     @property
     def keeps_attributes(self) -> bool:

@@ -137,6 +137,10 @@ class Mount:
         ]
         assert not problems, "\n".join(problems)
 
+    def look(self) -> str:
+        """Look at the late errors, as a person does; then unmounting tells of none."""
+        return run_command("status", str(self.path)).stdout
+
     # --- the end --------------------------------------------------------------
 
     def watch(self, seconds: float = TEST_S) -> None:

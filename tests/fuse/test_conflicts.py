@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.fuse.conftest import Mounter
-from tests.fuse.mounting import Mount
+from tests.fuse.mounting import Mount, run_command
 from tests.fuse.stores import Store, objects_of
 
 MIB = 1 << 20
@@ -45,6 +45,7 @@ def test_loser_is_stored_beside(mounter: Mounter, store: Store, size: int) -> No
     assert store.there.read("file") == b"theirs"
     assert store.there.read(copy.name) == ours
     assert mount.log().count(SAID) == 1
+    assert copy.name in mount.look()
     mount.unmount()  # nothing waits
     again = mounter(store)
     assert (again.path / copy.name).read_bytes() == ours
@@ -71,6 +72,7 @@ def test_open_file_goes_on_as_the_copy(mounter: Mounter, store: Store) -> None:
     assert store.there.read(copy_of(path).name) == b"OURS moreound"
     copy_of(path).rename(mount.path / "renamed")
     assert sorted(os.listdir(mount.path)) == ["file", "renamed"]
+    mount.look()
 
 
 def test_overwrite_takes_the_name(mounter: Mounter, store: Store) -> None:
@@ -124,6 +126,7 @@ def test_bytes_that_the_kernel_brings_too_late_become_a_copy(
 
     assert path.read_bytes() == b"theirs"
     assert copy_of(path).read_bytes() == b"OURSon ground"
+    mount.look()
 
 
 def truncate(path: Path) -> None:
@@ -156,6 +159,7 @@ def test_changes_by_name_meet_a_foreign_one(
     assert b"common" in found.values()
     assert set(found.values()) <= {b"common", b"theirs, unseen", b"theirs"}
     assert os.listdir(mount.path)
+    mount.look()
 
 
 def test_two_mounts_creating_one_name_keep_both(mounter: Mounter, store: Store) -> None:
@@ -174,6 +178,7 @@ def test_two_mounts_creating_one_name_keep_both(mounter: Mounter, store: Store) 
         found = {path.read_bytes() for path in each.path.iterdir()}
         assert found == {b"from 0", b"from 1"}
         assert (each.path / "file").read_bytes() == b"from 0"
+        each.look()
 
 
 def test_what_fail_has_kept_becomes_a_copy_at_the_next_mount(
@@ -196,6 +201,7 @@ def test_what_fail_has_kept_becomes_a_copy_at_the_next_mount(
     path = again.path / "file"
     assert path.read_bytes() == b"theirs"
     assert copy_of(path).read_bytes() == b"ours"
+    again.look()
 
 
 def test_removing_the_name_gives_up_what_fail_has_kept(
@@ -220,3 +226,22 @@ def test_removing_the_name_gives_up_what_fail_has_kept(
 def end(mount: Mount) -> None:
     """End a mount in which something waits for the next one."""
     assert mount.end(signal.SIGTERM) == 75
+
+
+def test_unmounting_tells_of_a_copy_that_nobody_has_seen(
+    mounter: Mounter, store: Store
+) -> None:
+    """Once: by the command that unmounts, unless `mountfs status` has."""
+    mount = mounter(store, AT_ONCE)
+    mount.announce(SAID)
+    path = mount.path / "file"
+    with path.open("wb", buffering=0) as file:
+        file.write(b"ours")
+        store.there.write("file", b"theirs")
+    copy = copy_of(path).name
+
+    done = run_command("umount", str(mount.path))
+
+    assert done.returncode != 0
+    assert copy in done.stderr
+    mount.process.wait(60)
