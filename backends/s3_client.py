@@ -22,20 +22,25 @@ import botocore.session
 import trio
 from botocore import UNSIGNED
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from mountfs import __version__
 from mountfs.backends._threads import Threads
 from mountfs.backends.s3_connections import hold_connections
 from mountfs.backends.s3_errors import translated
 from mountfs.backends.s3_options import SSE_CUSTOMER, S3Options
-from mountfs.storage.errors import InvalidRequest
+from mountfs.storage.errors import (
+    CredentialsRejected,
+    CredentialsRenewed,
+    InvalidRequest,
+)
 from mountfs.storage.reason import current_reason
 
 if TYPE_CHECKING:
     from botocore.awsrequest import AWSPreparedRequest
     from mypy_boto3_s3 import S3Client as BotoClient
 
+log = logging.getLogger(__name__)
 logging.getLogger("botocore").setLevel(logging.WARNING)
 
 T = TypeVar("T")
@@ -69,6 +74,8 @@ class S3Client:
         self._threads = Threads(options.requests_max)
         self._lock = threading.Lock()
         self._client: BotoClient | None = None
+        self._signs_with: tuple[str, ...] | None = None
+        """The credentials that the client found when it was made."""
         self._policy: Parameters = {}
         self._accepted: dict[str, frozenset[str]] = {}
         self._sending = threading.local()
@@ -118,8 +125,16 @@ class S3Client:
 
     async def _in_thread(self, function: Callable[[], T], key: str | None) -> T:
         def translated_function() -> T:
-            with translated(key):
-                return function()
+            client = self._client
+            try:
+                with translated(key):
+                    return function()
+            except CredentialsRejected as error:
+                if client is None or not self._renew(client):
+                    raise
+                raise CredentialsRenewed(
+                    error.reason, key=key, code=error.code
+                ) from error
 
         return await self._threads.run(translated_function)
 
@@ -185,13 +200,37 @@ class S3Client:
         with self._lock:
             if self._client is None:
                 self._policy = _policy(self._options)
-                self._client = self._create()
+                session = self._new_session()
+                self._client = self._create(session)
+                self._signs_with = _credentials_of(session)
             return self._client
 
-    def _create(self) -> "BotoClient":
-        options = self._options
-        core = botocore.session.Session(profile=options.profile)
+    def _renew(self, refused: "BotoClient") -> bool:
+        """Look for other credentials than those that were refused; tell if there are.
+
+        The SDK reads files and asks providers once per session.
+        """
+        if self._options.no_sign_request:
+            return False
+        with self._lock:
+            if self._client is not refused:
+                return self._client is not None  # somebody else has been here
+            session = self._new_session()
+            found = _credentials_of(session)
+            if found is None or found == self._signs_with:
+                return False
+            self._client, self._signs_with = self._create(session), found
+        refused.close()  # requests under way keep their connections
+        log.info("the credentials were renewed; the new ones are used from now on")
+        return True
+
+    def _new_session(self) -> botocore.session.Session:
+        core = botocore.session.Session(profile=self._options.profile)
         core.register_component("data_loader", _LOADER)
+        return core
+
+    def _create(self, core: botocore.session.Session) -> "BotoClient":
+        options = self._options
         session = boto3.session.Session(
             botocore_session=core, region_name=options.region
         )
@@ -208,6 +247,18 @@ class S3Client:
 
     def _add_headers(self, params: dict[str, Any], **_: object) -> None:
         params["headers"].update(getattr(self._sending, "headers", {}))
+
+
+def _credentials_of(session: botocore.session.Session) -> tuple[str, ...] | None:
+    """Return the key, the secret and the token that a session signs with."""
+    try:
+        found = session.get_credentials()
+        if found is None:
+            return None
+        frozen = found.get_frozen_credentials()
+    except (BotoCoreError, ClientError):  # the next refusal asks again
+        return None
+    return tuple(each or "" for each in frozen)
 
 
 def _config(options: S3Options) -> Config:

@@ -217,13 +217,16 @@ def reply_error(reply: Mapping[str, Any], key: str | None = None) -> StoreError:
     if meaning is None:
         meaning = errors.ServiceFailed if status >= 500 else errors.InvalidRequest
     is_ambiguous = False if code in _NOT_CARRIED_OUT else None
-    return meaning(
+    error = meaning(
         _reason(code, status, told, headers),
         key=key,
         code=code or str(status),
         is_ambiguous=is_ambiguous,
         retry_after_s=_retry_after_s(headers),
     )
+    # The answer to a HEAD has no body, and so no word on expired credentials.
+    error.is_unexplained = (not code or code.isdigit()) and status in (400, 403)
+    return error
 
 
 def condition_of(error: StoreError) -> str:
