@@ -178,6 +178,12 @@ class CuttingProxy(HttpProxy):
             rules, self._rules = self._rules, []
         _release(rules)
 
+    def forget(self) -> None:
+        """Drop every fault that has not struck yet."""
+        with self._rules_lock:
+            for rule in self._rules:
+                rule.left = 0
+
     def answer(self, request: Request) -> Reply:
         """Forward, or let a fault decide."""
         fault = self._fault_for(request)

@@ -6,6 +6,7 @@ As long as all deeds are acknowledged that is one. A deed that is under way, or 
 failed, may have come about or not; nothing in between is possible.
 """
 
+import os
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -96,13 +97,15 @@ def difference(found: World, expected: World) -> str:
 
 
 def tree_of(directory: Path) -> World:
-    """Return what a directory holds, as a program sees it."""
+    """Return what a directory holds, as a program sees it. OSError is passed on."""
     world: World = {}
-    for path in sorted(directory.rglob("*")):
+    for name in sorted(os.listdir(directory)):
+        path = directory / name
         status = path.lstat()
-        name = str(path.relative_to(directory))
         if stat.S_ISDIR(status.st_mode):
+            inside = tree_of(path)
             world[name] = DIRECTORY
+            world |= {f"{name}/{below}": entry for below, entry in inside.items()}
         else:
             world[name] = File(path.read_bytes(), stat.S_IMODE(status.st_mode))
     return world

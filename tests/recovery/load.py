@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.fuse.mounting import Mount
+from tests.fuse.mounting import UNMOUNT_S, Mount, run_command
 from tests.fuse.stores import Store
 from tests.recovery.ledger import Ledger, files_in, tree_of
 from tests.recovery.program import SIZES, Program
@@ -112,6 +112,15 @@ class Load:
 def kill(mount: Mount) -> None:
     """End the daemon as a crash would."""
     mount.end(signal.SIGKILL)
+
+
+def leave(mount: Mount) -> int:
+    """Unmount and wait, whatever is left behind; return the exit code."""
+    mount.watch()
+    done = run_command("umount", str(mount.path))
+    code = mount.process.wait(UNMOUNT_S)
+    assert done.returncode == code, f"{done.stderr}\n{mount.log()}"
+    return code
 
 
 def moments(seed: int, count: int) -> Iterator[tuple[int, int]]:

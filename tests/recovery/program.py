@@ -44,11 +44,14 @@ class Program:
         ledger: Ledger,
         seed: int,
         sizes: tuple[int, ...] = SIZES,
+        *,
+        may_fail: bool = False,
     ) -> None:
         self.directory = directory
         self.ledger = ledger
         self._chooser = random.Random(seed)
         self._sizes = sizes
+        self.may_fail = may_fail
 
     def step(self) -> str:
         """Do something at random; return what it was. OSError is passed on."""
@@ -143,7 +146,11 @@ class Program:
         if source is None or source == goal:
             return
         paths = (self.directory / source, self.directory / goal)
-        self.ledger.attempt(lambda: os.rename(*paths), moved(source, goal))
+        effects = [moved(source, goal)]
+        if self.may_fail:
+            # An error after the copy: who is told of it finds the file at both names.
+            effects.insert(0, copied(source, goal))
+        self.ledger.attempt(lambda: os.rename(*paths), *effects)
 
     def remove(self, name: str | None = None) -> None:
         """unlink(2)."""
@@ -317,6 +324,17 @@ def moved(source: str, target: str) -> Effect:
         after = {**world, target: world[source]}
         del after[source]
         return after
+
+    return effect
+
+
+def copied(source: str, target: str) -> Effect:
+    """Return the effect of a file that is at both names."""
+
+    def effect(world: World) -> World | None:
+        if source not in world or not _has_parent(world, target):
+            return None
+        return {**world, target: world[source]}
 
     return effect
 
