@@ -69,12 +69,13 @@ class Load:
             for each in running:
                 each.result(100)
 
-    def check_mount(self, mount: Mount) -> None:
+    def check_mount(self, mount: Mount, *, settle: bool = True) -> None:
         """Compare what a mount shows, and go on from there."""
         for name, ledger in self.ledgers.items():
             found = tree_of(mount.path / name)
-            ledger.check(found, f"in {name}, by a fresh mount")
-            ledger.settle(found)
+            ledger.check(found, f"in {name} of {mount.path}")
+            if settle:
+                ledger.settle(found)
 
     def check_store(self, store: Store) -> None:
         """Compare what the store itself has."""
