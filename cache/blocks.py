@@ -19,7 +19,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import trio
 
@@ -28,10 +28,11 @@ from mountfs.cache.budget import Budget
 from mountfs.cache.directory import DirectoryLock
 from mountfs.cache.readahead import ReadStream
 from mountfs.cache.spool import on_disk
+from mountfs.cache.tokens import is_token
 from mountfs.storage.errors import Corrupt, StoreError, Unreachable
 from mountfs.storage.protocol import Storager
 from mountfs.storage.reason import Reason, because
-from mountfs.storage.types import Object
+from mountfs.storage.types import Content, Object, Version
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,25 @@ class _Fetch:
     done: trio.Event = field(default_factory=trio.Event)
     blocks: dict[int, bytes] = field(default_factory=dict)
     error: Exception | None = None
+
+
+class Front(Protocol):
+    """Somebody in front of the store, who answers for what it does not have yet."""
+
+    def holds(self, version: Version) -> bool:
+        """Tell whether the bytes of a version are here."""
+        ...
+
+    async def read(
+        self,
+        key: str,
+        offset: int = 0,
+        size: int | None = None,
+        *,
+        version: Version | None = None,
+    ) -> Content:
+        """As `Storager.read`, of what is here or else of the store."""
+        ...
 
 
 class BlockCache:
@@ -75,6 +95,8 @@ class BlockCache:
         # A reader that waits must find a slot, so reading ahead never takes them all.
         self._slots_ahead = trio.Semaphore(max(1, fetches_max - 4))
         self._ahead_max = 4 * fetches_max
+        self.front: Front | None = None
+        """Who has bytes that the store does not have yet."""
         self._ahead = 0
         self._memory_max = memory_max
         self._memory: OrderedDict[BlockName, bytes] = OrderedDict()
@@ -127,6 +149,11 @@ class BlockCache:
         if object.version is None or object.size is None:
             content = await self._store.read(object.key, offset, size)
             return content.data
+        if self.front is not None and self.front.holds(object.version):
+            content = await self.front.read(
+                object.key, offset, size, version=object.version
+            )
+            return content.data
         end = min(offset + size, object.size)
         if offset >= end:
             return b""
@@ -146,7 +173,10 @@ class BlockCache:
 
         One request, whatever the size. Raises what `Storager.read` raises.
         """
-        content = await self._store.read(key, 0, self._block_size)
+        source = self._store if self.front is None else self.front
+        content = await source.read(key, 0, self._block_size)
+        if is_token(content.object.version):
+            return content.object  # it is here already
         if content.object.version is not None and content.data:
             await self._keep(self._name(content.object, 0), content.data)
         return content.object
@@ -198,6 +228,8 @@ class BlockCache:
         """Tell whether bytes are here, so that reading them asks nobody."""
         if object.version is None or object.size is None:
             return False
+        if self.front is not None and self.front.holds(object.version):
+            return True
         end = min(offset + size, object.size)
         if offset >= end:
             return True

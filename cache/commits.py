@@ -127,7 +127,8 @@ class Commits:
 
     async def _store_once(self, dirty: DirtyFile, metadata: Metadata) -> Object:
         """Store the file by its stream or by a plan, and note the outcome."""
-        metadata = dataclasses.replace(metadata, commit_id=secrets.token_hex(16))
+        commit_id = dirty.commit_id or secrets.token_hex(16)
+        metadata = dataclasses.replace(metadata, commit_id=commit_id)
         stream = dirty.stream
         if stream is not None:
             with _noted(dirty, stream.metadata.commit_id):

@@ -93,6 +93,10 @@ class DirtyFile:
         """Whether we stored an object that our user has not been told of."""
         self.commit_ids: dict[str, int] = {}
         """Commits that may have been carried out or not, and the revision they hold."""
+        self.commit_id: str | None = None
+        """The commit that was promised; None if each attempt may have its own."""
+        self.is_promised = False
+        """Whether it belongs to the queue, which stores it and then discards it."""
         self.is_discarded = False
         self.stream: Stream | None = None
         self.stream_refused = False

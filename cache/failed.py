@@ -7,10 +7,10 @@ them.
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
-from mountfs.cache import attribute_json
+from mountfs.cache import object_json
 from mountfs.cache.attribute_json import Json
 from mountfs.cache.dirty import DirtyFile
 from mountfs.cache.journal import JournalError
@@ -18,14 +18,10 @@ from mountfs.cache.spool import Spool
 from mountfs.cache.streaming import Ladder, Slot, SlotState, Stream
 from mountfs.storage.types import (
     ABSENT,
-    Attributes,
     Condition,
     Metadata,
-    Object,
-    ObjectKind,
     Part,
     Upload,
-    Version,
 )
 
 _FORMAT = 1
@@ -37,14 +33,14 @@ def describe(dirty: DirtyFile, metadata: Metadata, error: str) -> str:
         {
             "format": _FORMAT,
             "size": dirty.size,
-            "base": _from_object(dirty.base),
+            "base": object_json.from_object(dirty.base),
             "base_size": dirty.base_size,
             "extents": [list(extent) for extent in dirty.extents],
-            "inherit": _from_object(dirty.inherit),
-            "condition": _from_version(retry_condition(dirty)),
+            "inherit": object_json.from_object(dirty.inherit),
+            "condition": object_json.from_version(retry_condition(dirty)),
             "commit_ids": sorted(dirty.commit_ids),
             "stream": _from_stream(dirty.stream),
-            "metadata": _from_metadata(metadata),
+            "metadata": object_json.from_metadata(metadata),
             "error": error,
         }
     )
@@ -67,11 +63,11 @@ def restore(
             )
         dirty = DirtyFile(
             key,
-            _to_object(state["base"]),
+            object_json.to_object(state["base"]),
             int(state["size"]),
             spool,
-            inherit=_to_object(state["inherit"]),
-            condition=_to_version(state["condition"]) or ABSENT,
+            inherit=object_json.to_object(state["inherit"]),
+            condition=object_json.to_version(state["condition"]) or ABSENT,
         )
         dirty.base_size = int(state["base_size"])
         dirty.stored_revision = -1
@@ -80,7 +76,7 @@ def restore(
             dirty.extents.add(start, end)
         if state["stream"] is not None:
             dirty.stream = _to_stream(state["stream"], ladder())
-        metadata = _to_metadata(state["metadata"])
+        metadata = object_json.to_metadata(state["metadata"])
         assert metadata is not None
         return dirty, metadata, str(state["error"])
     except (ValueError, KeyError, TypeError, AssertionError) as error:
@@ -105,7 +101,7 @@ def _from_stream(stream: Stream | None) -> Json:
         "key": stream.upload.key,
         "id": stream.upload.id,
         "commit_id": stream.metadata.commit_id,
-        "metadata": _from_metadata(stream.metadata),
+        "metadata": object_json.from_metadata(stream.metadata),
         "started_ns": stream.started_ns,
         "slots": [
             {
@@ -120,7 +116,7 @@ def _from_stream(stream: Stream | None) -> Json:
 
 
 def _to_stream(state: dict[str, Any], ladder: Ladder) -> Stream:
-    metadata = _to_metadata(state["metadata"])
+    metadata = object_json.to_metadata(state["metadata"])
     assert metadata is not None
     commit_id = state["commit_id"]
     stream = Stream(
@@ -139,78 +135,3 @@ def _to_stream(state: dict[str, Any], ladder: Ladder) -> Stream:
             stream.punched.add(slot.offset, slot.end)
         stream.slots.append(slot)
     return stream
-
-
-def _from_version(version: Condition) -> Json:
-    if not isinstance(version, Version):
-        return None
-    return {"content": version.content, "attributes": version.attributes}
-
-
-def _to_version(state: Mapping[str, str | None] | None) -> Version | None:
-    if state is None:
-        return None
-    content = state["content"]
-    assert content is not None
-    return Version(content, state["attributes"])
-
-
-def _from_object(object: Object | None) -> Json:
-    if object is None:
-        return None
-    return {
-        "key": object.key,
-        "kind": object.kind.value,
-        "size": object.size,
-        "mtime_ns": object.mtime_ns,
-        "version": _from_version(object.version),
-        "metadata": _from_metadata(object.metadata),
-    }
-
-
-def _to_object(state: Mapping[str, object] | None) -> Object | None:
-    if state is None:
-        return None
-    size, mtime_ns = state["size"], state["mtime_ns"]
-    assert size is None or isinstance(size, int)
-    assert mtime_ns is None or isinstance(mtime_ns, int)
-    return Object(
-        key=str(state["key"]),
-        kind=ObjectKind(state["kind"]),
-        size=size,
-        mtime_ns=mtime_ns,
-        version=_to_version(state["version"]),  # type: ignore[arg-type]  # JSON
-        metadata=_to_metadata(state["metadata"]),  # type: ignore[arg-type]  # JSON
-    )
-
-
-def _from_metadata(metadata: Metadata | None) -> Json:
-    if metadata is None or not metadata.is_whole:
-        return None
-    attributes = metadata.attributes
-    return {
-        "user": dict(metadata.user),
-        "pairs": dict(metadata.pairs),
-        "attributes": None
-        if attributes is None
-        else attribute_json.to_json(attributes),
-    }
-
-
-def _to_metadata(
-    state: Mapping[str, Mapping[str, str] | None] | None,
-) -> Metadata | None:
-    if state is None:
-        return None
-    attributes = state["attributes"]
-    return Metadata(
-        user=dict(state["user"] or {}),
-        pairs=dict(state["pairs"] or {}),
-        attributes=None if attributes is None else _to_attributes(attributes),
-    )
-
-
-def _to_attributes(state: Mapping[str, object]) -> Attributes:
-    # What is not kept once stood here as null.
-    known = {name: value for name, value in state.items() if value is not None}
-    return attribute_json.from_json(known)

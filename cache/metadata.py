@@ -24,7 +24,7 @@ from typing import Protocol
 
 from cachetools import LRUCache
 
-from mountfs.storage.types import ABSENT, Absent, Object, is_same_state
+from mountfs.storage.types import ABSENT, Absent, Object, Version, is_same_state
 
 Knowledge = Object | Absent
 
@@ -151,6 +151,40 @@ class MetadataCache:
         if self._changes is not None:
             self._changes.changed(merged)
         return merged
+
+    def settle(self, shown: Object, object: Object) -> None:
+        """Take in that the store has now what `shown` has promised, as `object`.
+
+        Unless something else was learnt since, the key goes on showing the version
+        that it was promised with, with the times of the store.
+        """
+        assert shown.version is not None
+        assert object.version is not None
+        entry = self._entries.get(shown.key)
+        if entry is not None and isinstance(entry.known, Object):
+            version = entry.known.version
+            if version is not None and version.content == shown.version.content:
+                own = Version(version.content, object.version.attributes)
+                settled = dataclasses.replace(
+                    entry.known,
+                    version=own,
+                    mtime_ns=object.mtime_ns or entry.known.mtime_ns,
+                )
+                self._entries[shown.key] = _Entry(settled, self._clock())
+        known = (
+            object
+            if object.is_described
+            else dataclasses.replace(
+                object,
+                metadata=shown.metadata,
+                kind=shown.kind,
+                link_target=shown.link_target,
+            )
+        )
+        if self._learnt is not None:
+            self._learnt.note(known)
+        if self._changes is not None:
+            self._changes.changed(known)
 
     def put_absent(self, key: str) -> None:
         """Take in that we have removed what had this key."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 from mountfs.cache import attribute_json
 from mountfs.cache.attribute_json import Json
+from mountfs.cache.tokens import is_token
 from mountfs.storage.types import (
     Attributes,
     Features,
@@ -61,6 +62,8 @@ class Record:
         """Return the record of an object; None if it could never be checked."""
         if object.metadata is None or object.version is None or object.size is None:
             return None
+        if is_token(object.version):
+            return None  # the store has not seen it yet
         if object.has_foreign_name:
             return None  # what a foreign tool means by a name, only its object tells
         attributes = object.attributes

@@ -90,13 +90,13 @@ class FailedFiles:
                 await self._journal.end_failed(name)
             del self._files[name]
 
-    async def load(self) -> list[Failed | Recovered]:
+    async def load(self, in_use: set[str]) -> list[Failed | Recovered]:
         """Return what earlier mounts left; what cannot be used says why.
 
-        Removes spool files that no row names.
+        Removes spool files that no row names, unless they are `in_use` by others.
         """
-        rows = await self._journal.failed()
-        known = {row.spool for row in rows}
+        rows = [row for row in await self._journal.failed() if row.spool not in in_use]
+        known = in_use | {row.spool for row in rows}
         await on_disk(_remove_unknown, self._directory, known)
         return [await self._load(row) for row in rows]
 

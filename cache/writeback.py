@@ -34,6 +34,7 @@ from mountfs.cache.dirty import DirtyFile
 from mountfs.cache.incidents import IncidentKind, Incidents
 from mountfs.cache.journal import Journal
 from mountfs.cache.plan import PutWhole
+from mountfs.cache.promised import PromisedFiles, Promises
 from mountfs.cache.recovery import Failed, FailedFiles, Recovered
 from mountfs.cache.spool import Spool
 from mountfs.cache.streamer import Streamer
@@ -113,6 +114,18 @@ class WriteBack:
         self._conflicts = Conflicts(
             store, self._commits, self._streamer, self.incidents, conflict
         )
+        self.promised = PromisedFiles(
+            self._commits,
+            self._conflicts,
+            self._streamer,
+            blocks,
+            budget,
+            directory=directory,
+            put_size_max=sending.put_size_max,
+            keep=self.keep_failed,
+        )
+        self.promises: Promises | None = None
+        """Who takes over files at their commit; else they are stored at once."""
         self._open: dict[int, DirtyFile] = {}
         self._failed = FailedFiles(journal, directory, self._streamer.ladder)
         self._stack = AsyncExitStack()
@@ -278,6 +291,10 @@ class WriteBack:
             if dirty.is_ahead and condition is not None and dirty.base is not None:
                 condition = dirty.base.version
             dirty.condition = condition
+            if self.promises is not None:
+                if self.promises.takes_changes and _can_wait(dirty, metadata):
+                    return await self._promise(self.promises, dirty, metadata)
+                await self.promises.settle_name(dirty.key)
             if dirty.is_ahead and dirty.is_like_base:
                 object = await self._commits.store_metadata(dirty, metadata)
             else:
@@ -318,6 +335,25 @@ class WriteBack:
         except PreconditionFailed as lost:
             return await self._conflicts.settle(dirty, metadata, lost)
 
+    async def _promise(
+        self, promises: Promises, dirty: DirtyFile, metadata: Metadata
+    ) -> Object:
+        """Hand a file over to who stores it later; after an error it is ours again."""
+        if dirty.stream is not None:
+            await dirty.stream.settle()
+        self._open.pop(id(dirty), None)
+        dirty.is_promised = True
+        try:
+            shown = await promises.promise(dirty, metadata)
+        except BaseException:
+            dirty.is_promised = False
+            self._open[id(dirty)] = dirty
+            raise
+        await self._failed.end(dirty)
+        await self.forget_failed(dirty.key)
+        self.incidents.clear(dirty.key)
+        return shown
+
     async def retarget(self, dirty: DirtyFile, key: str) -> None:
         """Follow a rename: later commits go to the new key.
 
@@ -339,6 +375,8 @@ class WriteBack:
 
     async def discard(self, dirty: DirtyFile) -> None:
         """Forget the bytes that are not stored, when no read needs them any more."""
+        if dirty.is_promised:
+            return  # it belongs to who has promised it
         async with dirty.changing:
             if dirty.is_discarded:
                 return
@@ -395,8 +433,9 @@ class WriteBack:
         Failed files are stored if nobody changed their objects since; the others stay.
         Open uploads of ours are aborted. Spool files that nobody knows are removed.
         """
-        left = await self._failed.load()
-        wanted = {
+        promises = self.promises
+        left = await self._failed.load(promises.spools() if promises else set())
+        wanted = (promises.uploads() if promises else set()) | {
             item.dirty.stream.upload.id
             for item in left
             if isinstance(item, Failed) and item.dirty.stream is not None
@@ -521,3 +560,14 @@ class WriteBack:
         await self._failed.end(dirty)
         await self._destroy(dirty)
         return Recovered(key, dirty.size, object)
+
+
+def _can_wait(dirty: DirtyFile, metadata: Metadata) -> bool:
+    """Tell whether a commit may be a promise.
+
+    The record of a group of hard links holds versions that only the store gives. A file
+    that was stored in part, to make room here, is nearly there.
+    """
+    attributes = metadata.attributes
+    is_in_group = attributes is not None and attributes.group is not None
+    return not is_in_group and not dirty.is_ahead

@@ -96,7 +96,8 @@ class MountConfig:
     cache_dir: Path
     cache_size: int
     state_dir: Path
-    durability: Literal["store"]
+    durability: str
+    """When a change returns: `store` or `journal`."""
     offline: OfflinePolicy
     conflict: str
     """What becomes of a commit that lost a race: copy, fail or overwrite."""
@@ -157,7 +158,7 @@ def mount_config(
         cache_size=_value(values, "cache_size", int, None)
         or default_cache_size(cache_dir),
         state_dir=_value(values, "state_dir", Path, _default_dir("state", environ)),
-        durability="store",
+        durability=_value(values, "durability", str, "store"),
         offline=OfflinePolicy(_value(values, "offline", str, "wait")),
         conflict=_value(values, "conflict", str, "copy"),
         log_level=_value(values, "log_level", str, "info"),

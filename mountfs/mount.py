@@ -20,13 +20,16 @@ from pathlib import Path
 import trio
 
 from mountfs.backends import object_url, open_store
+from mountfs.cache.aliases import Aliases, AliasStorager
 from mountfs.cache.attribute_index import AttributeIndex
 from mountfs.cache.blocks import BlockCache
 from mountfs.cache.budget import Budget
 from mountfs.cache.conflicts import Policy
 from mountfs.cache.directory import DirectoryInUse, DirectoryLock
+from mountfs.cache.drain import Hooks
 from mountfs.cache.indexed import IndexedStorager, kinds_without_metadata
 from mountfs.cache.journal import Journal, JournalError
+from mountfs.cache.journaled import Below, Journaled, open_queue
 from mountfs.cache.learnt import SIZE_MAX as LEARNT_SIZE_MAX
 from mountfs.cache.learnt import Learnt
 from mountfs.cache.metadata import MetadataCache
@@ -123,7 +126,7 @@ async def _run(config: MountConfig, ready: Callable[[], None]) -> int:
         if index is not None:
             store = IndexedStorager(store, index)
         budget = Budget(config.cache_size)
-        filesystem = await _build(stack, store, index, budget, config)
+        filesystem = await _build(stack, store, index, budget, config, health)
         await stack.enter_async_context(_beside(Prober(watched, health).run))
         reporter = Reporter(config, filesystem, budget, state_dir, health=health)
         mounted = _Mounted(config, filesystem, reporter, watched)
@@ -241,11 +244,14 @@ async def _build(
     index: AttributeIndex | None,
     budget: Budget,
     config: MountConfig,
+    health: Health,
 ) -> FileSystem:
     """Build the file system over a store, with what this host keeps of it."""
     identity = identity_of(config)
     state_dir = config.state_dir / identity
     cache_dir = config.cache_dir / identity
+    aliases = Aliases()
+    plain, store = store, AliasStorager(store, aliases)
     try:
         blocks = await stack.enter_async_context(BlockCache(store, cache_dir, budget))
         learnt = await _learnt(stack, store, cache_dir, config)
@@ -264,6 +270,22 @@ async def _build(
                 conflict=Policy(config.conflict),
             )
         )
+        metadata = MetadataCache(
+            ttl_s=_ttl_s(config),
+            learnt=learnt,
+            changes=index if _has_terse_listings(store) else None,
+        )
+        below = Below(
+            store=store,
+            aliases=aliases,
+            journal=journal,
+            blocks=blocks,
+            writeback=writeback,
+            budget=budget,
+            metadata=metadata,
+        )
+        hooks = Hooks(health=health)
+        journaled = await _journaled(stack, below, config, index, hooks)
     except DirectoryInUse as error:
         raise UsageError(
             f"{cache_dir} is in use by process {error.owner}; unmount that first, or"
@@ -279,12 +301,9 @@ async def _build(
     sending, receiving = trio.open_memory_channel[Outdated](OUTDATED_MAX)
     stack.callback(sending.close)
     volume = Volume(
-        store=store,
-        metadata=MetadataCache(
-            ttl_s=_ttl_s(config),
-            learnt=learnt,
-            changes=index if _has_terse_listings(store) else None,
-        ),
+        store=plain if journaled is None else journaled.store,
+        journaled=journaled,
+        metadata=metadata,
         learnt=learnt,
         index=index,
         blocks=blocks,
@@ -298,6 +317,7 @@ async def _build(
         url_of=partial(object_url, config.url),
         names=Names(utf8_keys=store.capabilities.utf8_keys),
     )
+    hooks.outdated = volume.outdate
     root = Object(key="", kind=ObjectKind.DIRECTORY)
     volume.inodes.root.attributes = effective(root, volume.defaults)
     filesystem = FileSystem(volume, owner=owner_of(state_dir), outdated=receiving)
@@ -307,6 +327,27 @@ async def _build(
     except StoreError as error:
         log.warning("the root has the attributes of the mount for now: %s", error)
     return filesystem
+
+
+async def _journaled(
+    stack: AsyncExitStack,
+    below: Below,
+    config: MountConfig,
+    index: AttributeIndex | None,
+    hooks: Hooks,
+) -> Journaled | None:
+    """Open the queue if changes may wait, or if those of an earlier mount do."""
+    takes_changes = config.durability == "journal"
+    if config.read_only or not (takes_changes or await below.journal.pending()):
+        return None
+    return await open_queue(
+        stack,
+        below,
+        below.writeback.incidents,
+        hooks,
+        takes_changes=takes_changes,
+        tree_moved=index.renamed if index is not None else None,
+    )
 
 
 async def _learnt(
@@ -361,6 +402,9 @@ async def _recover(filesystem: FileSystem, config: MountConfig) -> None:
                     found.error,
                 )
         await filesystem.recover()
+        journaled = filesystem.volume.journaled
+        if journaled is not None and config.durability == "store":
+            await journaled.drain.empty()
     except StoreError as error:
         log.warning("what an earlier mount left undone stays so for now: %s", error)
 

@@ -349,9 +349,10 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         name="durability",
-        read=one_of("store"),
+        read=one_of("store", "journal"),
         metavar="WHEN",
-        help="store: close and fsync return when the store has the bytes",
+        help="when close, fsync, mkdir, rename... return: store (default), when the"
+        " store has it, or journal, when it is safe on the local disk",
     ),
     Option(
         name="offline",

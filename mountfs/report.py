@@ -80,6 +80,12 @@ class Reporter:
                 found[file.key] = PendingPath(
                     path=file.key, size=file.size, error=file.error
                 )
+        for entry in self._fs.volume.waiting():
+            if not entry.key.startswith(f"{RESERVED}/"):
+                error = str(entry.error) if entry.error is not None else None
+                found[entry.key] = PendingPath(
+                    path=entry.key, size=entry.size, error=error
+                )
         for node in self._fs.uncommitted():
             key = node.key()
             error = found[key].error if key in found else None

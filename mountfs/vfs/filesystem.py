@@ -75,8 +75,10 @@ class FileSystem:
     async def finish(self) -> None:
         """Commit what is left when no program can write any more."""
         await self.files.commit_all()
+        await self._empty_queue()
         with trio.move_on_after(TIMES_TIMEOUT_S):
             await self.volume.touched.flush(self.attributes.store_times)
+        await self._empty_queue()
         if self.volume.index is not None:
             await self.volume.index.drain()
 
@@ -132,8 +134,19 @@ class FileSystem:
         if any(_is_within(each, key) for each in self.volume.touched):
             with trio.CancelScope(shield=True):
                 await self.volume.touched.flush(self.attributes.store_times)
+        if self.volume.journaled is not None:
+            try:
+                await self.volume.journaled.queue.settle(
+                    lambda each: is_within(each, key) if below else each == key
+                )
+            except StoreError as error:
+                errors.append(error)
         if errors:
             raise errors[0]
+
+    async def _empty_queue(self) -> None:
+        if self.volume.journaled is not None:
+            await self.volume.journaled.drain.empty()
 
     def uncommitted(self) -> Iterator[Node]:
         """Yield the files whose bytes are not in the store."""

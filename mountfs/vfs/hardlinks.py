@@ -80,7 +80,7 @@ class HardLinks:
                 group = await self._enter(node, id, copied)
             except BaseException:
                 with trio.CancelScope(shield=True), contextlib.suppress(StoreError):
-                    await self._volume.store.delete(key)
+                    await self._volume.direct.delete(key)
                 raise
         finally:
             with trio.CancelScope(shield=True):
@@ -96,7 +96,7 @@ class HardLinks:
             id, lambda names: {**names, known.key: _content(known)}
         )
         attributes = replace(node.attributes, group=id)
-        marked = await self._volume.store.set_metadata(
+        marked = await self._volume.direct.set_metadata(
             known, self._volume.metadata_with(attributes), condition=known.version
         )
         marked = replace(
@@ -107,7 +107,7 @@ class HardLinks:
         self._volume.inodes.join_group(node, id)
 
     async def _copy(self, node: Node, key: str) -> Object:
-        known, store = _stored(node), self._volume.store
+        known, store = _stored(node), self._volume.direct
         conditions = store.capabilities.conditions
         if known.kind is ObjectKind.LINK and store.capabilities.native_links:
             # What the store itself knows as a link is no object that it could copy.
@@ -246,7 +246,7 @@ class HardLinks:
         self, known: Object, before: Object, key: str, seen: str, phase: Phase
     ) -> str | None:
         """Make one name like another; None if it is no name of the file any more."""
-        store = self._volume.store
+        store = self._volume.direct
         try:
             if phase == "attributes":
                 name = replace(before, key=key, version=Version(seen))
@@ -277,7 +277,7 @@ class HardLinks:
 
     async def _is_still(self, key: str, seen: str) -> bool:
         try:
-            found = await self._volume.store.stat(key)
+            found = await self._volume.direct.stat(key)
         except NotFound:
             return False
         return found.version is not None and found.version.content == seen
@@ -290,7 +290,7 @@ class HardLinks:
 
     async def moved(self, prefixes: "dict[str, str]") -> None:
         """Follow in every record when all keys below some prefixes have moved."""
-        if not self._volume.store.features.virtual_hard_link:
+        if not self._volume.direct.features.virtual_hard_link:
             return
         for group in await self._groups.all():
             targets = {
@@ -348,7 +348,7 @@ class HardLinks:
     async def _name(self, id: str, key: str) -> Object | None:
         """Return the object of a key if it carries the id of a group."""
         try:
-            found = await self._volume.store.stat(key)
+            found = await self._volume.direct.stat(key)
         except NotFound:
             return None
         attributes = found.attributes

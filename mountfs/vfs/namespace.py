@@ -326,6 +326,7 @@ class Namespace:
                 if node.file is not None:
                     await stack.enter_async_context(node.file.lock)
                     await self._files.commit_in_place(node)
+                await self._volume.store_has(node)
                 try:
                     await self._hard_links.add(node, key)
                 except AlreadyExists:

@@ -233,7 +233,7 @@ class Renames:
         known = node.object
         version = self._version_of(node, old_key)
         try:
-            moved = await self._volume.store.move(
+            moved = await self._volume.store_of(node).move(
                 old_key, new_key, source_version=version
             )
         except (NotFound, VersionChanged):

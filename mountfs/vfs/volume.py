@@ -12,8 +12,10 @@ import trio
 
 from mountfs.cache.attribute_index import AttributeIndex
 from mountfs.cache.blocks import BlockCache
+from mountfs.cache.entries import Entry as PendingEntry
 from mountfs.cache.incidents import Incidents
 from mountfs.cache.journal import Journal
+from mountfs.cache.journaled import Journaled
 from mountfs.cache.learnt import Learnt
 from mountfs.cache.metadata import MetadataCache
 from mountfs.cache.writeback import WriteBack
@@ -81,6 +83,8 @@ class Volume:
     """Whether reading sets the atime."""
     requests_max: int = 64
     now_ns: Callable[[], int] = kernel_now_ns
+    journaled: Journaled | None = None
+    """What is acknowledged and not stored yet, if anything may be."""
     url_of: Callable[[str], str] = str
     """Returns the URL of the object with a key."""
     inodes: InodeTable
@@ -91,7 +95,7 @@ class Volume:
 
     def __post_init__(self) -> None:
         self.groups = Groups(
-            self.store, ttl_s=self.metadata.ttl_s, requests_max=self.requests_max
+            self.direct, ttl_s=self.metadata.ttl_s, requests_max=self.requests_max
         )
         self.touched = Touched(self.inodes)
 
@@ -99,6 +103,15 @@ class Volume:
     def incidents(self) -> Incidents:
         """What went wrong behind a program's back."""
         return self.writeback.incidents
+
+    def waiting(self) -> tuple[PendingEntry, ...]:
+        """Return what is acknowledged and not stored yet."""
+        return () if self.journaled is None else tuple(self.journaled.queue.table)
+
+    @property
+    def direct(self) -> Storager:
+        """The store past what is pending, for what only it can tell or do."""
+        return self.store if self.journaled is None else self.journaled.direct
 
     @property
     def keeps_attributes(self) -> bool:
@@ -240,6 +253,36 @@ class Volume:
             node.object = object
             if node.file is not None and isinstance(node.file.state, Clean):
                 node.file.state = Clean(object)
+
+    def store_of(self, node: Node) -> Storager:
+        """Return who is to change the names of a file.
+
+        The record of a group of hard links speaks of versions that the store has given.
+        """
+        return self.store if node.attributes.group is None else self.direct
+
+    def outdate(self, key: str) -> None:
+        """Note that the store has something under a key that nobody here knows of."""
+        self.metadata.expire(key)
+        node: Node | None = self.inodes.root
+        for component in key.rstrip("/").split("/"):
+            node = node.children.get(self.names.name(component)) if node else None
+        if node is not None:
+            self.say_outdated(node)
+
+    async def store_has(self, node: Node) -> None:
+        """Wait until the store has a file, and know it by the version it has there."""
+        known = node.object
+        if self.journaled is None or known is None or known.version is None:
+            return
+        queue = self.journaled.queue
+        await queue.settle_name(known.key)
+        real = queue.aliases.inward(known)
+        queue.aliases.retire(known.key, known.version)
+        self.blocks.rekey(known, real)
+        node.object = self.metadata.put(real)
+        if node.file is not None and isinstance(node.file.state, Clean):
+            node.file.state = Clean(real)
 
     def adopt(self, node: Node, object: Object) -> None:
         """Note that the store now holds this object for a node, by our own doing."""

@@ -226,7 +226,7 @@ BAD_OPTIONS = [
     ("gid", "no-such-group", "a group's number"),
     ("virtual", "dirs", "did you mean dir?"),
     ("virtual", "everything", "they are loose_operation"),
-    ("durability", "journal", "it takes store"),
+    ("durability", "never", "it takes store or journal"),
     ("offline", "never", "wait, eio or cached"),
     ("log-level", "loud", "debug, info, warning or error"),
     ("log-file", "", "a path"),

@@ -1,0 +1,472 @@
+"""Carries the entries of a queue out, in the background.
+
+Entries that are due, and that nothing older must come before, take off: many at once,
+deletes in batches, one at a time for each name. What fails is tried again, for as long
+as it takes, with growing pauses; what cannot succeed any more is settled as the user's
+policy says, and somebody is told.
+
+A request is on the wire only while its entry has a flight. After a crash the next mount
+finds the entry in the journal, and carries it out again, to the same effect.
+"""
+
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Self
+
+import trio
+
+from mountfs.cache.entries import (
+    Copy,
+    Describe,
+    Entry,
+    Make,
+    Remove,
+    StoreBytes,
+    content_condition,
+)
+from mountfs.cache.incidents import IncidentKind, Incidents
+from mountfs.cache.phases import reached
+from mountfs.cache.queue import Queue
+from mountfs.storage.errors import (
+    AlreadyExists,
+    NotFound,
+    PreconditionFailed,
+    StoreError,
+    VersionChanged,
+)
+from mountfs.storage.health import Health, State
+from mountfs.storage.reason import Reason, because
+from mountfs.storage.types import ABSENT, Call, Condition, Object, ObjectKind, Version
+
+log = logging.getLogger(__name__)
+
+FLIGHTS_MAX = 32
+BATCH_MAX = 1000
+RETRY_MIN_S = 1.0
+RETRY_MAX_S = 60.0
+OFFLINE_GRACE_S = 10.0
+"""How long the end of a mount waits for a store that is out of reach."""
+LATE_S = 2.0
+"""After how long an entry looks at the store before it takes away what is there."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Hooks:
+    """Whom the drain tells, and asks."""
+
+    outdated: Callable[[str], None] = lambda _: None
+    """A key has in the store what nobody here knows of."""
+    health: Health = field(default_factory=Health)
+    """How the store does: nothing is sent while it is out of reach."""
+
+
+class Drain:
+    """Empties a queue into its store, for as long as it is entered."""
+
+    def __init__(self, queue: Queue, incidents: Incidents, hooks: Hooks) -> None:
+        self._queue = queue
+        self._incidents = incidents
+        self._hooks = hooks
+        self._flights = 0
+        self._wakeup = trio.Event()
+        self._stack = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        self._queue.tell_drain = self._wake  # type: ignore[method-assign]
+        self._queue.is_reachable = self._can_reach  # type: ignore[method-assign]
+        nursery = await self._stack.enter_async_context(trio.open_nursery())
+        self._nursery = nursery
+        nursery.start_soon(self._run)
+        return self
+
+    async def __aexit__(self, *details: object) -> None:
+        self._nursery.cancel_scope.cancel()
+        await self._stack.aclose()
+        with trio.CancelScope(shield=True):
+            await self._queue.close()
+
+    async def reclaim(self, size: int) -> int:
+        """Free room by storing what waits (`mountfs.cache.budget.Reclaimer`)."""
+        waiting = [entry for entry in self._queue.table if entry.size]
+        if not waiting:
+            return 0
+        with contextlib.suppress(StoreError):
+            await self._queue.settle_entries(waiting[:1])
+        return waiting[0].size if waiting[0].is_over else 0
+
+    def _can_reach(self) -> bool:
+        return self._is_reachable
+
+    @property
+    def _is_reachable(self) -> bool:
+        return self._hooks.health.state is not State.OFFLINE
+
+    async def empty(self) -> bool:
+        """Carry everything out; tell whether that was possible.
+
+        Returns when nothing waits, when all that waits has been tried and failed, or
+        when the store is and stays out of reach.
+        """
+        table = self._queue.table
+        attempts = {entry.id: entry.attempts for entry in table}
+        self._queue.hurry()
+        while len(table):
+            tried = [
+                entry.attempts > attempts.get(entry.id, 0) and entry.flight is None
+                for entry in table
+                if not table.is_blocked(entry)
+            ]
+            if tried and all(tried):
+                return False
+            if not self._is_reachable:
+                with trio.move_on_after(OFFLINE_GRACE_S):
+                    await self._hooks.health.wait_for(State.ONLINE, State.DEGRADED)
+                if not self._is_reachable:
+                    return False
+            for entry in table:
+                if entry.attempts <= attempts.get(entry.id, 0):
+                    entry.due_s = min(entry.due_s, self._queue.now_s())
+            self._wake()
+            await self._queue.news()
+        return True
+
+    # --- taking off -------------------------------------------------------------
+
+    def _wake(self) -> None:
+        self._wakeup.set()
+
+    async def _run(self) -> None:
+        while True:
+            self._wakeup = trio.Event()
+            if not self._is_reachable and len(self._queue.table):
+                self._queue.tell()  # who waits for all of it need not wait for this
+                await self._hooks.health.change()
+                continue
+            next_s = self._take_off()
+            with trio.move_on_after(max(0.0, next_s - self._queue.now_s())):
+                await self._next_event()
+
+    async def _next_event(self) -> None:
+        """Return when an entry came, went or ended a flight, or somebody waits."""
+        async with trio.open_nursery() as nursery:
+
+            async def until(event: Callable[[], Awaitable[None]]) -> None:
+                await event()
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(until, self._queue.news)
+            nursery.start_soon(until, self._wakeup.wait)
+
+    def _take_off(self) -> float:
+        """Start what may start; return when the next entry is due."""
+        queue, now_s = self._queue, self._queue.now_s()
+        next_s = float("inf")
+        removals: list[Entry] = []
+        for entry in queue.table:
+            if self._flights >= FLIGHTS_MAX:
+                break
+            if entry.flight is not None or queue.is_locked(entry.key):
+                continue
+            if entry.due_s > now_s:
+                next_s = min(next_s, entry.due_s)
+                continue
+            if queue.table.is_blocked(entry):
+                continue
+            if entry.is_removal and self._may_be_in_batch(entry):
+                removals.append(entry)
+            else:
+                self._start([entry], self._carry_out)
+        batch_max = min(BATCH_MAX, queue.store.capabilities.delete_many_max)
+        for start in range(0, len(removals), batch_max):
+            self._start(removals[start : start + batch_max], self._remove_all)
+        return next_s
+
+    def _may_be_in_batch(self, entry: Entry) -> bool:
+        is_late = self._queue.now_s() - entry.since_s > LATE_S
+        return not (is_late and isinstance(entry.stored, Version))
+
+    def _start(
+        self, entries: list[Entry], deed: Callable[[list[Entry]], Awaitable[None]]
+    ) -> None:
+        scope = trio.CancelScope()
+        for entry in entries:
+            entry.flight = scope
+        self._flights += 1
+        self._nursery.start_soon(self._fly, entries, deed, scope)
+
+    async def _fly(
+        self,
+        entries: list[Entry],
+        deed: Callable[[list[Entry]], Awaitable[None]],
+        scope: trio.CancelScope,
+    ) -> None:
+        try:
+            with scope, because(Reason.BACKGROUND):
+                await deed(entries)
+        except StoreError as error:
+            for entry in entries:
+                self._note_failure(entry, error)
+        except OSError as error:
+            for entry in entries:
+                self._note_failure(entry, StoreError(str(error)))
+        except Exception as error:
+            log.exception("a bug in mountfs: %r could not be stored", entries[0].key)
+            for entry in entries:
+                self._note_failure(entry, StoreError(str(error)))
+        finally:
+            self._flights -= 1
+            for entry in entries:
+                entry.flight = None
+            self._queue.tell()
+
+    def _note_failure(self, entry: Entry, error: StoreError) -> None:
+        if entry.is_over:
+            return
+        is_news = entry.error is None or type(entry.error) is not type(error)
+        entry.attempts += 1
+        entry.error = error
+        pause_s = min(RETRY_MAX_S, RETRY_MIN_S * 2.0 ** min(entry.attempts - 1, 10))
+        pause_s = max(pause_s, error.retry_after_s or 0.0)
+        entry.due_s = self._queue.now_s() + pause_s
+        if not is_news:
+            return
+        if not error.is_retryable:
+            self._incidents.note(IncidentKind.FAILED, entry.key, str(error))
+        log.warning(
+            "%r is not in the store yet (%s); it is safe here and is tried again",
+            entry.key,
+            error,
+        )
+
+    # --- carrying out -----------------------------------------------------------
+
+    async def _carry_out(self, entries: list[Entry]) -> None:
+        (entry,) = entries
+        reached("drain.begun")
+        try:
+            object = await self._request(entry)
+        except PreconditionFailed as error:
+            await self._lose(entry, error)
+            return
+        except NotFound as error:
+            if await self._is_done(entry):
+                object = await self._queue.store.stat(entry.key)
+            else:
+                await self._miss(entry, error)
+                return
+        reached("drain.stored")
+        is_elsewhere = object is not None and object.key != entry.key
+        with trio.CancelScope(shield=True):
+            await self._queue.finish(entry, None if is_elsewhere else object)
+        if is_elsewhere and object is not None:
+            # It lost a race: the name means what the store has, beside is our copy.
+            self._hooks.outdated(object.key)
+            self._hooks.outdated(entry.key)
+        else:
+            self._incidents.clear(entry.key)
+
+    async def _request(self, entry: Entry) -> Object | None:
+        """Send what an entry stands for; return what the store has then."""
+        store = self._queue.store
+        match entry.change:
+            case StoreBytes(dirty, metadata):
+                dirty.condition = entry.stored
+                return await self._queue.files.store(dirty, metadata)
+            case Make(ObjectKind.DIRECTORY, metadata):
+                return await store.make_dir(entry.key, metadata=metadata)
+            case Make(ObjectKind.LINK, metadata, str(target)):
+                condition = await self._checked(entry)
+                return await store.make_link(
+                    entry.key, target, metadata=metadata, condition=condition
+                )
+            case Make(_, metadata):
+                condition = await self._checked(entry)
+                return await store.write(
+                    entry.key, None, metadata=metadata, condition=condition
+                )
+            case Copy():
+                return await self._copy(entry, entry.change)
+            case Describe(object, metadata):
+                return await self._describe(entry, object, entry.change)
+            case Remove():
+                await self._remove(entry)
+                return None
+
+    async def _checked(self, entry: Entry) -> Condition:
+        """Return the condition to send; look first if the store honours none."""
+        if entry.stored is None or Call.WRITE in self._conditions:
+            return entry.stored
+        await self._check(entry)
+        return None
+
+    @property
+    def _conditions(self) -> frozenset[Call]:
+        return self._queue.store.capabilities.conditions
+
+    async def _check(self, entry: Entry) -> None:
+        """See that the store has what an entry takes the place of.
+
+        Raises `PreconditionFailed`. Between the look and the request a foreign write
+        can slip in.
+        """
+        if entry.stored is None:
+            return
+        found: Condition
+        try:
+            kind = ObjectKind.DIRECTORY if entry.is_directory else None
+            found = content_condition(
+                await self._queue.store.stat(entry.key, kind=kind)
+            )
+        except NotFound:
+            found = ABSENT
+        if not isinstance(entry.stored, Version):
+            if found is not ABSENT:
+                raise AlreadyExists("an object is there", key=entry.key)
+            return
+        wanted = self._queue.aliases.real(entry.stored)
+        if found is ABSENT:
+            raise VersionChanged("the object is gone", key=entry.key)
+        if entry.is_directory or not isinstance(found, Version):
+            return
+        if self._queue.aliases.real(found).content != wanted.content:
+            raise VersionChanged("the object is another by now", key=entry.key)
+
+    async def _copy(self, entry: Entry, change: Copy) -> Object:
+        source, store = change.source, self._queue.store
+        if self._is_late(entry):
+            await self._check(entry)
+        metadata = change.metadata
+        if source.key.endswith("/"):
+            if metadata is None:
+                found = await store.stat(source.key, kind=ObjectKind.DIRECTORY)
+                metadata = found.metadata
+            if metadata is None:
+                return await store.make_dir(entry.key)
+            return await store.make_dir(entry.key, metadata=metadata)
+        removal = self._removal_of(source.key, entry)
+        if removal is not None:
+            copied = await store.move(
+                source.key, entry.key, source_version=source.version
+            )
+            reached("drain.moved")
+            with trio.CancelScope(shield=True):
+                await self._queue.finish(removal, None)
+        else:
+            copied = await store.copy(
+                source.key, entry.key, source_version=source.version
+            )
+        if metadata is not None:
+            # Crash before this: the copy is made again, from a source that is gone
+            # if it was moved; then `_is_done` finds it, and this is repeated.
+            copied = await store.set_metadata(copied, metadata)
+        return copied
+
+    def _removal_of(self, key: str, entry: Entry) -> Entry | None:
+        """Return the entry that a move of a key carries out besides its copy."""
+        table = self._queue.table
+        waiting = table.at(key)
+        if len(waiting) != 1 or not waiting[0].is_removal or waiting[0].flight:
+            return None
+        if table.needing(key) != [entry] or self._queue.is_locked(key):
+            return None
+        return waiting[0]
+
+    async def _describe(self, entry: Entry, known: Object, change: Describe) -> Object:
+        condition = entry.stored if isinstance(entry.stored, Version) else None
+        if entry.is_directory:
+            condition = None  # it is another version with every change in it
+        object = known
+        if condition is not None:
+            object = self._queue.aliases.inward(known)
+        return await self._queue.store.set_metadata(
+            object, change.metadata, condition=condition
+        )
+
+    def _is_late(self, entry: Entry) -> bool:
+        return self._queue.now_s() - entry.since_s > LATE_S
+
+    async def _remove(self, entry: Entry) -> None:
+        if self._is_late(entry):
+            try:
+                await self._check(entry)
+            except VersionChanged:
+                if await self._is_gone(entry):
+                    return
+                raise
+        await self._queue.store.delete(entry.key)
+
+    async def _is_gone(self, entry: Entry) -> bool:
+        kind = ObjectKind.DIRECTORY if entry.is_directory else None
+        try:
+            await self._queue.store.stat(entry.key, kind=kind)
+        except NotFound:
+            return True
+        return False
+
+    async def _remove_all(self, entries: list[Entry]) -> None:
+        # Children first, for stores whose directories must be empty to go.
+        keys = sorted((entry.key for entry in entries), reverse=True)
+        failed: dict[str, Exception] = {}
+        if len(keys) == 1:
+            await self._queue.store.delete(keys[0])
+        else:
+            failed = await self._queue.store.delete_many(keys)
+        reached("drain.removed")
+        for entry in entries:
+            error = failed.get(entry.key)
+            if error is None:
+                with trio.CancelScope(shield=True):
+                    await self._queue.finish(entry, None)
+            else:
+                self._note_failure(entry, _store_error(error))
+
+    # --- what cannot be carried out ---------------------------------------------
+
+    async def _is_done(self, entry: Entry) -> bool:
+        """Tell whether a move whose source is gone was carried out before a crash."""
+        if not isinstance(entry.change, Copy):
+            return False
+        try:
+            found = await self._queue.store.stat(entry.key)
+        except NotFound:
+            return False
+        if found.size != entry.change.source.size or entry.change.source.size is None:
+            return False
+        if entry.change.metadata is not None:
+            await self._queue.store.set_metadata(found, entry.change.metadata)
+        return True
+
+    async def _miss(self, entry: Entry, error: NotFound) -> None:
+        """A foreign client has deleted what was to be moved, or changed."""
+        self._tell_loss(entry, f"a foreign client removed it first ({error})")
+        await self._queue.give_up(entry)
+        self._hooks.outdated(entry.key)
+
+    async def _lose(self, entry: Entry, error: PreconditionFailed) -> None:
+        """Somebody else was there first."""
+        change = entry.change
+        if isinstance(change, StoreBytes):
+            await self._queue.files.keep(change.dirty, error, change.metadata)
+            # Crash between the two: both rows speak of the file, and the older counts.
+            reached("drain.kept")
+            await self._queue.leave(entry)
+        else:
+            self._tell_loss(entry, f"a foreign client changed it first ({error})")
+            await self._queue.give_up(entry)
+        self._hooks.outdated(entry.key)
+
+    def _tell_loss(self, entry: Entry, text: str) -> None:
+        what = {
+            Make: "what was made under this name is not in the store",
+            Copy: "the rename to this name is not in the store",
+            Describe: "its new attributes are not in the store",
+            Remove: "it was not removed",
+        }.get(type(entry.change), "the change is not in the store")
+        self._incidents.note(IncidentKind.CONFLICT, entry.key, f"{what}: {text}")
+        log.warning("%r: %s: %s", entry.key, what, text)
+
+
+def _store_error(error: Exception) -> StoreError:
+    return error if isinstance(error, StoreError) else StoreError(str(error))

@@ -1,0 +1,281 @@
+"""What the store is to have under a key, and has not yet: pending entries.
+
+An entry is a *state* of a key, not an operation: whatever many changes of one name
+came to is one entry, and one upload. The bytes of a `StoreBytes` lie in its spool file;
+those of a `Copy` lie in the store, under another key, which must not change before the
+copy is made.
+
+Mostly a key has one entry. It has two if a change came while the one before was on its
+way, or could not be merged with it; the second then builds on the first.
+
+`EntryTable` is an index of entries and decides what must wait for what. Pure: no I/O.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import trio
+
+from mountfs.cache.dirty import DirtyFile
+from mountfs.storage.errors import StoreError
+from mountfs.storage.types import (
+    ABSENT,
+    Condition,
+    Metadata,
+    Object,
+    ObjectKind,
+    Version,
+)
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class StoreBytes:
+    """A regular file whose bytes are in the spool, over a base object perhaps."""
+
+    dirty: DirtyFile
+    metadata: Metadata
+
+
+@dataclass(slots=True)
+class Make:
+    """What one request makes whole: a marker, a link, a special or an empty file."""
+
+    kind: ObjectKind
+    metadata: Metadata
+    target: str | None = None
+
+
+@dataclass(slots=True)
+class Copy:
+    """The bytes of another object in the store; `metadata` replace its own if given."""
+
+    source: Object
+    metadata: Metadata | None = None
+
+
+@dataclass(slots=True)
+class Describe:
+    """Other metadata for the object that is there."""
+
+    object: Object
+    metadata: Metadata
+
+
+@dataclass(slots=True)
+class Remove:
+    """Nothing is to be there."""
+
+
+Change = StoreBytes | Make | Copy | Describe | Remove
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """The state that a key is to have.
+
+    `shown` is how programs see it, None if nothing is there. `stored` is what the store
+    has under the key before this entry is carried out: a version (which may be the
+    token of the entry before), absence, or None for whatever it may be.
+    """
+
+    id: int
+    key: str
+    change: Change
+    shown: Object | None
+    stored: Condition
+    since_s: float = 0.0
+    due_s: float = 0.0
+    merges: int = 0
+    attempts: int = 0
+    error: StoreError | None = None
+    flight: trio.CancelScope | None = None
+    is_over: bool = False
+    """Whether it is carried out, given up or replaced."""
+    successor: "Entry | None" = None
+    """What took its place before it was carried out."""
+
+    @property
+    def is_removal(self) -> bool:
+        """Whether nothing is to be there."""
+        return isinstance(self.change, Remove)
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether it is of a directory, or its marker."""
+        return self.key.endswith("/")
+
+    @property
+    def size(self) -> int:
+        """How many bytes wait here for the store."""
+        change = self.change
+        return change.dirty.size if isinstance(change, StoreBytes) else 0
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Keys whose stored bytes this entry needs, other than its own."""
+        match self.change:
+            case Copy(source):
+                found = {source.key}
+            case StoreBytes(dirty):
+                bases = [dirty.base if dirty.base_size else None, dirty.inherit]
+                found = {base.key for base in bases if base is not None}
+            case _:
+                found = set()
+        return frozenset(found - {self.key})
+
+
+class EntryTable:
+    """All pending entries, by key and by what they have to do with each other."""
+
+    def __init__(self) -> None:
+        self._entries: dict[int, Entry] = {}
+        self._by_key: dict[str, list[Entry]] = {}
+        self._by_token: dict[str, Entry] = {}
+        self._below: dict[str, set[str]] = {}
+        self._needing: dict[str, set[int]] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[Entry]:
+        """Yield all entries, oldest first."""
+        return iter(tuple(self._entries.values()))
+
+    def __contains__(self, entry: Entry) -> bool:
+        return self._entries.get(entry.id) is entry
+
+    def at(self, key: str) -> list[Entry]:
+        """Return the entries of a key, oldest first."""
+        return list(self._by_key.get(key, ()))
+
+    def newest(self, key: str) -> Entry | None:
+        """Return the entry that says how a key shows."""
+        entries = self._by_key.get(key)
+        return entries[-1] if entries else None
+
+    def of_version(self, version: Version | None) -> Entry | None:
+        """Return the entry that a token stands for."""
+        return self._by_token.get(version.content) if version is not None else None
+
+    def below(self, prefix: str) -> list[str]:
+        """Return the keys below a directory that have entries, sorted."""
+        if not prefix:
+            return sorted(self._by_key)
+        return sorted(self._below.get(prefix, ()))
+
+    def has_present_below(self, prefix: str) -> bool:
+        """Tell whether an entry shows that a directory has something in it."""
+        newest = (self.newest(key) for key in self._below.get(prefix, ()))
+        return any(entry is not None and not entry.is_removal for entry in newest)
+
+    def needing(self, key: str) -> list[Entry]:
+        """Return the entries that need the bytes which the store has under a key."""
+        return [self._entries[id] for id in self._needing.get(key, ())]
+
+    def add(self, entry: Entry) -> None:
+        """Take in an entry, as the newest of its key."""
+        self._entries[entry.id] = entry
+        self._by_key.setdefault(entry.key, []).append(entry)
+        if entry.shown is not None and entry.shown.version is not None:
+            self._by_token[entry.shown.version.content] = entry
+        for ancestor in ancestors_of(entry.key):
+            self._below.setdefault(ancestor, set()).add(entry.key)
+        for key in entry.needs:
+            self._needing.setdefault(key, set()).add(entry.id)
+
+    def remove(self, entry: Entry) -> None:
+        """Give up an entry, or note that it is carried out."""
+        del self._entries[entry.id]
+        entries = self._by_key[entry.key]
+        entries.remove(entry)
+        if not entries:
+            del self._by_key[entry.key]
+            for ancestor in ancestors_of(entry.key):
+                _discard(self._below, ancestor, entry.key)
+        if entry.shown is not None and entry.shown.version is not None:
+            self._by_token.pop(entry.shown.version.content, None)
+        for key in entry.needs:
+            _discard(self._needing, key, entry.id)
+
+    def is_blocked(self, entry: Entry) -> bool:
+        """Tell whether something else must be carried out before an entry."""
+        key = entry.key
+        if self._by_key[key][0] is not entry:
+            return True
+        if self._needing.get(key) and not isinstance(entry.change, Describe):
+            return True
+        other = key[:-1] if entry.is_directory else key + "/"
+        if any(each.id < entry.id for each in self._by_key.get(other, ())):
+            return True
+        if self._has_older_below(entry):
+            return True
+        return any(self._is_older_ancestor(step, entry) for step in ancestors_of(key))
+
+    def would_turn_in_a_circle(self, key: str, needs: frozenset[str]) -> list[Entry]:
+        """Return the entries to carry out first, so that a new one can wait in line.
+
+        The new one changes `key`, so it must wait for whoever needs what is stored
+        there; those may wait for others in turn, and at last for the new one itself.
+        """
+        waiting, seen = [key], {key}
+        while waiting:
+            for entry in self.needing(waiting.pop()):
+                if entry.key in needs:
+                    return self.needing(key)
+                if entry.key not in seen:
+                    seen.add(entry.key)
+                    waiting.append(entry.key)
+        return []
+
+    def _has_older_below(self, entry: Entry) -> bool:
+        """Tell whether what lies below must go before, or come before, an entry."""
+        if entry.is_directory and not entry.is_removal:
+            return False
+        prefix = entry.key if entry.is_directory else entry.key + "/"
+        return any(
+            each.id < entry.id
+            for key in self._below.get(prefix, ())
+            for each in self._by_key[key]
+        )
+
+    def _is_older_ancestor(self, ancestor: str, entry: Entry) -> bool:
+        candidates = [
+            *self._by_key.get(ancestor, ()),
+            *self._by_key.get(ancestor[:-1], ()),
+        ]
+        return any(
+            each.id < entry.id
+            for each in candidates
+            if not isinstance(each.change, Describe)
+        )
+
+
+def ancestors_of(key: str) -> list[str]:
+    """Return the keys of the directories above a key, the nearest first."""
+    found: list[str] = []
+    end = len(key) - 1 if key.endswith("/") else len(key)
+    while (end := key.rfind("/", 0, end)) >= 0:
+        found.append(key[: end + 1])
+    return found
+
+
+def content_condition(shown: Object | None) -> Condition:
+    """Return what the store has once the entry that shows so is carried out."""
+    return ABSENT if shown is None else shown.version
+
+
+def with_key(object: Object, key: str) -> Object:
+    """Return the same object under another key."""
+    return dataclasses.replace(object, key=key)
+
+
+def _discard(index: dict[str, set[T]], key: str, value: T) -> None:
+    values = index.get(key)
+    if values is not None:
+        values.discard(value)
+        if not values:
+            del index[key]

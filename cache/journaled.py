@@ -1,0 +1,81 @@
+"""The queue of a mount, put together: what is pending, who stores it, who shows it.
+
+With `durability=journal` the file system works on the queue. Without it there is one
+only as long as that of an earlier mount is not empty: its names are stored before they
+are changed again, and shown as they will be until then.
+"""
+
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from mountfs.cache.aliases import Aliases, AliasStorager
+from mountfs.cache.blocks import BlockCache
+from mountfs.cache.budget import Budget
+from mountfs.cache.drain import Drain, Hooks
+from mountfs.cache.incidents import Incidents
+from mountfs.cache.journal import Journal
+from mountfs.cache.metadata import MetadataCache
+from mountfs.cache.queue import Queue
+from mountfs.cache.queued import DirectStorager, QueuedStorager, StoreFirstStorager
+from mountfs.cache.writeback import WriteBack
+from mountfs.storage.protocol import Storager
+
+
+@dataclass(frozen=True, slots=True)
+class Journaled:
+    """A queue that is open, and how the file system works with it."""
+
+    store: Storager
+    """The store as it will be."""
+    direct: Storager
+    """The store as it is."""
+    queue: Queue
+    drain: Drain
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Below:
+    """What a queue is built upon."""
+
+    store: AliasStorager
+    aliases: Aliases
+    journal: Journal
+    blocks: BlockCache
+    writeback: WriteBack
+    budget: Budget
+    metadata: MetadataCache
+
+
+async def open_queue(
+    stack: AsyncExitStack,
+    below: Below,
+    incidents: Incidents,
+    hooks: Hooks,
+    *,
+    takes_changes: bool,
+    tree_moved: Callable[[str, str, list[str]], Awaitable[None]] | None = None,
+) -> Journaled:
+    """Take up what is pending, and begin to store it.
+
+    `takes_changes` says that new changes may wait, too. Raises `JournalError` if what
+    is pending cannot be used.
+    """
+    queue = Queue(
+        below.journal,
+        below.store,
+        below.aliases,
+        below.writeback.promised,
+        below.metadata,
+        tree_moved=tree_moved,
+    )
+    queue.takes_changes = takes_changes
+    await queue.load()
+    queued = QueuedStorager(below.store, queue, below.writeback)
+    below.blocks.front = queued
+    below.writeback.promises = queue
+    drain = await stack.enter_async_context(Drain(queue, incidents, hooks))
+    below.budget.register_dirty(drain)
+    direct = DirectStorager(below.store, queue)
+    store = queued if takes_changes else StoreFirstStorager(below.store, queue, queued)
+    return Journaled(store, direct, queue, drain)

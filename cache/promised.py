@@ -1,0 +1,161 @@
+"""Files that are acknowledged and not stored yet: what the queue does with their bytes.
+
+Such a file has left the hands of programs: nobody writes to it any more. Its spool file
+is what was promised, and stays as it is until the store has the bytes, or a newer state
+of the same name has taken them over.
+"""
+
+import dataclasses
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Protocol
+
+import trio
+
+from mountfs.cache.blocks import BlockCache
+from mountfs.cache.budget import Budget
+from mountfs.cache.commits import Commits
+from mountfs.cache.conflicts import Conflicts
+from mountfs.cache.dirty import DirtyFile
+from mountfs.cache.streamer import Streamer
+from mountfs.cache.streaming import Ladder
+from mountfs.storage.errors import PreconditionFailed, StoreError
+from mountfs.storage.types import Metadata, Object
+
+_PIECE_SIZE = 1 << 20
+
+
+class Promises(Protocol):
+    """Who takes over a file at its commit, and stores it later."""
+
+    takes_changes: bool
+
+    def spools(self) -> set[str]:
+        """Return the names of the spool files that are in its hands."""
+        ...
+
+    def uploads(self) -> set[str]:
+        """Return the ids of the uploads that hold bytes of its files."""
+        ...
+
+    async def promise(self, dirty: DirtyFile, metadata: Metadata) -> Object:
+        """Return how the file shows, when it is safe here."""
+        ...
+
+    async def settle_name(self, key: str) -> None:
+        """Return when the store has what was promised under a key so far."""
+        ...
+
+
+class PromisedFiles:
+    """What can be done with a file that was promised."""
+
+    def __init__(
+        self,
+        commits: Commits,
+        conflicts: Conflicts,
+        streamer: Streamer,
+        blocks: BlockCache,
+        budget: Budget,
+        *,
+        directory: Path,
+        put_size_max: int,
+        keep: Callable[[DirtyFile, StoreError, Metadata], Awaitable[None]],
+    ) -> None:
+        self._commits = commits
+        self._conflicts = conflicts
+        self._streamer = streamer
+        self._blocks = blocks
+        self._budget = budget
+        self.directory = directory
+        self.put_size_max = put_size_max
+        self.keep = keep
+        """Leaves a file that lost a race in the state directory (`WriteBack`)."""
+
+    def ladder(self) -> Ladder:
+        """Return the sizes of the parts that an open upload still lacks."""
+        return self._streamer.ladder()
+
+    def adopt(self, dirty: DirtyFile) -> None:
+        """Count the bytes of a file that an earlier mount has promised."""
+        dirty.is_promised = True
+        self._budget.force_dirty(dirty.extents.total)
+
+    async def store(self, dirty: DirtyFile, metadata: Metadata) -> Object:
+        """Store a file; return its object, which has another key if it lost a race.
+
+        Raises `PreconditionFailed` if somebody else was there first, and the bytes are
+        to be kept here; nothing is lost then, nor after any other error.
+        """
+        async with dirty.changing:
+            try:
+                return await self._commits.store(dirty, metadata)
+            except PreconditionFailed as lost:
+                return await self._conflicts.settle(dirty, metadata, lost)
+
+    async def forget(self, dirty: DirtyFile) -> None:
+        """Drop the bytes of a file that is stored, or given up."""
+        async with dirty.changing:
+            if dirty.is_discarded:
+                return
+            dirty.is_discarded = True
+            self._streamer.abandon(dirty)
+            size = dirty.extents.total
+            dirty.extents.clear()
+            await dirty.readers.wait_for_readers()
+            await dirty.spool.remove()
+            self._budget.release_dirty(size)
+
+    async def merge(self, older: DirtyFile, newer: DirtyFile) -> None:
+        """Copy into a newer state of a file what it has in common with an older one.
+
+        The newer one has the older one as its base, and afterwards that one's own base.
+        Its lock is held by who commits it.
+        """
+        visible = newer.base_size
+        for start, end in newer.extents.gaps(0, visible):
+            for first, last in older.extents.within(start, end):
+                await self._copy(older, newer, first, last)
+        newer.base = older.base
+        newer.base_size = min(older.base_size, visible)
+
+    async def _copy(
+        self, older: DirtyFile, newer: DirtyFile, start: int, end: int
+    ) -> None:
+        for offset in range(start, end, _PIECE_SIZE):
+            size = min(_PIECE_SIZE, end - offset)
+            self._budget.force_dirty(size)
+            try:
+                piece = await older.spool.read(offset, size)
+                await newer.spool.write(offset, piece)
+            except BaseException:
+                self._budget.release_dirty(size)
+                raise
+            newer.extents.add(offset, offset + size)
+
+    def put_base(self, dirty: DirtyFile, base: Object | None) -> None:
+        """Let a file lie on another object that has the same bytes as its base."""
+        if base is not None and dirty.base is not None:
+            base = dataclasses.replace(base, size=dirty.base.size)
+        dirty.base = base
+        if base is None:
+            dirty.base_size = 0
+
+    async def retarget(self, dirty: DirtyFile, key: str) -> None:
+        """Let a file be stored under another key; no part of it is only in an upload.
+
+        An upload under the old key is of no use any more.
+        """
+        async with dirty.changing:
+            self._streamer.abandon(dirty)
+            dirty.key = key
+
+    def stored(self, object: Object, shown: Object) -> None:
+        """Let bytes that were cached of an object be found under its token."""
+        self._blocks.rekey(object, shown)
+
+    async def close(self, dirty: DirtyFile) -> None:
+        """Close the spool file, and leave it to the next mount."""
+        with trio.CancelScope(shield=True):
+            await dirty.readers.wait_for_readers()
+            await dirty.spool.close()
