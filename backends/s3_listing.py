@@ -133,7 +133,11 @@ class Listings:
                 full = _decoded(reply, entry["Key"])
                 if full.startswith(full_prefix) and full != self._keys.root:
                     key = self._keys.relative(full)
-                    found.append(Upload(key=key, id=entry["UploadId"]))
+                    begun = entry.get("Initiated")
+                    begun_ns = int(begun.timestamp()) * 10**9 if begun else None
+                    found.append(
+                        Upload(key=key, id=entry["UploadId"], begun_ns=begun_ns)
+                    )
             if not reply.get("IsTruncated") or not entries:
                 return tuple(found)
             markers = {

@@ -16,7 +16,7 @@ import trio
 from mountfs.cache.blocks import BlockCache
 from mountfs.cache.budget import Budget
 from mountfs.cache.dirty import DirtyFile
-from mountfs.cache.plan import Plan, plan_commit
+from mountfs.cache.plan import Plan, SendParts, plan_commit
 from mountfs.cache.streamer import Streamer, rebase
 from mountfs.cache.uploader import Uploader
 from mountfs.storage.errors import (
@@ -144,6 +144,12 @@ class Commits:
     async def _execute(
         self, plan: Plan, dirty: DirtyFile, metadata: Metadata
     ) -> Object:
+        attempt = await self._uploader.attempt_of(dirty, metadata, dirty.inherit)
+        if attempt is None:
+            await self.give_up_attempt(dirty)
+        else:
+            plan = SendParts(attempt.pieces)
+            metadata = dataclasses.replace(metadata, commit_id=attempt.upload.commit_id)
         with _noted(dirty, metadata.commit_id):
             try:
                 object = await self._uploader.execute(
@@ -153,12 +159,25 @@ class Commits:
                     inherit=dirty.inherit,
                     condition=dirty.condition,
                 )
-            except (BucketNotFound, UploadNotFound):
+            except BucketNotFound:
                 raise
+            except UploadNotFound:
+                if attempt is None:
+                    raise
+                object = None  # somebody has aborted it since
             except NotFound as gone:
                 # Whether for its bytes or as the condition: what failed is the base.
                 raise VersionChanged("the object is gone", key=dirty.key) from gone
+        if object is None:
+            metadata = dataclasses.replace(metadata, commit_id=secrets.token_hex(16))
+            return await self._execute(self.plan(dirty), dirty, metadata)
         return await self._stored(dirty, object)
+
+    async def give_up_attempt(self, dirty: DirtyFile) -> None:
+        """Forget an upload that was cut short, before the bytes of its file change."""
+        upload = await self._uploader.give_up(dirty)
+        if upload is not None:
+            self._streamer.abort_later(upload)
 
     async def _own_object(self, dirty: DirtyFile) -> Object | None:
         """Return the object under the key if a commit of ours put it there."""

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 
 import trio
 
+from mountfs.cache.attempts import Attempt
 from mountfs.cache.extents import Extents
 from mountfs.cache.spool import Spool
 from mountfs.cache.streaming import Stream
@@ -100,6 +101,8 @@ class DirtyFile:
         self.is_discarded = False
         self.stream: Stream | None = None
         self.stream_refused = False
+        self.attempt: Attempt | None = None
+        """An upload by a plan that was cut short, and can be gone on with."""
         self.metadata: Callable[[], Metadata] | None = None
         self.spool = spool
         self.readers = ReadGate()

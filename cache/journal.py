@@ -21,7 +21,7 @@ import trio
 from mountfs.cache.phases import reached
 from mountfs.storage.errors import StoreError
 
-FORMAT = 3
+FORMAT = 4
 _APPLICATION_ID = 0x6D6E7466  # "mntf"
 
 _SCHEMA = """
@@ -74,7 +74,19 @@ CREATE TABLE aliases (
 ) STRICT;
 """
 
-_STEPS = (_SCHEMA, _LINKS_SCHEMA, _PENDING_SCHEMA)
+_ATTEMPTS_SCHEMA = """
+ALTER TABLE uploads ADD COLUMN spool TEXT;  -- the spool file whose bytes it holds, if
+                                            -- it can be gone on with
+ALTER TABLE uploads ADD COLUMN pieces TEXT; -- JSON; see mountfs.cache.attempts
+CREATE TABLE intents (
+    -- Multipart uploads that are about to be opened.
+    commit_id TEXT PRIMARY KEY,
+    key BLOB NOT NULL,
+    begun_ns INTEGER NOT NULL     -- by the clock of this host
+) STRICT;
+"""
+
+_STEPS = (_SCHEMA, _LINKS_SCHEMA, _PENDING_SCHEMA, _ATTEMPTS_SCHEMA)
 """What leads from one format to the next; the first makes a new journal."""
 
 T = TypeVar("T")
@@ -104,6 +116,18 @@ class JournaledUpload:
     key: str
     id: str
     commit_id: str | None = None
+    spool: str | None = None
+    """The spool file whose bytes it holds, if it can be gone on with."""
+    pieces: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """A multipart upload that was about to be opened: perhaps it is open."""
+
+    commit_id: str
+    key: str
+    begun_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,11 +262,53 @@ class Journal:
             for id, group, key, phase in rows
         )
 
-    async def add_upload(self, upload: JournaledUpload) -> None:
-        """Note a multipart upload that was opened."""
+    async def begin_upload(self, intent: Intent) -> None:
+        """Note a multipart upload before it is opened."""
         await self._execute(
-            "INSERT OR REPLACE INTO uploads (id, key, commit_id) VALUES (?, ?, ?)",
-            (upload.id, _encode(upload.key), upload.commit_id),
+            "INSERT OR REPLACE INTO intents (commit_id, key, begun_ns) "
+            "VALUES (?, ?, ?)",
+            (intent.commit_id, _encode(intent.key), intent.begun_ns),
+        )
+
+    async def end_intent(self, commit_id: str) -> None:
+        """Forget an upload that is known not to be open."""
+        await self._execute("DELETE FROM intents WHERE commit_id = ?", (commit_id,))
+
+    async def intents(self) -> tuple[Intent, ...]:
+        """Return the uploads of which nobody knows whether they were opened."""
+        rows = await self._execute("SELECT commit_id, key, begun_ns FROM intents")
+        return tuple(
+            Intent(str(commit_id), _decode(key), _number(begun_ns))
+            for commit_id, key, begun_ns in rows
+        )
+
+    async def add_upload(
+        self, upload: JournaledUpload, intent: str | None = None
+    ) -> None:
+        """Note a multipart upload that was opened; its intent has come true."""
+        row = (
+            upload.id,
+            _encode(upload.key),
+            upload.commit_id,
+            upload.spool,
+            upload.pieces,
+        )
+
+        def add(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM intents WHERE commit_id = ?", (intent,))
+            connection.execute(
+                "INSERT OR REPLACE INTO uploads (id, key, commit_id, spool, pieces) "
+                "VALUES (?, ?, ?, ?, ?)",
+                row,
+            )
+
+        await self._work(add)
+
+    async def give_up_upload(self, key: str, id: str) -> None:
+        """Note that an upload is not to be gone on with: its bytes will change."""
+        await self._execute(
+            "UPDATE uploads SET spool = NULL, pieces = NULL WHERE id = ? AND key = ?",
+            (id, _encode(key)),
         )
 
     async def end_upload(self, key: str, id: str) -> None:
@@ -253,12 +319,18 @@ class Journal:
 
     async def uploads(self) -> tuple[JournaledUpload, ...]:
         """Return the uploads that may still be open."""
-        rows = await self._execute("SELECT key, id, commit_id FROM uploads")
+        rows = await self._execute(
+            "SELECT key, id, commit_id, spool, pieces FROM uploads"
+        )
         return tuple(
             JournaledUpload(
-                _decode(key), str(id), None if commit_id is None else str(commit_id)
+                _decode(key),
+                str(id),
+                _text_or_none(commit_id),
+                _text_or_none(spool),
+                _text_or_none(pieces),
             )
-            for key, id, commit_id in rows
+            for key, id, commit_id, spool, pieces in rows
         )
 
     async def add_failed(self, failed: FailedFile) -> None:
@@ -456,6 +528,10 @@ def _number(value: object) -> int:
 def _bytes_or_none(value: object) -> bytes | None:
     assert value is None or isinstance(value, bytes)
     return value
+
+
+def _text_or_none(value: object) -> str | None:
+    return None if value is None else str(value)
 
 
 def _encode(key: str) -> bytes:

@@ -100,6 +100,7 @@ class PromisedFiles:
                 return
             dirty.is_discarded = True
             self._streamer.abandon(dirty)
+            await self._commits.give_up_attempt(dirty)
             size = dirty.extents.total
             dirty.extents.clear()
             await dirty.readers.wait_for_readers()

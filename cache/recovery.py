@@ -100,6 +100,10 @@ class FailedFiles:
         await on_disk(_remove_unknown, self._directory, known)
         return [await self._load(row) for row in rows]
 
+    async def spools(self) -> set[str]:
+        """Return the names of the spool files that are there."""
+        return await on_disk(_names, self._directory)
+
     async def _load(self, row: FailedFile) -> Failed | Recovered:
         spool = Spool(self._directory / row.spool)
         try:
@@ -127,3 +131,7 @@ def _remove_unknown(directory: Path, known: set[str]) -> None:
     for path in directory.glob("*.spool"):
         if path.name not in known:
             path.unlink(missing_ok=True)
+
+
+def _names(directory: Path) -> set[str]:
+    return {path.name for path in directory.glob("*.spool")}

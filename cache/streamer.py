@@ -30,7 +30,7 @@ from mountfs.storage.errors import (
     UploadNotFound,
 )
 from mountfs.storage.protocol import Storager
-from mountfs.storage.types import Condition, Metadata, Object
+from mountfs.storage.types import Condition, Metadata, Object, Upload
 
 log = logging.getLogger(__name__)
 
@@ -220,6 +220,11 @@ class Streamer:
         self._end(dirty, stream)
         assert self.nursery is not None
         self.nursery.start_soon(self._abort, stream)
+
+    def abort_later(self, upload: Upload) -> None:
+        """Abort an upload that is of no use any more, while others go on."""
+        assert self.nursery is not None
+        self.nursery.start_soon(self._uploader.abort, upload)
 
     async def _abort(self, stream: Stream) -> None:
         await stream.settle()

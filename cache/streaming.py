@@ -156,11 +156,18 @@ class Stream:
             index += 1
         return position >= size
 
-    def touch(self, start: int, end: int) -> None:
-        """Bytes change: parts that hold them must be sent again."""
-        for slot in self.slots:
-            if slot.offset < end and start < slot.end:
-                slot.touch()
+    def touch(self, start: int, end: int) -> bool:
+        """Bytes change: parts that hold them must be sent again.
+
+        Tells whether the store had any of them.
+        """
+        touched = [
+            slot for slot in self.slots if slot.offset < end and start < slot.end
+        ]
+        had_any = any(slot.state is SlotState.SENT for slot in touched)
+        for slot in touched:
+            slot.touch()
+        return had_any
 
     def behind(self, size: int) -> list[Slot]:
         """Return the parts that hold bytes at or behind `size`."""

@@ -1,28 +1,34 @@
 """The requests that carry a dirty file into the store.
 
-Executes plans; decides nothing about files. Every multipart upload is journaled when
-it is opened and taken out when it is complete or aborted: a crash in between leaves a
-row, and the next mount aborts what it names. (A crash between the opening and its row
-leaves an upload that only a listing of open uploads can find.)
+Executes plans; decides nothing about files. Every multipart upload is journaled before
+and after it is opened, and taken out when it is complete or aborted: a crash in between
+leaves a row. The next mount goes on with what it names, if the bytes are still here, or
+aborts it (`mountfs.cache.attempts`, `mountfs.cache.orphans`).
 
 All parts and whole writes of all files share `uploads_max`.
 """
 
+import dataclasses
 import logging
+import secrets
+import time
 from collections.abc import Awaitable, Callable, Iterable
 
 import trio
 
+from mountfs.cache.attempts import Attempt, from_text, mark_of
 from mountfs.cache.blocks import BlockCache
 from mountfs.cache.budget import Budget
 from mountfs.cache.dirty import DirtyFile
 from mountfs.cache.extents import Range
-from mountfs.cache.journal import Journal, JournaledUpload
+from mountfs.cache.journal import Intent, Journal, JournaledUpload
+from mountfs.cache.phases import reached
 from mountfs.cache.plan import AppendTail, CopyPart, Piece, Plan, PutWhole, SendParts
 from mountfs.storage.body import FileBody
 from mountfs.storage.errors import (
     AlreadyExists,
     NotFound,
+    PreconditionFailed,
     StoreError,
     UploadNotFound,
     VersionChanged,
@@ -44,6 +50,9 @@ log = logging.getLogger(__name__)
 _FILL_SIZE = 8 << 20
 _ABORT_DEADLINE_S = 30
 
+_IN_VAIN = (PreconditionFailed, NotFound)
+"""After these an upload never becomes the object that it was begun for."""
+
 
 class Uploader:
     """Sends the bytes of dirty files."""
@@ -63,6 +72,52 @@ class Uploader:
         self._budget = budget
         self._slots = trio.Semaphore(uploads_max)
         self._uploads_max = uploads_max
+        self._left: dict[str, JournaledUpload] = {}
+
+    def expect(self, row: JournaledUpload) -> None:
+        """Take note of an upload that an earlier mount has begun for a spool file."""
+        assert row.spool is not None
+        self._left[row.spool] = row
+
+    async def attempt_of(
+        self, dirty: DirtyFile, metadata: Metadata, inherit: Object | None
+    ) -> Attempt | None:
+        """Return the upload that this commit goes on with, if it can with any.
+
+        An attempt at something else stays with the file: see `give_up`.
+        """
+        if dirty.attempt is None:
+            row = self._left.pop(dirty.spool.path.name, None)
+            if row is not None:
+                dirty.attempt = await self._restored(row)
+        attempt = dirty.attempt
+        if attempt is None or attempt.mark != _mark(dirty, metadata, inherit):
+            return None
+        if dirty.commit_id not in (None, attempt.upload.commit_id):
+            return None  # its object is to carry the id that was promised
+        return attempt
+
+    async def give_up(self, dirty: DirtyFile) -> Upload | None:
+        """Forget what was begun, before the bytes change; return what to abort."""
+        attempt, dirty.attempt = dirty.attempt, None
+        row = self._left.pop(dirty.spool.path.name, None)
+        upload = attempt.upload if attempt is not None else _upload_of(row)
+        if upload is not None:
+            await self._journal.give_up_upload(upload.key, upload.id)
+        return upload
+
+    async def _restored(self, row: JournaledUpload) -> Attempt | None:
+        """Return what is left of an attempt, with the parts that the store has."""
+        upload = Upload(row.key, row.id, row.commit_id)
+        attempt = from_text(upload, row.pieces or "")
+        if attempt is not None:
+            try:
+                attempt.take(await self._store.list_parts(upload))
+            except NotFound:
+                attempt = None
+        if attempt is None:
+            await self.abort(upload)
+        return attempt
 
     async def execute(
         self,
@@ -84,19 +139,44 @@ class Uploader:
                 return await self._send_parts(plan, dirty, metadata, inherit, condition)
 
     async def create(
-        self, key: str, metadata: Metadata, inherit: Object | None
+        self,
+        key: str,
+        metadata: Metadata,
+        inherit: Object | None,
+        *,
+        spool: str | None = None,
+        pieces: str | None = None,
     ) -> Upload:
-        """Open a multipart upload and journal it."""
-        upload = await self._store.create_multipart(
-            key, metadata=metadata, inherit=inherit
+        """Open a multipart upload and journal it.
+
+        `spool` and `pieces` let the next mount go on with it.
+        """
+        intent = Intent(
+            metadata.commit_id or secrets.token_hex(16), key, time.time_ns()
         )
+        await self._journal.begin_upload(intent)
+        # Crash after this: recovery looks for an upload, and finds none.
+        reached("upload-intended")
+        try:
+            upload = await self._store.create_multipart(
+                key, metadata=metadata, inherit=inherit
+            )
+        except StoreError as error:
+            if not error.is_ambiguous:
+                await self._journal.end_intent(intent.commit_id)
+            raise
+        # Crash after this: an upload without a row; recovery looks for it.
+        reached("upload-opened")
         try:
             await self._journal.add_upload(
-                JournaledUpload(upload.key, upload.id, upload.commit_id)
+                JournaledUpload(upload.key, upload.id, upload.commit_id, spool, pieces),
+                intent.commit_id,
             )
         except BaseException:
             await self.abort(upload)
             raise
+        # Crash after this: recovery goes on with the upload, or aborts it.
+        reached("upload-journaled")
         return upload
 
     async def send(
@@ -220,24 +300,49 @@ class Uploader:
         inherit: Object | None,
         condition: Condition,
     ) -> Object:
-        upload = await self.create(dirty.key, metadata, inherit)
-        parts: dict[int, Part] = {}
+        attempt = dirty.attempt or await self._begin(plan, dirty, metadata, inherit)
+        upload = attempt.upload
 
         async def send(item: tuple[int, Piece]) -> None:
             index, piece = item
-            parts[index] = await self._send_piece(upload, index, piece, dirty)
+            attempt.parts[index] = await self._send_piece(upload, index, piece, dirty)
+            # Crash after this: the next mount asks which parts there are.
+            reached("part-sent")
 
         try:
             with self._budget.freeing():
-                await for_each(send, list(enumerate(plan.parts)), self._uploads_max)
-                ordered = [parts[index] for index in range(len(plan.parts))]
-                return await self.complete(upload, ordered, inherit, condition)
-        except BaseException:
-            # Also when cancelled: nothing of a half upload is of use to anybody. If
-            # the reply to a complete was lost, the upload is gone and this does
-            # nothing.
+                await for_each(send, attempt.missing(), self._uploads_max)
+                reached("parts-sent")
+                object = await self.complete(
+                    upload, attempt.ordered(), inherit, condition
+                )
+        except _IN_VAIN:
+            # What it was to replace or to copy from is not there any more, or the
+            # upload itself. After any other error the next commit goes on with it.
+            dirty.attempt = None
             await self.abort(upload)
             raise
+        dirty.attempt = None
+        return object
+
+    async def _begin(
+        self,
+        plan: SendParts,
+        dirty: DirtyFile,
+        metadata: Metadata,
+        inherit: Object | None,
+    ) -> Attempt:
+        mark = _mark(dirty, metadata, inherit)
+        planned = Attempt(Upload(dirty.key, ""), plan.parts, mark)
+        upload = await self.create(
+            dirty.key,
+            metadata,
+            inherit,
+            spool=dirty.spool.path.name,
+            pieces=planned.to_text(),
+        )
+        dirty.attempt = dataclasses.replace(planned, upload=upload)
+        return dirty.attempt
 
     async def _send_piece(
         self, upload: Upload, index: int, piece: Piece, dirty: DirtyFile
@@ -248,11 +353,14 @@ class Uploader:
                 return await self._store.copy_part(
                     upload, index, dirty.base, piece.offset, piece.size
                 )
-        await self._fill(dirty, piece.fills, is_forced=True)
+        # As of now: an attempt before this one may have filled some of it.
+        end = min(piece.offset + piece.size, dirty.base_size)
+        fills = dirty.extents.gaps(piece.offset, max(piece.offset, end))
+        await self._fill(dirty, fills, is_forced=True)
         part = await self.send(upload, index, dirty, piece.offset, piece.size)
-        if piece.fills:
+        if fills:
             # What was filled in equals the base, so it need not stay.
-            await self.drop(dirty, piece.fills)
+            await self.drop(dirty, fills)
         return part
 
     async def _fill(
@@ -299,26 +407,43 @@ class Uploader:
         return None
 
 
+def _mark(dirty: DirtyFile, metadata: Metadata, inherit: Object | None) -> str:
+    return mark_of(
+        dirty.key, dirty.size, dirty.base, dirty.base_size, metadata, inherit
+    )
+
+
+def _upload_of(row: JournaledUpload | None) -> Upload | None:
+    return None if row is None else Upload(row.key, row.id, row.commit_id)
+
+
 async def for_each(
     call: Callable[[tuple[int, Piece]], Awaitable[None]],
     items: list[tuple[int, Piece]],
     tasks_max: int,
 ) -> None:
-    """Call for all items, several at once; the first error ends it and is raised."""
+    """Call for all items, several at once; the first error is raised.
+
+    After an error nothing new begins. What is under way may end, for it need not be
+    done again, unless the error says that all of it is in vain.
+    """
     errors: list[StoreError] = []
     pending = iter(items)
 
     async def work(nursery: trio.Nursery) -> None:
         for item in pending:
+            if errors:
+                return
             try:
                 await call(item)
             except StoreError as error:
                 errors.append(error)
-                nursery.cancel_scope.cancel()
+                if isinstance(error, _IN_VAIN):
+                    nursery.cancel_scope.cancel()
                 return
 
     async with trio.open_nursery() as nursery:
         for _ in range(min(tasks_max, len(items))):
             nursery.start_soon(work, nursery)
     if errors:
-        raise errors[0]
+        raise next((each for each in errors if isinstance(each, _IN_VAIN)), errors[0])

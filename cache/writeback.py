@@ -33,6 +33,7 @@ from mountfs.cache.directory import DirectoryLock
 from mountfs.cache.dirty import DirtyFile
 from mountfs.cache.incidents import IncidentKind, Incidents
 from mountfs.cache.journal import Journal
+from mountfs.cache.orphans import Orphans
 from mountfs.cache.plan import PutWhole
 from mountfs.cache.promised import PromisedFiles, Promises
 from mountfs.cache.recovery import Failed, FailedFiles, Recovered
@@ -126,6 +127,7 @@ class WriteBack:
         )
         self.promises: Promises | None = None
         """Who takes over files at their commit; else they are stored at once."""
+        self._orphans = Orphans(store, journal, self._uploader.abort)
         self._open: dict[int, DirtyFile] = {}
         self._failed = FailedFiles(journal, directory, self._streamer.ladder)
         self._stack = AsyncExitStack()
@@ -210,11 +212,14 @@ class WriteBack:
             assert not dirty.is_discarded
             dirty.metadata = metadata
             self._streamer.raise_error(dirty)
+            await self._commits.give_up_attempt(dirty)
             end = offset + len(data)
             new = await self._make_room(dirty, offset, end)
-            if dirty.stream is not None:
-                dirty.stream.touch(offset, end)
+            stream = dirty.stream
             try:
+                if stream is not None and stream.touch(offset, end):
+                    # Else a crash would leave old parts beside new bytes.
+                    await self._failed.describe_again(dirty)
                 await dirty.spool.write(offset, data)
             except BaseException:
                 self._budget.release_dirty(new)
@@ -253,6 +258,7 @@ class WriteBack:
         async with dirty.changing:
             if size == dirty.size:
                 return
+            await self._commits.give_up_attempt(dirty)
             if size < dirty.size:
                 await self._streamer.cut(dirty, size)
                 with trio.CancelScope(shield=True):
@@ -382,6 +388,7 @@ class WriteBack:
                 return
             dirty.is_discarded = True
             self._streamer.abandon(dirty)
+            await self._commits.give_up_attempt(dirty)
             self._open.pop(id(dirty), None)
             with trio.CancelScope(shield=True):
                 await self._failed.end(dirty)
@@ -399,8 +406,6 @@ class WriteBack:
             stream = dirty.stream
             if stream is not None:
                 await stream.settle()
-                if not stream.punched:
-                    self._streamer.abandon(dirty)
             await self._failed.add(Failed(dirty, metadata, str(error)))
             self.incidents.note(IncidentKind.FAILED, dirty.key, str(error))
 
@@ -431,7 +436,8 @@ class WriteBack:
         """Deal with what earlier mounts left behind; call once, before the first file.
 
         Failed files are stored if nobody changed their objects since; the others stay.
-        Open uploads of ours are aborted. Spool files that nobody knows are removed.
+        Open uploads of ours are gone on with, or aborted. Spool files that nobody
+        knows are removed.
         """
         promises = self.promises
         left = await self._failed.load(promises.spools() if promises else set())
@@ -440,11 +446,15 @@ class WriteBack:
             for item in left
             if isinstance(item, Failed) and item.dirty.stream is not None
         }
+        left_spools = await self._failed.spools()
         for upload in await self._journal.uploads():
-            if upload.id not in wanted:
-                await self._uploader.abort(
-                    Upload(upload.key, upload.id, upload.commit_id)
-                )
+            if upload.id in wanted:
+                continue
+            if upload.spool is not None and upload.spool in left_spools:
+                self._uploader.expect(upload)
+                continue
+            await self._uploader.abort(Upload(upload.key, upload.id, upload.commit_id))
+        await self._orphans.abort_all()
         found = [
             await self._recover(item) if isinstance(item, Failed) else item
             for item in left

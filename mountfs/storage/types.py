@@ -203,6 +203,8 @@ class Upload:
     id: str
     commit_id: str | None = None
     """The commit id that its object will carry, if one was given."""
+    begun_ns: int | None = field(default=None, compare=False)
+    """When it was opened, by the clock of the store, if a listing tells."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,6 +116,12 @@ ELSEWHERE = {
         "S-172": "test_overwrite_takes_the_name",
         "S-173": "test_deleted_object_is_stored_anew",
     },
+    "unit/test_attempts.py": {
+        "S-178": "test_an_upload_with_our_id_is_aborted_and_no_other",
+    },
+    "recovery/test_uploads.py": {
+        "S-177": "test_killed_upload_is_gone_on_with",
+    },
     "unit/test_vfs_late_errors.py": {
         "S-175": "test_every_handle_is_told_once",
     },

@@ -285,20 +285,22 @@ async def test_a_commit_with_a_missing_part_fails_and_completes_nothing(
         assert scene.stored("a") == pattern(0, 100)
 
 
-async def test_an_edit_whose_part_fails_is_aborted(scene: Scene) -> None:
-    """A half upload of a plan is of no use: it is dropped, and so is its row."""
+async def test_an_edit_whose_part_fails_is_gone_on_with(scene: Scene) -> None:
+    """The next commit sends what is missing, in the same upload."""
     base = await scene.put("a", pattern(0, 600))
-    scene.store.script.append(Fault("copy_part", ServiceFailed("no")))
+    scene.store.script.append(Fault("copy_part", ServiceFailed("no"), nth=4))
     async with open_stack(scene.store, scene.directory) as stack:
         dirty = stack.writeback.begin("a", base)
         await stack.writeback.write(dirty, 300, b"edit", metadata=plain)
         with pytest.raises(ServiceFailed):
             await commit(stack, dirty, base.version)
-        assert await stack.journal.uploads() == ()
-        assert await scene.memory.list_uploads() == ()
+        assert len(await stack.journal.uploads()) == 1
 
         await commit(stack, dirty, base.version)
         assert scene.stored("a")[300:304] == b"edit"
+        assert scene.requests()["create_multipart"] == 1
+        assert await stack.journal.uploads() == ()
+        assert await scene.memory.list_uploads() == ()
 
 
 async def test_metadata_known_only_at_the_end_are_set_after_a_stream(
