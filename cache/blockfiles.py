@@ -55,6 +55,7 @@ class BlockFiles:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._is_stuck = False
 
     def scan(self) -> list[FoundBlock]:
         """Make the directory ready; return what lies there, longest unused first."""
@@ -66,7 +67,7 @@ class BlockFiles:
                 for entry in entries:
                     block = _found(entry)
                     if block is None:
-                        _remove(Path(entry.path))
+                        self._remove(Path(entry.path))
                     else:
                         found.append(block)
         found.sort(key=lambda block: block.used_ns)
@@ -77,7 +78,14 @@ class BlockFiles:
         header = _HEADER.pack(
             _MAGIC, name.content, name.index, len(block), zlib.crc32(block)
         )
-        with self._path(name).open("wb", buffering=0) as file:
+        path = self._path(name)
+        try:
+            file = path.open("wb", buffering=0)
+        except FileNotFoundError:
+            # Somebody deleted the directory, which is everybody's right.
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            file = path.open("wb", buffering=0)
+        with file:
             written = os.writev(file.fileno(), [header, block])
             if written < len(header) + len(block):
                 file.write(block[written - len(header) :])
@@ -101,7 +109,21 @@ class BlockFiles:
     def remove(self, names: Iterable[BlockName]) -> None:
         """Delete blocks; those that are gone already do not matter."""
         for name in names:
-            _remove(self._path(name))
+            self._remove(self._path(name))
+
+    def _remove(self, path: Path) -> None:
+        try:
+            path.unlink(missing_ok=True)
+        except IsADirectoryError:
+            return  # not ours; the directory stays as somebody left it
+        except OSError as error:
+            # The disk may have become read-only: no reason to stop serving, nor to say
+            # so for each block.
+            is_first, self._is_stuck = not self._is_stuck, True
+            if is_first:
+                log.warning("the block %s cannot be removed: %s", path, error)
+            return
+        self._is_stuck = False
 
     def _path(self, name: BlockName) -> Path:
         shard = f"{name.content[0] >> 4:x}"
@@ -120,13 +142,3 @@ def _found(entry: "os.DirEntry[str]") -> FoundBlock | None:
     if status.st_size < _HEADER.size:
         return None
     return FoundBlock(name, status.st_size - _HEADER.size, status.st_mtime_ns)
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except IsADirectoryError:
-        return  # not ours; the directory stays as somebody left it
-    except OSError as error:
-        # The disk may have become read-only: no reason to stop serving.
-        log.warning("the block %s cannot be removed: %s", path, error)

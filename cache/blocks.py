@@ -119,6 +119,8 @@ class BlockCache:
             if over > 0:
                 await self.reclaim(over)
             self._nursery = await stack.enter_async_context(trio.open_nursery())
+            if self._budget.floor is not None:
+                self._nursery.start_soon(self._budget.floor.watch, self)
             self._stack = stack.pop_all()
         return self
 

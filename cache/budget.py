@@ -1,5 +1,8 @@
 """The one limit on local disk space: clean, dirty and open bytes together.
 
+The limit is a number of bytes, and for clean ones also the free space of the disk (see
+`mountfs.cache.floor`).
+
 Bytes are reserved here *before* they are written to the disk and released after they
 are gone from it. Clean bytes can be fetched again, so they give way to dirty ones;
 dirty bytes give way to nothing. Who holds bytes that it could give back registers as
@@ -17,6 +20,7 @@ from typing import Protocol
 
 import trio
 
+from mountfs.cache.floor import DiskFloor
 from mountfs.storage.errors import QuotaExceeded
 
 
@@ -31,8 +35,10 @@ class Reclaimer(Protocol):
 class Budget:
     """Counts the bytes on the local disk and keeps them below one hard limit."""
 
-    def __init__(self, size_max: int) -> None:
+    def __init__(self, size_max: int, floor: DiskFloor | None = None) -> None:
         self.size_max = size_max
+        self.floor = floor
+        """How much of the disk clean bytes leave to others, if that is limited."""
         self._clean = 0
         self._dirty = 0
         self._clean_holders: list[Reclaimer] = []
@@ -83,12 +89,16 @@ class Budget:
                 )
             await changed.wait()
         self._dirty += size
+        self._note_written(size)
 
     async def reserve_clean(self, size: int, *, may_evict: bool = True) -> bool:
         """Reserve room for bytes that can be fetched again, or return False.
 
-        Never waits for an upload; evicts other clean bytes if it may.
+        Never waits for an upload; evicts other clean bytes if it may. There is none on
+        a disk that is as good as full.
         """
+        if self.floor is not None and not self.floor.allows(size):
+            return False
         if size > self.free and may_evict:
             for holder in self._clean_holders:
                 if size > self.free:
@@ -96,7 +106,16 @@ class Budget:
         if size > self.free:
             return False
         self._clean += size
+        self._note_written(size)
         return True
+
+    async def evict(self, size: int) -> int:
+        """Free clean bytes because the disk itself is full; return how many it were."""
+        freed = 0
+        for holder in self._clean_holders:
+            if freed < size:
+                freed += await holder.reclaim(size - freed)
+        return freed
 
     def force_clean(self, size: int) -> None:
         """Count clean bytes that are on the disk already."""
@@ -109,6 +128,8 @@ class Budget:
     def release_clean(self, size: int) -> None:
         """Give back room after clean bytes left the disk."""
         self._clean -= size
+        if self.floor is not None:
+            self.floor.note_removed(size)
         assert self._clean >= 0
         self._wake()
 
@@ -127,6 +148,10 @@ class Budget:
         finally:
             self._freeing -= 1
             self._wake()
+
+    def _note_written(self, size: int) -> None:
+        if self.floor is not None:
+            self.floor.note_written(size)
 
     async def _reclaim(self, size: int) -> int:
         """Ask the holders in turn until one gives something."""

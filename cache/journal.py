@@ -19,7 +19,7 @@ from typing import Self, TypeVar
 import trio
 
 from mountfs.cache.phases import reached
-from mountfs.storage.errors import StoreError
+from mountfs.storage.errors import QuotaExceeded, StoreError
 
 FORMAT = 4
 _APPLICATION_ID = 0x6D6E7466  # "mntf"
@@ -97,6 +97,10 @@ Row = tuple[bytes | str | int | None, ...]
 
 class JournalError(StoreError):
     """The journal cannot be used as it is; nothing in it was changed."""
+
+
+class JournalFull(JournalError, QuotaExceeded):
+    """The disk of the journal is full; nothing in it was changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -423,7 +427,7 @@ class Journal:
             if turn.is_leader:
                 await self._lead()
         if turn.error is not None:
-            raise JournalError(f"the journal failed: {turn.error}") from turn.error
+            raise _translated(turn.error) from turn.error
         return turn.result  # type: ignore[return-value]  # of this work, so a T
 
     async def _lead(self) -> None:
@@ -459,6 +463,13 @@ def _transact(connection: sqlite3.Connection, turns: list[_Turn]) -> None:
             return
         for turn in turns:
             _transact(connection, [turn])
+
+
+def _translated(error: sqlite3.Error) -> JournalError:
+    # Errors of the Python module itself have no code.
+    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+        return JournalFull("the disk of the state directory is full")
+    return JournalError(f"the journal failed: {error}")
 
 
 def _connect(path: Path) -> sqlite3.Connection:

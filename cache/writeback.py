@@ -52,6 +52,8 @@ from mountfs.storage.types import Condition, Metadata, Object, Upload
 
 log = logging.getLogger(__name__)
 
+_EVICTED_AT_ONCE = 4 << 20
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sending:
@@ -220,7 +222,7 @@ class WriteBack:
                 if stream is not None and stream.touch(offset, end):
                     # Else a crash would leave old parts beside new bytes.
                     await self._failed.describe_again(dirty)
-                await dirty.spool.write(offset, data)
+                await self._put_into_spool(dirty, offset, data)
             except BaseException:
                 self._budget.release_dirty(new)
                 raise
@@ -473,6 +475,18 @@ class WriteBack:
         return freed
 
     # Room.
+
+    async def _put_into_spool(self, dirty: DirtyFile, offset: int, data: bytes) -> None:
+        """Write to the disk; if it is full, clean bytes give way once more.
+
+        Others fill a disk faster than it can be measured.
+        """
+        try:
+            await dirty.spool.write(offset, data)
+        except QuotaExceeded:
+            if not await self._budget.evict(max(len(data), _EVICTED_AT_ONCE)):
+                raise
+            await dirty.spool.write(offset, data)
 
     async def _make_room(self, dirty: DirtyFile, start: int, end: int) -> int:
         """Reserve room for a range; return for how many bytes.

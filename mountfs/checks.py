@@ -196,3 +196,14 @@ def warn_of_volatile_state(state_dir: Path) -> None:
             state_dir,
             entry.fstype,
         )
+
+
+def refuse_tmpfs_state(state_dir: Path) -> None:
+    """Raise if what is acknowledged to programs would lie in memory alone."""
+    entry = mounts.mount_of(state_dir)
+    if entry is not None and entry.fstype in VOLATILE:
+        raise UsageError(
+            f"the state directory {state_dir} is on {entry.fstype}, which a power cut"
+            " empties, and --durability=journal promises that it keeps what was"
+            " written: name one on a disk with --state-dir"
+        )

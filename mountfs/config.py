@@ -30,6 +30,7 @@ from mountfs.storage.watched import OfflinePolicy
 
 SCHEMES = tuple(scheme for scheme, opener in STORES.items() if opener is not None)
 DEFAULT_CACHE_SIZE = 10 << 30
+MIN_FREE_MAX = 1 << 30
 DEFAULT_TTL_S = 1.0
 ENVIRONMENT_PREFIX = "MOUNTFS_"
 
@@ -95,6 +96,8 @@ class MountConfig:
     dir_mode: int
     cache_dir: Path
     cache_size: int
+    min_free: int
+    """How much of the cache's disk is to stay free; 0 for no such limit."""
     state_dir: Path
     durability: str
     """When a change returns: `store` or `journal`."""
@@ -157,6 +160,7 @@ def mount_config(
         cache_dir=cache_dir,
         cache_size=_value(values, "cache_size", int, None)
         or default_cache_size(cache_dir),
+        min_free=_value(values, "min_free", int, default_min_free(cache_dir)),
         state_dir=_value(values, "state_dir", Path, _default_dir("state", environ)),
         durability=_value(values, "durability", str, "store"),
         offline=OfflinePolicy(_value(values, "offline", str, "wait")),
@@ -422,11 +426,21 @@ def _plain(value: object) -> object:
 
 def default_cache_size(cache_dir: Path) -> int:
     """Return 10 GiB, or 80 % of what is free if that is less."""
-    place = cache_dir
+    free = shutil.disk_usage(_existing(cache_dir)).free
+    return max(MINIMUM_CACHE_SIZE, min(DEFAULT_CACHE_SIZE, free * 8 // 10))
+
+
+def default_min_free(cache_dir: Path) -> int:
+    """Return a twentieth of the disk, or 1 GiB if that is less."""
+    total = shutil.disk_usage(_existing(cache_dir)).total
+    return min(MIN_FREE_MAX, total // 20)
+
+
+def _existing(place: Path) -> Path:
+    """Return the directory, or the nearest one above it that is there."""
     while not place.exists() and place != place.parent:
         place = place.parent
-    free = shutil.disk_usage(place).free
-    return max(MINIMUM_CACHE_SIZE, min(DEFAULT_CACHE_SIZE, free * 8 // 10))
+    return place
 
 
 def _default_dir(kind: Literal["cache", "state"], environ: Mapping[str, str]) -> Path:

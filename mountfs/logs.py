@@ -10,6 +10,12 @@ import sys
 import types
 from logging.handlers import RotatingFileHandler, WatchedFileHandler
 from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    _StreamHandler = logging.StreamHandler[TextIO]
+else:
+    _StreamHandler = logging.StreamHandler
 
 FILE_SIZE_MAX = 10 << 20
 FILES_KEPT = 3
@@ -45,9 +51,30 @@ class OneLineFormatter(logging.Formatter):
         return redact(" | ".join(super().format(record).splitlines()))
 
 
+class _Patient(logging.Handler):
+    """Drops lines that a full or failing disk does not take: they must cost nothing."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Complain of what is not the disk's fault, as logging does."""
+        if not isinstance(sys.exception(), OSError):
+            super().handleError(record)
+
+
+class _ToStream(_Patient, _StreamHandler):
+    pass
+
+
+class _ToRotated(_Patient, RotatingFileHandler):
+    pass
+
+
+class _ToWatched(_Patient, WatchedFileHandler):
+    pass
+
+
 def set_up_for_commands() -> None:
     """Show warnings on stderr, as the command's own messages look."""
-    _install(logging.StreamHandler(sys.stderr), "mountfs: %(message)s", "warning")
+    _install(_ToStream(sys.stderr), "mountfs: %(message)s", "warning")
 
 
 def set_up(level: str, file: Path | None, *, is_rotated: bool = False) -> None:
@@ -58,13 +85,13 @@ def set_up(level: str, file: Path | None, *, is_rotated: bool = False) -> None:
     """
     handler: logging.Handler
     if file is None:
-        handler = logging.StreamHandler(sys.stderr)
+        handler = _ToStream(sys.stderr)
     elif is_rotated:
-        handler = RotatingFileHandler(
+        handler = _ToRotated(
             file, maxBytes=FILE_SIZE_MAX, backupCount=FILES_KEPT, encoding="utf-8"
         )
     else:
-        handler = WatchedFileHandler(file, encoding="utf-8")
+        handler = _ToWatched(file, encoding="utf-8")
     # The journal has the time of each line already.
     has_time = file is not None or "JOURNAL_STREAM" not in os.environ
     time = "%(asctime)s " if has_time else ""

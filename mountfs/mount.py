@@ -27,6 +27,7 @@ from mountfs.cache.budget import Budget
 from mountfs.cache.conflicts import Policy
 from mountfs.cache.directory import DirectoryInUse, DirectoryLock
 from mountfs.cache.drain import Hooks
+from mountfs.cache.floor import DiskFloor
 from mountfs.cache.indexed import IndexedStorager, kinds_without_metadata
 from mountfs.cache.journal import Journal, JournalError
 from mountfs.cache.journaled import Below, Journaled, open_queue
@@ -125,7 +126,7 @@ async def _run(config: MountConfig, ready: Callable[[], None]) -> int:
         index = await _index(stack, store, config)
         if index is not None:
             store = IndexedStorager(store, index)
-        budget = Budget(config.cache_size)
+        budget = Budget(config.cache_size, _floor(config))
         filesystem = await _build(stack, store, index, budget, config, health)
         await stack.enter_async_context(_beside(Prober(watched, health).run))
         reporter = Reporter(config, filesystem, budget, state_dir, health=health)
@@ -348,6 +349,12 @@ async def _journaled(
         takes_changes=takes_changes,
         tree_moved=index.renamed if index is not None else None,
     )
+
+
+def _floor(config: MountConfig) -> DiskFloor | None:
+    if config.min_free == 0:
+        return None
+    return DiskFloor(config.cache_dir, config.min_free)
 
 
 async def _learnt(

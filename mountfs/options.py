@@ -342,6 +342,13 @@ OPTIONS: tuple[Option, ...] = (
         help="the most that the cache may hold, such as 512M or 10G",
     ),
     Option(
+        name="min-free",
+        read=read_size,
+        metavar="SIZE",
+        help="leave so much of the cache's disk to others; 0 for all of it (default a"
+        " twentieth of the disk, 1G at most)",
+    ),
+    Option(
         name="state-dir",
         read=read_path,
         metavar="DIR",

@@ -6,5 +6,12 @@ from tests.fuse.conftest import (
     mounter,
     store,
 )
+from tests.recovery.small_disk import small_disk
 
-__all__ = ["_connections_can_be_aborted", "make_store", "mounter", "store"]
+__all__ = [
+    "_connections_can_be_aborted",
+    "make_store",
+    "mounter",
+    "small_disk",
+    "store",
+]

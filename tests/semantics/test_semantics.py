@@ -28,6 +28,13 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 PAGE = CHECKOUT / "docs" / "reference" / "semantics.md"
 
 ELSEWHERE = {
+    "unit/test_floor.py": {
+        "S-193": "test_clean_bytes_go_when_others_fill_the_disk",
+    },
+    "recovery/test_small_disk.py": {
+        "S-194": "test_a_disk_that_others_fill_costs_no_acknowledged_byte",
+        "S-195": "test_a_disk_that_fails_stops_writers_and_no_reader",
+    },
     "fuse/test_commands.py": {
         "S-190": "test_status_names_what_the_store_lacks",
         "S-191": "test_wait_returns_when_the_store_has_a_file",
@@ -297,13 +304,20 @@ def test_s10_newer_bytes_supersede_those_that_failed(
 
 
 def test_s11_cache_may_be_deleted(mount: Mounter) -> None:
-    """Nothing is lost with the cache directory."""
+    """Nothing is lost with the cache directory, under the mount or after it."""
     first = mount()
     (first.path / "f").write_bytes(b"bytes")
+    shutil.rmtree(first.cache_dir)
+    assert (first.path / "f").read_bytes() == b"bytes"
+    (first.path / "d").mkdir()
+    (first.path / "d" / "g").write_bytes(b"more")
+    assert (first.path / "d" / "g").read_bytes() == b"more"
+    assert os.listdir(first.path / "d") == ["g"]
     first.unmount()
     shutil.rmtree(first.cache_dir)
 
     again = mount()
+    assert (again.path / "d" / "g").read_bytes() == b"more"
 
     assert (again.path / "f").read_bytes() == b"bytes"
 

@@ -197,6 +197,24 @@ def test_a_cache_larger_than_the_disk(tmp_path: Path) -> None:
         checks.check_cache_size(wanted)
 
 
+@pytest.mark.parametrize("fstype", ["tmpfs", "ext4"])
+def test_volatile_state_is_refused_where_it_breaks_a_promise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fstype: str
+) -> None:
+    """What is acknowledged before the store has it must survive a power cut."""
+    number = tmp_path.stat().st_dev
+    listing = tmp_path / "mountinfo"
+    device = f"{os.major(number)}:{os.minor(number)}"
+    listing.write_text(f"1 0 {device} / / rw - {fstype} none rw\n")
+    monkeypatch.setattr(mounts, "MOUNTINFO", listing)
+
+    if fstype == "tmpfs":
+        with pytest.raises(UsageError, match="is on tmpfs, which a power cut empties"):
+            checks.refuse_tmpfs_state(tmp_path)
+    else:
+        checks.refuse_tmpfs_state(tmp_path)
+
+
 def test_volatile_state_is_only_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

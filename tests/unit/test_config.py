@@ -385,6 +385,15 @@ def test_the_default_cache_leaves_room_on_the_disk(tmp_path: Path) -> None:
     assert MINIMUM_CACHE_SIZE <= size <= config.DEFAULT_CACHE_SIZE
 
 
+def test_a_cache_leaves_some_of_the_disk_to_others(tmp_path: Path) -> None:
+    """Without a size the floor is small beside the disk; 0 switches it off."""
+    floor = config.default_min_free(tmp_path / "not" / "there" / "yet")
+
+    assert 0 < floor <= config.MIN_FREE_MAX
+    assert load(("min-free", "0")).min_free == 0
+    assert load(("min-free", "2G")).min_free == 2 << 30
+
+
 def test_users_keep_their_directories_under_xdg(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -1,5 +1,6 @@
 """The journal: what was noted is there again, and nothing is ever harmed."""
 
+import errno
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -7,15 +8,18 @@ from pathlib import Path
 import pytest
 import trio
 
+from mountfs.cache import journal as journal_module
 from mountfs.cache.journal import (
     AliasRow,
     FailedFile,
     Journal,
     JournaledUpload,
     JournalError,
+    JournalFull,
     PendingRow,
     Rename,
 )
+from mountfs.fuse.errnos import errno_of
 
 STRANGE = "dir/\udcff\n%ä"
 
@@ -187,3 +191,18 @@ async def test_pending_states_change_all_at_once_and_survive(tmp_path: Path) -> 
         assert await journal.aliases() == (AliasRow("~t", "etag", None),)
         await journal.forget_aliases()
         assert await journal.aliases() == ()
+
+
+def test_a_full_disk_is_told_from_a_failing_journal() -> None:
+    """A journal that finds no room says so, in the words that programs get."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute("CREATE TABLE t (x)")
+        connection.execute("PRAGMA max_page_count = 2")
+        with pytest.raises(sqlite3.Error) as caught:
+            connection.execute("INSERT INTO t VALUES (zeroblob(100000))")
+
+    assert isinstance(journal_module._translated(caught.value), JournalFull)
+    assert errno_of(journal_module._translated(caught.value)) == errno.ENOSPC
+    assert (
+        errno_of(journal_module._translated(sqlite3.ProgrammingError("x"))) == errno.EIO
+    )

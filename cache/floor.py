@@ -1,0 +1,86 @@
+"""The free space of the cache's disk, of which clean bytes leave some to others.
+
+Below the floor clean bytes are evicted, and none are kept; what exists nowhere else may
+go on until the disk is really full. Other programs fill a disk without a word to us, so
+it is measured again and again; between two measurements our own writes are counted.
+"""
+
+import os
+from pathlib import Path
+from typing import Protocol
+
+import trio
+
+from mountfs.cache.spool import on_disk
+
+INTERVAL_S = 1.0
+PAUSE_S = 0.1
+"""The least time between two rounds, however fast bytes are written."""
+EVICTED_AT_ONCE = 16 << 20
+"""Eviction goes in steps, between which reads get their turn at the disk. Bytes."""
+
+
+class Evictable(Protocol):
+    """Who holds clean bytes on the disk."""
+
+    async def reclaim(self, size: int) -> int:
+        """Free about `size` bytes, and return how many it were."""
+        ...
+
+
+class DiskFloor:
+    """Watches the disk of a directory. Everything but the measuring is atomic."""
+
+    def __init__(self, directory: Path, size: int) -> None:
+        self.size = size
+        self._directory = directory
+        self._free: int | None = None
+        """None until it was measured once, or if it cannot be: then nobody is held."""
+        self._hurry = trio.Event()
+
+    @property
+    def missing(self) -> int:
+        """How many bytes must go from the disk until the floor is free again."""
+        return 0 if self._free is None else max(0, self.size - self._free)
+
+    def allows(self, size: int) -> bool:
+        """Tell whether so many clean bytes may be put on the disk."""
+        return self._free is None or self._free - size >= self.size
+
+    def note_written(self, size: int) -> None:
+        """Count bytes that go to the disk now; evict at once if it gets full."""
+        if self._free is not None:
+            self._free -= size
+            if self._free < self.size:
+                self._hurry.set()
+
+    def note_removed(self, size: int) -> None:
+        """Count bytes that are gone from the disk."""
+        if self._free is not None:
+            self._free += size
+
+    async def watch(self, holder: Evictable) -> None:
+        """Measure, and evict what must go, until cancelled."""
+        while True:
+            self._hurry = trio.Event()
+            await self.measure()
+            while self.missing and await holder.reclaim(
+                min(self.missing, EVICTED_AT_ONCE)
+            ):
+                await self.measure()
+            # If nothing is left to evict, the disk is somebody else's: no hurry then.
+            await trio.sleep(PAUSE_S)
+            with trio.move_on_after(INTERVAL_S):
+                await self._hurry.wait()
+
+    async def measure(self) -> None:
+        """Ask the disk."""
+        self._free = await on_disk(_free_space, self._directory)
+
+
+def _free_space(directory: Path) -> int | None:
+    try:
+        found = os.statvfs(directory)
+    except OSError:
+        return None  # somebody deleted it; it is made anew with the next block
+    return found.f_bavail * found.f_frsize
