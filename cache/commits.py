@@ -226,11 +226,13 @@ class Commits:
 @contextmanager
 def _noted(dirty: DirtyFile, commit_id: str | None) -> Iterator[None]:
     """Remember a commit whose outcome is unknown, so that it can be told later."""
+    # A promised commit has one id for all attempts, and an earlier one may have won.
+    is_first = commit_id not in dirty.commit_ids
     if commit_id is not None:
         dirty.commit_ids[commit_id] = dirty.revision
     try:
         yield
     except StoreError as error:
-        if commit_id is not None and not error.is_ambiguous:
+        if commit_id is not None and is_first and not error.is_ambiguous:
             dirty.commit_ids.pop(commit_id, None)
         raise

@@ -38,6 +38,7 @@ from mountfs.storage.errors import (
 )
 from mountfs.storage.health import Health, State
 from mountfs.storage.reason import Reason, because
+from mountfs.storage.retry import is_copy
 from mountfs.storage.types import ABSENT, Call, Condition, Object, ObjectKind, Version
 
 log = logging.getLogger(__name__)
@@ -70,6 +71,7 @@ class Drain:
         self._incidents = incidents
         self._hooks = hooks
         self._flights = 0
+        self._has_begun = False
         self._wakeup = trio.Event()
         self._stack = contextlib.AsyncExitStack()
 
@@ -78,8 +80,13 @@ class Drain:
         self._queue.is_reachable = self._can_reach  # type: ignore[method-assign]
         nursery = await self._stack.enter_async_context(trio.open_nursery())
         self._nursery = nursery
-        nursery.start_soon(self._run)
         return self
+
+    def begin(self) -> None:
+        """Begin to store what waits; what an earlier mount left is cleared away."""
+        if not self._has_begun:
+            self._has_begun = True
+            self._nursery.start_soon(self._run)
 
     async def __aexit__(self, *details: object) -> None:
         self._nursery.cancel_scope.cancel()
@@ -111,6 +118,7 @@ class Drain:
         """
         table = self._queue.table
         attempts = {entry.id: entry.attempts for entry in table}
+        self.begin()
         self._queue.hurry()
         while len(table):
             tried = [
@@ -169,21 +177,26 @@ class Drain:
                 break
             if entry.flight is not None or queue.is_locked(entry.key):
                 continue
-            if entry.due_s > now_s:
+            is_due = entry.due_s <= now_s
+            if not is_due:
                 next_s = min(next_s, entry.due_s)
+            is_batched = entry.is_removal and self._may_be_in_batch(entry)
+            if not (is_due or is_batched) or queue.table.is_blocked(entry):
                 continue
-            if queue.table.is_blocked(entry):
-                continue
-            if entry.is_removal and self._may_be_in_batch(entry):
+            if is_batched:
                 removals.append(entry)
             else:
                 self._start([entry], self._carry_out)
+        if not any(entry.due_s <= now_s for entry in removals):
+            return next_s  # more of them may come
         batch_max = min(BATCH_MAX, queue.store.capabilities.delete_many_max)
         for start in range(0, len(removals), batch_max):
             self._start(removals[start : start + batch_max], self._remove_all)
         return next_s
 
     def _may_be_in_batch(self, entry: Entry) -> bool:
+        if entry.attempts:
+            return False
         is_late = self._queue.now_s() - entry.since_s > LATE_S
         return not (is_late and isinstance(entry.stored, Version))
 
@@ -251,9 +264,10 @@ class Drain:
             await self._lose(entry, error)
             return
         except NotFound as error:
-            if await self._is_done(entry):
-                object = await self._queue.store.stat(entry.key)
-            else:
+            if isinstance(entry.change, StoreBytes | Make):
+                raise  # of nothing that the change is about: it is tried again
+            object = await self._own_copy(entry)
+            if object is None:
                 await self._miss(entry, error)
                 return
         reached("drain.stored")
@@ -336,7 +350,13 @@ class Drain:
     async def _copy(self, entry: Entry, change: Copy) -> Object:
         source, store = change.source, self._queue.store
         if self._is_late(entry):
-            await self._check(entry)
+            try:
+                await self._check(entry)
+            except PreconditionFailed:
+                copied = await self._own_copy(entry)
+                if copied is None:
+                    raise
+                return copied
         metadata = change.metadata
         if source.key.endswith("/"):
             if metadata is None:
@@ -359,7 +379,7 @@ class Drain:
             )
         if metadata is not None:
             # Crash before this: the copy is made again, from a source that is gone
-            # if it was moved; then `_is_done` finds it, and this is repeated.
+            # if it was moved; then `_own_copy` finds it, and this is repeated.
             copied = await store.set_metadata(copied, metadata)
         return copied
 
@@ -424,19 +444,29 @@ class Drain:
 
     # --- what cannot be carried out ---------------------------------------------
 
-    async def _is_done(self, entry: Entry) -> bool:
-        """Tell whether a move whose source is gone was carried out before a crash."""
+    async def _own_copy(self, entry: Entry) -> Object | None:
+        """Return the copy that was made before a crash, with its metadata; or None.
+
+        It has the commit id of its source, or if that was moved away, its size.
+        """
         if not isinstance(entry.change, Copy):
-            return False
+            return None
+        store, source = self._queue.store, entry.change.source
         try:
-            found = await self._queue.store.stat(entry.key)
+            copied = await store.stat(entry.key)
         except NotFound:
-            return False
-        if found.size != entry.change.source.size or entry.change.source.size is None:
-            return False
+            return None
+        try:
+            original = await store.stat(source.key)
+        except NotFound:
+            if source.size is None or copied.size != source.size:
+                return None
+        else:
+            if not is_copy(original, copied):
+                return None
         if entry.change.metadata is not None:
-            await self._queue.store.set_metadata(found, entry.change.metadata)
-        return True
+            copied = await store.set_metadata(copied, entry.change.metadata)
+        return copied
 
     async def _miss(self, entry: Entry, error: NotFound) -> None:
         """A foreign client has deleted what was to be moved, or changed."""

@@ -131,7 +131,9 @@ class Entry:
 class EntryTable:
     """All pending entries, by key and by what they have to do with each other."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_flat: bool = True) -> None:
+        self._is_flat = is_flat
+        """Whether directories are markers, which may go in any order."""
         self._entries: dict[int, Entry] = {}
         self._by_key: dict[str, list[Entry]] = {}
         self._by_token: dict[str, Entry] = {}
@@ -236,10 +238,12 @@ class EntryTable:
         if entry.is_directory and not entry.is_removal:
             return False
         prefix = entry.key if entry.is_directory else entry.key + "/"
+        may_go_together = self._is_flat and entry.is_directory
         return any(
             each.id < entry.id
             for key in self._below.get(prefix, ())
             for each in self._by_key[key]
+            if not (may_go_together and each.is_removal and each.flight is None)
         )
 
     def _is_older_ancestor(self, ancestor: str, entry: Entry) -> bool:
@@ -261,6 +265,16 @@ def ancestors_of(key: str) -> list[str]:
     while (end := key.rfind("/", 0, end)) >= 0:
         found.append(key[: end + 1])
     return found
+
+
+def was_never_stored(entry: Entry) -> bool:
+    """Tell whether the store has nothing of a name, and never had."""
+    return entry.stored is ABSENT and entry.attempts == 0
+
+
+def is_only_in_upload(dirty: DirtyFile) -> bool:
+    """Tell whether bytes lie in an open upload and nowhere else."""
+    return dirty.stream is not None and bool(dirty.stream.punched)
 
 
 def content_condition(shown: Object | None) -> Condition:

@@ -5,7 +5,6 @@ only as long as that of an earlier mount is not empty: its names are stored befo
 are changed again, and shown as they will be until then.
 """
 
-from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from mountfs.cache.drain import Drain, Hooks
 from mountfs.cache.incidents import Incidents
 from mountfs.cache.journal import Journal
 from mountfs.cache.metadata import MetadataCache
+from mountfs.cache.moves import Moves, TreeMoved
 from mountfs.cache.queue import Queue
 from mountfs.cache.queued import DirectStorager, QueuedStorager, StoreFirstStorager
 from mountfs.cache.writeback import WriteBack
@@ -54,7 +54,7 @@ async def open_queue(
     hooks: Hooks,
     *,
     takes_changes: bool,
-    tree_moved: Callable[[str, str, list[str]], Awaitable[None]] | None = None,
+    tree_moved: TreeMoved | None = None,
 ) -> Journaled:
     """Take up what is pending, and begin to store it.
 
@@ -67,11 +67,12 @@ async def open_queue(
         below.aliases,
         below.writeback.promised,
         below.metadata,
-        tree_moved=tree_moved,
     )
     queue.takes_changes = takes_changes
     await queue.load()
-    queued = QueuedStorager(below.store, queue, below.writeback)
+    queued = QueuedStorager(
+        below.store, queue, Moves(queue, tree_moved), below.writeback
+    )
     below.blocks.front = queued
     below.writeback.promises = queue
     drain = await stack.enter_async_context(Drain(queue, incidents, hooks))

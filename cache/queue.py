@@ -21,7 +21,7 @@ import itertools
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import trio
@@ -37,7 +37,8 @@ from mountfs.cache.entries import (
     Remove,
     StoreBytes,
     content_condition,
-    with_key,
+    is_only_in_upload,
+    was_never_stored,
 )
 from mountfs.cache.entry_text import INLINE_SIZE_MAX, from_row, to_row
 from mountfs.cache.journal import Journal, JournalError
@@ -53,9 +54,7 @@ from mountfs.storage.errors import (
     VersionChanged,
 )
 from mountfs.storage.types import (
-    ABSENT,
     Condition,
-    ListMode,
     Metadata,
     Object,
     ObjectKind,
@@ -85,17 +84,15 @@ class Queue:
         *,
         clock: Callable[[], float] = time.monotonic,
         now_ns: Callable[[], int] = time.time_ns,
-        tree_moved: Callable[[str, str, list[str]], Awaitable[None]] | None = None,
     ) -> None:
-        self.table = EntryTable()
+        self.table = EntryTable(is_flat=not store.capabilities.native_dirs)
         self.store = store
         self.aliases = aliases
         self.journal = journal
         self.files = files
         self.metadata = metadata
         self._clock = clock
-        self._now_ns = now_ns
-        self._tree_moved = tree_moved
+        self.now_ns = now_ns
         self._ids = itertools.count(1)
         self._locks: dict[str, trio.Lock] = {}
         self._news = trio.Event()
@@ -193,7 +190,7 @@ class Queue:
         if not is_used and self._locks.get(key) is lock:
             del self._locks[key]
 
-    async def _replace(self, old: Iterable[Entry], new: Iterable[Entry]) -> None:
+    async def replace(self, old: Iterable[Entry], new: Iterable[Entry]) -> None:
         """Let new entries take the place of old ones, in the journal and then here."""
         old, new = tuple(old), tuple(new)
         kept = {
@@ -260,14 +257,14 @@ class Queue:
     async def give_up(self, entry: Entry) -> None:
         """Drop an entry, and its bytes, for good: somebody has been told."""
         async with self.locked(entry.key):
-            await self._replace([entry], [])
+            await self.replace([entry], [])
 
     # --- changes ----------------------------------------------------------------
 
     async def promise(self, dirty: DirtyFile, metadata: Metadata) -> Object:
         """Take over a changed file; return how it shows until the store has it."""
         key = dirty.key
-        await self._free_for_change(key)
+        await self.free_for_change(key)
         async with self.locked(key):
             last = self.table.newest(key)
             _check(key, last, dirty.condition)
@@ -282,12 +279,12 @@ class Queue:
                 dirty.size,
                 _carried(metadata, dirty.inherit),
             )
-            entry = self._entry(key, StoreBytes(dirty, metadata), shown, old, last)
+            entry = self.new_entry(key, StoreBytes(dirty, metadata), shown, old, last)
             if last is None:
                 entry.stored = dirty.condition
             dirty.condition = entry.stored
             await self._secure(dirty)
-            await self._replace(old, [entry])
+            await self.replace(old, [entry])
         return shown
 
     async def make(
@@ -302,7 +299,7 @@ class Queue:
         """Take in what one request makes whole."""
         if metadata.commit_id is None:
             metadata = dataclasses.replace(metadata, commit_id=secrets.token_hex(16))
-        await self._free_for_change(key)
+        await self.free_for_change(key)
         async with self.locked(key):
             last = self.table.newest(key)
             is_directory = kind is ObjectKind.DIRECTORY
@@ -312,10 +309,10 @@ class Queue:
             size = None if is_directory else len(os.fsencode(target or ""))
             shown = self._shown(key, kind, size, metadata, target)
             old = [last] if last is not None and _may_be_replaced(last) else []
-            entry = self._entry(key, Make(kind, metadata, target), shown, old, last)
+            entry = self.new_entry(key, Make(kind, metadata, target), shown, old, last)
             if last is None:
                 entry.stored = condition
-            await self._replace(old, [entry])
+            await self.replace(old, [entry])
         return shown
 
     async def describe(
@@ -334,7 +331,7 @@ class Queue:
             shown = dataclasses.replace(
                 known,
                 version=self.aliases.new(),
-                mtime_ns=self._now_ns(),
+                mtime_ns=self.now_ns(),
                 metadata=_described(metadata, known.metadata),
             )
             entry = self._described(key, known, metadata, shown, last)
@@ -343,7 +340,7 @@ class Queue:
             old = [] if last is None or last.flight is not None else [last]
             for replaced in old:
                 self._describe_bytes(replaced, entry)
-            await self._replace(old, [entry])
+            await self.replace(old, [entry])
         return shown
 
     async def remove(self, keys: Iterable[str]) -> None:
@@ -358,61 +355,14 @@ class Queue:
                     continue
                 if last is not None and last.flight is None:
                     old.append(last)
-                entry = self._entry(key, Remove(), None, old[-1:], last)
+                entry = self.new_entry(key, Remove(), None, old[-1:], last)
                 if last is None:
                     known = self.metadata.last_known(key)
                     entry.stored = known.version if isinstance(known, Object) else None
-                elif last.flight is None and _was_never_stored(last):
+                elif last.flight is None and was_never_stored(last):
                     continue
                 new.append(entry)
-            await self._replace(old, new)
-
-    async def move(
-        self, source: str, target: str, source_version: Version | None
-    ) -> Object:
-        """Let an object change its key. Raises `NotFound`, `VersionChanged`."""
-        while True:
-            await self.clear_for_move([source])
-            newest = self.table.newest(source)
-            known = None if newest is not None else await self._stored(source)
-            await self._avoid_circle(newest, known, target)
-            async with self.locked(source, target):
-                is_new = self.table.newest(source) is not newest
-                if is_new or _has_flight(self.table.at(source)):
-                    continue
-                _check_source(source, newest, known, source_version)
-                old, new = await self._moved(source, target, known)
-                await self._replace(old, new)
-                shown = next(
-                    entry.shown for entry in reversed(new) if entry.key == target
-                )
-                assert shown is not None
-                return shown
-
-    async def move_tree(self, source: str, target: str) -> Object:
-        """Let a directory, and all below it, change its key, all at once."""
-        if self.store.capabilities.move_dir:
-            # The store does it in one step, once it has all that it is to move.
-            await self.settle(lambda key: key.startswith((source, target)))
-            return await self.store.move(source, target)
-        while True:
-            await self.clear_for_move(self.table.below(source))
-            stored = await self._stored_below(source)
-            pending = self.table.below(source)
-            pending += [source] if self.table.newest(source) else []
-            keys = sorted({*stored, *pending})
-            targets = {key: target + key.removeprefix(source) for key in keys}
-            async with self.locked(source, target, *keys, *targets.values()):
-                if not set(self.table.below(source)) <= set(keys):
-                    continue
-                if any(_has_flight(self.table.at(key)) for key in keys):
-                    continue
-                moved = await self._move_all(source, stored, targets)
-                break
-        if self._tree_moved is not None:
-            below = [key for key in keys if key.endswith("/")]
-            await self._tree_moved(source, target, below)
-        return moved.get(target) or Object(key=target, kind=ObjectKind.DIRECTORY)
+            await self.replace(old, new)
 
     # --- waiting ----------------------------------------------------------------
 
@@ -470,12 +420,8 @@ class Queue:
         return True
 
     async def settle_name(self, key: str) -> None:
-        """Return when the store has what was promised under a key so far.
-
-        What is on its way there already is not waited for: it may be who asks.
-        """
-        waiting = [entry for entry in self.table.at(key) if entry.flight is None]
-        await self.settle_entries(waiting)
+        """Return when the store has what was promised under a key so far."""
+        await self.settle_entries(self.table.at(key))
 
     def hurry(self) -> None:
         """Make everything due now: somebody waits."""
@@ -486,28 +432,9 @@ class Queue:
     def tell_drain(self) -> None:
         """Wake whoever carries entries out; set by it."""
 
-    async def clear_for_move(self, keys: Iterable[str]) -> None:
-        """Bring down the flights of keys: large ones by force, small ones by waiting.
-
-        A request that is on the wire could be carried out after a later delete of the
-        same key, so only an upload in parts, which changes nothing before its end, is
-        cancelled.
-        """
-        for key in keys:
-            for entry in self.table.at(key):
-                change = entry.change
-                if isinstance(change, StoreBytes) and _is_only_in_upload(change.dirty):
-                    await self.settle_entries([entry])
-                    continue
-                is_large = entry.size > self.files.put_size_max
-                if entry.flight is not None and is_large:
-                    entry.flight.cancel()
-                while entry.flight is not None:
-                    await self._news.wait()
-
     # --- inside -----------------------------------------------------------------
 
-    def _entry(
+    def new_entry(
         self,
         key: str,
         change: StoreBytes | Make | Copy | Describe | Remove,
@@ -522,6 +449,8 @@ class Queue:
         entry.since_s = now_s if replaced is None else replaced.since_s
         entry.merges = 0 if replaced is None else replaced.merges + 1
         delay_s = min(DELAY_MAX_S, DELAY_S * 2**entry.merges)
+        if entry.is_removal:
+            delay_s = AGE_MAX_S  # there will be more: they go out together
         entry.due_s = min(now_s + delay_s, entry.since_s + AGE_MAX_S)
         if replaced is not None:
             # What an attempt that failed has done is not known, unless commit ids tell.
@@ -543,13 +472,13 @@ class Queue:
             key=key,
             kind=kind,
             size=size,
-            mtime_ns=self._now_ns(),
+            mtime_ns=self.now_ns(),
             version=self.aliases.new(),
             metadata=metadata,
             link_target=target,
         )
 
-    async def _free_for_change(self, key: str) -> None:
+    async def free_for_change(self, key: str) -> None:
         """See that what is stored under a key may be replaced in its turn.
 
         Bytes that a pending copy needs may be: the copy goes first. What the store
@@ -630,7 +559,7 @@ class Queue:
                     change = Describe(object, metadata)
                 case Remove():
                     raise NotFound(key=key)
-        return self._entry(key, change, shown, old, last)
+        return self.new_entry(key, change, shown, old, last)
 
     def _describe_bytes(self, last: Entry, entry: Entry) -> None:
         """Let bytes that wait be stored by another commit than before."""
@@ -648,172 +577,6 @@ class Queue:
         if not _is_inline(dirty):
             await dirty.spool.sync()
             reached("queue.bytes-synced")
-
-    async def _stored(self, key: str) -> Object:
-        """Return what the store has under a key; asks only if that is not known."""
-        known = self.metadata.last_known(key)
-        if isinstance(known, Object) and known.version is not None:
-            return known
-        return await self.store.stat(key)
-
-    async def _stored_below(self, prefix: str) -> dict[str, Object]:
-        """Return what the store has at and below a directory that shows."""
-        found: dict[str, Object] = {}
-        token: str | None = None
-        while True:
-            page = await self.store.list(prefix, mode=ListMode.PREFIX, token=token)
-            for object in page.objects:
-                if self.table.newest(object.key) is None:
-                    known = self.metadata.last_known(object.key)
-                    found[object.key] = _completed(object, known)
-            if page.token is None:
-                return found
-            token = page.token
-
-    async def _avoid_circle(
-        self, newest: Entry | None, known: Object | None, target: str
-    ) -> None:
-        needs = newest.needs if newest is not None else frozenset[str]()
-        if newest is not None and isinstance(newest.change, Describe):
-            needs |= {newest.key}
-        if known is not None:
-            needs |= {known.key}
-        await self.settle_entries(self.table.would_turn_in_a_circle(target, needs))
-        await self._free_for_change(target)
-
-    async def _moved(
-        self,
-        source: str,
-        target: str,
-        stored: Object | None,
-        *,
-        replaces: Condition | None = None,
-        is_replacing_known: bool = False,
-    ) -> tuple[list[Entry], list[Entry]]:
-        """Return which entries go and which come when a key becomes another.
-
-        `replaces` is what the store has under the new key, if that is known.
-        """
-        waiting = self.table.at(source)
-        old = [entry for entry in waiting if not entry.is_removal]
-        new: list[Entry] = []
-        victims = self.table.at(target)
-        old_victims = [entry for entry in victims if entry.flight is None]
-        condition = (
-            replaces if is_replacing_known else self._condition_at(target, victims)
-        )
-        if stored is not None:
-            shown = dataclasses.replace(
-                stored, key=target, version=self.aliases.new(), mtime_ns=self._now_ns()
-            )
-            new.append(self._entry(target, Copy(stored), shown, [], None))
-        new += [await self._relocated(entry, target) for entry in old]
-        if new:
-            new[0].stored = condition
-            self._inherit_from_victim(new[0])
-        for before, after in itertools.pairwise(new):
-            after.stored = content_condition(before.shown)
-        left = self._left_behind(source, waiting, stored)
-        return [*old, *old_victims], [*new, *left]
-
-    def _condition_at(self, key: str, entries: list[Entry]) -> Condition:
-        """Return what a new state of a key takes the place of, in the store."""
-        if entries and entries[0].flight is not None:
-            return content_condition(entries[0].shown)
-        if entries:
-            return entries[0].stored if entries[0].attempts == 0 else None
-        known = self.metadata.last_known(key)
-        if isinstance(known, Object):
-            return known.version
-        return ABSENT if known is ABSENT else None
-
-    def _inherit_from_victim(self, entry: Entry) -> None:
-        if not isinstance(entry.change, StoreBytes):
-            return
-        dirty = entry.change.dirty
-        dirty.condition = entry.stored
-        known = self.metadata.last_known(entry.key)
-        if dirty.inherit is None and isinstance(known, Object):
-            dirty.inherit = None if is_token(known.version) else known
-
-    async def _relocated(self, entry: Entry, target: str) -> Entry:
-        """Return what an entry becomes under another key; it keeps its token."""
-        change = entry.change
-        if isinstance(change, StoreBytes):
-            dirty, source = change.dirty, entry.key
-            await self.files.retarget(dirty, target)
-            if dirty.base is not None and dirty.base.key == source:
-                of = self.table.of_version(dirty.base.version)
-                if of is not None and of.key == source:
-                    dirty.base = with_key(dirty.base, target)
-        elif isinstance(change, Describe):
-            change = Copy(change.object, change.metadata)
-        assert entry.shown is not None
-        shown = with_key(entry.shown, target)
-        moved = self._entry(target, change, shown, [], None)
-        moved.since_s, moved.merges = entry.since_s, entry.merges + 1
-        return moved
-
-    def _left_behind(
-        self, source: str, waiting: list[Entry], stored: Object | None
-    ) -> list[Entry]:
-        """Return the entry that a key keeps when what it shows has moved away."""
-        if waiting and (waiting[0].is_removal or _was_never_stored(waiting[0])):
-            return []
-        left = self._entry(source, Remove(), None, [], None)
-        if stored is not None:
-            left.stored = stored.version
-        elif waiting and waiting[0].attempts == 0:
-            left.stored = waiting[0].stored
-        return [left]
-
-    async def _move_all(
-        self, source: str, stored: dict[str, Object], targets: dict[str, str]
-    ) -> dict[str, Object]:
-        old: list[Entry] = []
-        new: list[Entry] = []
-        for key, target in targets.items():
-            newest = self.table.newest(key)
-            if newest is not None and newest.is_removal:
-                continue
-            known = self.metadata.last_known(target)
-            replaced = known.version if isinstance(known, Object) else ABSENT
-            gone, come = await self._moved(
-                key,
-                target,
-                stored.get(key),
-                replaces=replaced,
-                is_replacing_known=not self.table.at(target),
-            )
-            old += gone
-            new += come
-        moved = {
-            entry.key: entry.shown
-            for entry in new
-            if entry.shown is not None and entry.key.endswith("/")
-        }
-        new += self._implied_directories(source, stored, {e.key for e in new})
-        await self._replace(old, new)
-        return moved
-
-    def _implied_directories(
-        self, source: str, stored: dict[str, Object], seen: set[str]
-    ) -> list[Entry]:
-        """Return removals of the directories on the way that have no marker.
-
-        A store that keeps directories behind the scenes (SeaweedFS) leaves one behind
-        otherwise.
-        """
-        wanted: set[str] = set()
-        for key in stored:
-            steps = key.removeprefix(source).split("/")[:-1]
-            for depth in range(len(steps) + 1):
-                wanted.add(source + "".join(step + "/" for step in steps[:depth]))
-        return [
-            self._entry(key, Remove(), None, [], None)
-            for key in sorted(wanted - seen, reverse=True)
-            if self.table.newest(key) is None
-        ]
 
 
 def _newest(entry: Entry) -> Entry:
@@ -837,25 +600,12 @@ def _is_inline(dirty: DirtyFile) -> bool:
     return dirty.extents.total <= INLINE_SIZE_MAX and dirty.stream is None
 
 
-def _is_only_in_upload(dirty: DirtyFile) -> bool:
-    """Tell whether bytes lie in an open upload and nowhere else."""
-    return dirty.stream is not None and bool(dirty.stream.punched)
-
-
 def _may_be_replaced(last: Entry) -> bool:
     """Tell whether an entry may go for a newer one: it is not on its way."""
     change = last.change
-    if isinstance(change, StoreBytes) and _is_only_in_upload(change.dirty):
+    if isinstance(change, StoreBytes) and is_only_in_upload(change.dirty):
         return False
     return last.flight is None
-
-
-def _was_never_stored(entry: Entry) -> bool:
-    return entry.stored is ABSENT and entry.attempts == 0
-
-
-def _has_flight(entries: list[Entry]) -> bool:
-    return any(entry.flight is not None for entry in entries)
 
 
 def _is_version_of(object: Object, entry: Entry) -> bool:
@@ -878,18 +628,6 @@ def _check(key: str, last: Entry | None, condition: Condition) -> None:
         raise VersionChanged("the object is another by now", key=key)
 
 
-def _check_source(
-    key: str, newest: Entry | None, stored: Object | None, wanted: Version | None
-) -> None:
-    shown = newest.shown if newest is not None else stored
-    if shown is None:
-        raise NotFound(key=key)
-    if wanted is None or shown.version is None:
-        return
-    if shown.version.content != wanted.content:
-        raise VersionChanged("the object is another by now", key=key)
-
-
 def _described(metadata: Metadata, known: Metadata | None) -> Metadata:
     """Return metadata as they show when only what is ours of them was replaced."""
     if known is None:
@@ -904,12 +642,3 @@ def _carried(metadata: Metadata, inherit: Object | None) -> Metadata:
     if inherit is None:
         return metadata
     return _described(metadata, inherit.metadata)
-
-
-def _completed(listed: Object, known: object) -> Object:
-    """Return a listed object with what is known of just this state of it."""
-    if not isinstance(known, Object) or known.version is None:
-        return listed
-    if listed.version is None or known.version.content != listed.version.content:
-        return listed
-    return known

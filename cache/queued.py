@@ -23,6 +23,7 @@ from mountfs.cache.entries import (
     Remove,
     StoreBytes,
 )
+from mountfs.cache.moves import Moves
 from mountfs.cache.queue import Queue
 from mountfs.cache.tokens import is_token
 from mountfs.cache.writeback import WriteBack
@@ -52,10 +53,11 @@ class QueuedStorager(StoragerWrapper):
     """Takes changes into a queue, and answers as if they were carried out."""
 
     def __init__(
-        self, store: AliasStorager, queue: Queue, writeback: WriteBack
+        self, store: AliasStorager, queue: Queue, moves: Moves, writeback: WriteBack
     ) -> None:
         super().__init__(store)
         self._queue = queue
+        self._moves = moves
         self._writeback = writeback
         able, gates = store.capabilities, store.features
         self._capabilities = dataclasses.replace(
@@ -289,8 +291,8 @@ class QueuedStorager(StoragerWrapper):
     ) -> Object:
         """Take in that an object, or a directory, has another key."""
         if source.endswith("/"):
-            return await self._queue.move_tree(source, target)
-        return await self._queue.move(source, target, source_version)
+            return await self._moves.move_tree(source, target)
+        return await self._moves.move(source, target, source_version)
 
     async def make_dir(self, key: str, *, metadata: Metadata = NO_METADATA) -> Object:
         """Take in a directory."""

@@ -323,6 +323,8 @@ async def _build(
     volume.inodes.root.attributes = effective(root, volume.defaults)
     filesystem = FileSystem(volume, owner=owner_of(state_dir), outdated=receiving)
     await _recover(filesystem, config)
+    if journaled is not None:
+        journaled.drain.begin()
     try:
         await filesystem.learning.learn_root()
     except StoreError as error:

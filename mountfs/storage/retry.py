@@ -473,14 +473,15 @@ class RetryStorager(StoragerWrapper):
             original, copied = await self._find(source), await self._find(target)
             if original is None or copied is None:
                 return None
-            if _is_copy(original, copied, begun_ns - _CLOCK_SLACK_NS):
+            if is_copy(original, copied, begun_ns - _CLOCK_SLACK_NS):
                 return Found(copied)
             return None
 
         return look
 
 
-def _is_copy(original: Object, copied: Object, since_ns: int) -> bool:
+def is_copy(original: Object, copied: Object, since_ns: int = 0) -> bool:
+    """Tell whether an object is a copy of another that was made since a moment."""
     if _commit_id(original) is not None:
         return _commit_id(original) == _commit_id(copied)
     if original.version is None or copied.version is None:

@@ -64,6 +64,8 @@ class FileSystem:
         """Finish what an earlier mount of the same state directory left undone."""
         if self.volume.is_read_only:
             return
+        if self.volume.journaled is not None:
+            self.volume.journaled.drain.begin()
         await self.renames.recover()
         await self.hard_links.recover()
         await self.unlinked.clean_up()

@@ -94,7 +94,7 @@ class TreeMoves:
 
     async def finish(self, old_key: str, new_key: str) -> None:
         """Move what a crash has left of a directory under its old key."""
-        if self._volume.store.capabilities.move_dir:
+        if self._volume.direct.capabilities.move_dir:
             with contextlib.suppress(NotFound):  # it had arrived
                 await self._volume.store.move(old_key, new_key)
             return

@@ -6,18 +6,22 @@
 
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import trio
 
 from mountfs.backends.memory import MemoryStore
+from mountfs.cache.aliases import Aliases, AliasStorager
 from mountfs.cache.attribute_index import AttributeIndex
 from mountfs.cache.conflicts import Policy
+from mountfs.cache.drain import Hooks
 from mountfs.cache.indexed import IndexedStorager, kinds_without_metadata
+from mountfs.cache.journaled import Below, Journaled, open_queue
 from mountfs.cache.learnt import Learnt
 from mountfs.cache.metadata import MetadataCache
+from mountfs.cache.queue import Queue
 from mountfs.cache.records import gates_of
 from mountfs.storage.body import BytesBody
 from mountfs.storage.errors import NotFound
@@ -49,6 +53,16 @@ class Scene:
     @property
     def root(self) -> Node:
         return self.fs.volume.inodes.root
+
+    @property
+    def queue(self) -> Queue:
+        assert self.fs.volume.journaled is not None
+        return self.fs.volume.journaled.queue
+
+    async def drain(self) -> bool:
+        """Store what waits; tell whether all of it is stored."""
+        assert self.fs.volume.journaled is not None
+        return await self.fs.volume.journaled.drain.empty()
 
     async def put(self, key: str, content: bytes) -> None:
         """Put an object into the store, as another program does."""
@@ -133,8 +147,12 @@ async def open_scene(
     ttl_s: float = 0.0,
     size_max: int = 1 << 20,
     conflict: Policy = Policy.COPY,
+    journaled: bool = False,
 ) -> AsyncIterator[Scene]:
-    """Build a file system; the same directory and store again are the next mount."""
+    """Build a file system; the same directory and store again are the next mount.
+
+    `journaled` is `--durability journal`.
+    """
     if there is None:
         there = MemoryStore(
             capabilities=capabilities or tiny_store(move=False, attributes=False)
@@ -142,16 +160,43 @@ async def open_scene(
     held = HeldStore(there)
     virtual = VirtualStorager(held, features or Features.for_mounts())
     sending, receiving = trio.open_memory_channel[Outdated](100)
+    aliases = Aliases()
     async with (
-        _open_index(virtual, ttl_s) as (store, index),
-        open_stack(store, directory, size_max=size_max, conflict=conflict) as cache,
-        _open_learnt(store, directory) as learnt,
+        _open_index(virtual, ttl_s) as (plain, index),
+        open_stack(
+            AliasStorager(plain, aliases),
+            directory,
+            size_max=size_max,
+            conflict=conflict,
+        ) as cache,
+        _open_learnt(plain, directory) as learnt,
+        AsyncExitStack() as stack,
     ):
-        is_terse = not store.capabilities.list_metadata
-        changes = index if is_terse else None
+        changes = None if plain.capabilities.list_metadata else index
+        metadata = MetadataCache(ttl_s=ttl_s, learnt=learnt, changes=changes)
+        hooks = Hooks()
+        waiting: Journaled | None = None
+        if journaled or await cache.journal.pending():
+            waiting = await open_queue(
+                stack,
+                Below(
+                    store=AliasStorager(plain, aliases),
+                    aliases=aliases,
+                    journal=cache.journal,
+                    blocks=cache.blocks,
+                    writeback=cache.writeback,
+                    budget=cache.budget,
+                    metadata=metadata,
+                ),
+                cache.writeback.incidents,
+                hooks,
+                takes_changes=journaled,
+                tree_moved=index.renamed if index is not None else None,
+            )
         volume = Volume(
-            store=store,
-            metadata=MetadataCache(ttl_s=ttl_s, learnt=learnt, changes=changes),
+            store=plain if waiting is None else waiting.store,
+            journaled=waiting,
+            metadata=metadata,
             learnt=learnt,
             index=index,
             blocks=cache.blocks,
@@ -162,6 +207,7 @@ async def open_scene(
             inodes=InodeTable(),
             names=Names(utf8_keys=False),
         )
+        hooks.outdated = volume.outdate
         root = Object(key="", kind=ObjectKind.DIRECTORY)
         volume.inodes.root.attributes = effective(root, volume.defaults)
         fs = FileSystem(volume, owner="test", outdated=receiving)

@@ -1,0 +1,309 @@
+"""Renames of what is pending, and of what the store has, without waiting for it.
+
+Entries take the new key with them, and keep their tokens. What the store has under the
+old key becomes a copy under the new one and a removal, which the drain carries out as
+one move where it can. A directory changes its key in one transaction of the journal,
+whatever lies below it.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Awaitable, Callable, Iterable
+
+from mountfs.cache.entries import (
+    Copy,
+    Describe,
+    Entry,
+    Remove,
+    StoreBytes,
+    content_condition,
+    is_only_in_upload,
+    was_never_stored,
+    with_key,
+)
+from mountfs.cache.queue import Queue
+from mountfs.cache.tokens import is_token
+from mountfs.storage.errors import NotFound, VersionChanged
+from mountfs.storage.types import (
+    ABSENT,
+    Condition,
+    ListMode,
+    Object,
+    ObjectKind,
+    Version,
+)
+
+TreeMoved = Callable[[str, str, list[str]], Awaitable[None]]
+"""Lets what is kept beside directories follow them: from, to, and which below."""
+
+
+class Moves:
+    """Changes the keys of what a queue shows."""
+
+    def __init__(self, queue: Queue, tree_moved: TreeMoved | None = None) -> None:
+        self._queue = queue
+        self._tree_moved = tree_moved
+
+    async def move(
+        self, source: str, target: str, source_version: Version | None
+    ) -> Object:
+        """Let an object change its key. Raises `NotFound`, `VersionChanged`."""
+        while True:
+            await self._clear([source])
+            newest = self._queue.table.newest(source)
+            known = None if newest is not None else await self._stored(source)
+            await self._avoid_circle(newest, known, target)
+            async with self._queue.locked(source, target):
+                is_new = self._queue.table.newest(source) is not newest
+                if is_new or _has_flight(self._queue.table.at(source)):
+                    continue
+                _check_source(source, newest, known, source_version)
+                old, new = await self._moved(source, target, known)
+                await self._queue.replace(old, new)
+                shown = next(
+                    entry.shown for entry in reversed(new) if entry.key == target
+                )
+                assert shown is not None
+                return shown
+
+    async def move_tree(self, source: str, target: str) -> Object:
+        """Let a directory, and all below it, change its key, all at once."""
+        if self._queue.store.capabilities.move_dir:
+            # The store does it in one step, once it has all that it is to move.
+            await self._queue.settle(lambda key: key.startswith((source, target)))
+            return await self._queue.store.move(source, target)
+        while True:
+            await self._clear(self._queue.table.below(source))
+            stored = await self._stored_below(source)
+            pending = self._queue.table.below(source)
+            pending += [source] if self._queue.table.newest(source) else []
+            keys = sorted({*stored, *pending})
+            targets = {key: target + key.removeprefix(source) for key in keys}
+            async with self._queue.locked(source, target, *keys, *targets.values()):
+                if not set(self._queue.table.below(source)) <= set(keys):
+                    continue
+                if any(_has_flight(self._queue.table.at(key)) for key in keys):
+                    continue
+                moved = await self._move_all(source, stored, targets)
+                break
+        if self._tree_moved is not None:
+            below = [key for key in keys if key.endswith("/")]
+            await self._tree_moved(source, target, below)
+        return moved.get(target) or Object(key=target, kind=ObjectKind.DIRECTORY)
+
+    async def _clear(self, keys: Iterable[str]) -> None:
+        """Bring down the flights of keys: large ones by force, small ones by waiting.
+
+        A request that is on the wire could be carried out after a later delete of the
+        same key, so only an upload in parts, which changes nothing before its end, is
+        cancelled.
+        """
+        for key in keys:
+            for entry in self._queue.table.at(key):
+                change = entry.change
+                if isinstance(change, StoreBytes) and is_only_in_upload(change.dirty):
+                    await self._queue.settle_entries([entry])
+                    continue
+                is_large = entry.size > self._queue.files.put_size_max
+                if entry.flight is not None and is_large:
+                    entry.flight.cancel()
+                while entry.flight is not None:
+                    await self._queue.news()
+
+    async def _stored(self, key: str) -> Object:
+        """Return what the store has under a key; asks only if that is not known."""
+        known = self._queue.metadata.last_known(key)
+        if isinstance(known, Object) and known.version is not None:
+            return known
+        return await self._queue.store.stat(key)
+
+    async def _stored_below(self, prefix: str) -> dict[str, Object]:
+        """Return what the store has at and below a directory that shows."""
+        found: dict[str, Object] = {}
+        token: str | None = None
+        while True:
+            page = await self._queue.store.list(
+                prefix, mode=ListMode.PREFIX, token=token
+            )
+            for object in page.objects:
+                if self._queue.table.newest(object.key) is None:
+                    known = self._queue.metadata.last_known(object.key)
+                    found[object.key] = _completed(object, known)
+            if page.token is None:
+                return found
+            token = page.token
+
+    async def _avoid_circle(
+        self, newest: Entry | None, known: Object | None, target: str
+    ) -> None:
+        needs = newest.needs if newest is not None else frozenset[str]()
+        if newest is not None and isinstance(newest.change, Describe):
+            needs |= {newest.key}
+        if known is not None:
+            needs |= {known.key}
+        await self._queue.settle_entries(
+            self._queue.table.would_turn_in_a_circle(target, needs)
+        )
+        await self._queue.free_for_change(target)
+
+    async def _moved(
+        self,
+        source: str,
+        target: str,
+        stored: Object | None,
+        *,
+        replaces: Condition | None = None,
+        is_replacing_known: bool = False,
+    ) -> tuple[list[Entry], list[Entry]]:
+        """Return which entries go and which come when a key becomes another.
+
+        `replaces` is what the store has under the new key, if that is known.
+        """
+        waiting = self._queue.table.at(source)
+        old = [entry for entry in waiting if not entry.is_removal]
+        new: list[Entry] = []
+        victims = self._queue.table.at(target)
+        old_victims = [entry for entry in victims if entry.flight is None]
+        condition = (
+            replaces if is_replacing_known else self._condition_at(target, victims)
+        )
+        if stored is not None:
+            shown = dataclasses.replace(
+                stored,
+                key=target,
+                version=self._queue.aliases.new(),
+                mtime_ns=self._queue.now_ns(),
+            )
+            new.append(self._queue.new_entry(target, Copy(stored), shown, [], None))
+        new += [await self._relocated(entry, target) for entry in old]
+        if new:
+            new[0].stored = condition
+            self._inherit_from_victim(new[0])
+        for before, after in itertools.pairwise(new):
+            after.stored = content_condition(before.shown)
+        left = self._left_behind(source, waiting, stored)
+        return [*old, *old_victims], [*new, *left]
+
+    def _condition_at(self, key: str, entries: list[Entry]) -> Condition:
+        """Return what a new state of a key takes the place of, in the store."""
+        if entries and entries[0].flight is not None:
+            return content_condition(entries[0].shown)
+        if entries:
+            return entries[0].stored if entries[0].attempts == 0 else None
+        known = self._queue.metadata.last_known(key)
+        if isinstance(known, Object):
+            return known.version
+        return ABSENT if known is ABSENT else None
+
+    def _inherit_from_victim(self, entry: Entry) -> None:
+        if not isinstance(entry.change, StoreBytes):
+            return
+        dirty = entry.change.dirty
+        dirty.condition = entry.stored
+        known = self._queue.metadata.last_known(entry.key)
+        if dirty.inherit is None and isinstance(known, Object):
+            dirty.inherit = None if is_token(known.version) else known
+
+    async def _relocated(self, entry: Entry, target: str) -> Entry:
+        """Return what an entry becomes under another key; it keeps its token."""
+        change = entry.change
+        if isinstance(change, StoreBytes):
+            dirty, source = change.dirty, entry.key
+            await self._queue.files.retarget(dirty, target)
+            if dirty.base is not None and dirty.base.key == source:
+                of = self._queue.table.of_version(dirty.base.version)
+                if of is not None and of.key == source:
+                    dirty.base = with_key(dirty.base, target)
+        elif isinstance(change, Describe):
+            change = Copy(change.object, change.metadata)
+        assert entry.shown is not None
+        shown = with_key(entry.shown, target)
+        moved = self._queue.new_entry(target, change, shown, [], None)
+        moved.since_s, moved.merges = entry.since_s, entry.merges + 1
+        return moved
+
+    def _left_behind(
+        self, source: str, waiting: list[Entry], stored: Object | None
+    ) -> list[Entry]:
+        """Return the entry that a key keeps when what it shows has moved away."""
+        if waiting and (waiting[0].is_removal or was_never_stored(waiting[0])):
+            return []
+        left = self._queue.new_entry(source, Remove(), None, [], None)
+        if stored is not None:
+            left.stored = stored.version
+        elif waiting and waiting[0].attempts == 0:
+            left.stored = waiting[0].stored
+        return [left]
+
+    async def _move_all(
+        self, source: str, stored: dict[str, Object], targets: dict[str, str]
+    ) -> dict[str, Object]:
+        old: list[Entry] = []
+        new: list[Entry] = []
+        for key, target in targets.items():
+            newest = self._queue.table.newest(key)
+            if newest is not None and newest.is_removal:
+                continue
+            known = self._queue.metadata.last_known(target)
+            replaced = known.version if isinstance(known, Object) else ABSENT
+            gone, come = await self._moved(
+                key,
+                target,
+                stored.get(key),
+                replaces=replaced,
+                is_replacing_known=not self._queue.table.at(target),
+            )
+            old += gone
+            new += come
+        moved = {
+            entry.key: entry.shown
+            for entry in new
+            if entry.shown is not None and entry.key.endswith("/")
+        }
+        new += self._implied_directories(source, stored, {e.key for e in new})
+        await self._queue.replace(old, new)
+        return moved
+
+    def _implied_directories(
+        self, source: str, stored: dict[str, Object], seen: set[str]
+    ) -> list[Entry]:
+        """Return removals of the directories on the way that have no marker.
+
+        A store that keeps directories behind the scenes (SeaweedFS) leaves one behind
+        otherwise.
+        """
+        wanted: set[str] = set()
+        for key in stored:
+            steps = key.removeprefix(source).split("/")[:-1]
+            for depth in range(len(steps) + 1):
+                wanted.add(source + "".join(step + "/" for step in steps[:depth]))
+        return [
+            self._queue.new_entry(key, Remove(), None, [], None)
+            for key in sorted(wanted - seen, reverse=True)
+            if self._queue.table.newest(key) is None
+        ]
+
+
+def _has_flight(entries: list[Entry]) -> bool:
+    return any(entry.flight is not None for entry in entries)
+
+
+def _check_source(
+    key: str, newest: Entry | None, stored: Object | None, wanted: Version | None
+) -> None:
+    shown = newest.shown if newest is not None else stored
+    if shown is None:
+        raise NotFound(key=key)
+    if wanted is None or shown.version is None:
+        return
+    if shown.version.content != wanted.content:
+        raise VersionChanged("the object is another by now", key=key)
+
+
+def _completed(listed: Object, known: object) -> Object:
+    """Return a listed object with what is known of just this state of it."""
+    if not isinstance(known, Object) or known.version is None:
+        return listed
+    if listed.version is None or known.version.content != listed.version.content:
+        return listed
+    return known

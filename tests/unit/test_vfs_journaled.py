@@ -1,0 +1,410 @@
+"""With the journal: what is acknowledged is safe, shows at once, goes out as states.
+
+The store is in memory behind `HeldStore`, which counts the requests.
+"""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+import trio
+
+from mountfs.backends.memory import MemoryStore
+from mountfs.cache import entry_text, queue
+from mountfs.cache.conflicts import Policy
+from mountfs.cache.incidents import IncidentKind
+from mountfs.storage.body import BytesBody
+from mountfs.storage.errors import NotFound, StoreError, Unreachable
+from mountfs.storage.types import Features
+from mountfs.vfs.attributes import Change
+from mountfs.vfs.rename import EXCHANGE
+from tests.fakes.cache_stack import tiny_store
+from tests.fakes.held import HeldStore
+from tests.fakes.volume import CALLER, Scene, open_scene
+
+WRITES: tuple[str, ...] = ("write", "delete", "delete_many", "copy", "make_dir")
+WRITES += ("make_link", "set_metadata", "create_multipart", "move")
+
+
+def sent(store: HeldStore) -> dict[str, int]:
+    """Return the requests that change something, by name."""
+    return {name: store.asked[name] for name in WRITES if store.asked[name]}
+
+
+async def rename(scene: Scene, old: str, new: str, flags: int = 0) -> None:
+    root = scene.root
+    await scene.fs.renames.rename((root, old.encode()), (root, new.encode()), flags)
+
+
+async def unlink(scene: Scene, name: str) -> None:
+    await scene.fs.namespace.unlink(scene.root, name.encode())
+
+
+# --- what is acknowledged shows, and nothing is sent before it is due ---------------
+
+
+async def test_a_closed_file_shows_before_the_store_has_it(tmp_path: Path) -> None:
+    async with open_scene(tmp_path, journaled=True) as scene:
+        hold = scene.store.hold("write")
+        await scene.make("file", b"bytes")
+        assert await scene.see("file") == b"bytes"
+        assert set(await scene.nodes("")) == {"file"}
+        assert await scene.content("file") is None
+        await hold.reached.wait()
+        hold.release()
+        assert await scene.drain()
+        assert await scene.content("file") == b"bytes"
+        assert await scene.see("file") == b"bytes"
+
+
+async def test_a_file_made_and_removed_is_never_sent(tmp_path: Path) -> None:
+    async with open_scene(tmp_path, journaled=True) as scene:
+        await scene.make("file", b"bytes")
+        await unlink(scene, "file")
+        assert await scene.drain()
+        assert sent(scene.store) == {}
+        assert await scene.keys() == set()
+
+
+async def test_a_new_file_given_a_mode_and_its_name_is_one_write(
+    tmp_path: Path,
+) -> None:
+    async with open_scene(tmp_path, journaled=True) as scene:
+        node = await scene.make("file.tmp", b"bytes")
+        await scene.fs.attributes.apply(node, Change(mode=0o600), is_echo=False)
+        await rename(scene, "file.tmp", "file")
+        assert await scene.drain()
+        assert sent(scene.store) == {"write": 1}
+        assert await scene.keys() == {"file"}
+    async with open_scene(tmp_path, there=scene.there) as later:
+        node = await later.lookup("file")
+        await later.fs.resolver.learn(node)
+        assert stat.S_IMODE(node.attributes.mode or 0) == 0o600
+
+
+async def test_many_changes_of_attributes_are_one_request(tmp_path: Path) -> None:
+    async with open_scene(tmp_path, journaled=True) as scene:
+        await scene.put("file", b"bytes")
+        node = await scene.lookup("file")
+        for mode in (0o600, 0o640, 0o400):
+            await scene.fs.attributes.apply(node, Change(mode=mode), is_echo=False)
+        await scene.fs.attributes.apply(node, Change(uid=7), is_echo=False)
+        assert await scene.drain()
+        assert sum(sent(scene.store).values()) == 1
+
+
+async def test_a_tree_is_removed_in_batches(tmp_path: Path) -> None:
+    async with open_scene(tmp_path, journaled=True) as scene:
+        await scene.fs.namespace.mkdir(scene.root, b"d", 0o755, CALLER)
+        for number in range(50):
+            await scene.put(f"d/{number}", b"x")
+        directory = await scene.lookup("d")
+        scene.store.asked.clear()
+        for number in range(50):
+            await scene.fs.namespace.unlink(directory, str(number).encode())
+        await scene.fs.namespace.rmdir(scene.root, b"d")
+        assert await scene.drain()
+        assert await scene.keys() == set()
+        assert sent(scene.store).get("delete_many", 0) <= 2
+        assert sent(scene.store).get("delete", 0) <= 1
+
+
+async def test_small_appends_are_few_writes(tmp_path: Path) -> None:
+    async with open_scene(tmp_path, journaled=True) as scene:
+        await scene.make("log", b"")
+        for number in range(100):
+            opened = await scene.open(await scene.lookup("log"), os.O_WRONLY)
+            await scene.fs.files.write(opened, number * 3, b"%02d\n" % number)
+            await scene.close(opened)
+        assert await scene.drain()
+        expected = b"".join(b"%02d\n" % number for number in range(100))
+        assert await scene.content("log") == expected
+        assert sum(sent(scene.store).values()) < 60
+
+
+async def test_an_edit_of_what_waits_keeps_the_rest_of_it(tmp_path: Path) -> None:
+    async with open_scene(tmp_path, journaled=True) as scene:
+        await scene.put("file", b"0123456789" * 4)
+        for offset, data in ((3, b"abc"), (20, b"xyz"), (4, b"-"), (38, b"end")):
+            opened = await scene.open(await scene.lookup("file"), os.O_RDWR)
+            await scene.fs.files.write(opened, offset, data)
+            await scene.close(opened)
+        expected = b"012a-c6789" + b"0123456789" + b"xyz3456789" + b"01234567end"
+        assert await scene.see("file") == expected
+        assert await scene.drain()
+        assert await scene.content("file") == expected
+
+
+# --- names --------------------------------------------------------------------------
+
+
+async def test_a_stored_file_moves_by_one_copy(tmp_path: Path) -> None:
+    async with open_scene(tmp_path, journaled=True) as scene:
+        await scene.put("a", b"bytes")
+        await rename(scene, "a", "b")
+        await rename(scene, "b", "c")
+        assert set(await scene.nodes("")) == {"c"}
+        assert await scene.see("c") == b"bytes"
+        assert await scene.drain()
+        assert await scene.keys() == {"c"}
+        assert sent(scene.store) == {"copy": 1, "delete": 1}
+
+
+async def test_a_name_left_behind_can_be_taken_at_once(tmp_path: Path) -> None:
+    async with open_scene(tmp_path, journaled=True) as scene:
+        await scene.put("a", b"old")
+        await rename(scene, "a", "b")
+        await scene.make("a", b"new")
+        assert (await scene.see("a"), await scene.see("b")) == (b"new", b"old")
+        assert await scene.drain()
+        assert await scene.content("a") == b"new"
+        assert await scene.content("b") == b"old"
+
+
+@pytest.mark.parametrize("is_stored", [True, False])
+async def test_three_renames_swap_two_files(tmp_path: Path, is_stored: bool) -> None:
+    async with open_scene(tmp_path, journaled=True) as scene:
+        for name in ("a", "b"):
+            if is_stored:
+                await scene.put(name, name.encode())
+            else:
+                await scene.make(name, name.encode())
+        for old, new in (("a", "t"), ("b", "a"), ("t", "b")):
+            await rename(scene, old, new)
+        assert (await scene.see("a"), await scene.see("b")) == (b"b", b"a")
+        assert await scene.drain()
+        assert (await scene.content("a"), await scene.content("b")) == (b"b", b"a")
+        assert await scene.keys() == {"a", "b"}
+
+
+async def test_an_exchange_is_carried_out(tmp_path: Path) -> None:
+    async with open_scene(tmp_path, journaled=True) as scene:
+        await scene.put("a", b"a")
+        await scene.make("b", b"b")
+        await rename(scene, "a", "b", EXCHANGE)
+        assert (await scene.see("a"), await scene.see("b")) == (b"b", b"a")
+        assert await scene.drain()
+        assert (await scene.content("a"), await scene.content("b")) == (b"b", b"a")
+
+
+async def test_a_tree_moves_with_what_waits_in_it(tmp_path: Path) -> None:
+    async with open_scene(tmp_path, journaled=True) as scene:
+        await scene.fs.namespace.mkdir(scene.root, b"d", 0o755, CALLER)
+        await scene.put("d/stored", b"stored")
+        await scene.put("d/deep/er", b"deeper")
+        await scene.make("d/new", b"new")
+        hold = scene.store.hold("copy")
+        await rename(scene, "d", "e")
+        assert set(await scene.nodes("")) == {"e"}
+        assert set(await scene.nodes("e")) == {"stored", "deep", "new"}
+        assert await scene.see("e/deep/er") == b"deeper"
+        hold.release()
+        assert await scene.drain()
+        keys = {key for key in await scene.keys() if not key.endswith("/")}
+        assert keys == {"e/stored", "e/deep/er", "e/new"}
+
+
+async def test_a_file_takes_the_name_of_a_removed_directory(tmp_path: Path) -> None:
+    async with open_scene(tmp_path, journaled=True) as scene:
+        await scene.fs.namespace.mkdir(scene.root, b"x", 0o755, CALLER)
+        assert await scene.drain()
+        await scene.fs.namespace.rmdir(scene.root, b"x")
+        await scene.make("x", b"file")
+        assert await scene.drain()
+        assert await scene.keys() == {"x"}
+
+
+async def test_hard_links_have_versions_of_the_store(tmp_path: Path) -> None:
+    features = Features.all()
+    async with open_scene(tmp_path, journaled=True, features=features) as scene:
+        node = await scene.make("a", b"bytes")
+        await scene.fs.namespace.link(node, scene.root, b"b")
+        opened = await scene.open(node)
+        await scene.fs.files.write(opened, 0, b"BYTES")
+        await scene.close(opened)
+        await rename(scene, "b", "c")
+        await unlink(scene, "a")
+        assert await scene.drain()
+        assert await scene.content("c") == b"BYTES"
+        assert await scene.content("a") is None
+
+
+# --- crashes ------------------------------------------------------------------------
+
+
+async def test_what_waits_survives_the_end_of_a_mount(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(entry_text, "INLINE_SIZE_MAX", 1000)
+    monkeypatch.setattr(queue, "INLINE_SIZE_MAX", 1000)
+    async with open_scene(tmp_path, journaled=True) as scene:
+        there = scene.there
+        await scene.put("moved", b"moved")
+        await scene.put("gone", b"gone")
+        for name in WRITES:
+            scene.store.refused[name] = Unreachable("no route")
+        await scene.make("small", b"small")
+        await scene.make("large", bytes(20_000))
+        await rename(scene, "moved", "there")
+        await unlink(scene, "gone")
+        await scene.fs.namespace.mkdir(scene.root, b"d", 0o700, CALLER)
+        await scene.fs.namespace.symlink(scene.root, b"l", b"there", CALLER)
+        assert not await scene.drain()
+    assert set(there.bucket.entries) == {"moved", "gone"}
+    for spool in (tmp_path / "state" / "spool").glob("*.spool"):
+        if spool.stat().st_size < 1000:
+            spool.unlink()  # a power cut may take what the row holds anyway
+    async with open_scene(tmp_path, there=there, journaled=True) as scene:
+        assert set(await scene.nodes("")) == {"small", "large", "there", "d", "l"}
+        assert await scene.see("small") == b"small"
+        assert await scene.see("there") == b"moved"
+        assert await scene.drain()
+    assert set(there.bucket.entries) == {"small", "large", "there", "d/", "l"}
+    assert (await there.read("large")).data == bytes(20_000)
+
+
+async def test_a_mount_without_journal_stores_what_waits(tmp_path: Path) -> None:
+    async with open_scene(tmp_path, journaled=True) as scene:
+        there = scene.there
+        scene.store.refused["write"] = Unreachable("no route")
+        await scene.make("file", b"bytes")
+        assert not await scene.drain()
+    async with open_scene(tmp_path, there=there) as scene:
+        assert await scene.see("file") == b"bytes"
+        opened = await scene.open(await scene.lookup("file"))
+        await scene.fs.files.write(opened, 0, b"BY")
+        await scene.close(opened)
+        assert await scene.content("file") == b"BYtes"
+
+
+async def script(scene: Scene) -> None:
+    """Do a little of everything."""
+    await scene.make("new", b"new")
+    await rename(scene, "old", "moved")
+    await unlink(scene, "gone")
+    await scene.fs.namespace.mkdir(scene.root, b"d", 0o755, CALLER)
+    await scene.make("d/file", b"first")
+    opened = await scene.open(await scene.lookup("edited"))
+    await scene.fs.files.write(opened, 2, b"--")
+    await scene.close(opened)
+    node = await scene.lookup("described")
+    await scene.fs.attributes.apply(node, Change(mode=0o600), is_echo=False)
+    await rename(scene, "d", "e")
+
+
+EXPECTED = {
+    "new": b"new",
+    "moved": b"old",
+    "e/file": b"first",
+    "edited": b"ed--ed",
+    "described": b"described",
+}
+
+
+@pytest.mark.parametrize("is_carried_out", [False, True])
+@pytest.mark.parametrize("calls", range(1, 16))
+async def test_a_crash_at_any_request_loses_nothing(
+    tmp_path: Path, calls: int, is_carried_out: bool
+) -> None:
+    there = MemoryStore(capabilities=tiny_store(move=False, attributes=False))
+    for name in ("old", "gone", "edited", "described"):
+        await there.write(name, BytesBody(name.encode()))
+    async with open_scene(tmp_path, there=there, journaled=True) as scene:
+        # Hold everything back until all of it is acknowledged.
+        for name in WRITES:
+            scene.store.refused[name] = Unreachable("not yet")
+        await script(scene)
+        scene.store.refused.clear()
+        scene.store.dies_at = (calls, is_carried_out)
+        with trio.move_on_after(2):
+            await scene.drain()
+    async with open_scene(tmp_path, there=there, journaled=True) as scene:
+        assert await scene.drain()
+        assert not list(scene.fs.volume.incidents)
+    found = {
+        key: (await there.read(key)).data
+        for key in there.bucket.entries
+        if not key.endswith("/")
+    }
+    assert found == EXPECTED
+
+
+# --- others ------------------------------------------------------------------------
+
+
+async def test_the_loser_of_a_race_becomes_a_copy(tmp_path: Path) -> None:
+    async with open_scene(tmp_path, journaled=True) as scene:
+        await scene.put("file", b"first")
+        opened = await scene.open(await scene.lookup("file"))
+        await scene.fs.files.write(opened, 0, b"mine")
+        hold = scene.store.hold("write")
+        await scene.close(opened)
+        await hold.reached.wait()
+        await scene.put("file", b"theirs")
+        hold.release()
+        assert await scene.drain()
+        keys = await scene.keys()
+        assert await scene.content("file") == b"theirs"
+        (copy,) = keys - {"file"}
+        assert await scene.content(copy) == b"minet"
+        assert await scene.see("file") == b"theirs"
+        assert scene.fs.volume.incidents.count(IncidentKind.CONFLICT) == 1
+        assert copy in await scene.nodes("")
+
+
+async def test_the_loser_of_a_race_is_kept_if_it_must_be(tmp_path: Path) -> None:
+    async with open_scene(tmp_path, journaled=True, conflict=Policy.FAIL) as scene:
+        await scene.put("file", b"first")
+        opened = await scene.open(await scene.lookup("file"))
+        await scene.fs.files.write(opened, 0, b"mine")
+        hold = scene.store.hold("write")
+        await scene.close(opened)
+        await hold.reached.wait()
+        await scene.put("file", b"theirs")
+        hold.release()
+        assert await scene.drain()
+        assert await scene.content("file") == b"theirs"
+        assert await scene.see("file") == b"theirs"
+        assert [each.key for each in scene.cache.writeback.pending()] == ["file"]
+
+
+async def test_a_removal_that_waited_long_spares_newer_bytes(tmp_path: Path) -> None:
+    async with open_scene(tmp_path, journaled=True) as scene:
+        await scene.put("file", b"first")
+        await scene.lookup("file")
+        scene.store.refused["delete"] = Unreachable("no route")
+        await unlink(scene, "file")
+        assert not await scene.drain()
+        for entry in scene.queue.table:
+            entry.since_s -= 10
+        await scene.put("file", b"theirs")
+        scene.store.refused.clear()
+        assert await scene.drain()
+        assert await scene.content("file") == b"theirs"
+        assert await scene.see("file") == b"theirs"
+        assert scene.fs.volume.incidents.count(IncidentKind.CONFLICT) == 1
+
+
+async def test_an_error_reaches_who_waits_and_the_list(tmp_path: Path) -> None:
+    async with open_scene(tmp_path, journaled=True) as scene:
+        scene.store.refused["write"] = StoreError("no room")
+        await scene.make("file", b"bytes")
+        with pytest.raises(StoreError, match="no room"):
+            await scene.fs.flush("file")
+        last = scene.fs.volume.incidents.last("file")
+        assert last is not None
+        assert "no room" in last.text
+        scene.store.refused.clear()
+        assert await scene.drain()
+        assert scene.fs.volume.incidents.last("file") is None
+
+
+async def test_what_does_not_exist_is_not_found(tmp_path: Path) -> None:
+    async with open_scene(tmp_path, journaled=True) as scene:
+        await scene.put("file", b"bytes")
+        await unlink(scene, "file")
+        with pytest.raises(NotFound):
+            await scene.fs.volume.store.stat("file")
+        with pytest.raises(NotFound):
+            await scene.fs.volume.store.read("file")
