@@ -189,9 +189,11 @@ class QueuedStorager(StoragerWrapper):
             try:
                 return await self._read_pending(entry, entry.shown, offset, size)
             except StoreError:
+                # It may be stored, or replaced, while we read: then look again.
                 if self._entry_of(key, version) is entry:
-                    raise
-                # It was stored, or replaced, while we read: look again.
+                    if entry.flight is None:
+                        raise
+                    await self._queue.news()
 
     def _entry_of(self, key: str, version: Version | None) -> Entry | None:
         table = self._queue.table
