@@ -94,6 +94,15 @@ class Aliases:
             return object
         return dataclasses.replace(object, version=self.real(object.version))
 
+    def without_token(self, object: Object) -> Object:
+        """Return an object with the store's own version, or with none if it has none.
+
+        Not every store gives a version to a directory.
+        """
+        if object.version is None or self.is_known(object.version):
+            return self.inward(object)
+        return dataclasses.replace(object, version=None)
+
     def outward(self, object: Object) -> Object:
         """Return an object with its token, if it has one."""
         if object.version is None:

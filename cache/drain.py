@@ -397,11 +397,9 @@ class Drain:
         condition = entry.stored if isinstance(entry.stored, Version) else None
         if entry.is_directory:
             condition = None  # it is another version with every change in it
-        object = known
-        if condition is not None:
-            object = self._queue.aliases.inward(known)
+            known = self._queue.aliases.without_token(known)
         return await self._queue.store.set_metadata(
-            object, change.metadata, condition=condition
+            known, change.metadata, condition=condition
         )
 
     def _is_late(self, entry: Entry) -> bool:

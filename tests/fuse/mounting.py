@@ -148,6 +148,11 @@ class Mount:
         assert not self._watchdog.has_struck, "the mount hung in an earlier test"
         self._watchdog.arm(seconds)
 
+    def flush(self) -> None:
+        """Return when the store has everything."""
+        flushed = run_command("flush", str(self.path))
+        assert flushed.returncode == 0, flushed.stderr
+
     def unmount(self) -> None:
         """Unmount as a user does; the store must have everything, the log be clean."""
         try:

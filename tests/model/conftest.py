@@ -16,6 +16,7 @@ OFFERS = {
     "memory": Offer(can_remount=False),
     "local": Offer(keeps_links=False),
     "s3": Offer(keeps_directories=False),
+    "s3 journal": Offer(keeps_directories=False),
 }
 
 
@@ -41,7 +42,9 @@ def ground(
     """A store and its mount."""
     make = request.getfixturevalue("make_store")
     kind = request.param
-    with closing(Ground(make(kind), tmp_path, OFFERS[kind])) as ground:
+    store, _, durability = kind.partition(" ")
+    options = (f"--durability={durability or 'store'}",)
+    with closing(Ground(make(store), tmp_path, OFFERS[kind], options)) as ground:
         yield ground
 
 

@@ -278,6 +278,7 @@ class Twins:
     def _check_nothing_is_left(self) -> None:
         """No object may stay behind a directory that is gone."""
         if self._ground.store.other_side is not None:
+            self._ground.mount.flush()
             below = f"{self._name}/"
             left = [
                 key
