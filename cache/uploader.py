@@ -25,13 +25,13 @@ from mountfs.cache.journal import Intent, Journal, JournaledUpload
 from mountfs.cache.phases import reached
 from mountfs.cache.plan import AppendTail, CopyPart, Piece, Plan, PutWhole, SendParts
 from mountfs.storage.body import FileBody
+from mountfs.storage.conditions import look_first
 from mountfs.storage.errors import (
     AlreadyExists,
     NotFound,
     PreconditionFailed,
     StoreError,
     UploadNotFound,
-    VersionChanged,
 )
 from mountfs.storage.protocol import Storager
 from mountfs.storage.types import (
@@ -42,7 +42,6 @@ from mountfs.storage.types import (
     Object,
     Part,
     Upload,
-    Version,
 )
 
 log = logging.getLogger(__name__)
@@ -204,7 +203,7 @@ class Uploader:
         condition: Condition,
     ) -> Object:
         """Make the parts the object."""
-        condition = await self._checked(Call.COMPLETE, upload.key, condition)
+        condition = await look_first(self._store, Call.COMPLETE, upload.key, condition)
         object = await self._store.complete_multipart(
             upload, parts, inherit=inherit, condition=condition
         )
@@ -258,7 +257,7 @@ class Uploader:
         condition: Condition,
     ) -> Object:
         await self._fill(dirty, plan.fills, is_forced=False)
-        condition = await self._checked(Call.WRITE, dirty.key, condition)
+        condition = await look_first(self._store, Call.WRITE, dirty.key, condition)
         body = FileBody(dirty.spool.path, 0, plan.size) if plan.size else None
         async with self._slots:
             with self._budget.freeing():
@@ -386,25 +385,6 @@ class Uploader:
                     self._budget.release_dirty(size)
                     raise
                 dirty.extents.add(offset, offset + size)
-
-    async def _checked(self, call: Call, key: str, condition: Condition) -> Condition:
-        """Return the condition to send; look first where the store honours none.
-
-        Between the look and the request a foreign write can slip in.
-        """
-        if condition is None or call in self._store.capabilities.conditions:
-            return condition
-        try:
-            found = await self._store.stat(key)
-        except NotFound:
-            if isinstance(condition, Version):
-                raise VersionChanged("the object is gone", key=key) from None
-            return None
-        if not isinstance(condition, Version):
-            raise AlreadyExists("an object is there", key=key)
-        if found.version is None or found.version.content != condition.content:
-            raise VersionChanged("the object is another by now", key=key)
-        return None
 
 
 def _mark(dirty: DirtyFile, metadata: Metadata, inherit: Object | None) -> str:

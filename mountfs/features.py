@@ -19,6 +19,9 @@ from mountfs.storage.types import Call, Capabilities, Features
 
 How = Literal["native", "virtual", "none"]
 
+_CLAIMED = "as claimed; a mount tries it"
+_LOOKED_AT = "looked at before it is sent: a change in between is lost"
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -129,8 +132,10 @@ def _emulated(able: Capabilities, features: Features) -> Iterator[Row]:
 
 def _conditions(able: Capabilities) -> Iterator[Row]:
     for call in Call:
-        how: How = "native" if call in able.conditions else "none"
-        yield Row(f"conditional {call.value}", how)
+        if call in able.conditions:
+            yield Row(f"conditional {call.value}", "native", limits=(_CLAIMED,))
+        else:
+            yield Row(f"conditional {call.value}", "none", limits=(_LOOKED_AT,))
 
 
 def _at_most(what: str, size: int | None) -> tuple[str, ...]:

@@ -188,7 +188,16 @@ async def _stack_of(
     may_wait = config.offline is OfflinePolicy.WAIT
     retried = RetryStorager(watched, RetryPolicy(outlasts_outages=may_wait))
     found = await _probed(retried, config, state_dir)
-    narrowed = NarrowedStorager(retried, found) if found is not None else retried
+    if found is None:
+        return VirtualStorager(retried, config.features)
+    narrowed = NarrowedStorager(retried, found)
+    if narrowed.ignored and not config.read_only:
+        log.warning(
+            "this store ignores conditions (%s): mountfs looks at an object just before"
+            " it writes, and what another client changes in between is overwritten;"
+            " let only one mount write to a file at a time",
+            ", ".join(call.value for call in narrowed.ignored),
+        )
     return VirtualStorager(narrowed, config.features)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import trio
 
 from mountfs.storage.body import Body, BytesBody
+from mountfs.storage.conditions import look_first
 from mountfs.storage.errors import ObjectTooLarge
 from mountfs.storage.protocol import Storager
 from mountfs.storage.splice import SplicedBody
@@ -142,7 +143,7 @@ async def _at_once(store: Storager, append: VirtualAppend, tail: SplicedBody) ->
         body,
         metadata=append.metadata,
         inherit=base,
-        condition=_condition(store, Call.WRITE, base),
+        condition=await _condition(store, Call.WRITE, base),
     )
 
 
@@ -165,7 +166,7 @@ async def _in_parts(
             upload,
             parts,
             inherit=base,
-            condition=_condition(store, Call.COMPLETE, base),
+            condition=await _condition(store, Call.COMPLETE, base),
         )
     except BaseException:
         with trio.move_on_after(_ABORT_S, shield=True):
@@ -199,10 +200,10 @@ async def _old_bytes(store: Storager, base: Object, wanted: range) -> BytesBody:
     return BytesBody(content.data)
 
 
-def _condition(store: Storager, call: Call, base: Object | None) -> Condition:
-    if base is None or call not in store.capabilities.conditions:
+async def _condition(store: Storager, call: Call, base: Object | None) -> Condition:
+    if base is None:
         return None
-    return base.version
+    return await look_first(store, call, base.key, base.version)
 
 
 def _split(size: int, largest: int) -> tuple[range, ...]:

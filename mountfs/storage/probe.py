@@ -21,14 +21,13 @@ from dataclasses import dataclass
 import trio
 
 from mountfs.storage.body import Body, BytesBody
+from mountfs.storage.conditions import look_first
 from mountfs.storage.errors import (
-    AlreadyExists,
     NotFound,
     PreconditionFailed,
     StoreError,
     Throttled,
     Unreachable,
-    VersionChanged,
 )
 from mountfs.storage.protocol import Storager
 from mountfs.storage.reason import Reason, because
@@ -251,7 +250,11 @@ class NarrowedStorager(StoragerWrapper):
             conditions=claimed.conditions & probe.conditions,
             dir_metadata=claimed.dir_metadata and probe.dir_metadata,
         )
-        self._has_warned = False
+
+    @property
+    def ignored(self) -> tuple[Call, ...]:
+        """The calls whose conditions are checked here, just before they are sent."""
+        return tuple(c for c in Call if c not in self._capabilities.conditions)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -348,29 +351,4 @@ class NarrowedStorager(StoragerWrapper):
 
     async def _checked(self, call: Call, key: str, condition: Condition) -> Condition:
         """Return the condition that is left for the store to check."""
-        if condition is None or call in self._capabilities.conditions:
-            return condition
-        self._warn(call)
-        try:
-            found = await self._inner.stat(key)
-        except NotFound:
-            if condition is ABSENT:
-                return None
-            if call is Call.DELETE:
-                raise
-            raise VersionChanged("the object is gone", key=key) from None
-        if condition is ABSENT:
-            raise AlreadyExists(key=key)
-        if found.version is None or found.version.content != condition.content:
-            raise VersionChanged(key=key)
-        return None
-
-    def _warn(self, call: Call) -> None:
-        if self._has_warned:
-            return
-        self._has_warned = True
-        _log.warning(
-            "this store ignores conditions (%s): a change that another client makes "
-            "at the same moment may be overwritten",
-            call.value,
-        )
+        return await look_first(self, call, key, condition)

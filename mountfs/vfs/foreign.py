@@ -10,6 +10,7 @@ name means as before.
 
 from collections.abc import Iterable, Iterator
 
+from mountfs.storage.conditions import look_first
 from mountfs.storage.foreign_names import directory_of, other_key, shown_as
 from mountfs.storage.types import ABSENT, Call, Object, ObjectKind
 from mountfs.vfs.inodes import Node
@@ -85,7 +86,7 @@ async def _take_link(volume: Volume, node: Node, known: Object) -> None:
         key,
         target,
         metadata=volume.metadata_of(node),
-        condition=condition if Call.WRITE in store.capabilities.conditions else None,
+        condition=await look_first(store, Call.WRITE, key, condition),
     )
     node.component = component
     volume.adopt(node, made)

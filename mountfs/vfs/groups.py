@@ -12,6 +12,7 @@ neither name. Where a store has no conditional writes there is a moment between 
 and writing in which another mount's change is lost.
 """
 
+import contextlib
 import json
 import logging
 import time
@@ -22,10 +23,11 @@ from functools import partial
 from cachetools import LRUCache
 
 from mountfs.storage.body import BytesBody
+from mountfs.storage.conditions import look_first
 from mountfs.storage.errors import Corrupt, NotFound, PreconditionFailed
 from mountfs.storage.parallel import run_all
 from mountfs.storage.protocol import Storager
-from mountfs.storage.types import ABSENT, Call, Condition, Object, Version
+from mountfs.storage.types import ABSENT, Call, Object, Version
 
 log = logging.getLogger(__name__)
 
@@ -184,17 +186,18 @@ class Groups:
         key = FOLDER + group.id
         if not names:
             if group.version is not None:
-                await self._store.delete(
-                    key, condition=self._if(Call.DELETE, group.version)
-                )
+                await self._delete(key, group.version)
             return self._note(Group(group.id))
         body = BytesBody(encode(names, ctime_ns))
-        condition = self._if(Call.WRITE, group.version or ABSENT)
+        known = group.version or ABSENT
+        condition = await look_first(self._store, Call.WRITE, key, known)
         written = await self._store.write(key, body, condition=condition)
         return self._note(Group(group.id, names, written.version, ctime_ns))
 
-    def _if(self, call: Call, condition: Condition) -> Condition:
-        return condition if call in self._store.capabilities.conditions else None
+    async def _delete(self, key: str, version: Version) -> None:
+        with contextlib.suppress(NotFound):
+            condition = await look_first(self._store, Call.DELETE, key, version)
+            await self._store.delete(key, condition=condition)
 
     def _note(self, group: Group) -> Group:
         self._known[group.id] = (group, self._clock())

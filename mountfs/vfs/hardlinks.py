@@ -28,6 +28,7 @@ from typing import Literal
 import trio
 
 from mountfs.cache.journal import LinkChange
+from mountfs.storage.conditions import look_first
 from mountfs.storage.errors import NotFound, PreconditionFailed, StoreError
 from mountfs.storage.parallel import run_all
 from mountfs.storage.types import ABSENT, Call, Object, ObjectKind, Version
@@ -108,7 +109,6 @@ class HardLinks:
 
     async def _copy(self, node: Node, key: str) -> Object:
         known, store = _stored(node), self._volume.direct
-        conditions = store.capabilities.conditions
         if known.kind is ObjectKind.LINK and store.capabilities.native_links:
             # What the store itself knows as a link is no object that it could copy.
             assert known.link_target is not None, "its mark has told of the whole link"
@@ -116,14 +116,14 @@ class HardLinks:
                 key,
                 known.link_target,
                 metadata=self._volume.metadata_with(node.attributes),
-                condition=ABSENT if Call.WRITE in conditions else None,
+                condition=await look_first(store, Call.WRITE, key, ABSENT),
             )
         else:
             copied = await store.copy(
                 known.key,
                 key,
                 source_version=known.version,
-                condition=ABSENT if Call.COPY in conditions else None,
+                condition=await look_first(store, Call.COPY, key, ABSENT),
             )
         return self._volume.metadata.put(_like(copied, known, key))
 

@@ -67,9 +67,7 @@ def s3_store(server: S3Server, bucket: str, prefix: str) -> Store:
     """Return the store below a prefix of a bucket."""
     other_side = S3Objects(server.client(), bucket, f"{prefix}/")
     options = (f"--endpoint-url={server.endpoint_url}", "--addressing-style=path")
-    # The known gap of moto; a mount says so.
-    gaps = (r"ignores conditions \(copy\)",) if server.name == "moto" else ()
-    return Store(f"s3://{bucket}/{prefix}", options, other_side, gaps)
+    return Store(f"s3://{bucket}/{prefix}", options, other_side)
 
 
 @pytest.fixture(scope="session", params=STORES)
@@ -167,8 +165,6 @@ def mounter(tmp_path: Path) -> Iterator[Mounter]:
         ) -> Mount:
             options = (*store.options, "--cache-size=512M", *options)
             mounted = Mount(store.url, tmp_path / at, options, life_s=life_s)
-            for warning in store.warnings:
-                mounted.announce(warning)
             return stack.enter_context(mounted)
 
         yield mount

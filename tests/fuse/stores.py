@@ -104,15 +104,11 @@ class S3Objects:
 
 @dataclass(frozen=True)
 class Store:
-    """A store to mount: its URL, the options it needs, and its other side.
-
-    `warnings` are those that every mount of it has, because of what it cannot do.
-    """
+    """A store to mount: its URL, the options it needs, and its other side."""
 
     url: str
     options: tuple[str, ...] = ()
     other_side: OtherSide | None = None
-    warnings: tuple[str, ...] = ()
 
     @property
     def there(self) -> OtherSide:

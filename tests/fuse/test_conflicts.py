@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuse.conftest import Mounter
+from tests.fakes import s3_servers
+from tests.fakes.s3_servers import S3Server
+from tests.fuse.conftest import Mounter, s3_store
 from tests.fuse.mounting import Mount, run_command
 from tests.fuse.stores import Store, objects_of
 
@@ -245,3 +247,19 @@ def test_unmounting_tells_of_a_copy_that_nobody_has_seen(
     assert done.returncode != 0
     assert copy in done.stderr
     mount.process.wait(60)
+
+
+def test_a_store_that_ignores_conditions_is_named_once(
+    mounter: Mounter, moto_server: S3Server
+) -> None:
+    """When the mount begins, with what it ignores and what that means."""
+    with s3_servers.bucket(moto_server) as bucket:
+        mount = mounter(s3_store(moto_server, bucket, "p"))
+        for number in range(3):
+            (mount.path / "file").write_bytes(b"%d" % number)
+        (mount.path / "file").rename(mount.path / "other")
+
+        (line,) = [each for each in mount.log().splitlines() if "WARNING" in each]
+        mount.unmount()
+    assert "this store ignores conditions (copy" in line
+    assert "overwritten" in line

@@ -35,8 +35,6 @@ def tools_mount(
     base = tmp_path_factory.mktemp("tools")
     options = (*tools_store.options, "--virtual=all")
     with Mount(tools_store.url, base, options, life_s=TEST_S) as mount:
-        for warning in tools_store.warnings:
-            mount.announce(warning)
         yield mount
 
 

@@ -84,8 +84,7 @@ class Place:
                 mount = Mount(self.store.url, at, options, life_s=EXAMPLE_S)
                 self.mounts.append(mount)
                 self.hands.append(HandProcess())
-                for warning in (*self.store.warnings, EXPECTED):
-                    mount.announce(warning)
+                mount.announce(EXPECTED)
         for mount, hand in zip(self.mounts, self.hands, strict=True):
             mount.watch(EXAMPLE_S)
             hand.do("enter", str(mount.path / name))

@@ -116,8 +116,6 @@ class Ground:
             self._mount = Mount(
                 self.store.url, self._at, self._options, life_s=EXAMPLE_S
             )
-            for warning in self.store.warnings:
-                self._mount.announce(warning)
             self._seen = 0
         return self._mount
 

@@ -122,6 +122,7 @@ ELSEWHERE = {
         "S-171": "test_open_file_goes_on_as_the_copy",
         "S-172": "test_overwrite_takes_the_name",
         "S-173": "test_deleted_object_is_stored_anew",
+        "S-179": "test_a_store_that_ignores_conditions_is_named_once",
     },
     "unit/test_attempts.py": {
         "S-178": "test_an_upload_with_our_id_is_aborted_and_no_other",
