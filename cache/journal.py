@@ -472,6 +472,11 @@ def _translated(error: sqlite3.Error) -> JournalError:
     return JournalError(f"the journal failed: {error}")
 
 
+def begin_journal(path: Path) -> None:
+    """Make an empty journal, and nothing else. Blocks. Raises `JournalError`."""
+    _connect(path).close()
+
+
 def _connect(path: Path) -> sqlite3.Connection:
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -493,8 +498,8 @@ def _connect(path: Path) -> sqlite3.Connection:
     except sqlite3.Error as error:
         connection.close()
         raise JournalError(
-            f"the journal {path} is damaged ({error}); it was left as it is: move it "
-            "and the spool beside it away to go on without what they hold"
+            f"the journal {path} is damaged ({error}); it was left as it is: "
+            f"`mountfs recover {path.parent}` tells what it holds, and saves it"
         ) from error
     except JournalError:
         connection.close()
@@ -512,7 +517,8 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
     if version > FORMAT:
         raise JournalError(
             f"the journal {path} was written by a newer mountfs (format {version}, "
-            f"this one knows {FORMAT}); it was left as it is: mount with that version"
+            f"this one knows {FORMAT}); it was left as it is: mount with that version, "
+            f"or see `mountfs recover {path.parent}`"
         )
     report = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if report != "ok":

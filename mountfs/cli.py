@@ -18,7 +18,7 @@ from mountfs.config import Setting
 from mountfs.errors import UsageError
 from mountfs.options import OPTIONS, refuse_credentials, suggestion
 
-COMMANDS = ("mount", "umount", "status", "wait", "flush", "features")
+COMMANDS = ("mount", "umount", "status", "wait", "flush", "recover", "features")
 EPILOG = """\
 examples:
   mountfs mount s3://bucket/prefix /mnt/bucket
@@ -58,6 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_umount(commands)
     _add_status(commands)
     _add_waiting(commands)
+    _add_recover(commands)
     _add_features(commands)
     return parser
 
@@ -131,6 +132,34 @@ def _add_waiting(commands: "argparse._SubParsersAction[_Parser]") -> None:
     parser.add_argument("paths", metavar="DIR", nargs="+", help="a path in a mount")
 
 
+def _add_recover(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    parser = commands.add_parser(
+        "recover",
+        help="tell what earlier mounts left in the state directory, and save it",
+        description="Tell what earlier mounts of a store could not store. Nothing is"
+        " changed without --yes. The exit code is 1 while something is left.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "place", metavar="URL|STATE-DIR", help="a store, or what a journal lies in"
+    )
+    parser.add_argument(
+        "--export", metavar="DIR", help="write the bytes that are kept as plain files"
+    )
+    parser.add_argument(
+        "--drop", metavar="NAME", action="append", default=[], help="give one up"
+    )
+    parser.add_argument(
+        "--rescue",
+        action="store_true",
+        help="put a new journal in the place of a damaged one, which is kept",
+    )
+    parser.add_argument(
+        "--yes", action="store_true", help="do it, after it was explained"
+    )
+    _add_options(parser, is_mount=False, others=("state-dir",))
+
+
 def _add_features(commands: "argparse._SubParsersAction[_Parser]") -> None:
     parser = commands.add_parser(
         "features",
@@ -144,7 +173,9 @@ def _add_features(commands: "argparse._SubParsersAction[_Parser]") -> None:
     _add_options(parser, is_mount=False)
 
 
-def _add_options(parser: argparse.ArgumentParser, *, is_mount: bool) -> None:
+def _add_options(
+    parser: argparse.ArgumentParser, *, is_mount: bool, others: Sequence[str] = ()
+) -> None:
     parser.add_argument(
         "-o",
         metavar="OPTIONS",
@@ -159,7 +190,8 @@ def _add_options(parser: argparse.ArgumentParser, *, is_mount: bool) -> None:
     for_store = parser.add_argument_group("the store")
     for_mount = parser.add_argument_group("the mount")
     for option in OPTIONS:
-        if not is_mount and not option.is_for_store and option.name != "virtual":
+        is_wanted = is_mount or option.is_for_store
+        if not is_wanted and option.name not in ("virtual", *others):
             continue
         group = for_store if option.is_for_store else for_mount
         name = f"--{option.name}"
@@ -249,6 +281,32 @@ def _wait(parsed: argparse.Namespace) -> int:
     return waiting.wait(parsed.paths, below=below, out=sys.stderr)
 
 
+def _recover(parsed: argparse.Namespace) -> int:
+    from mountfs import recover
+
+    layer = _layer(parsed)
+    is_url = "://" in parsed.place
+    wanted = recover.Wanted(
+        export=Path(parsed.export).absolute() if parsed.export else None,
+        drop=tuple(parsed.drop),
+        is_rescue=parsed.rescue,
+        is_agreed=parsed.yes,
+    )
+    if not is_url:
+        directories = recover.state_dirs(Path(parsed.place).absolute())
+        return recover.recover(directories, wanted, None, out=sys.stdout)
+    settings = config.mount_config(
+        parsed.place,
+        "/",
+        layer,
+        config_file=_config_file(parsed),
+        environ=os.environ,
+    )
+    return recover.recover(
+        [recover.state_dir_of(settings)], wanted, settings, out=sys.stdout
+    )
+
+
 def _features(parsed: argparse.Namespace) -> int:
     from mountfs import features
 
@@ -277,6 +335,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return _status(parsed)
             case "wait" | "flush":
                 return _wait(parsed)
+            case "recover":
+                return _recover(parsed)
             case _:
                 return _features(parsed)
     except UsageError as error:

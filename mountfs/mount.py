@@ -36,6 +36,7 @@ from mountfs.cache.learnt import Learnt
 from mountfs.cache.metadata import MetadataCache
 from mountfs.cache.numberfile import NumberFile
 from mountfs.cache.records import gates_of
+from mountfs.cache.salvage import JOURNAL, is_lost
 from mountfs.cache.writeback import WriteBack
 from mountfs.config import MountConfig, StoreConfig
 from mountfs.control import ControlServer, Outcome, State, Status
@@ -268,7 +269,12 @@ async def _build(
         numbers = await stack.enter_async_context(
             await NumberFile.open(state_dir / "inodes.sqlite", kept_max=KEPT_MAX)
         )
-        journal = await Journal.open(state_dir / "journal.sqlite")
+        if await trio.to_thread.run_sync(is_lost, state_dir):
+            raise UsageError(
+                f"the journal {state_dir / JOURNAL} is missing, and files that it would"
+                f" explain are there: see `mountfs recover {state_dir}`"
+            )
+        journal = await Journal.open(state_dir / JOURNAL)
         await stack.enter_async_context(journal)
         writeback = await stack.enter_async_context(
             WriteBack(

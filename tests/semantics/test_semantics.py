@@ -28,6 +28,10 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 PAGE = CHECKOUT / "docs" / "reference" / "semantics.md"
 
 ELSEWHERE = {
+    "unit/test_recover.py": {
+        "S-196": "test_a_journal_that_no_mount_takes_names_the_command",
+        "S-197": "test_a_rescue_loses_no_byte",
+    },
     "unit/test_floor.py": {
         "S-193": "test_clean_bytes_go_when_others_fill_the_disk",
     },
