@@ -103,12 +103,14 @@ def _from_stream(stream: Stream | None) -> Json:
         "commit_id": stream.metadata.commit_id,
         "metadata": object_json.from_metadata(stream.metadata),
         "started_ns": stream.started_ns,
+        "used": stream.used,
         "slots": [
             {
                 "offset": slot.offset,
                 "size": slot.size,
                 "etag": slot.part.etag if slot.part is not None else None,
                 "is_punched": slot.is_punched,
+                "was_touched": slot.was_touched,
             }
             for slot in stream.slots
         ],
@@ -125,12 +127,16 @@ def _to_stream(state: dict[str, Any], ladder: Ladder) -> Stream:
         dataclasses.replace(metadata, commit_id=commit_id),
         state["started_ns"],
     )
+    stream.is_restored = True
+    # Who did not write these down knew nothing of them.
+    stream.used = state.get("used", stream.parts_max)
     for index, item in enumerate(state["slots"]):
         slot = Slot(index, item["offset"], item["size"])
         if item["etag"] is not None:
             slot.state = SlotState.SENT
             slot.part = Part(index, slot.size, item["etag"])
         slot.is_punched = item["is_punched"]
+        slot.was_touched = item.get("was_touched", True)
         if slot.is_punched:
             stream.punched.add(slot.offset, slot.end)
         stream.slots.append(slot)

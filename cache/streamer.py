@@ -108,6 +108,7 @@ class Streamer:
             stream.drop_short()
             while stream.end < dirty.size:
                 stream.add(dirty.size)
+            await self._take_stock(stream)
             await self._send_waiting(dirty, stream)
             object = await self._uploader.complete(
                 stream.upload, stream.parts(), dirty.inherit, condition
@@ -121,6 +122,14 @@ class Streamer:
             return None
         self._end(dirty, stream)
         return object
+
+    async def _take_stock(self, stream: Stream) -> None:
+        """Ask which parts of a stream there are that another process began."""
+        if stream.is_restored:
+            listed = {p.index: p for p in await self._store.list_parts(stream.upload)}
+            for slot in stream.slots:
+                slot.take_stock(listed.get(slot.index))
+            stream.is_restored = False
 
     async def mend_metadata(
         self, stream: Stream, object: Object, metadata: Metadata

@@ -76,6 +76,8 @@ class Slot:
     is_punched: bool = False
     is_short: bool = False
     """Cut off at the end of the file; it is dropped when the file grows."""
+    was_touched: bool = False
+    """Whether a part of other bytes may have been sent under this index."""
     error: StoreError | None = None
     idle: trio.Event = field(default_factory=trio.Event)
 
@@ -105,9 +107,21 @@ class Slot:
     def touch(self) -> None:
         """The bytes change: whatever was sent is no longer right."""
         assert not self.is_punched
-        self.is_stale = True
+        self.is_stale = self.was_touched = True
         if self.state is SlotState.SENT:
             self.state, self.part = SlotState.WAITING, None
+
+    def take_stock(self, listed: Part | None) -> None:
+        """Compare with the part that the store has, which another process has sent."""
+        if self.is_punched:
+            return  # it was there when its bytes here were given up
+        is_like = listed is not None and listed.size == self.size
+        if self.part is not None:
+            is_like = is_like and listed is not None and listed.etag == self.part.etag
+        elif self.was_touched:
+            is_like = False
+        self.state = SlotState.SENT if is_like else SlotState.WAITING
+        self.part = listed if is_like else None
 
 
 class Stream:
@@ -123,6 +137,10 @@ class Stream:
         self.punched = Extents()
         self.punching = trio.Lock()
         self.is_over = False
+        self.is_restored = False
+        """Whether another process began it: the store knows more of its parts."""
+        self.used = 0
+        """So many indexes have been given to parts, some of which are gone."""
         self._ladder = ladder
 
     @property
@@ -136,6 +154,11 @@ class Stream:
         return len(self.slots) >= self._ladder.parts_max - 1
 
     @property
+    def parts_max(self) -> int:
+        """The most parts that the store takes."""
+        return self._ladder.parts_max
+
+    @property
     def next_end(self) -> int:
         """Where the next part will end."""
         return self.end + self._ladder.size_of(len(self.slots))
@@ -145,6 +168,8 @@ class Stream:
         end = min(self.next_end, until)
         slot = Slot(len(self.slots), self.end, end - self.end)
         slot.is_short = end < self.next_end
+        slot.was_touched = slot.index < self.used
+        self.used = max(self.used, slot.index + 1)
         self.slots.append(slot)
         return slot
 

@@ -143,14 +143,18 @@ async def test_the_next_mount_sends_what_is_missing(
     assert await place.memory.list_uploads() == ()
 
 
-async def test_a_recovery_that_is_cut_short_is_gone_on_with(place: Place) -> None:
+@pytest.mark.parametrize("is_streamed", [True, False])
+async def test_a_recovery_that_is_cut_short_is_gone_on_with(
+    place: Place, is_streamed: bool
+) -> None:
     """Also if that is cut short itself, again and again: no part is sent twice."""
-    parts = await parts_in_all(place, is_streamed=False)
+    parts = await parts_in_all(place, is_streamed=is_streamed)
+    fail_parts(place, 3)
     async with open_stack(place.store, place.directory) as stack:
-        dirty = await written(stack, is_streamed=False)
+        dirty = await written(stack, is_streamed=is_streamed)
         await stack.writeback.keep_failed(dirty, ServiceFailed("no"), NO_METADATA)
-    place.store.times.clear()
-    failed = 0
+        failed = 40 - len(place.store.script)
+        sent = place.requests("write_part")
     while True:
         place.store._counts.clear()
         fail_parts(place, 4)
@@ -162,8 +166,8 @@ async def test_a_recovery_that_is_cut_short_is_gone_on_with(place: Place) -> Non
 
     assert place.stored("a") == CONTENT
     assert failed > 0
-    assert place.store.calls.count("create_multipart") == 1
-    assert place.store.calls.count("write_part") - failed == parts
+    assert place.store.calls.count("create_multipart") == int(not is_streamed)
+    assert sent + place.store.calls.count("write_part") - failed == parts
 
 
 @pytest.mark.parametrize("change", ["write", "truncate", "metadata", "rename"])
@@ -249,6 +253,28 @@ async def test_an_upload_whose_bytes_are_gone_is_aborted(place: Place) -> None:
         assert await stack.writeback.recover() == ()
         assert await stack.journal.uploads() == ()
     assert await place.memory.list_uploads() == ()
+
+
+async def test_parts_of_older_bytes_are_not_taken(place: Place) -> None:
+    """What the store lists under an index that was used before is sent again."""
+    async with open_stack(place.store, place.directory) as stack:
+        dirty = await written(stack, is_streamed=True)
+        assert dirty.stream is not None
+        await dirty.stream.settle()
+        await stack.writeback.truncate(dirty, 50)
+        for offset in range(50, SIZE, 20):
+            data = bytes(min(20, SIZE - offset))
+            place.store.script = [Fault("write_part", ServiceFailed("no"))]
+            await stack.writeback.write(
+                dirty, offset, data, metadata=lambda: NO_METADATA
+            )
+        await stack.writeback.keep_failed(dirty, ServiceFailed("no"), NO_METADATA)
+    place.store.script.clear()
+
+    async with open_stack(place.store, place.directory) as stack:
+        (found,) = await stack.writeback.recover()
+        assert found.error is None
+    assert place.stored("a") == CONTENT[:50] + bytes(SIZE - 50)
 
 
 def test_an_attempt_survives_as_text() -> None:
