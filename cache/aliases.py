@@ -94,6 +94,12 @@ class Aliases:
             return object
         return dataclasses.replace(object, version=self.real(object.version))
 
+    def resolved(self, object: Object | None) -> Object | None:
+        """Return an object with the store's own version, if that is known by now."""
+        if object is None or object.version is None:
+            return object
+        return self.inward(object) if self.is_known(object.version) else object
+
     def without_token(self, object: Object) -> Object:
         """Return an object with the store's own version, or with none if it has none.
 

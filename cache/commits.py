@@ -198,6 +198,9 @@ class Commits:
                 await self._offer(dirty, object)
             except StoreError as error:
                 log.info("written bytes could not be cached: %s", error)
+            if dirty.is_promised:
+                # Its row speaks of these bytes: they stay until that is gone.
+                return object
             rebase(dirty, object, dirty.size)
             dirty.commit_ids.clear()
             dirty.stored_revision = dirty.revision

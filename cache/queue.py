@@ -193,6 +193,8 @@ class Queue:
     async def replace(self, old: Iterable[Entry], new: Iterable[Entry]) -> None:
         """Let new entries take the place of old ones, in the journal and then here."""
         old, new = tuple(old), tuple(new)
+        for entry in new:
+            self._resolve(entry)
         kept = {
             id(entry.change.dirty)
             for entry in new
@@ -212,6 +214,27 @@ class Queue:
                 change = entry.change
                 if isinstance(change, StoreBytes) and id(change.dirty) not in kept:
                     await self.files.forget(change.dirty)
+
+    def _resolve(self, entry: Entry) -> None:
+        """Let an entry speak of what is stored in the store's own words.
+
+        The journal remembers a token only as long as what it stood for, or something
+        after that, is pending: rows that are written later must not name it.
+        """
+        aliases, stored, change = self.aliases, entry.stored, entry.change
+        if isinstance(stored, Version) and aliases.is_known(stored):
+            entry.stored = aliases.real(stored)
+        match change:
+            case StoreBytes(dirty):
+                dirty.base = aliases.resolved(dirty.base)
+                dirty.inherit = aliases.resolved(dirty.inherit)
+                dirty.condition = entry.stored
+            case Copy(source):
+                change.source = aliases.resolved(source) or source
+            case Describe(object):
+                change.object = aliases.resolved(object) or object
+            case _:
+                pass
 
     async def finish(self, entry: Entry, object: Object | None) -> None:
         """Note that the store has what an entry says; `object` is what it answered."""
