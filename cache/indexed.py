@@ -55,13 +55,21 @@ class IndexedStorager(StoragerWrapper):
         super().__init__(inner)
         self._index = index
         self._native = inner.capabilities
+        self._capabilities = self._widened()
+
+    def take_capabilities(self) -> None:
+        """Ask `inner` again what it can do."""
+        self._native = self._inner.capabilities
+        self._capabilities = self._widened()
+
+    def _widened(self) -> Capabilities:
         is_kept = self._native.attributes or self._native.xattrs
-        self._capabilities = dataclasses.replace(
+        return dataclasses.replace(
             self._native,
             dir_metadata=is_kept,
             link_metadata=is_kept,
             root_metadata=is_kept,
-            indexed=index.kinds,
+            indexed=self._index.kinds,
         )
 
     @property

@@ -2,8 +2,9 @@
 
 The meeting place of the file system and the uploads: whoever learns something newer of
 a key puts it here, whoever needs it asks here first. Knowledge is fresh for `ttl_s`
-seconds after the store gave it; older knowledge is kept, as a hint what to ask for and
-to carry metadata over to a listing that shows the same version.
+seconds after the store gave it, or for as long as the store cannot be asked, if the
+user wants that; older knowledge is kept, as a hint what to ask for and to carry
+metadata over to a listing that shows the same version.
 
 Everything runs on the trio thread and nothing awaits, so each method is atomic. A
 listing takes many requests, though, and we may change its directory meanwhile: names
@@ -29,6 +30,10 @@ from mountfs.storage.types import ABSENT, Absent, Object, Version, is_same_state
 Knowledge = Object | Absent
 
 _EXPIRED_S = float("-inf")
+
+
+def _never() -> bool:
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +86,15 @@ class MetadataCache:
         entries_max: int = 1_000_000,
         learnt: Notes | None = None,
         changes: Changes | None = None,
+        believes_all: Callable[[], bool] = _never,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.ttl_s = ttl_s
         """For how long an answer of the store is believed, in seconds."""
         self._learnt = learnt
         self._changes = changes
+        self.believes_all = believes_all
+        """Whether what the store has said is believed now, whatever its age."""
         self._clock = clock
         self._entries: LRUCache[str, _Entry] = _Entries(entries_max, self._evicted)
         self._listings: dict[str, _Listing] = {}
@@ -263,7 +271,9 @@ class MetadataCache:
     # --- inside -----------------------------------------------------------------
 
     def _is_fresh(self, at_s: float) -> bool:
-        return self._clock() - at_s < self.ttl_s
+        if self._clock() - at_s < self.ttl_s:
+            return True
+        return at_s != _EXPIRED_S and self.believes_all()
 
     def _take(self, object: Object) -> Object:
         """Note the newest answer for a key; return it with what else is known."""

@@ -95,6 +95,7 @@ class FailedFiles:
 
         Removes spool files that no row names, unless they are `in_use` by others.
         """
+        in_use = in_use | self._files.keys()
         rows = [row for row in await self._journal.failed() if row.spool not in in_use]
         known = in_use | {row.spool for row in rows}
         await on_disk(_remove_unknown, self._directory, known)

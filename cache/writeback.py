@@ -435,14 +435,19 @@ class WriteBack:
         return (*open_files, *failed)
 
     async def recover(self) -> tuple[Recovered, ...]:
-        """Deal with what earlier mounts left behind; call once, before the first file.
+        """Deal with what earlier mounts left behind; call once.
+
+        Files of this mount that are open, or have failed already, are left alone.
 
         Failed files are stored if nobody changed their objects since; the others stay.
         Open uploads of ours are gone on with, or aborted. Spool files that nobody
         knows are removed.
         """
         promises = self.promises
-        left = await self._failed.load(promises.spools() if promises else set())
+        in_use = {dirty.spool.path.name for dirty in self._open.values()}
+        left = await self._failed.load(
+            in_use | (promises.spools() if promises else set())
+        )
         wanted = (promises.uploads() if promises else set()) | {
             item.dirty.stream.upload.id
             for item in left

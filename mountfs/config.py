@@ -102,6 +102,7 @@ class MountConfig:
     durability: str
     """When a change returns: `store` or `journal`."""
     offline: OfflinePolicy
+    lazy: bool
     conflict: str
     """What becomes of a commit that lost a race: copy, fail or overwrite."""
     log_level: str
@@ -163,6 +164,7 @@ def mount_config(
         min_free=_value(values, "min_free", int, default_min_free(cache_dir)),
         state_dir=_value(values, "state_dir", Path, _default_dir("state", environ)),
         durability=_value(values, "durability", str, "store"),
+        lazy=_value(values, "lazy", bool, False),
         offline=OfflinePolicy(_value(values, "offline", str, "wait")),
         conflict=_value(values, "conflict", str, "copy"),
         log_level=_value(values, "log_level", str, "info"),

@@ -6,7 +6,6 @@ commit what is left, unmount, close the store. Signals begin the second half.
 """
 
 import hashlib
-import json
 import logging
 import os
 import secrets
@@ -19,7 +18,7 @@ from pathlib import Path
 
 import trio
 
-from mountfs.backends import object_url, open_store
+from mountfs.backends import object_url
 from mountfs.cache.aliases import Aliases, AliasStorager
 from mountfs.cache.attribute_index import AttributeIndex
 from mountfs.cache.blocks import BlockCache
@@ -28,7 +27,7 @@ from mountfs.cache.conflicts import Policy
 from mountfs.cache.directory import DirectoryInUse, DirectoryLock
 from mountfs.cache.drain import Hooks
 from mountfs.cache.floor import DiskFloor
-from mountfs.cache.indexed import IndexedStorager, kinds_without_metadata
+from mountfs.cache.indexed import kinds_without_metadata
 from mountfs.cache.journal import Journal, JournalError
 from mountfs.cache.journaled import Below, Journaled, open_queue
 from mountfs.cache.learnt import SIZE_MAX as LEARNT_SIZE_MAX
@@ -45,23 +44,11 @@ from mountfs.fuse.notifier import fetch_unsent, notify_kernel
 from mountfs.fuse.operations import Operations
 from mountfs.fuse.session import Session
 from mountfs.report import Reporter
-from mountfs.sentences import reason_of, sentence_about
-from mountfs.storage.attempts import RetryPolicy
-from mountfs.storage.errors import (
-    BucketNotFound,
-    NotFound,
-    PermissionDenied,
-    StoreError,
-)
-from mountfs.storage.health import Health
-from mountfs.storage.limit import Limits, LimitStorager
-from mountfs.storage.probe import NarrowedStorager, Probe, probe_store
+from mountfs.stack import Stack, check_store, find_out_at_once, open_base
+from mountfs.storage.errors import StoreError
 from mountfs.storage.protocol import Storager
-from mountfs.storage.readonly import ReadOnlyStorager
-from mountfs.storage.retry import RetryStorager
 from mountfs.storage.types import Object, ObjectKind
-from mountfs.storage.virtual import VirtualStorager
-from mountfs.storage.watched import HealthStorager, OfflinePolicy, Prober
+from mountfs.storage.watched import HealthStorager, Prober
 from mountfs.vfs.attributes import Defaults, effective
 from mountfs.vfs.filesystem import FileSystem
 from mountfs.vfs.inodes import InodeTable
@@ -116,22 +103,26 @@ def _leaves(error: BaseException, kind: type[BaseException]) -> Iterator[BaseExc
 async def _run(config: MountConfig, ready: Callable[[], None]) -> int:
     identity = identity_of(config)
     async with AsyncExitStack() as stack:
-        base = _open_store(config)
+        base = open_base(config)
         stack.push_async_callback(base.close)
-        await _check_store(base, config)
+        missing = await check_store(base, config)
         state_dir = config.state_dir / identity
         _lock(stack, state_dir, config)
-        health = Health()
-        watched = HealthStorager(LimitStorager(base, Limits()), health, config.offline)
-        store = await _stack_of(watched, config, state_dir)
-        index = await _index(stack, store, config)
-        if index is not None:
-            store = IndexedStorager(store, index)
+        layers = Stack(base, config, state_dir, missing=missing)
+        if layers.may_find_out:
+            await find_out_at_once(layers, config)
+        index = await _add_index(stack, layers, config)
         budget = Budget(config.cache_size, _floor(config))
-        filesystem = await _build(stack, store, index, budget, config, health)
-        await stack.enter_async_context(_beside(Prober(watched, health).run))
-        reporter = Reporter(config, filesystem, budget, state_dir, health=health)
-        mounted = _Mounted(config, filesystem, reporter, watched)
+        filesystem = await _build(stack, layers, index, budget, config)
+        settle = None
+        if layers.is_reached:
+            await _take_up(filesystem, config)
+        else:
+            settle = partial(_settle, layers, filesystem, config)
+        prober = Prober(layers.watched, layers.health, settle=settle)
+        await stack.enter_async_context(_beside(prober.run))
+        reporter = Reporter(config, filesystem, budget, state_dir, health=layers.health)
+        mounted = _Mounted(config, filesystem, reporter, layers.watched)
         await mounted.run(ready)
     return mounted.exit_code
 
@@ -144,25 +135,6 @@ def identity_of(config: MountConfig | StoreConfig) -> str:
     endpoint = config.store_options.get("endpoint_url", "")
     text = f"{endpoint} {config.url.rstrip('/')}"
     return hashlib.sha256(os.fsencode(text)).hexdigest()[:16]
-
-
-def _open_store(config: MountConfig) -> Storager:
-    try:
-        store = open_store(config.url, config.store_options)
-    except StoreError as error:
-        raise UsageError(sentence_about(config.url, error)) from error
-    return ReadOnlyStorager(store) if config.read_only else store
-
-
-async def _check_store(store: Storager, config: MountConfig) -> None:
-    """Ask for one page, so that what is wrong shows now. Raises `UsageError`."""
-    policy = RetryPolicy(attempts=2)
-    try:
-        await RetryStorager(store, policy).list("", limit=1)
-    except StoreError as error:
-        if isinstance(error, NotFound) and not isinstance(error, BucketNotFound):
-            return
-        raise UsageError(sentence_about(config.url, error)) from error
 
 
 def _lock(stack: AsyncExitStack, directory: Path, config: MountConfig) -> None:
@@ -182,61 +154,11 @@ def _lock(stack: AsyncExitStack, directory: Path, config: MountConfig) -> None:
         ) from error
 
 
-async def _stack_of(
-    watched: Storager, config: MountConfig, state_dir: Path
-) -> Storager:
-    """Wrap the store, inner to outer; `docs/explanation/architecture.md` says why."""
-    may_wait = config.offline is OfflinePolicy.WAIT
-    retried = RetryStorager(watched, RetryPolicy(outlasts_outages=may_wait))
-    found = await _probed(retried, config, state_dir)
-    if found is None:
-        return VirtualStorager(retried, config.features)
-    narrowed = NarrowedStorager(retried, found)
-    if narrowed.ignored and not config.read_only:
-        log.warning(
-            "this store ignores conditions (%s): mountfs looks at an object just before"
-            " it writes, and what another client changes in between is overwritten;"
-            " let only one mount write to a file at a time",
-            ", ".join(call.value for call in narrowed.ignored),
-        )
-    return VirtualStorager(narrowed, config.features)
-
-
-async def _probed(
-    store: Storager, config: MountConfig, state_dir: Path
-) -> Probe | None:
-    """Find out, once per store, what it really honours; None if that is not known."""
-    remembered = state_dir / "probe.json"
-    try:
-        return Probe.from_json(json.loads(remembered.read_text()))
-    except (OSError, ValueError, KeyError):
-        log.debug("nothing is remembered of what the store honours")
-    if config.read_only:
-        return None
-    try:
-        found = await probe_store(store)
-    except PermissionDenied:
-        log.warning("the credentials cannot write: every write will be refused")
-        return None
-    except StoreError as error:
-        raise UsageError(
-            f"{config.url}: the store failed a trial write ({reason_of(error)}); mount"
-            " with --read-only if nothing is to be written"
-        ) from error
-    try:
-        remembered.write_text(json.dumps(found.to_json()))
-    except OSError as error:
-        raise UsageError(
-            f"cannot write {remembered} ({error.strerror}); make room there, or choose"
-            " another --state-dir"
-        ) from error
-    return found
-
-
-async def _index(
-    stack: AsyncExitStack, store: Storager, config: MountConfig
+async def _add_index(
+    stack: AsyncExitStack, layers: Stack, config: MountConfig
 ) -> AttributeIndex | None:
     """Open the attribute index, if the user wants it."""
+    store = layers.store
     if not store.features.virtual_index:
         return None
     index = AttributeIndex(
@@ -246,19 +168,19 @@ async def _index(
         ttl_s=_ttl_s(config),
         is_read_only=config.read_only,
     )
+    layers.add_index(index)
     return await stack.enter_async_context(index)
 
 
 async def _build(
     stack: AsyncExitStack,
-    store: Storager,
+    layers: Stack,
     index: AttributeIndex | None,
     budget: Budget,
     config: MountConfig,
-    health: Health,
 ) -> FileSystem:
     """Build the file system over a store, with what this host keeps of it."""
-    identity = identity_of(config)
+    identity, store = identity_of(config), layers.store
     state_dir = config.state_dir / identity
     cache_dir = config.cache_dir / identity
     aliases = Aliases()
@@ -290,6 +212,7 @@ async def _build(
             ttl_s=_ttl_s(config),
             learnt=learnt,
             changes=index if _has_terse_listings(store) else None,
+            believes_all=layers.believes_all,
         )
         below = Below(
             store=store,
@@ -300,7 +223,7 @@ async def _build(
             budget=budget,
             metadata=metadata,
         )
-        hooks = Hooks(health=health)
+        hooks = Hooks(health=layers.health)
         journaled = await _journaled(stack, below, config, index, hooks)
     except DirectoryInUse as error:
         raise UsageError(
@@ -336,15 +259,7 @@ async def _build(
     hooks.outdated = volume.outdate
     root = Object(key="", kind=ObjectKind.DIRECTORY)
     volume.inodes.root.attributes = effective(root, volume.defaults)
-    filesystem = FileSystem(volume, owner=owner_of(state_dir), outdated=receiving)
-    await _recover(filesystem, config)
-    if journaled is not None:
-        journaled.drain.begin()
-    try:
-        await filesystem.learning.learn_root()
-    except StoreError as error:
-        log.warning("the root has the attributes of the mount for now: %s", error)
-    return filesystem
+    return FileSystem(volume, owner=owner_of(state_dir), outdated=receiving)
 
 
 async def _journaled(
@@ -410,6 +325,33 @@ def owner_of(state_dir: Path) -> str:
     return owner
 
 
+async def _settle(layers: Stack, filesystem: FileSystem, config: MountConfig) -> None:
+    """Do what could not be done at the mount, when the store answers for the first
+    time. No program has changed anything: it would have needed the store for that.
+    """
+    try:
+        await layers.find_out()
+    except OSError as error:
+        log.warning("cannot write %s: %s", error.filename, error.strerror)
+    # The queue is emptied as soon as the store is ONLINE, which it is after this.
+    await _take_up(filesystem, config, waits_for_queue=False)
+
+
+async def _take_up(
+    filesystem: FileSystem, config: MountConfig, *, waits_for_queue: bool = True
+) -> None:
+    """Go on where an earlier mount ended."""
+    await _recover(filesystem, config)
+    if waits_for_queue:
+        await _empty_queue(filesystem, config)
+    if filesystem.volume.journaled is not None:
+        filesystem.volume.journaled.drain.begin()
+    try:
+        await filesystem.learning.learn_root()
+    except StoreError as error:
+        log.warning("the root has the attributes of the mount for now: %s", error)
+
+
 async def _recover(filesystem: FileSystem, config: MountConfig) -> None:
     """Finish what an earlier mount left undone, and say what that was."""
     if config.read_only:
@@ -426,11 +368,15 @@ async def _recover(filesystem: FileSystem, config: MountConfig) -> None:
                     found.error,
                 )
         await filesystem.recover()
-        journaled = filesystem.volume.journaled
-        if journaled is not None and config.durability == "store":
-            await journaled.drain.empty()
     except StoreError as error:
         log.warning("what an earlier mount left undone stays so for now: %s", error)
+
+
+async def _empty_queue(filesystem: FileSystem, config: MountConfig) -> None:
+    """Store what an earlier mount left in its queue, where this one has none."""
+    journaled = filesystem.volume.journaled
+    if journaled is not None and config.durability == "store":
+        await journaled.drain.empty()
 
 
 def _ttl_s(config: MountConfig) -> float:

@@ -391,6 +391,11 @@ OPTIONS: tuple[Option, ...] = (
         read=read_switch,
         help="nobody else changes the bucket: trust answers until we change it",
     ),
+    Option(
+        name="lazy",
+        read=read_switch,
+        help="mount also while the store cannot be reached; it is waited for",
+    ),
     Option(name="read-only", read=read_switch, help="send no write of any kind"),
     Option(
         name="allow-other",

@@ -65,6 +65,11 @@ class Probe:
         return cls(capabilities.conditions, capabilities.dir_metadata)
 
     @classmethod
+    def of_nothing(cls, capabilities: Capabilities) -> "Probe":
+        """Believe no condition to be honoured, while nothing could be tried out."""
+        return cls(frozenset(), capabilities.dir_metadata)
+
+    @classmethod
     def from_json(cls, value: object) -> "Probe":
         """Read what `to_json` wrote. Raises `ValueError` for anything else."""
         match value:
@@ -244,7 +249,12 @@ class NarrowedStorager(StoragerWrapper):
 
     def __init__(self, inner: Storager, probe: Probe) -> None:
         super().__init__(inner)
-        claimed = inner.capabilities
+        self._capabilities = inner.capabilities
+        self.take_in(probe)
+
+    def take_in(self, probe: Probe) -> None:
+        """Go by another probe from now on; who has asked must ask again."""
+        claimed = self._inner.capabilities
         self._capabilities = dataclasses.replace(
             claimed,
             conditions=claimed.conditions & probe.conditions,

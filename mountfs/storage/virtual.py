@@ -89,6 +89,12 @@ class VirtualStorager(StoragerWrapper):
         # What open uploads were begun with, so that their objects need no HEAD.
         self._sent: dict[str, Metadata] = {}
 
+    def take_capabilities(self) -> None:
+        """Ask `inner` again what it can do; no more of it is kept or emulated."""
+        self._native = self._inner.capabilities
+        self._translator = Translator(self._native, self._features)
+        self._capabilities = self._translator.capabilities
+
     @property
     def capabilities(self) -> Capabilities:
         """What the service can do, and what is emulated."""

@@ -6,6 +6,7 @@ What a listing does not tell of its entries is learnt by `mountfs.vfs.learning`.
 import dataclasses
 import itertools
 from dataclasses import dataclass, field
+from functools import partial
 
 from mountfs.storage.types import ABSENT, Object, ObjectKind
 from mountfs.vfs.filestate import Dirty
@@ -122,6 +123,9 @@ class Directories:
         return sorted(found.items())
 
     async def _list(self, prefix: str) -> tuple[Object, ...]:
+        return await self._volume.believed(partial(self._known_or_listed, prefix))
+
+    async def _known_or_listed(self, prefix: str) -> tuple[Object, ...]:
         known = self._volume.metadata.listing(prefix)
         if known is not None:
             return known

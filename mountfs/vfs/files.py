@@ -16,6 +16,7 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 from mountfs.cache.conflicts import Policy
 from mountfs.cache.dirty import DirtyFile
@@ -111,7 +112,7 @@ class Files:
         can_write = flags & os.O_ACCMODE != os.O_RDONLY
         if can_write or flags & os.O_TRUNC:
             self._volume.check_writable()
-        await self._check_current(node, file)
+        await self._volume.believed(partial(self._check_current, node, file))
         if can_write or flags & os.O_TRUNC:
             await self._resolver.learn(node)
         if can_write and flags & os.O_APPEND and not flags & os.O_TRUNC:

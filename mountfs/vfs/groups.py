@@ -93,11 +93,13 @@ class Groups:
         *,
         ttl_s: float,
         requests_max: int = 64,
+        believes_all: Callable[[], bool] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._ttl_s = ttl_s
         self._requests_max = requests_max
+        self._believes_all = believes_all or (lambda: False)
         self._clock = clock
         self._known: LRUCache[str, tuple[Group, float]] = LRUCache(_KNOWN_MAX)
         self._apart: LRUCache[str, tuple[Version | None, float]] = LRUCache(_APART_MAX)
@@ -150,7 +152,7 @@ class Groups:
         return version != object.version or not self._is_fresh(at_s)
 
     def _is_fresh(self, at_s: float) -> bool:
-        return self._clock() - at_s < self._ttl_s
+        return self._clock() - at_s < self._ttl_s or self._believes_all()
 
     async def ask(self, id: str) -> Group:
         """Ask the store for a record."""

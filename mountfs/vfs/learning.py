@@ -17,7 +17,7 @@ from mountfs.cache.index_format import Change, Drop, Learnt
 from mountfs.cache.learnt import HAS_ATTRIBUTES
 from mountfs.cache.metadata import Knowledge, split_key
 from mountfs.cache.records import Record
-from mountfs.storage.errors import NotFound, StoreError
+from mountfs.storage.errors import NotFound, Offline, StoreError
 from mountfs.storage.foreign_names import named_key
 from mountfs.storage.parallel import run_all
 from mountfs.storage.types import NO_METADATA, Object, ObjectKind
@@ -58,7 +58,10 @@ class Learning:
         if not volume.store.capabilities.root_metadata:
             return
         root, before = volume.inodes.root, volume.inodes.root.attributes
-        found = await volume.store.stat("", kind=ObjectKind.DIRECTORY)
+        try:
+            found = await volume.store.stat("", kind=ObjectKind.DIRECTORY)
+        except Offline:
+            return  # what is known holds for now
         if found.attributes is not None and root.attributes is before:
             root.attributes = effective(found, volume.defaults)
 

@@ -31,6 +31,9 @@ class Resolver:
 
     async def child(self, parent: Node, entry: Entry) -> Object | None:
         """Return the object of a name in a directory, or None if there is none."""
+        return await self._volume.believed(partial(self._child, parent, entry))
+
+    async def _child(self, parent: Node, entry: Entry) -> Object | None:
         prefix = parent.key()
         if not prefix and entry.component == RESERVED:
             return None

@@ -4,9 +4,10 @@ way from a node to its newest object.
 
 import errno
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import trio
 
@@ -19,6 +20,7 @@ from mountfs.cache.journaled import Journaled
 from mountfs.cache.learnt import Learnt
 from mountfs.cache.metadata import MetadataCache
 from mountfs.cache.writeback import WriteBack
+from mountfs.storage.errors import Unreachable
 from mountfs.storage.protocol import Storager
 from mountfs.storage.types import (
     Attributes,
@@ -41,6 +43,8 @@ from mountfs.vfs.inodes import InodeTable, Node
 from mountfs.vfs.listings import component_of
 from mountfs.vfs.names import NAME_SIZE_MAX, Entry, Names, ShortEntry
 from mountfs.vfs.touched import Touched
+
+T = TypeVar("T")
 
 RESERVED = ".mountfs"
 """The directory of the root that is ours: hidden, and not to be made by programs."""
@@ -95,7 +99,10 @@ class Volume:
 
     def __post_init__(self) -> None:
         self.groups = Groups(
-            self.direct, ttl_s=self.metadata.ttl_s, requests_max=self.requests_max
+            self.direct,
+            ttl_s=self.metadata.ttl_s,
+            requests_max=self.requests_max,
+            believes_all=self.metadata.believes_all,
         )
         self.touched = Touched(self.inodes)
 
@@ -125,6 +132,18 @@ class Volume:
     def metadata_with(self, attributes: Attributes) -> Metadata:
         """Return metadata with what the store is to keep of these attributes."""
         return Metadata(attributes=self.store.capabilities.kept(attributes))
+
+    async def believed(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask; once more if the store went out of reach meanwhile.
+
+        The second time what is known is believed, if the user wants that.
+        """
+        try:
+            return await ask()
+        except Unreachable:
+            if not self.metadata.believes_all():
+                raise
+        return await ask()
 
     def check_writable(self) -> None:
         """Refuse a change on a read-only mount. Raises EROFS."""

@@ -39,6 +39,17 @@ ELSEWHERE = {
         "S-194": "test_a_disk_that_others_fill_costs_no_acknowledged_byte",
         "S-195": "test_a_disk_that_fails_stops_writers_and_no_reader",
     },
+    "recovery/test_proxy_offline.py": {
+        "S-160": "test_a_request_outlasts_an_outage",
+        "S-161": "test_waiting_ends",
+        "S-162": "test_eio_does_not_wait",
+        "S-163": "test_cached_serves_what_is_known",
+        "S-164": "test_expired_credentials_are_a_state",
+        "S-165": "test_a_bucket_that_is_gone_is_a_state",
+        "S-166": "test_a_lazy_mount_waits_for_its_store",
+        "S-167": "test_a_lazy_mount_recovers_later",
+        "S-168": "test_unmounting_without_a_store_is_bounded",
+    },
     "fuse/test_commands.py": {
         "S-190": "test_status_names_what_the_store_lacks",
         "S-191": "test_wait_returns_when_the_store_has_a_file",

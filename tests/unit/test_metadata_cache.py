@@ -135,3 +135,25 @@ def test_a_listing_goes_with_the_first_name_that_is_evicted(clock: Clock) -> Non
 def test_keys_split_at_their_last_component(key: str, parts: tuple[str, str]) -> None:
     """The component of a directory keeps its slash, and may be empty before it."""
     assert split_key(key) == parts
+
+
+def test_what_is_known_may_be_believed_whatever_its_age(clock: Clock) -> None:
+    """While the store cannot be asked; but not what is known to be wrong."""
+    is_offline = True
+    cache = MetadataCache(ttl_s=1.0, clock=clock, believes_all=lambda: is_offline)
+    cache.put_listing(cache.begin_listing("d/"), [file("d/a"), file("d/b")])
+    cache.put_answer("e", ABSENT, cache.moment("e"))
+    clock.now_s += 1000
+
+    assert cache.lookup("d/a") == file("d/a")
+    assert cache.lookup("d/c") is ABSENT
+    assert cache.lookup("e") is ABSENT
+    assert cache.lookup("unknown") is None
+    assert cache.listing("d/") == (file("d/a"), file("d/b"))
+    cache.expire("d/a")
+    assert cache.lookup("d/a") is None
+    assert cache.listing("d/") is None
+
+    is_offline = False
+    assert cache.lookup("d/b") is None
+    assert cache.lookup("e") is None
