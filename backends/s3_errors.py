@@ -178,16 +178,22 @@ def translated(key: str | None = None) -> Iterator[None]:
     except StoreError:
         raise
     except (sdk.ClientError, sdk.BotoCoreError, urllib3.exceptions.HTTPError) as error:
+        if isinstance(error.__context__, RecursionError):
+            raise _redirects_in_circles(key) from error
         raise translate(error, key) from error
     except RecursionError as error:
-        # botocore asks where a bucket is that was moved, and is told: elsewhere.
-        raise errors.InvalidRequest(
-            "the server redirects in circles: check endpoint_url", key=key
-        ) from error
+        raise _redirects_in_circles(key) from error
     except ValueError as error:
         if isinstance(error, ResponseParserError):
             raise translate(error, key) from error
         raise
+
+
+def _redirects_in_circles(key: str | None) -> StoreError:
+    # botocore asks where a bucket is that was moved, and is told: elsewhere.
+    return errors.InvalidRequest(
+        "the server redirects in circles: check endpoint_url", key=key
+    )
 
 
 def translate(error: Exception, key: str | None = None) -> StoreError:
