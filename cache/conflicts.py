@@ -6,6 +6,9 @@ commit has succeeded; `fail` raises, and the bytes go to the state directory;
 `overwrite` never looks. An object that is merely gone is made anew: nobody's bytes are
 lost by that.
 
+If a part of our file lies in an upload that only its own key can have, the names are
+dealt the other way round: the other's object is copied beside, and ours has the name.
+
 What cannot be made whole is never stored. If a file is an edit of a version that the
 store does not have any more, and the cache does not hold the rest of it, the race ends
 as by `fail`.
@@ -24,6 +27,7 @@ from mountfs.cache.dirty import DirtyFile
 from mountfs.cache.incidents import IncidentKind, Incidents
 from mountfs.cache.phases import reached
 from mountfs.cache.streamer import Streamer
+from mountfs.storage.conditions import look_first
 from mountfs.storage.errors import (
     AlreadyExists,
     BucketNotFound,
@@ -33,7 +37,7 @@ from mountfs.storage.errors import (
     VersionChanged,
 )
 from mountfs.storage.protocol import Storager
-from mountfs.storage.types import ABSENT, Condition, Metadata, Object, Version
+from mountfs.storage.types import ABSENT, Call, Condition, Metadata, Object, Version
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +138,7 @@ class Conflicts:
         is raised if there never can be a copy, anything else if there may be later.
         """
         if dirty.stream is not None and dirty.stream.punched:
-            raise lost  # a part of it lies in an upload that only this key can have
+            return await self._set_theirs_aside(dirty, metadata, lost)
         key, condition = dirty.key, dirty.condition
         self._streamer.abandon(dirty)
         attributes = metadata.attributes
@@ -160,6 +164,47 @@ class Conflicts:
         )
         self._incidents.note(IncidentKind.CONFLICT, key, str(lost), kept_as=copy.key)
         return copy
+
+    async def _set_theirs_aside(
+        self, dirty: DirtyFile, metadata: Metadata, lost: PreconditionFailed
+    ) -> Object:
+        """Copy the other's object beside, then take its place if it is still that."""
+        if not self._store.capabilities.copy:
+            raise lost
+        key, theirs = dirty.key, await self._store.stat(dirty.key)
+        aside = await self._copy_beside(theirs, lost)
+        # Crash after this: their bytes are under both names, ours in the upload.
+        reached("conflict-set-aside")
+        stored = await self._replace(dirty, metadata, lost, theirs.version)
+        log.warning(
+            "%r was changed by another client while it was written here (%s): as a part"
+            " of ours was in the store already, it has our bytes, and what that one"
+            " stored is in %r; compare the two, and remove one",
+            key,
+            lost,
+            aside.key,
+        )
+        self._incidents.note(IncidentKind.CONFLICT, key, str(lost), kept_as=aside.key)
+        return stored
+
+    async def _copy_beside(self, theirs: Object, lost: PreconditionFailed) -> Object:
+        limit = self._store.capabilities.key_size_max
+        try:
+            for name in copy_keys(theirs.key, self._host, self._now_ns(), limit):
+                try:
+                    return await self._store.copy(
+                        theirs.key,
+                        name,
+                        source_version=theirs.version,
+                        condition=await look_first(
+                            self._store, Call.COPY, name, ABSENT
+                        ),
+                    )
+                except AlreadyExists:
+                    continue
+        except KeyTooLong:
+            raise lost from None
+        raise lost
 
     async def _store_beside(
         self, dirty: DirtyFile, metadata: Metadata, lost: PreconditionFailed

@@ -59,6 +59,8 @@ class Hooks:
 
     outdated: Callable[[str], None] = lambda _: None
     """A key has in the store what nobody here knows of."""
+    failed: Callable[[str, StoreError | None], None] = lambda _key, _error: None
+    """What a program was promised is not in the store, and why; None: now it is."""
     health: Health = field(default_factory=Health)
     """How the store does: nothing is sent while it is out of reach."""
 
@@ -247,6 +249,7 @@ class Drain:
             return
         if not error.is_retryable:
             self._incidents.note(IncidentKind.FAILED, entry.key, str(error))
+            self._hooks.failed(entry.key, error)
         log.warning(
             "%r is not in the store yet (%s); it is safe here and is tried again",
             entry.key,
@@ -280,6 +283,8 @@ class Drain:
             self._hooks.outdated(entry.key)
         else:
             self._incidents.clear(entry.key)
+            if entry.attempts:
+                self._hooks.failed(entry.key, None)
 
     async def _request(self, entry: Entry) -> Object | None:
         """Send what an entry stands for; return what the store has then."""
@@ -480,6 +485,7 @@ class Drain:
             # Crash between the two: both rows speak of the file, and the older counts.
             reached("drain.kept")
             await self._queue.leave(entry)
+            self._hooks.failed(entry.key, error)
         else:
             self._tell_loss(entry, f"a foreign client changed it first ({error})")
             await self._queue.give_up(entry)

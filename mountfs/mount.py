@@ -256,10 +256,11 @@ async def _build(
         url_of=partial(object_url, config.url),
         names=Names(utf8_keys=store.capabilities.utf8_keys),
     )
-    hooks.outdated = volume.outdate
     root = Object(key="", kind=ObjectKind.DIRECTORY)
     volume.inodes.root.attributes = effective(root, volume.defaults)
-    return FileSystem(volume, owner=owner_of(state_dir), outdated=receiving)
+    filesystem = FileSystem(volume, owner=owner_of(state_dir), outdated=receiving)
+    hooks.outdated, hooks.failed = volume.outdate, filesystem.files.note_late_error
+    return filesystem
 
 
 async def _journaled(

@@ -166,11 +166,18 @@ class Files:
         if node.file is not None and node.file.needs_commit and not _is_unlinked(node):
             await self.commit(node)
 
-    def note_late_error(self, key: str, error: StoreError) -> None:
-        """Let who has a file open hear of an error at its next fsync or close."""
+    def note_late_error(self, key: str, error: StoreError | None) -> None:
+        """Let who has a file open hear of an error at its next fsync or close.
+
+        None: there is no error any more, so who was not told yet need not be.
+        """
         nodes = {each.node for each in self if not each.node.is_nameless}
         for node in nodes:
-            if node.key() == key and node.file is not None:
+            if node.key() != key or node.file is None:
+                continue
+            if error is None:
+                node.file.late_error = None
+            else:
                 node.file.note_late_error(error)
 
     def _tell_late_error(self, opened: OpenFile) -> None:

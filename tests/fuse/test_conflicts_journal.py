@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+import pytest
+
 from tests.fuse.conftest import Mounter
 from tests.fuse.mounting import Mount, run_command
 from tests.fuse.stores import Store
@@ -66,3 +68,25 @@ def test_open_file_whose_promise_lost_keeps_its_bytes(
     assert b"OURS moreound" in found
     assert path.read_bytes() == b"theirs"
     mount.look()
+
+
+def test_late_error_is_told_by_the_next_fsync(mounter: Mounter, store: Store) -> None:
+    """A promise that cannot be kept: who has the file open hears of it, once."""
+    mount = mounter(store, *OPTIONS, "--conflict=fail")
+    mount.announce(".")
+    path = mount.path / "file"
+    path.write_bytes(b"common ground")
+    wait(mount, "file")
+    reader = os.open(path, os.O_RDONLY)
+
+    with path.open("wb", buffering=0) as file:
+        file.write(b"ours")
+        store.there.write("file", b"theirs")
+    wait(mount, "file")
+
+    with pytest.raises(OSError, match="Stale"):
+        os.fsync(reader)
+    os.fsync(reader)
+    os.close(reader)
+    assert run_command("umount", str(mount.path)).returncode == 75
+    mount.process.wait(60)

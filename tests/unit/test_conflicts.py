@@ -240,6 +240,33 @@ async def commit(stack: Stack, dirty: DirtyFile) -> Object:
     )
 
 
+async def test_a_file_that_is_partly_in_an_upload_takes_the_name(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its upload cannot have another key: it is theirs that is copied beside."""
+    content = bytes(range(250)) * 2
+    async with open_stack(place.store, place.directory, conflict=Policy.COPY) as stack:
+        dirty = stack.writeback.begin("a", None, condition=ABSENT)
+        for offset in range(0, len(content), 20):
+            piece = content[offset : offset + 20]
+            await stack.writeback.write(
+                dirty, offset, piece, metadata=lambda: NO_METADATA
+            )
+        assert dirty.stream is not None
+        await dirty.stream.settle()
+        assert await stack.writeback.reclaim(100)
+        await place.put("a", b"theirs")
+        stored = await commit(stack, dirty)
+        (incident,) = stack.writeback.incidents
+
+    assert stored.key == "a"
+    assert place.stored("a") == content
+    (aside,) = place.copies("a")
+    assert place.stored(aside) == b"theirs"
+    assert incident.kept_as == aside
+    assert aside in caplog.text
+
+
 # --- fail and overwrite -------------------------------------------------------------
 
 

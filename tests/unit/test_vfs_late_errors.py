@@ -39,6 +39,17 @@ async def test_every_handle_is_told_once(tmp_path: Path) -> None:
         await scene.close(three)
 
 
+async def test_an_error_that_has_passed_is_not_told(tmp_path: Path) -> None:
+    """Who was not told of it yet never is."""
+    async with open_scene(tmp_path) as scene:
+        opened = await scene.open(await scene.make("file", b"bytes"))
+        scene.fs.files.note_late_error("file", LATE)
+        scene.fs.files.note_late_error("file", None)
+
+        await scene.fs.files.fsync_open(opened)
+        await scene.close(opened)
+
+
 async def test_bytes_that_are_stored_meanwhile_are_no_error(tmp_path: Path) -> None:
     """Whoever comes later finds everything in the store."""
     async with open_scene(tmp_path) as scene:
