@@ -5,6 +5,7 @@ go on until the disk is really full. Other programs fill a disk without a word t
 it is measured again and again; between two measurements our own writes are counted.
 """
 
+import logging
 import os
 from pathlib import Path
 from typing import Protocol
@@ -12,6 +13,8 @@ from typing import Protocol
 import trio
 
 from mountfs.cache.spool import on_disk
+
+log = logging.getLogger(__name__)
 
 INTERVAL_S = 1.0
 PAUSE_S = 0.1
@@ -74,8 +77,11 @@ class DiskFloor:
                 await self._hurry.wait()
 
     async def measure(self) -> None:
-        """Ask the disk."""
-        self._free = await on_disk(_free_space, self._directory)
+        """Ask the disk; what was known stays if this host has no memory for that."""
+        try:
+            self._free = await on_disk(_free_space, self._directory)
+        except (RuntimeError, MemoryError):  # no thread can be started
+            log.warning("the disk of %s cannot be measured now", self._directory)
 
 
 def _free_space(directory: Path) -> int | None:

@@ -414,6 +414,7 @@ class _Mounted:
         operations = Operations(filesystem, _ttl_s(config))
         self._session = Session(operations, config.mount_point)
         self._waiter = Waiter(filesystem, reporter, fetch_unsent)
+        self._has_answered = False
         self._leave = trio.Event()
         self._hurry = trio.Event()
         self._state = State.MOUNTED
@@ -444,10 +445,16 @@ class _Mounted:
                 await self._fs.finish()
                 self._report()
                 control.finish()
-        finally:
-            # By now nothing is dirty in the kernel: it sent it all when the last
-            # program left, or lost it with that program's connection.
-            self._session.close()
+        except BaseException:
+            if self._has_answered:
+                log.critical("%s ends by an error: the mount is dead", config.url)
+                self._session.abandon()
+            else:
+                self._session.close()
+            raise
+        # By now nothing is dirty in the kernel: it sent it all when the last program
+        # left, or lost it with that program's connection.
+        self._session.close()
 
     async def _serve(self, ready: Callable[[], None]) -> None:
         async with trio.open_nursery() as nursery:
@@ -468,6 +475,7 @@ class _Mounted:
             self._config.mount_point,
             gates,
         )
+        self._has_answered = True
         ready()
 
     async def _leave_at_signals(self) -> None:

@@ -52,6 +52,9 @@ def handler(
         except OSError as error:
             log.debug("%s: %s", function.__name__, error)
             raise pyfuse3.FUSEError(errno_of(error)) from error
+        except MemoryError as error:
+            log.warning("%s: there is no memory -> ENOMEM", function.__name__)
+            raise pyfuse3.FUSEError(errno.ENOMEM) from error
         except Exception as error:
             log.exception(
                 "%s: a bug in mountfs; the program got EIO", function.__name__

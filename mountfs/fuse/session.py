@@ -98,6 +98,15 @@ class Session:
         signal.setitimer(signal.ITIMER_REAL, 0)
         pyfuse3.close(unmount=True)
 
+    def abandon(self) -> None:
+        """Give the connection back and leave the mount, which is dead from now on.
+
+        Programs get ENOTCONN. Were the mount taken away, they would go on writing into
+        the directory below it, and think that all is well.
+        """
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        pyfuse3.close(unmount=False)
+
 
 def _wake_a_frozen_read() -> None:
     """Interrupt the read of /dev/fuse every second.

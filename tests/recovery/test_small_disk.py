@@ -19,6 +19,7 @@ from tests.fuse.stores import Store
 from tests.recovery.small_disk import SmallDisk
 
 pytestmark = pytest.mark.fuse
+both = pytest.mark.parametrize("durability", ["store", "journal"])
 MIB = 1 << 20
 FULL = "No space left|is full|cannot be kept|is not stored|disk is full|fill the local"
 
@@ -43,19 +44,20 @@ def write(path: Path, content: bytes) -> int:
     return code
 
 
+@both
 def test_a_disk_that_others_fill_costs_no_acknowledged_byte(
-    small_disk: SmallDisk, mounter: Mounter, store: Store
+    small_disk: SmallDisk, mounter: Mounter, store: Store, durability: str
 ) -> None:
     """While the disk fills and empties, each write succeeds or is ENOSPC; what was
     acknowledged is in the store, and afterwards all goes as before.
     """
-    mount = mounter(store, "--cache-size=48M")
+    mount = mounter(store, "--cache-size=48M", f"--durability={durability}")
     mount.announce(FULL)
     chance = random.Random(4)
     acknowledged: dict[str, str] = {}
     codes: list[int] = []
     with small_disk.filled_now_and_then(0.3):
-        deadline = time.monotonic() + 12
+        deadline = time.monotonic() + 6
         while time.monotonic() < deadline:
             name = f"file-{chance.randrange(20)}"
             content = chance.randbytes(chance.randrange(1, 4 * MIB))
@@ -69,7 +71,7 @@ def test_a_disk_that_others_fill_costs_no_acknowledged_byte(
 
     assert set(codes) <= {0, errno.ENOSPC}
     assert acknowledged
-    assert small_disk.times_full > 5
+    assert small_disk.times_full > 2
     assert write(mount.path / "after", b"after") == 0
     assert {
         name: digest((mount.path / name).read_bytes()) for name in acknowledged
@@ -127,16 +129,18 @@ def test_clean_bytes_make_room_for_others(
     assert read_anew(mount, "file") == bytes(24 * MIB)
 
 
+@both
 def test_a_disk_that_fails_stops_writers_and_no_reader(
-    small_disk: SmallDisk, mounter: Mounter, store: Store
+    small_disk: SmallDisk, mounter: Mounter, store: Store, durability: str
 ) -> None:
     """When the disk takes no write any more, writing is an error and never a success
     that is none; reading goes on, and so does the daemon until it is unmounted.
     """
     content = random.Random(6).randbytes(4 * MIB)
     store.there.write("file", content)
-    mount = mounter(store, "--cache-size=48M", "--ttl=0")
+    mount = mounter(store, "--cache-size=48M", "--ttl=0", f"--durability={durability}")
     assert write(mount.path / "before", b"before") == 0
+    assert run_command("flush", str(mount.path)).returncode == 0
 
     small_disk.fail()
     code = write(mount.path / "new", bytes(MIB))

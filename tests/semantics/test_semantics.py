@@ -28,6 +28,11 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 PAGE = CHECKOUT / "docs" / "reference" / "semantics.md"
 
 ELSEWHERE = {
+    "recovery/test_outcomes.py": {
+        "S-198": "test_too_little_memory_costs_nothing_acknowledged",
+        "S-199": "test_a_clock_that_jumps_costs_nothing_but_times",
+        "S-200": "test_a_killed_daemon_loses_nothing_acknowledged",
+    },
     "unit/test_recover.py": {
         "S-196": "test_a_journal_that_no_mount_takes_names_the_command",
         "S-197": "test_a_rescue_loses_no_byte",

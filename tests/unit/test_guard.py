@@ -33,6 +33,7 @@ class Handlers:
         (OSError("without a number"), errno.EIO),
         (pyfuse3.FUSEError(errno.EPERM), errno.EPERM),
         (KeyError("a bug"), errno.EIO),
+        (MemoryError(), errno.ENOMEM),
     ],
 )
 async def test_every_exception_becomes_one_errno(
