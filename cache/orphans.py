@@ -48,9 +48,16 @@ class Orphans:
         self._abort = abort
         self._now_ns = now_ns
 
-    async def abort_all(self) -> None:
-        """Look for the upload of each intent that an earlier mount has left."""
+    async def abort_all(
+        self, is_opening: Callable[[str], bool] = lambda _: False
+    ) -> None:
+        """Look for the upload of each intent that an earlier mount has left.
+
+        `is_opening` tells of the intents of this one.
+        """
         for intent in await self._journal.intents():
+            if is_opening(intent.commit_id):
+                continue
             try:
                 is_settled = await self._settle(intent)
             except StoreError as error:

@@ -72,11 +72,21 @@ class Uploader:
         self._slots = trio.Semaphore(uploads_max)
         self._uploads_max = uploads_max
         self._left: dict[str, JournaledUpload] = {}
+        self._opening: set[str] = set()
+        self._opened: set[str] = set()
 
     def expect(self, row: JournaledUpload) -> None:
         """Take note of an upload that an earlier mount has begun for a spool file."""
         assert row.spool is not None
         self._left[row.spool] = row
+
+    def is_opening(self, commit_id: str) -> bool:
+        """Tell whether an upload is being opened just now, by this process."""
+        return commit_id in self._opening
+
+    def has_opened(self, id: str) -> bool:
+        """Tell whether an upload that may still be open is of this process."""
+        return id in self._opened
 
     async def attempt_of(
         self, dirty: DirtyFile, metadata: Metadata, inherit: Object | None
@@ -150,32 +160,44 @@ class Uploader:
 
         `spool` and `pieces` let the next mount go on with it.
         """
-        intent = Intent(
-            metadata.commit_id or secrets.token_hex(16), key, time.time_ns()
-        )
-        await self._journal.begin_upload(intent)
-        # Crash after this: recovery looks for an upload, and finds none.
-        reached("upload-intended")
+        commit_id = metadata.commit_id or secrets.token_hex(16)
+        intent = Intent(commit_id, key, time.time_ns())
+        self._opening.add(commit_id)
+        try:
+            await self._journal.begin_upload(intent)
+            # Crash after this: recovery looks for an upload, and finds none.
+            reached("upload-intended")
+            upload = await self._open(intent, metadata, inherit)
+            # Crash after this: an upload without a row; recovery looks for it.
+            reached("upload-opened")
+            try:
+                await self._journal.add_upload(
+                    JournaledUpload(
+                        upload.key, upload.id, upload.commit_id, spool, pieces
+                    ),
+                    commit_id,
+                )
+            except BaseException:
+                await self.abort(upload)
+                raise
+            # Crash after this: recovery goes on with the upload, or aborts it.
+            reached("upload-journaled")
+        finally:
+            self._opening.discard(commit_id)
+        return upload
+
+    async def _open(
+        self, intent: Intent, metadata: Metadata, inherit: Object | None
+    ) -> Upload:
         try:
             upload = await self._store.create_multipart(
-                key, metadata=metadata, inherit=inherit
+                intent.key, metadata=metadata, inherit=inherit
             )
         except StoreError as error:
             if not error.is_ambiguous:
                 await self._journal.end_intent(intent.commit_id)
             raise
-        # Crash after this: an upload without a row; recovery looks for it.
-        reached("upload-opened")
-        try:
-            await self._journal.add_upload(
-                JournaledUpload(upload.key, upload.id, upload.commit_id, spool, pieces),
-                intent.commit_id,
-            )
-        except BaseException:
-            await self.abort(upload)
-            raise
-        # Crash after this: recovery goes on with the upload, or aborts it.
-        reached("upload-journaled")
+        self._opened.add(upload.id)
         return upload
 
     async def send(
@@ -209,6 +231,7 @@ class Uploader:
         )
         with trio.CancelScope(shield=True):
             await self._journal.end_upload(upload.key, upload.id)
+        self._opened.discard(upload.id)
         return object
 
     async def abort(self, upload: Upload) -> bool:
@@ -227,6 +250,7 @@ class Uploader:
                 )
                 return False
             await self._journal.end_upload(upload.key, upload.id)
+            self._opened.discard(upload.id)
         return True
 
     async def drop(self, dirty: DirtyFile, ranges: Iterable[Range]) -> int:

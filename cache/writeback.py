@@ -438,7 +438,6 @@ class WriteBack:
         """Deal with what earlier mounts left behind; call once.
 
         Files of this mount that are open, or have failed already, are left alone.
-
         Failed files are stored if nobody changed their objects since; the others stay.
         Open uploads of ours are gone on with, or aborted. Spool files that nobody
         knows are removed.
@@ -455,17 +454,14 @@ class WriteBack:
         }
         left_spools = await self._failed.spools()
         for upload in await self._journal.uploads():
-            if upload.id in wanted:
+            if upload.id in wanted or self._uploader.has_opened(upload.id):
                 continue
             if upload.spool is not None and upload.spool in left_spools:
                 self._uploader.expect(upload)
                 continue
             await self._uploader.abort(Upload(upload.key, upload.id, upload.commit_id))
-        await self._orphans.abort_all()
-        found = [
-            await self._recover(item) if isinstance(item, Failed) else item
-            for item in left
-        ]
+        await self._orphans.abort_all(self._uploader.is_opening)
+        found = [await self._recover(x) if isinstance(x, Failed) else x for x in left]
         for each in found:
             if each.error is not None:
                 self.incidents.note(IncidentKind.FAILED, each.key, each.error)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.lowlevel
 
 from mountfs.backends.memory import MemoryStore
 from mountfs.cache import attempts
@@ -376,6 +377,27 @@ async def test_a_store_that_does_not_answer_is_asked_at_the_next_mount(
         await stack.writeback.recover()
         assert await stack.journal.intents() == ()
     assert await place.memory.list_uploads() == ()
+
+
+async def test_a_late_recovery_leaves_what_is_under_way(place: Place) -> None:
+    """A mount may recover only when the store is reached; files are open by then."""
+    async with open_stack(place.store, place.directory) as stack:
+        streamed = await written(stack, is_streamed=True)
+        assert streamed.stream is not None
+        await stack.writeback.recover()
+        await commit(stack, streamed)
+        assert place.requests("create_multipart") == 1
+        await stack.writeback.discard(streamed)
+        await place.memory.delete("a")
+
+        planned = await written(stack, is_streamed=False)
+        async with trio.open_nursery() as nursery:
+            place.store.script.append(Fault("create_multipart", delay_s=0.05))
+            nursery.start_soon(commit, stack, planned)
+            while not await stack.journal.intents():
+                await trio.lowlevel.checkpoint()
+            await stack.writeback.recover()
+    assert place.stored("a") == CONTENT
 
 
 @pytest.mark.parametrize("is_ambiguous", [False, True])
