@@ -312,8 +312,8 @@ class Volume:
         for each in node.names():
             try:
                 self.outdated.send_nowait(Outdated(each.parent.inode, each.name))
-            except trio.WouldBlock:
-                return  # the kernel finds out when its time to live ends
+            except (trio.WouldBlock, trio.BrokenResourceError):
+                return  # the kernel finds out when its time to live ends, or it is gone
 
     def touch(self, directory: Node) -> None:
         """Note that the entries of a directory changed now."""
