@@ -190,7 +190,8 @@ class Moves:
             return content_condition(entries[0].shown)
         if entries:
             return entries[0].stored if entries[0].attempts == 0 else None
-        known = self._queue.metadata.last_known(key)
+        metadata = self._queue.metadata
+        known = metadata.last_known(key) or metadata.lookup(key)
         if isinstance(known, Object):
             return known.version
         return ABSENT if known is ABSENT else None

@@ -134,6 +134,9 @@ class QueuedStorager(StoragerWrapper):
         """
         after, inner_token = _from_token(token)
         pending = self._pending_below(prefix, mode)
+        if limit is not None:
+            # Or a page could be full of what is pending to be removed.
+            limit += len(pending.direct)
         try:
             page = await self._inner.list(
                 prefix, mode=mode, token=inner_token, limit=limit

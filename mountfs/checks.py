@@ -34,7 +34,10 @@ def before_mount(config: MountConfig) -> None:
     check_writable(config.cache_dir, "cache")
     check_writable(config.state_dir, "state")
     check_cache_size(config)
-    warn_of_volatile_state(config.state_dir)
+    if config.durability == "journal":
+        refuse_tmpfs_state(config.state_dir)
+    else:
+        warn_of_volatile_state(config.state_dir)
 
 
 def check_fuse(*, allow_other: bool) -> None:

@@ -205,6 +205,26 @@ async def test_a_tree_moves_with_what_waits_in_it(tmp_path: Path) -> None:
         assert keys == {"e/stored", "e/deep/er", "e/new"}
 
 
+async def test_a_tree_built_under_another_name_is_written_once(
+    tmp_path: Path,
+) -> None:
+    async with open_scene(tmp_path, journaled=True) as scene:
+        for name in WRITES:
+            scene.store.refused[name] = Unreachable("not yet")
+        await scene.fs.namespace.mkdir(scene.root, b"build", 0o755, CALLER)
+        for number in range(10):
+            await scene.make(f"build/{number}", b"x")
+        await rename(scene, "build", "done")
+        await scene.drain()
+        scene.store.refused.clear()
+        scene.store.asked.clear()
+        assert await scene.drain()
+        assert sent(scene.store)["write"] == 11  # the marker, too
+        assert sent(scene.store).get("copy", 0) == 0
+        keys = {f"done/{number}" for number in range(10)}
+        assert await scene.keys() == {"done/", *keys}
+
+
 async def test_a_file_takes_the_name_of_a_removed_directory(tmp_path: Path) -> None:
     async with open_scene(tmp_path, journaled=True) as scene:
         await scene.fs.namespace.mkdir(scene.root, b"x", 0o755, CALLER)
