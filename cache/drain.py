@@ -208,6 +208,7 @@ class Drain:
         scope = trio.CancelScope()
         for entry in entries:
             entry.flight = scope
+            self._queue.note_flight(entry)
         self._flights += 1
         self._nursery.start_soon(self._fly, entries, deed, scope)
 

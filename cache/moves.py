@@ -18,7 +18,6 @@ from mountfs.cache.entries import (
     StoreBytes,
     content_condition,
     is_only_in_upload,
-    was_never_stored,
     with_key,
 )
 from mountfs.cache.queue import Queue
@@ -227,7 +226,9 @@ class Moves:
         self, source: str, waiting: list[Entry], stored: Object | None
     ) -> list[Entry]:
         """Return the entry that a key keeps when what it shows has moved away."""
-        if waiting and (waiting[0].is_removal or was_never_stored(waiting[0])):
+        if waiting and (
+            waiting[0].is_removal or self._queue.leaves_nothing(waiting[0])
+        ):
             return []
         left = self._queue.new_entry(source, Remove(), None, [], None)
         if stored is not None:

@@ -36,6 +36,7 @@ from mountfs.cache.entries import (
     Make,
     Remove,
     StoreBytes,
+    ancestors_of,
     content_condition,
     is_only_in_upload,
     was_never_stored,
@@ -95,6 +96,7 @@ class Queue:
         self.now_ns = now_ns
         self._ids = itertools.count(1)
         self._locks: dict[str, trio.Lock] = {}
+        self._used: set[str] = set()
         self._news = trio.Event()
         self.takes_changes = True
         """Whether files may be promised; else they are stored at their commit."""
@@ -109,6 +111,18 @@ class Queue:
         """Tell whether a change of a key is under way, so that it must not take off."""
         lock = self._locks.get(key)
         return lock is not None and lock.locked()
+
+    def note_flight(self, entry: Entry) -> None:
+        """Note that the store may see an entry, and so the directories above it."""
+        self._used.update(ancestors_of(entry.key))
+
+    def leaves_nothing(self, entry: Entry) -> bool:
+        """Tell whether the store has nothing of a name if an entry is dropped.
+
+        A store that keeps directories behind the scenes (SeaweedFS) has those of
+        which it was given a child, with a marker or without.
+        """
+        return was_never_stored(entry) and entry.key not in self._used
 
     def spools(self) -> set[str]:
         """Return the names of the spool files that hold bytes of entries."""
@@ -154,6 +168,7 @@ class Queue:
                 await self._reopen(entry.change.dirty, row.content)
                 self.files.adopt(entry.change.dirty)
             self.table.add(entry)
+            self.note_flight(entry)
             last = row.id
         self._ids = itertools.count(last + 1)
         return tuple(self.table)
@@ -382,7 +397,7 @@ class Queue:
                 if last is None:
                     known = self.metadata.last_known(key)
                     entry.stored = known.version if isinstance(known, Object) else None
-                elif last.flight is None and was_never_stored(last):
+                elif last.flight is None and self.leaves_nothing(last):
                     continue
                 new.append(entry)
             await self.replace(old, new)

@@ -205,6 +205,24 @@ async def test_a_tree_moves_with_what_waits_in_it(tmp_path: Path) -> None:
         assert keys == {"e/stored", "e/deep/er", "e/new"}
 
 
+async def test_a_directory_that_the_store_made_by_itself_goes(tmp_path: Path) -> None:
+    async with open_scene(tmp_path, journaled=True) as scene:
+        marker = scene.store.hold("write")
+        marker.error = Unreachable("no route")
+        await scene.fs.namespace.mkdir(scene.root, b"d", 0o755, CALLER)
+        await marker.reached.wait()
+        await scene.make("d/file", b"x")
+        await scene.fs.flush("d/file")
+        assert await scene.keys() == {"d/file"}
+        marker.release()
+        await rename(scene, "d", "e")
+        left = scene.queue.table.newest("d/")
+        assert left is not None
+        assert left.is_removal
+        assert await scene.drain()
+        assert await scene.keys() == {"e/", "e/file"}
+
+
 async def test_a_tree_built_under_another_name_is_written_once(
     tmp_path: Path,
 ) -> None:
