@@ -106,6 +106,20 @@ class BlockFiles:
             return None
         return block
 
+    def damaged(self) -> list[Path]:
+        """Return the files that are no blocks, or not the ones they are named after."""
+        found = []
+        for path in sorted(self._directory.glob("?/*")):
+            content, _, index = path.name.partition(".")
+            try:
+                name = BlockName(bytes.fromhex(content), int(index, 16))
+            except ValueError:
+                found.append(path)
+                continue
+            if path != self._path(name) or (self.load(name) is None and path.exists()):
+                found.append(path)
+        return found
+
     def remove(self, names: Iterable[BlockName]) -> None:
         """Delete blocks; those that are gone already do not matter."""
         for name in names:

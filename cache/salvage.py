@@ -92,11 +92,16 @@ class Left:
     """Renames and changes of hard links that the next mount finishes."""
 
 
-def look(state_dir: Path) -> Left:
-    """Return what is left in a state directory. Nothing in it is changed."""
+def look(state_dir: Path, *, is_in_use: bool = False) -> Left:
+    """Return what is left in a state directory. Nothing in it is changed.
+
+    `is_in_use`: by a mount of this process, whose journal is in order.
+    """
     spool = state_dir / "spool"
     with tempfile.TemporaryDirectory() as directory:
-        copy = _copied(state_dir, Path(directory))
+        # A journal in use must not be copied: a copy is not of one moment.
+        in_place = state_dir / JOURNAL if is_in_use else None
+        copy = in_place or _copied(state_dir, Path(directory))
         if copy is None:
             rows: dict[str, list[dict[str, Any]]] = {}
             damage = "it is missing" if _spools(spool) else None
@@ -111,6 +116,14 @@ def look(state_dir: Path) -> Left:
         kept += [_orphan(path) for path in _spools(spool) if path.name not in known]
     renames = len(rows.get("renames", [])) + len(rows.get("links", []))
     return Left(tuple(kept), damage, renames)
+
+
+def uploads(state_dir: Path) -> set[str]:
+    """Return the ids of the uploads that the journal knows."""
+    with tempfile.TemporaryDirectory() as directory:
+        copy = _copied(state_dir, Path(directory))
+        rows = {} if copy is None else _rows(copy)
+    return {str(row.get("id")) for row in rows.get("uploads", [])}
 
 
 def is_lost(state_dir: Path) -> bool:

@@ -18,7 +18,16 @@ from mountfs.config import Setting
 from mountfs.errors import UsageError
 from mountfs.options import OPTIONS, refuse_credentials, suggestion
 
-COMMANDS = ("mount", "umount", "status", "wait", "flush", "recover", "features")
+COMMANDS = (
+    "mount",
+    "umount",
+    "status",
+    "wait",
+    "flush",
+    "check",
+    "recover",
+    "features",
+)
 EPILOG = """\
 examples:
   mountfs mount s3://bucket/prefix /mnt/bucket
@@ -58,6 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_umount(commands)
     _add_status(commands)
     _add_waiting(commands)
+    _add_check(commands)
     _add_recover(commands)
     _add_features(commands)
     return parser
@@ -130,6 +140,24 @@ def _add_waiting(commands: "argparse._SubParsersAction[_Parser]") -> None:
         allow_abbrev=False,
     )
     parser.add_argument("paths", metavar="DIR", nargs="+", help="a path in a mount")
+
+
+def _add_check(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    parser = commands.add_parser(
+        "check",
+        help="compare what mountfs keeps, here and in the store",
+        description="Compare cache, journal and what lies under .mountfs/ with the"
+        " store. The exit code is 1 if anything is wrong.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "place", metavar="URL|DIR", help="a store, or a path in its mount"
+    )
+    parser.add_argument(
+        "--repair", action="store_true", help="mend what can be; explains, then asks"
+    )
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    _add_options(parser, is_mount=False, others=("state-dir", "cache-dir"))
 
 
 def _add_recover(commands: "argparse._SubParsersAction[_Parser]") -> None:
@@ -281,6 +309,35 @@ def _wait(parsed: argparse.Namespace) -> int:
     return waiting.wait(parsed.paths, below=below, out=sys.stderr)
 
 
+def _check(parsed: argparse.Namespace) -> int:
+    """Check, and after that, if it is wanted and agreed to, check and mend."""
+    code = _check_once(parsed, is_repair=parsed.repair and parsed.yes)
+    if not parsed.repair or parsed.yes or code == os.EX_OK:
+        return code
+    if not sys.stdin.isatty():
+        print("nothing was changed: say --yes to mend what can be mended")
+        return code
+    if input("mend what can be mended? [y/N] ").strip().lower() in ("y", "yes"):
+        return _check_once(parsed, is_repair=True)
+    return code
+
+
+def _check_once(parsed: argparse.Namespace, *, is_repair: bool) -> int:
+    from mountfs import check
+
+    layer = _layer(parsed)
+    if "://" not in parsed.place:
+        return check.check_mount(parsed.place, is_repair=is_repair, out=sys.stdout)
+    settings = config.mount_config(
+        parsed.place,
+        "/",
+        layer,
+        config_file=_config_file(parsed),
+        environ=os.environ,
+    )
+    return check.check_store(settings, is_repair=is_repair, out=sys.stdout)
+
+
 def _recover(parsed: argparse.Namespace) -> int:
     from mountfs import recover
 
@@ -335,6 +392,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return _status(parsed)
             case "wait" | "flush":
                 return _wait(parsed)
+            case "check":
+                return _check(parsed)
             case "recover":
                 return _recover(parsed)
             case _:

@@ -10,6 +10,7 @@ a reader does not know it passes over, so that both sides may be of other versio
 | follow | | a status every quarter of a second until the daemon has finished |
 | unmount | | one status |
 | wait, flush | `paths` below the mount point | as follow, then an outcome |
+| check | `repair` | as follow, then an outcome |
 
 The last status of a daemon that finishes says `"state": "done"`; a connection that ends
 without it, and without an outcome, belonged to a daemon that died.
@@ -60,6 +61,8 @@ class Request:
     """Below the mount point, without a slash at either end; "" is all of it."""
     is_seen: bool = False
     """A person is shown the late errors."""
+    is_repair: bool = False
+    """What can be mended is to be."""
 
     def encode(self) -> bytes:
         """Return the request as one line."""
@@ -68,6 +71,8 @@ class Request:
             fields["paths"] = list(self.paths)
         if self.is_seen:
             fields["seen"] = True
+        if self.is_repair:
+            fields["repair"] = True
         return json.dumps(fields).encode() + b"\n"
 
     @classmethod
@@ -84,6 +89,7 @@ class Request:
             str(fields.get("do")),
             tuple(map(str, paths)) if isinstance(paths, list) else (),
             is_seen=fields.get("seen") is True,
+            is_repair=fields.get("repair") is True,
         )
 
 
@@ -96,6 +102,10 @@ class Handler(Protocol):
 
     def unmount(self) -> None:
         """Begin to detach and drain, as at SIGTERM, and return at once."""
+        ...
+
+    async def check(self, *, is_repair: bool) -> Outcome:
+        """Compare what is kept here with the store, and mend it if that is asked."""
         ...
 
     async def wait(self, paths: Sequence[str], *, below: bool) -> Outcome:
@@ -228,7 +238,7 @@ class ControlServer:
                 case "follow":
                     timeout.deadline = math.inf
                     await self._tell_until_finished(stream)
-                case "wait" | "flush":
+                case "wait" | "flush" | "check":
                     timeout.deadline = math.inf
                     await self._carry_out(request, stream)
                 case _:
@@ -245,6 +255,8 @@ class ControlServer:
 
     async def _outcome(self, request: Request) -> Outcome:
         try:
+            if request.word == "check":
+                return await self._handler.check(is_repair=request.is_repair)
             below = request.word == "flush"
             return await self._handler.wait(request.paths, below=below)
         except Exception as error:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import trio
 
+from mountfs.audit import Audit, audit_of
 from mountfs.backends import object_url
 from mountfs.cache.aliases import Aliases, AliasStorager
 from mountfs.cache.attribute_index import AttributeIndex
@@ -122,7 +123,8 @@ async def _run(config: MountConfig, ready: Callable[[], None]) -> int:
         prober = Prober(layers.watched, layers.health, settle=settle)
         await stack.enter_async_context(_beside(prober.run))
         reporter = Reporter(config, filesystem, budget, state_dir, health=layers.health)
-        mounted = _Mounted(config, filesystem, reporter, layers.watched)
+        audit = audit_of(layers.watched, config, identity, is_in_use=True)
+        mounted = _Mounted(config, filesystem, reporter, layers.watched, audit)
         await mounted.run(ready)
     return mounted.exit_code
 
@@ -406,11 +408,13 @@ class _Mounted:
         filesystem: FileSystem,
         reporter: Reporter,
         store: HealthStorager,
+        audit: Audit,
     ) -> None:
         self._config = config
         self._fs = filesystem
         self._reporter = reporter
         self._store = store
+        self._audit = audit
         operations = Operations(filesystem, _ttl_s(config))
         self._session = Session(operations, config.mount_point)
         self._waiter = Waiter(filesystem, reporter, fetch_unsent)
@@ -423,6 +427,10 @@ class _Mounted:
     def status(self, *, is_seen: bool = False) -> Status:
         """Return how the mount does."""
         return self._reporter.status(self._state, is_seen=is_seen)
+
+    async def check(self, *, is_repair: bool) -> Outcome:
+        """Compare what is kept here with the store, and mend it if that is asked."""
+        return await self._audit.answer(is_repair=is_repair)
 
     async def wait(self, paths: Sequence[str], *, below: bool) -> Outcome:
         """Return when the store has these paths."""

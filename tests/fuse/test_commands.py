@@ -161,3 +161,50 @@ def test_a_dead_daemon_cannot_be_waited_for(mounter: Mounter, store: Store) -> N
 
     assert done.returncode == 2
     assert "nobody serves" in done.stderr
+
+
+def test_check_compares_what_is_kept_with_the_store(
+    mounter: Mounter, store: Store
+) -> None:
+    """A mount in use finds nothing wrong with itself, nor does the store after it."""
+    mount = mounter(store, "--virtual=all")
+    (mount.path / "d").mkdir()
+    (mount.path / "d" / "file").write_bytes(bytes(3 << 20))
+    os.link(mount.path / "d" / "file", mount.path / "d" / "other")
+    os.setxattr(mount.path / "d" / "file", "user.large", b"x" * 4000)
+    descriptor = os.open(mount.path / "d" / "file", os.O_RDONLY)
+    os.unlink(mount.path / "d" / "file")
+
+    live = run_command("check", str(mount.path / "d"))
+    os.close(descriptor)
+    mount.unmount()
+    directories = [f"--state-dir={mount.state_dir}", f"--cache-dir={mount.cache_dir}"]
+    after = run_command("check", store.url, *store.options, *directories)
+
+    assert (live.returncode, live.stderr) == (0, "")
+    assert (after.returncode, after.stderr) == (0, ""), after.stdout
+
+
+@local
+def test_check_explains_before_it_mends(mounter: Mounter, store: Store) -> None:
+    """Without --yes nothing is deleted; a mounted store is checked by its mount."""
+    mount = mounter(store)
+    (mount.path / "file").write_bytes(b"x")
+    store.there.write(".mountfs/links/none", b'{"format":1,"names":{"gone":"1"}}')
+    directories = [f"--state-dir={mount.state_dir}", f"--cache-dir={mount.cache_dir}"]
+
+    in_use = run_command("check", store.url, *directories)
+    explained = run_command("check", "--repair", str(mount.path))
+    key = ".mountfs/links/none"
+    is_there = key in store.there.listing()
+    mended = run_command("check", "--repair", "--yes", str(mount.path))
+
+    assert in_use.returncode == 2
+    assert "is mounted by process" in in_use.stderr
+    assert explained.returncode == 1
+    assert f"could be mended: delete {key}" in explained.stdout
+    assert "nothing was changed" in explained.stdout
+    assert is_there
+    assert f"done: delete {key}" in mended.stdout
+    assert key not in store.there.listing()
+    assert run_command("check", str(mount.path)).returncode == 0

@@ -28,6 +28,9 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 PAGE = CHECKOUT / "docs" / "reference" / "semantics.md"
 
 ELSEWHERE = {
+    "unit/test_audit.py": {
+        "S-202": "test_what_changed_since_it_was_looked_at_stays",
+    },
     "recovery/test_outcomes.py": {
         "S-198": "test_too_little_memory_costs_nothing_acknowledged",
         "S-199": "test_a_clock_that_jumps_costs_nothing_but_times",
@@ -56,6 +59,7 @@ ELSEWHERE = {
         "S-168": "test_unmounting_without_a_store_is_bounded",
     },
     "fuse/test_commands.py": {
+        "S-201": "test_check_explains_before_it_mends",
         "S-190": "test_status_names_what_the_store_lacks",
         "S-191": "test_wait_returns_when_the_store_has_a_file",
     },

@@ -47,6 +47,10 @@ class Mount:
         """Note that it is to leave."""
         self.is_asked_to_leave = True
 
+    async def check(self, *, is_repair: bool) -> Outcome:
+        """Tell what is wrong, and whether it was mended."""
+        return Outcome(lines=("wrong", f"mended: {is_repair}"), code=1)
+
     async def wait(self, paths: Sequence[str], *, below: bool) -> Outcome:
         """Note what is waited for; answer when told to, and break for "bug"."""
         self.waited_for.append((tuple(paths), below))
@@ -114,6 +118,22 @@ async def test_who_waits_hears_how_it_goes_and_how_it_ends(
     assert heard[0] == mount.status()
     assert heard[-1] == Outcome(error="no route", is_passing=True)
     assert all(isinstance(each, Status) for each in heard[:-1])
+
+
+@pytest.mark.parametrize("is_repair", [True, False])
+async def test_a_check_tells_what_it_found(mount: Mount, is_repair: bool) -> None:
+    """The lines and the exit code come from the mount."""
+    server = ControlServer(mount.mount_point, mount)
+    path = control.socket_path(mount.mount_point)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(server.serve)
+        request = Request("check", is_repair=is_repair)
+        said = await trio.to_thread.run_sync(
+            lambda: list(control.carry_out(path, request))
+        )
+        server.finish()
+
+    assert said[-1] == Outcome(lines=("wrong", f"mended: {is_repair}"), code=1)
 
 
 async def test_a_bug_in_an_answer_is_told_and_costs_nothing_else(mount: Mount) -> None:
