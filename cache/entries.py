@@ -247,13 +247,15 @@ class EntryTable:
         )
 
     def _is_older_ancestor(self, ancestor: str, entry: Entry) -> bool:
-        candidates = [
-            *self._by_key.get(ancestor, ()),
-            *self._by_key.get(ancestor[:-1], ()),
+        # A marker may come after what is below it, but nothing below a file may.
+        directory = [
+            each
+            for each in self._by_key.get(ancestor, ())
+            if each.is_removal or not self._is_flat
         ]
         return any(
             each.id < entry.id
-            for each in candidates
+            for each in (*directory, *self._by_key.get(ancestor[:-1], ()))
             if not isinstance(each.change, Describe)
         )
 
