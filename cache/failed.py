@@ -27,7 +27,9 @@ from mountfs.storage.types import (
 _FORMAT = 1
 
 
-def describe(dirty: DirtyFile, metadata: Metadata, error: str) -> str:
+def describe(
+    dirty: DirtyFile, metadata: Metadata, error: str, *, with_stream: bool = True
+) -> str:
     """Return the state of a dirty file as text."""
     return json.dumps(
         {
@@ -39,7 +41,7 @@ def describe(dirty: DirtyFile, metadata: Metadata, error: str) -> str:
             "inherit": object_json.from_object(dirty.inherit),
             "condition": object_json.from_version(retry_condition(dirty)),
             "commit_ids": sorted(dirty.commit_ids),
-            "stream": _from_stream(dirty.stream),
+            "stream": _from_stream(dirty.stream if with_stream else None),
             "metadata": object_json.from_metadata(metadata),
             "error": error,
         }

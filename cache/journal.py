@@ -337,13 +337,24 @@ class Journal:
             for key, id, commit_id, spool, pieces in rows
         )
 
-    async def add_failed(self, failed: FailedFile) -> None:
-        """Note a file whose bytes wait in the spool, already synced."""
-        await self._execute(
-            "INSERT OR REPLACE INTO failed (spool, key, size_bytes, state) "
-            "VALUES (?, ?, ?, ?)",
-            (failed.spool, _encode(failed.key), failed.size, failed.state),
-        )
+    async def add_failed(
+        self, failed: FailedFile, instead_of: str | None = None
+    ) -> None:
+        """Note a file whose bytes wait in the spool, already synced.
+
+        `instead_of` is another spool file, of which nothing is noted any more.
+        """
+        row = (failed.spool, _encode(failed.key), failed.size, failed.state)
+
+        def add(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM failed WHERE spool = ?", (instead_of,))
+            connection.execute(
+                "INSERT OR REPLACE INTO failed (spool, key, size_bytes, state) "
+                "VALUES (?, ?, ?, ?)",
+                row,
+            )
+
+        await self._work(add)
 
     async def end_failed(self, spool: str) -> None:
         """Forget a file that is stored or given up."""

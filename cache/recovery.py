@@ -6,6 +6,7 @@ failed, or was last cut, and its bytes are the newest.
 
 import dataclasses
 import logging
+import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import trio
 from mountfs.cache.dirty import DirtyFile
 from mountfs.cache.failed import describe, restore
 from mountfs.cache.journal import FailedFile, Journal, JournalError
+from mountfs.cache.phases import reached
 from mountfs.cache.spool import Spool, on_disk
 from mountfs.cache.streaming import Ladder
 from mountfs.storage.types import Metadata, Object
@@ -72,6 +74,32 @@ class FailedFiles:
         failed = self._files.get(dirty.spool.path.name)
         if failed is not None:
             await self._write_row(failed)
+
+    async def set_aside(self, dirty: DirtyFile) -> DirtyFile | None:
+        """Keep a failed file as it is before it changes; return what is kept.
+
+        Its bytes are copied to a spool file of their own: else a crash would leave a
+        mixture of what failed and what came later. None if there is nothing to keep, or
+        if a part of it lies in an upload, which two states cannot share.
+        """
+        name = dirty.spool.path.name
+        failed = self._files.get(name)
+        if failed is None:
+            return None
+        if dirty.stream is not None and dirty.stream.punched:
+            return None
+        spool = Spool(self._directory / f"{secrets.token_hex(12)}.spool")
+        await dirty.spool.copy_to(spool.path, dirty.size)
+        # Crash after this: a spool file that no row names; the next mount removes it.
+        reached("failed-copied")
+        state = describe(dirty, failed.metadata, failed.error, with_stream=False)
+        kept, _, _ = restore(state, dirty.key, spool, self._ladder)
+        await spool.reopen(dirty.size)
+        row = FailedFile(spool.path.name, dirty.key, dirty.size, state)
+        await self._journal.add_failed(row, instead_of=name)
+        del self._files[name]
+        self._files[spool.path.name] = dataclasses.replace(failed, dirty=kept)
+        return kept
 
     def note_error(self, dirty: DirtyFile, error: str) -> None:
         """Remember why the last attempt failed."""

@@ -9,7 +9,7 @@ none is under way then.
 import ctypes
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -76,6 +76,10 @@ class Spool:
     async def sync(self) -> None:
         """Return when the bytes survive a power cut."""
         await on_disk(self._sync)
+
+    async def copy_to(self, path: Path, size: int) -> None:
+        """Make another file of the same bytes, holes left out; it is synced."""
+        await on_disk(self._copy_to, path, size)
 
     async def remove(self) -> None:
         """Close and delete the file. No call may be under way."""
@@ -158,9 +162,38 @@ class Spool:
         except OSError as error:
             raise _translated(error) from error
 
+    def _copy_to(self, path: Path, size: int) -> None:
+        copy = Spool(path)
+        try:
+            fd, target = self._open(), copy._open()
+            os.ftruncate(target, size)
+            for start, end in _data_of(fd, size):
+                for offset in range(start, end, len(_ZEROS)):
+                    count = min(len(_ZEROS), end - offset)
+                    copy._write(offset, os.pread(fd, count, offset))
+            copy._sync()
+            os.close(target)
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            raise _translated(error) from error
+
     def _remove(self, fd: int) -> None:
         os.close(fd)
         self.path.unlink(missing_ok=True)
+
+
+def _data_of(fd: int, size: int) -> Iterator[tuple[int, int]]:
+    """Yield the ranges of a file that are no holes."""
+    end = 0
+    while end < size:
+        try:
+            start = os.lseek(fd, end, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # nothing but a hole up to the end
+                return
+            raise
+        end = min(size, os.lseek(fd, start, os.SEEK_HOLE))
+        yield start, end
 
 
 def _translated(error: OSError) -> StoreError:

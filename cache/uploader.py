@@ -13,6 +13,7 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
 
 import trio
 
@@ -51,6 +52,18 @@ _ABORT_DEADLINE_S = 30
 
 _IN_VAIN = (PreconditionFailed, NotFound)
 """After these an upload never becomes the object that it was begun for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sending:
+    """How bytes are cut into requests, and how many of those go at once."""
+
+    put_size_max: int = 8 << 20
+    part_size: int = 8 << 20
+    uploads_max: int = 8
+
+
+DEFAULT_SENDING = Sending()
 
 
 class Uploader:

@@ -39,7 +39,7 @@ from mountfs.cache.promised import PromisedFiles, Promises
 from mountfs.cache.recovery import Failed, FailedFiles, Recovered
 from mountfs.cache.spool import Spool
 from mountfs.cache.streamer import Streamer
-from mountfs.cache.uploader import Uploader
+from mountfs.cache.uploader import DEFAULT_SENDING, Sending, Uploader
 from mountfs.storage.errors import (
     NotFound,
     PreconditionFailed,
@@ -53,15 +53,6 @@ from mountfs.storage.types import Condition, Metadata, Object, Upload
 log = logging.getLogger(__name__)
 
 _EVICTED_AT_ONCE = 4 << 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sending:
-    """How bytes are cut into requests, and how many of those go at once."""
-
-    put_size_max: int = 8 << 20
-    part_size: int = 8 << 20
-    uploads_max: int = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +75,7 @@ class WriteBack:
         budget: Budget,
         directory: Path,
         *,
-        sending: Sending = Sending(),
+        sending: Sending = DEFAULT_SENDING,
         conflict: Policy = Policy.COPY,
         incidents: Incidents | None = None,
     ) -> None:
@@ -214,7 +205,7 @@ class WriteBack:
             assert not dirty.is_discarded
             dirty.metadata = metadata
             self._streamer.raise_error(dirty)
-            await self._commits.give_up_attempt(dirty)
+            await self._begin_change(dirty)
             end = offset + len(data)
             new = await self._make_room(dirty, offset, end)
             stream = dirty.stream
@@ -260,7 +251,7 @@ class WriteBack:
         async with dirty.changing:
             if size == dirty.size:
                 return
-            await self._commits.give_up_attempt(dirty)
+            await self._begin_change(dirty)
             if size < dirty.size:
                 await self._streamer.cut(dirty, size)
                 with trio.CancelScope(shield=True):
@@ -318,10 +309,18 @@ class WriteBack:
         """What becomes of a commit that lost a race."""
         return self._conflicts.policy
 
-    async def forget_failed(self, key: str) -> None:
+    async def _begin_change(self, dirty: DirtyFile) -> None:
+        """See to what was begun, or kept, of the bytes as they are now."""
+        await self._commits.give_up_attempt(dirty)
+        kept = await self._failed.set_aside(dirty)
+        if kept is not None:
+            self._budget.force_dirty(kept.extents.total)
+
+    async def forget_failed(self, key: str, *, but: DirtyFile | None = None) -> None:
         """Give up what failed under a key: its name was removed, or replaced."""
         for failed in self._failed:
-            if failed.dirty.key == key and id(failed.dirty) not in self._open:
+            is_in_use = failed.dirty is but or id(failed.dirty) in self._open
+            if failed.dirty.key == key and not is_in_use:
                 log.info("the bytes of %r that failed are given up", key)
                 await self._failed.end(failed.dirty)
                 await self._destroy(failed.dirty)
@@ -409,6 +408,7 @@ class WriteBack:
             if stream is not None:
                 await stream.settle()
             await self._failed.add(Failed(dirty, metadata, str(error)))
+            await self.forget_failed(dirty.key, but=dirty)
             self.incidents.note(IncidentKind.FAILED, dirty.key, str(error))
 
     def leave_failed(self, dirty: DirtyFile) -> bool:
@@ -428,9 +428,11 @@ class WriteBack:
             for dirty in self._open.values()
             if dirty.is_changed and not self._failed.holds(dirty)
         ]
+        newer = {file.key for file in open_files}
         failed = [
             PendingFile(item.dirty.key, item.dirty.size, item.error)
             for item in self._failed
+            if item.dirty.key not in newer
         ]
         return (*open_files, *failed)
 

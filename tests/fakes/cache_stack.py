@@ -11,7 +11,8 @@ from mountfs.cache.blocks import BlockCache
 from mountfs.cache.budget import Budget
 from mountfs.cache.conflicts import Policy
 from mountfs.cache.journal import Journal
-from mountfs.cache.writeback import Sending, WriteBack
+from mountfs.cache.uploader import Sending
+from mountfs.cache.writeback import WriteBack
 from mountfs.storage.protocol import Storager
 from mountfs.storage.types import Capabilities, MultipartLimits
 

@@ -213,16 +213,46 @@ async def test_the_journal_knows_before_bytes_change(place: Place) -> None:
         assert row.spool is None
 
 
-async def test_a_stream_that_is_kept_describes_what_changes(place: Place) -> None:
-    """Bytes that change after a failed close are not mixed with parts sent before."""
+@pytest.mark.parametrize("is_streamed", [True, False])
+async def test_what_was_kept_is_not_mixed_with_what_comes_later(
+    place: Place, is_streamed: bool
+) -> None:
+    """A crash amid later changes leaves the file whole, as its close had failed."""
     async with open_stack(place.store, place.directory) as stack:
-        dirty, _ = await failed_upload(place, stack, is_streamed=True)
+        dirty, _ = await failed_upload(place, stack, is_streamed=is_streamed)
         await stack.writeback.keep_failed(dirty, ServiceFailed("no"), NO_METADATA)
         await stack.writeback.write(dirty, 3, b"new", metadata=lambda: NO_METADATA)
+        await stack.writeback.truncate(dirty, 100)
+        assert (
+            await stack.writeback.read(dirty, 0, 8)
+            == CONTENT[:3] + b"new" + (CONTENT[6:8])
+        )
+        assert len(await stack.journal.failed()) == 1
 
     async with open_stack(place.store, place.directory) as stack:
         (found,) = await stack.writeback.recover()
         assert found.error is None
+    assert place.stored("a") == CONTENT
+
+
+@pytest.mark.parametrize("end", ["commit", "fail"])
+async def test_a_newer_state_takes_the_place_of_what_was_kept(
+    place: Place, end: str
+) -> None:
+    """When it is stored, or fails itself; there is never more than one."""
+    async with open_stack(place.store, place.directory) as stack:
+        dirty, _ = await failed_upload(place, stack, is_streamed=False)
+        await stack.writeback.keep_failed(dirty, ServiceFailed("no"), NO_METADATA)
+        await stack.writeback.write(dirty, 3, b"new", metadata=lambda: NO_METADATA)
+        if end == "commit":
+            await commit(stack, dirty)
+        else:
+            await stack.writeback.keep_failed(dirty, ServiceFailed("no"), NO_METADATA)
+
+        assert len(await stack.journal.failed()) == (0 if end == "commit" else 1)
+        assert stack.budget.dirty == (0 if end == "commit" else SIZE)
+    async with open_stack(place.store, place.directory) as stack:
+        await stack.writeback.recover()
     assert place.stored("a") == CONTENT[:3] + b"new" + CONTENT[6:]
 
 
