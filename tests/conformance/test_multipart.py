@@ -104,6 +104,18 @@ async def test_another_store_object_goes_on(store: Storager, again: Storager) ->
     assert metadata.user["a"] == "b"
 
 
+async def test_listing_proves_whose_an_upload_is_or_tells_its_time(
+    store: Storager,
+) -> None:
+    """By one of the two an upload that a crash left behind is found."""
+    metadata = Metadata(commit_id="ours" if store.capabilities.metadata else None)
+    await store.create_multipart(KEY, metadata=metadata)
+
+    (listed,) = await store.list_uploads(KEY)
+
+    assert listed.commit_id == metadata.commit_id or listed.begun_ns is not None
+
+
 async def test_open_uploads_are_listed(store: Storager) -> None:
     """An upload is listed from its creation to its end, by prefix of its key."""
     first = await store.create_multipart(KEY)
