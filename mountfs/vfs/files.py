@@ -185,7 +185,7 @@ class Files:
         file = opened.file
         is_new = opened.errors_told != file.late_errors
         opened.errors_told = file.late_errors
-        if is_new and file.late_error is not None:
+        if is_new and file.late_error is not None and not _is_unlinked(opened.node):
             raise file.late_error
 
     async def release(self, opened: OpenFile) -> None:

@@ -79,7 +79,7 @@ def test_wait_tells_why_it_cannot_be_stored(
     server, bucket = s3_and_bucket
     store = s3_store(server, bucket, "p")
     mount = mounter(store)
-    mount.announce("file")
+    mount.announce("file|OFFLINE")
     descriptor = os.open(mount.path / "file", os.O_WRONLY | os.O_CREAT)
     os.write(descriptor, b"ours")
     empty_and_delete(server, bucket)

@@ -50,6 +50,17 @@ async def test_an_error_that_has_passed_is_not_told(tmp_path: Path) -> None:
         await scene.close(opened)
 
 
+async def test_a_file_without_a_name_has_no_late_errors(tmp_path: Path) -> None:
+    """Nobody will miss what was removed on purpose."""
+    async with open_scene(tmp_path) as scene:
+        opened = await scene.open(await scene.make("file", b"bytes"))
+        scene.fs.files.note_late_error("file", LATE)
+        await scene.fs.namespace.unlink(scene.root, b"file")
+
+        await scene.fs.files.fsync_open(opened)
+        await scene.close(opened)
+
+
 async def test_bytes_that_are_stored_meanwhile_are_no_error(tmp_path: Path) -> None:
     """Whoever comes later finds everything in the store."""
     async with open_scene(tmp_path) as scene:
