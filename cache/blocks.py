@@ -37,6 +37,10 @@ from mountfs.storage.types import Content, Object, Version
 log = logging.getLogger(__name__)
 
 _ALIASES_MAX = 10_000
+_KEEP_WAIT_S = 1.0
+"""How long a read waits for room, or for the disk, at most."""
+_LATE_MAX = 4
+"""So many writes to a disk that hangs are waited for in the background."""
 
 
 @dataclass(slots=True)
@@ -71,6 +75,15 @@ class Front(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class _Keeping:
+    """Blocks on their way to the disk."""
+
+    blocks: dict[BlockName, bytes]
+    done: trio.Event = field(default_factory=trio.Event)
+    is_late: bool = False
+
+
 class BlockCache:
     """Blocks of objects, in memory and on the local disk, fetched when missing."""
 
@@ -98,6 +111,7 @@ class BlockCache:
         self.front: Front | None = None
         """Who has bytes that the store does not have yet."""
         self._ahead = 0
+        self._late = 0
         self._memory_max = memory_max
         self._memory: OrderedDict[BlockName, bytes] = OrderedDict()
         self._memory_size = 0
@@ -180,7 +194,7 @@ class BlockCache:
         if is_token(content.object.version):
             return content.object  # it is here already
         if content.object.version is not None and content.data:
-            await self._keep(self._name(content.object, 0), content.data)
+            await self._keep_behind({self._name(content.object, 0): content.data})
         return content.object
 
     async def put(self, object: Object, offset: int, data: bytes) -> None:
@@ -361,10 +375,11 @@ class BlockCache:
                     for name in names:
                         del self._fetches[name]  # whoever comes now asks again
                 fetch.done.set()
-            # Until a block is on the disk, its fetch is where it is found.
-            for name, index in names.items():
-                if index in fetch.blocks:
-                    await self._keep(name, fetch.blocks[index])
+            if fetch.error is None:
+                # Until a block is on the disk, its fetch is where it is found.
+                blocks = {name: fetch.blocks[index] for name, index in names.items()}
+                await self._keep_behind(blocks)
+                for name in names:
                     del self._fetches[name]
 
     async def _fetch(self, fetch: _Fetch) -> dict[int, bytes]:
@@ -388,6 +403,34 @@ class BlockCache:
         }
 
     # What is kept, in memory and on the disk.
+
+    async def _keep_behind(self, blocks: dict[BlockName, bytes]) -> None:
+        """Keep blocks; return when they are, or when the disk is slow.
+
+        Whoever calls holds a slot for requests, or a program that waits. A disk that
+        hangs may take a moment of that and no more; while it does, blocks are kept in
+        memory alone.
+        """
+        if self._late >= _LATE_MAX:
+            for name, block in blocks.items():
+                self._remember(name, block)
+            return
+        assert self._nursery is not None
+        keeping = _Keeping(blocks)
+        self._nursery.start_soon(self._keep_all, keeping)
+        with trio.move_on_after(_KEEP_WAIT_S) as scope:
+            await keeping.done.wait()
+        if scope.cancelled_caught and not keeping.done.is_set():
+            keeping.is_late = True
+            self._late += 1
+
+    async def _keep_all(self, keeping: _Keeping) -> None:
+        try:
+            for name, block in keeping.blocks.items():
+                await self._keep(name, block)
+        finally:
+            keeping.done.set()
+            self._late -= keeping.is_late
 
     async def _keep(
         self, name: BlockName, block: bytes, *, may_evict: bool = True

@@ -16,6 +16,7 @@ from mountfs.cache import index_format, salvage
 from mountfs.cache.blockfiles import BlockFiles
 from mountfs.cache.index_format import Damaged, UnknownFormat
 from mountfs.cache.records import Record
+from mountfs.cache.salvage import Kept
 from mountfs.cache.spool import on_disk
 from mountfs.config import MountConfig
 from mountfs.sentences import sentence_about
@@ -111,9 +112,9 @@ class Audit:
         for kept in left.kept:
             if kept.spool is None and kept.content is None:
                 continue
-            size = await on_disk(_size_of, kept.spool) if kept.spool else kept.size
-            needed = max((end for _, end in kept.extents), default=0)
-            if size is None or size < needed:
+            if await on_disk(_is_short, kept):
+                if self.is_in_use and kept not in (await on_disk(look)).kept:
+                    continue  # it was stored since we looked
                 text = f"{kept.key}: the journal names bytes that are not in the spool"
                 found.append(Finding(text=f"{text} ({kept.name})"))
             elif not self.is_in_use:
@@ -352,8 +353,12 @@ def _age_ns(object: Object) -> int:
     return time.time_ns() - object.mtime_ns if object.mtime_ns is not None else 0
 
 
-def _size_of(path: Path) -> int | None:
+def _is_short(kept: Kept) -> bool:
+    """Tell whether bytes that the journal names are not in the spool."""
+    if kept.spool is None:
+        return False
+    needed = max((end for _, end in kept.extents), default=0)
     try:
-        return path.stat().st_size
+        return kept.spool.stat().st_size < needed
     except OSError:
-        return None
+        return True

@@ -2,13 +2,16 @@
 
 import os
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
 import trio
 
 from mountfs.backends.memory import MemoryStore
+from mountfs.cache import blocks as blocks_module
 from mountfs.cache import floor as floor_module
+from mountfs.cache.blockfiles import BlockFiles, BlockName
 from mountfs.cache.blocks import BlockCache
 from mountfs.cache.budget import Budget
 from mountfs.cache.floor import DiskFloor
@@ -239,3 +242,40 @@ async def test_a_disk_that_became_read_only_costs_no_read(
 
     lines = [each for each in caplog.messages if "cannot be removed" in each]
     assert len(lines) == 1
+
+
+async def test_a_disk_that_hangs_holds_no_reader_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bytes that are here are not kept back until the disk has them, or has room; when
+    it is well again they are kept as before.
+    """
+    store = MemoryStore()
+    known = [await store.write(name, BytesBody(bytes(100))) for name in "abcdefgh"]
+    is_well = threading.Event()
+    write = BlockFiles.store
+
+    def hang(files: BlockFiles, name: BlockName, block: bytes) -> None:
+        is_well.wait(20)
+        write(files, name, block)
+
+    monkeypatch.setattr(BlockFiles, "store", hang)
+    monkeypatch.setattr(blocks_module, "_KEEP_WAIT_S", 0.05)
+    budget = Budget(1 << 20)
+    cache = BlockCache(
+        store, tmp_path, budget, block_size=100, fetches_max=1, memory_max=0
+    )
+    async with cache:
+        try:
+            with trio.fail_after(10):
+                for each in known:
+                    assert await cache.open(each.key) == each
+                    assert await cache.read(each, 0, 100) == bytes(100)
+        finally:
+            is_well.set()
+        await settled()
+        for each in known:
+            await cache.read(each, 0, 100)
+            await settled()
+        assert all(cache.is_cached(each, 0, 100) for each in known)
+        assert budget.clean == 800
