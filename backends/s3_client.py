@@ -27,6 +27,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from mountfs import __version__
 from mountfs.backends._threads import Threads
 from mountfs.backends.s3_connections import hold_connections
+from mountfs.backends.s3_digests import check_bytes
 from mountfs.backends.s3_errors import translated
 from mountfs.backends.s3_options import SSE_CUSTOMER, S3Options
 from mountfs.storage.errors import (
@@ -89,12 +90,18 @@ class S3Client:
     async def fetch(
         self, parameters: Parameters, *, key: str | None = None
     ) -> tuple[Reply, bytes]:
-        """Send a GET and return the reply and its whole body."""
+        """Send a GET and return the reply and its whole body.
+
+        Raises `Corrupt` if it is not what was stored, as far as that can be told.
+        """
 
         def get() -> tuple[Reply, bytes]:
             reply = self._send("get_object", parameters)
             with contextlib.closing(reply["Body"]) as body:
-                return reply, body.read()
+                data: bytes = body.read()
+            if self._options.checksums:
+                check_bytes(reply, data)
+            return reply, data
 
         return await self._in_thread(get, key)
 

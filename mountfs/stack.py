@@ -6,6 +6,7 @@ more than is certain, and is tried out when it answers for the first time.
 
 import json
 import logging
+import math
 from pathlib import Path
 
 from mountfs.backends import open_store
@@ -36,6 +37,8 @@ from mountfs.storage.watched import HealthStorager, OfflinePolicy
 
 log = logging.getLogger(__name__)
 
+OUTAGE_ATTEMPTS = 12
+"""Over some seconds: until it is known that the store is out of reach."""
 LAZY_CHECK_S = 3.0
 """How long `--lazy` waits for the first answer."""
 _MAY_PASS = (Unreachable, ServiceFailed, Throttled, CredentialsRejected)
@@ -90,7 +93,9 @@ class Stack:
             self.health.begin_offline(cause, missing.reason)
         limited = LimitStorager(base, Limits())
         self.watched = HealthStorager(limited, self.health, config.offline)
-        self._retried = RetryStorager(self.watched, RetryPolicy(outlasts_outages=True))
+        waits = config.offline is OfflinePolicy.WAIT
+        policy = RetryPolicy(outage_attempts=math.inf if waits else OUTAGE_ATTEMPTS)
+        self._retried = RetryStorager(self.watched, policy)
         self._narrowed = NarrowedStorager(
             self._retried, Probe.of_nothing(self._retried.capabilities)
         )

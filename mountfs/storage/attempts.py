@@ -54,8 +54,8 @@ class RetryPolicy:
     """copy, move, complete: the store moves bytes and may need minutes."""
     bytes_per_s: float = float(1 << 20)
     """The slowest transfer that is waited for, on top of `read_s` or `write_s`."""
-    outlasts_outages: bool = False
-    """While the store is out of reach, only the deadline ends the attempts."""
+    outage_attempts: float = 0
+    """The attempts while the store is out of reach, if more; may be infinite."""
     outage_pause_max_s: float = 1.0
     """The longest pause between attempts while the store is out of reach."""
 
@@ -216,9 +216,13 @@ class Attempts:
 
     async def _pause(self, error: StoreError, attempt: int, what: str) -> bool:
         """Wait before the next attempt; False if there is to be none."""
-        is_outage = self._policy.outlasts_outages and isinstance(error, Unreachable)
-        is_last = attempt >= self._policy.attempts and not is_outage
-        if not error.is_retryable or is_last:
+        most: float = self._policy.attempts
+        is_outage = (
+            isinstance(error, Unreachable) and self._policy.outage_attempts > most
+        )
+        if is_outage:
+            most = self._policy.outage_attempts
+        if not error.is_retryable or attempt >= most:
             return False
         pause_s = self._policy.backoff_s(attempt, self._chance.random())
         if is_outage:

@@ -74,6 +74,14 @@ def corrupt(request: Request, forward: Forward) -> Reply:
     return reply
 
 
+def corrupt_request(request: Request, forward: Forward) -> Reply:
+    """Flip a bit in the body of the request, and carry that out."""
+    body = bytearray(request.body())
+    body[len(body) // 2] ^= 1
+    request.replace_body(bytes(body))
+    return forward(request)
+
+
 class Stall:
     """Holds the reply back until `release`, or until the proxy is closed."""
 

@@ -47,6 +47,9 @@ ELSEWHERE = {
         "S-194": "test_a_disk_that_others_fill_costs_no_acknowledged_byte",
         "S-195": "test_a_disk_that_fails_stops_writers_and_no_reader",
     },
+    "recovery/test_proxy_faults.py": {
+        "S-169": "test_readers_get_right_bytes_when_a_fault_passes",
+    },
     "recovery/test_proxy_offline.py": {
         "S-160": "test_a_request_outlasts_an_outage",
         "S-161": "test_waiting_ends",

@@ -1,6 +1,7 @@
 """Retries: what is sent again, when, and what a lost reply comes to."""
 
 import dataclasses
+import math
 import random
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -727,10 +728,10 @@ def _capabilities(**more: bool) -> Capabilities:
 
 
 async def test_an_outage_is_outlasted(autojump_clock: MockClock) -> None:
-    """With `outlasts_outages` only the deadline ends the attempts, and no pause is
+    """If they may be without end only the deadline ends the attempts, and no pause is
     long; a store that answers with failures is not asked for ever.
     """
-    policy = RetryPolicy(outlasts_outages=True)
+    policy = RetryPolicy(outage_attempts=math.inf)
     faults = [Fault("stat", Unreachable("gone")) for _ in range(1000)]
     faulty = FaultyStore(MemoryStore(), *faults)
     store = RetryStorager(faulty, policy, chance=random.Random(1))

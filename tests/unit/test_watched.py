@@ -1,5 +1,6 @@
 """Requests feed the health of a store, and its health decides what becomes of them."""
 
+import math
 import random
 from collections.abc import Awaitable, Callable
 
@@ -72,7 +73,9 @@ class Scene:
         self.watched = HealthStorager(self.network, self.health, policy)
         self.store = RetryStorager(
             self.watched,
-            RetryPolicy(outlasts_outages=policy is OfflinePolicy.WAIT),
+            RetryPolicy(
+                outage_attempts=math.inf if policy is OfflinePolicy.WAIT else 0
+            ),
             chance=random.Random(1),
         )
 
