@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -233,6 +234,34 @@ def test_unmounting_without_a_store_is_bounded(
     assert found == {f"f{n}": b"%d" % n for n in range(20)}
 
 
+@pytest.mark.parametrize("kind", ["new", "known"])
+def test_the_journal_takes_changes_while_the_store_is_away(
+    outages: Outages, mounter: Mounter, kind: str
+) -> None:
+    """With `--durability=journal` programs go on working, and all of it is stored when
+    the store is back.
+    """
+    outages.there.write("d/old", b"old")
+    mount = mounter(outages.store, "--durability=journal", "--offline=cached")
+    assert os.listdir(mount.path / "d") == ["old"]
+    go_offline(outages, mount)
+    before = outages.there.listing()
+    expected = {}
+    for number in range(20):
+        name = f"f{number}" if kind == "new" else "old"
+        expected[f"d/{name}"] = b"%d" % number
+        (mount.path / "d" / name).write_bytes(expected[f"d/{name}"])
+        assert (mount.path / "d" / name).read_bytes() == expected[f"d/{name}"]
+    assert outages.there.listing() == before
+    assert status_of(mount).pending_files == len(expected)
+
+    outages.end()
+    wait_for_store(mount, "online")
+    assert run_command("flush", str(mount.path)).returncode == 0
+
+    assert {key: outages.there.read(key) for key in expected} == expected
+
+
 # --- mounting without a store -------------------------------------------------------
 
 
@@ -284,6 +313,34 @@ def test_a_lazy_mount_recovers_later(outages: Outages, mounter: Mounter) -> None
 
     assert outages.there.read("left") == b"behind"
     assert (again.path / "left").read_bytes() == b"behind"
+
+
+def test_a_lazy_mount_shows_and_drains_what_waits(
+    outages: Outages, mounter: Mounter
+) -> None:
+    """What the journal of an earlier mount holds is read and changed without a store,
+    and is stored when it answers.
+    """
+    options = ("--durability=journal", "--offline=cached")
+    mount = mounter(outages.store, *options)
+    assert os.listdir(mount.path) == []
+    go_offline(outages, mount)
+    (mount.path / "one").write_bytes(b"1")
+    (mount.path / "two").write_bytes(b"2")
+    assert mount.end(signal.SIGKILL) == -signal.SIGKILL
+
+    again = mounter(outages.store, *options, "--lazy")
+    again.announce(WRITTEN_OFF)
+    again.announce("cleaning up")
+    assert (again.path / "one").read_bytes() == b"1"
+    (again.path / "two").write_bytes(b"changed")
+    assert outages.there.listing() == set()
+    outages.end()
+    wait_for_store(again, "online")
+    assert run_command("flush", str(again.path)).returncode == 0
+
+    assert outages.there.read("one") == b"1"
+    assert outages.there.read("two") == b"changed"
 
 
 def test_a_lazy_mount_of_nothing_can_be_unmounted(
