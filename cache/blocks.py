@@ -387,7 +387,8 @@ class BlockCache:
         assert object.size is not None
         start = fetch.first * self._block_size
         end = min(start + fetch.count * self._block_size, object.size)
-        content = await self._store.read(
+        source = self._store if self.front is None else self.front
+        content = await source.read(
             object.key, start, end - start, version=object.version
         )
         if len(content.data) != end - start:

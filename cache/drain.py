@@ -191,10 +191,24 @@ class Drain:
                 self._start([entry], self._carry_out)
         if not any(entry.due_s <= now_s for entry in removals):
             return next_s  # more of them may come
-        batch_max = min(BATCH_MAX, queue.store.capabilities.delete_many_max)
-        for start in range(0, len(removals), batch_max):
-            self._start(removals[start : start + batch_max], self._remove_all)
+        removals = self._with_all_below(removals)
+        if removals:
+            self._start(removals, self._remove_all)
         return next_s
+
+    def _with_all_below(self, removals: list[Entry]) -> list[Entry]:
+        """Return removals, children first, without directories that must wait longer.
+
+        A store that keeps directories behind the scenes (SeaweedFS) makes one anew if
+        its marker goes before what is below it.
+        """
+        ordered = sorted(removals, key=lambda entry: entry.key, reverse=True)
+        going: set[str] = set()
+        for entry in ordered:
+            below = self._queue.table.below(entry.key) if entry.is_directory else ()
+            if going.issuperset(below):
+                going.add(entry.key)
+        return [entry for entry in ordered if entry.key in going]
 
     def _may_be_in_batch(self, entry: Entry) -> bool:
         if entry.attempts:
@@ -355,6 +369,11 @@ class Drain:
 
     async def _copy(self, entry: Entry, change: Copy) -> Object:
         source, store = change.source, self._queue.store
+        if source.key == entry.key:  # it has come back to where it was
+            here = self._queue.aliases.without_token(source)
+            if change.metadata is None:
+                return here
+            return await store.set_metadata(here, change.metadata)
         if self._is_late(entry):
             try:
                 await self._check(entry)
@@ -430,21 +449,25 @@ class Drain:
         return False
 
     async def _remove_all(self, entries: list[Entry]) -> None:
-        # Children first, for stores whose directories must be empty to go.
-        keys = sorted((entry.key for entry in entries), reverse=True)
+        """Delete many keys, in the order given, with as few requests as possible."""
+        size = min(BATCH_MAX, self._queue.store.capabilities.delete_many_max)
+        for start in range(0, len(entries), size):
+            await self._remove_batch(entries[start : start + size])
+
+    async def _remove_batch(self, entries: list[Entry]) -> None:
+        keys = [entry.key for entry in entries]
         failed: dict[str, Exception] = {}
         if len(keys) == 1:
             await self._queue.store.delete(keys[0])
         else:
             failed = await self._queue.store.delete_many(keys)
         reached("drain.removed")
+        done = [entry for entry in entries if entry.key not in failed]
+        with trio.CancelScope(shield=True):
+            await self._queue.finish_removals(done)
         for entry in entries:
-            error = failed.get(entry.key)
-            if error is None:
-                with trio.CancelScope(shield=True):
-                    await self._queue.finish(entry, None)
-            else:
-                self._note_failure(entry, _store_error(error))
+            if entry.key in failed:
+                self._note_failure(entry, _store_error(failed[entry.key]))
 
     # --- what cannot be carried out ---------------------------------------------
 

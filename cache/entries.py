@@ -247,11 +247,12 @@ class EntryTable:
         )
 
     def _is_older_ancestor(self, ancestor: str, entry: Entry) -> bool:
-        # A marker may come after what is below it, but nothing below a file may.
+        # A marker may come after what is below it, and must go after what goes below
+        # it; but nothing comes below a file, or a directory that is to go first.
         directory = [
             each
             for each in self._by_key.get(ancestor, ())
-            if each.is_removal or not self._is_flat
+            if (not entry.is_removal if each.is_removal else not self._is_flat)
         ]
         return any(
             each.id < entry.id

@@ -267,6 +267,19 @@ class Queue:
                 if not len(self.table):
                     await self.journal.forget_aliases()
 
+    async def finish_removals(self, entries: list[Entry]) -> None:
+        """Note that names are gone from the store, all in one transaction."""
+        async with self.locked(*(entry.key for entry in entries)):
+            await self.journal.change_pending((), [entry.id for entry in entries])
+            reached("queue.finished")
+            for entry in entries:
+                if not entry.is_over:
+                    self.table.remove(entry)
+                    entry.is_over = True
+                    entry.error = None
+            if not len(self.table):
+                await self.journal.forget_aliases()
+
     def _settle(self, entry: Entry, shown: Object, object: Object) -> None:
         """Let what is known here of an object follow it into the store."""
         if object.version is None or shown.version is None:

@@ -75,8 +75,9 @@ class QueuedStorager(StoragerWrapper):
     # --- questions --------------------------------------------------------------
 
     def holds(self, version: Version) -> bool:
-        """Tell whether the bytes of a version are not in the store yet."""
-        return self._queue.table.of_version(version) is not None
+        """Tell whether the bytes of a version are here, and not in the store."""
+        entry = self._queue.table.of_version(version)
+        return entry is not None and isinstance(entry.change, StoreBytes | Make)
 
     async def stat(self, key: str, *, kind: ObjectKind | None = None) -> Object:
         """Look up what is pending, then the store."""

@@ -151,6 +151,20 @@ async def test_a_stored_file_moves_by_one_copy(tmp_path: Path) -> None:
         assert sent(scene.store) == {"copy": 1, "delete": 1}
 
 
+async def test_a_file_that_comes_back_to_its_name_is_not_copied(
+    tmp_path: Path,
+) -> None:
+    async with open_scene(tmp_path, journaled=True) as scene:
+        await scene.put("a", b"bytes")
+        await rename(scene, "a", "b")
+        await rename(scene, "b", "a")
+        assert await scene.see("a") == b"bytes"
+        assert await scene.drain()
+        assert sent(scene.store) == {}
+        assert await scene.keys() == {"a"}
+        assert await scene.see("a") == b"bytes"
+
+
 async def test_a_name_left_behind_can_be_taken_at_once(tmp_path: Path) -> None:
     async with open_scene(tmp_path, journaled=True) as scene:
         await scene.put("a", b"old")
