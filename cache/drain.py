@@ -39,7 +39,15 @@ from mountfs.storage.errors import (
 from mountfs.storage.health import Health, State
 from mountfs.storage.reason import Reason, because
 from mountfs.storage.retry import is_copy
-from mountfs.storage.types import ABSENT, Call, Condition, Object, ObjectKind, Version
+from mountfs.storage.types import (
+    ABSENT,
+    Call,
+    Condition,
+    Metadata,
+    Object,
+    ObjectKind,
+    Version,
+)
 
 log = logging.getLogger(__name__)
 
@@ -368,45 +376,59 @@ class Drain:
             raise VersionChanged("the object is another by now", key=entry.key)
 
     async def _copy(self, entry: Entry, change: Copy) -> Object:
-        source, store = change.source, self._queue.store
-        if source.key == entry.key:  # it has come back to where it was
-            here = self._queue.aliases.without_token(source)
-            if change.metadata is None:
-                return here
-            return await store.set_metadata(here, change.metadata)
-        if self._is_late(entry):
-            try:
-                await self._check(entry)
-            except PreconditionFailed:
-                copied = await self._own_copy(entry)
-                if copied is None:
-                    raise
-                return copied
-        metadata = change.metadata
-        if source.key.endswith("/"):
-            if metadata is None:
-                found = await store.stat(source.key, kind=ObjectKind.DIRECTORY)
-                metadata = found.metadata
-            if metadata is None:
-                return await store.make_dir(entry.key)
-            return await store.make_dir(entry.key, metadata=metadata)
-        removal = self._removal_of(source.key, entry)
-        if removal is not None:
-            copied = await store.move(
-                source.key, entry.key, source_version=source.version
-            )
-            reached("drain.moved")
-            with trio.CancelScope(shield=True):
-                await self._queue.finish(removal, None)
-        else:
-            copied = await store.copy(
-                source.key, entry.key, source_version=source.version
-            )
-        if metadata is not None:
+        """Copy an object to a key, and let it have other metadata if there are any."""
+        if change.source.key.endswith("/"):
+            return await self._copy_directory(entry, change)
+        arrived = await self._arrived(entry, change.source)
+        if arrived is not None:
+            return arrived
+        copied = await self._copy_or_move(entry, change.source)
+        if change.metadata is not None:
             # Crash before this: the copy is made again, from a source that is gone
             # if it was moved; then `_own_copy` finds it, and this is repeated.
-            copied = await store.set_metadata(copied, metadata)
+            copied = await self._queue.store.set_metadata(copied, change.metadata)
         return copied
+
+    async def _copy_directory(self, entry: Entry, change: Copy) -> Object:
+        """Make a marker like another: not every store can copy one."""
+        store, metadata = self._queue.store, change.metadata
+        if metadata is None:
+            key = change.source.key
+            found = await store.stat(key, kind=ObjectKind.DIRECTORY)
+            metadata = found.metadata or Metadata()
+        return await store.make_dir(entry.key, metadata=metadata)
+
+    async def _arrived(self, entry: Entry, source: Object) -> Object | None:
+        """Return what is to be copied if it is at its key already."""
+        assert isinstance(entry.change, Copy)
+        if source.key == entry.key:  # it has come back to where it was
+            here = self._queue.aliases.without_token(source)
+            metadata = entry.change.metadata
+            if metadata is None:
+                return here
+            return await self._queue.store.set_metadata(here, metadata)
+        if not self._is_late(entry):
+            return None
+        try:
+            await self._check(entry)
+        except PreconditionFailed:
+            copied = await self._own_copy(entry)
+            if copied is None:
+                raise
+            return copied
+        return None
+
+    async def _copy_or_move(self, entry: Entry, source: Object) -> Object:
+        store, version = self._queue.store, source.version
+        removal = self._removal_of(source.key, entry)
+        if removal is None:
+            return await store.copy(source.key, entry.key, source_version=version)
+        moved = await store.move(source.key, entry.key, source_version=version)
+        # Crash before this: the source is gone, and `_own_copy` finds the copy.
+        reached("drain.moved")
+        with trio.CancelScope(shield=True):
+            await self._queue.finish(removal, None)
+        return moved
 
     def _removal_of(self, key: str, entry: Entry) -> Entry | None:
         """Return the entry that a move of a key carries out besides its copy."""

@@ -28,6 +28,21 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 PAGE = CHECKOUT / "docs" / "reference" / "semantics.md"
 
 ELSEWHERE = {
+    "fuse/test_requests_journal.py": {
+        "S-140": "test_nothing_is_sent_before_a_change_returns",
+        "S-141": "test_fsync_returns_without_the_store",
+        "S-142": "test_a_new_file_with_a_mode_and_another_name_is_one_put",
+    },
+    "unit/test_vfs_journaled.py": {
+        "S-143": "test_what_waits_survives_the_end_of_a_mount",
+        "S-144": "test_an_error_reaches_who_waits_and_the_list",
+        "S-145": "test_the_loser_of_a_race_becomes_a_copy",
+        "S-146": "test_a_removal_that_waited_long_spares_newer_bytes",
+        "S-147": "test_hard_links_have_versions_of_the_store",
+    },
+    "unit/test_checks.py": {
+        "S-148": "test_volatile_state_is_refused_where_it_breaks_a_promise",
+    },
     "unit/test_audit.py": {
         "S-202": "test_what_changed_since_it_was_looked_at_stays",
     },
