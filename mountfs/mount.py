@@ -274,7 +274,14 @@ async def _journaled(
 ) -> Journaled | None:
     """Open the queue if changes may wait, or if those of an earlier mount do."""
     takes_changes = config.durability == "journal"
-    if config.read_only or not (takes_changes or await below.journal.pending()):
+    waiting = await below.journal.pending()
+    if config.read_only and waiting:
+        log.warning(
+            "%d changes that an earlier mount acknowledged are not in the store, and"
+            " this mount, being read-only, neither shows nor sends them",
+            len(waiting),
+        )
+    if config.read_only or not (takes_changes or waiting):
         return None
     return await open_queue(
         stack,
