@@ -531,6 +531,9 @@ class Drain:
             # Crash between the two: both rows speak of the file, and the older counts.
             reached("drain.kept")
             await self._queue.leave(entry)
+            # Its close had succeeded. A newer write of the name drops the bytes, and
+            # must not drop the news: this one stays.
+            self._tell_loss(entry, f"a foreign client changed it first ({error})")
             self._hooks.failed(entry.key, error)
         else:
             self._tell_loss(entry, f"a foreign client changed it first ({error})")
@@ -543,6 +546,7 @@ class Drain:
             Copy: "the rename to this name is not in the store",
             Describe: "its new attributes are not in the store",
             Remove: "it was not removed",
+            StoreBytes: "what was written, and closed without an error, was not stored",
         }.get(type(entry.change), "the change is not in the store")
         self._incidents.note(IncidentKind.CONFLICT, entry.key, f"{what}: {text}")
         log.warning("%r: %s: %s", entry.key, what, text)

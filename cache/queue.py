@@ -254,6 +254,8 @@ class Queue:
     async def finish(self, entry: Entry, object: Object | None) -> None:
         """Note that the store has what an entry says; `object` is what it answered."""
         async with self.locked(entry.key):
+            if entry.is_over:
+                return  # a newer state took its place while another carried it out
             rows = self.aliases.row(entry.shown, object) if object is not None else ()
             with trio.CancelScope(shield=True):
                 await self.journal.change_pending((), [entry.id], rows)
