@@ -1,0 +1,140 @@
+"""SIGKILL between each two durable steps: at every phase that the code names.
+
+The phases are read from the code, so that a new one is tried without a word here. The
+daemon ends itself when it reaches one for the n-th time; then the next mount finishes
+what was left, and the store is read as it is and by a mount that has nothing else.
+"""
+
+import os
+import re
+import signal
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.fuse.conftest import Mounter
+from tests.fuse.mounting import UNMOUNT_S, Mount, run_command
+from tests.fuse.stores import Store
+from tests.recovery.ledger import Ledger, files_in, tree_of
+from tests.recovery.program import MIB, SMALL_SIZES, Program, opened, put
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+VARIABLE = "MOUNTFS_TEST_DIE_AT"
+NAMED = re.compile(r"""\breached\(\s*"([^"]+)"\s*\)""")
+AT_LENGTH = "AT_LENGTH" in os.environ
+TIMES = (1, 2, 5, 11, 23) if AT_LENGTH else (3,)
+"""At which visit it dies."""
+STEPS_MAX = 400
+LARGE_FILES = 24 if AT_LENGTH else 4
+ANY_WARNING = r"^\S+ \S+ (WARNING|ERROR) "
+IN_STORE_MODE = ("file-move.",)
+"""These come only where each rename goes to the store at once."""
+OF_UPLOADS = ("upload-", "part-", "parts-")
+"""These take a file that is sent in parts."""
+IN_A_RACE = ("conflict-copied", "drain.kept")
+"""These come only when somebody else has changed the object."""
+pytestmark = [pytest.mark.fuse, pytest.mark.timeout(300)]
+
+
+def phases() -> list[str]:
+    """Return all that the code names."""
+    folders = (CHECKOUT / "cache", CHECKOUT / "mountfs")
+    texts = (path.read_text() for each in folders for path in each.rglob("*.py"))
+    return sorted({name for text in texts for name in NAMED.findall(text)})
+
+
+ALONE = [name for name in phases() if name not in IN_A_RACE]
+
+
+def test_the_code_has_phases() -> None:
+    """The names are still found, and none that is special here has gone."""
+    assert len(phases()) > 10
+    assert set(IN_A_RACE) <= set(phases())
+
+
+def durability_for(phase: str) -> str:
+    """Return the mode in which a phase is reached."""
+    return "store" if phase.startswith(IN_STORE_MODE) else "journal"
+
+
+@pytest.mark.parametrize("times", TIMES)
+@pytest.mark.parametrize("phase", ALONE)
+@pytest.mark.parametrize("store", ["s3"], indirect=True)
+def test_daemon_dies_at_a_phase(
+    mounter: Mounter,
+    store: Store,
+    phase: str,
+    times: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One program at work; its names end old or new, whole, and new if it was told."""
+    option = f"--durability={durability_for(phase)}"
+    # A mount itself passes through those of the journal.
+    visit = times + 20 if phase.startswith("journal.") else times
+    monkeypatch.setenv(VARIABLE, f"{phase}:{visit}")
+    mount = mounter(store, option)
+    monkeypatch.delenv(VARIABLE)
+    ledger = Ledger({})
+
+    with suppress(OSError):
+        (mount.path / "d").mkdir()
+        program = Program(mount.path / "d", ledger, times, SMALL_SIZES)
+        for number in range(LARGE_FILES if phase.startswith(OF_UPLOADS) else 0):
+            program.write(f"large-{number}", 18 * MIB)
+        for _ in range(STEPS_MAX):
+            program.step()
+    assert ended(mount) == -signal.SIGKILL, f"{phase} was not reached"
+    again = mounter(store, option)
+    again.announce("cleaning up")
+    again.unmount()
+
+    ledger.check_files(files_in(store.below("d")), "in the store")
+    fresh = mounter(store, at="fresh")
+    ledger.check(tree_of(fresh.path / "d"), "by a fresh mount")
+
+
+@pytest.mark.parametrize("phase", IN_A_RACE)
+@pytest.mark.parametrize("store", ["s3"], indirect=True)
+def test_daemon_dies_while_it_settles_a_race(
+    mounter: Mounter,
+    store: Store,
+    phase: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The foreign bytes keep the name; ours, if they were acknowledged, are beside it
+    or kept for whoever asks.
+    """
+    is_kept = phase == "drain.kept"
+    options = (
+        f"--durability={'journal' if is_kept else 'store'}",
+        f"--conflict={'fail' if is_kept else 'copy'}",
+    )
+    store.there.write("file", b"first")
+    monkeypatch.setenv(VARIABLE, phase)
+    mount = mounter(store, *options)
+    monkeypatch.delenv(VARIABLE)
+
+    with suppress(OSError), opened(mount.path / "file", os.O_RDWR) as descriptor:
+        put(descriptor, b"ours!", 0)
+        store.there.write("file", b"their own")
+    assert ended(mount) == -signal.SIGKILL, f"{phase} was not reached"
+    again = mounter(store, *options)
+    again.announce(ANY_WARNING)
+    done = run_command("umount", str(again.path))
+    again.process.wait(UNMOUNT_S)
+
+    assert store.there.read("file") == b"their own"
+    beside = [key for key in store.there.listing() if " (conflict " in key]
+    if is_kept:
+        assert done.returncode == os.EX_TEMPFAIL, "it was acknowledged and is silent"
+        assert "file" in done.stdout + done.stderr
+    else:
+        assert {store.there.read(key) for key in beside} <= {b"ours!"}
+
+
+def ended(mount: Mount) -> int:
+    """Return how a daemon ended that was to die, after it had a chance to drain."""
+    if mount.process.poll() is None:
+        run_command("umount", str(mount.path))
+    return mount.process.wait(UNMOUNT_S)
