@@ -14,7 +14,7 @@ from tests.fuse.stores import Store
 
 COUNT = 100_000 if "AT_LENGTH" in os.environ else 1_500
 SEEDS = [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3, 4))]
-DURABILITIES = ("store",)
+DURABILITIES = ("store", "journal")
 pytestmark = [pytest.mark.fuse, pytest.mark.timeout(3600)]  # the watchdog is nearer
 
 

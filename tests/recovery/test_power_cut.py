@@ -96,9 +96,10 @@ def test_nothing_acknowledged_is_lost_by_a_power_cut(
         try:
             if durability == "journal":
                 pending += pending_changes(after.path / "state")
-            again = mounted_on(after, mounter, store, durability, at=f"again-{number}")
-            load.check_mount(again, settle=False)
-            again.unmount()
+            with mounted_on(
+                after, mounter, store, durability, at=f"again-{number}"
+            ) as again:
+                load.check_mount(again, settle=False)
         finally:
             after.close()
 

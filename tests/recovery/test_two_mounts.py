@@ -28,6 +28,10 @@ WARNINGS = r"^\S+ \S+ (WARNING|ERROR) "
 pytestmark = [pytest.mark.fuse, pytest.mark.timeout(3600 if AT_LENGTH else 300)]
 
 
+Told = tuple[set[bytes], int]
+"""Which lines were acknowledged, and how many were refused."""
+
+
 def two_mounts(
     mounter: Mounter, store: Store, durability: str, conflict: str
 ) -> list[Mount]:
@@ -58,7 +62,7 @@ def add_line(path: Path, line: bytes, chooser: random.Random) -> None:
             put(descriptor, content, 0)
 
 
-def updates(mount: Mount, name: str, seed: int) -> tuple[set[bytes], int]:
+def updates(mount: Mount, name: str, seed: int) -> Told:
     """Add lines to the files; return those that were acknowledged, and how many were
     refused.
     """
@@ -84,13 +88,10 @@ def updates(mount: Mount, name: str, seed: int) -> tuple[set[bytes], int]:
     return acknowledged, refused
 
 
-def at_once(
-    deeds: list[Callable[[], tuple[set[bytes], int]]],
-) -> tuple[set[bytes], int]:
-    """Run both at the same time; return what was acknowledged, and refused."""
+def at_once(deeds: list[Callable[[], Told]]) -> list[Told]:
+    """Run both at the same time."""
     with ThreadPoolExecutor(len(deeds)) as pool:
-        results = [each.result(3000) for each in [pool.submit(deed) for deed in deeds]]
-    return results[0][0] | results[1][0], results[0][1] + results[1][1]
+        return [each.result(3000) for each in [pool.submit(deed) for deed in deeds]]
 
 
 @pytest.mark.parametrize("durability", DURABILITIES)
@@ -103,7 +104,7 @@ def test_every_acknowledged_update_survives(
     """
     mounts = two_mounts(mounter, store, durability, conflict)
 
-    acknowledged, refused = at_once(
+    told = at_once(
         [
             lambda: updates(mounts[0], "left", seed=1),
             lambda: updates(mounts[1], "right", seed=2),
@@ -114,7 +115,11 @@ def test_every_acknowledged_update_survives(
     found = files_in(store.there)
     found = {k: v for k, v in found.items() if not k.startswith(".mountfs/")}
     lines = {line for content in found.values() for line in content.splitlines(True)}
-    assert acknowledged - lines == set(), f"{codes}, {refused} refused"
+    for (acknowledged, refused), code in zip(told, codes, strict=True):
+        if conflict == "fail" and durability == "journal" and code:
+            continue  # what lost came too late for close, and is kept and told of
+        assert acknowledged - lines == set(), f"{codes}, {refused} refused"
+    refused = sum(each for _, each in told) + sum(codes)
     copies = {key for key in found if key not in NAMES}
     assert all(" (conflict " in key for key in copies)
     assert copies or refused, "they never met"
@@ -122,7 +127,13 @@ def test_every_acknowledged_update_survives(
 
 
 @pytest.mark.parametrize("durability", DURABILITIES)
-@pytest.mark.parametrize("size", [3000, 9 * MIB], ids=["small", "large"])
+@pytest.mark.parametrize(
+    "size",
+    [
+        pytest.param(3000, id="small"),
+        pytest.param(9 * MIB, id="large", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("is_new", [True, False], ids=["new", "old"])
 def test_who_opened_the_same_version_is_not_forgotten(
     mounter: Mounter, store: Store, durability: str, size: int, is_new: bool
