@@ -83,7 +83,7 @@ class TreeMoves:
         store = self._volume.store
         if store.capabilities.move_dir:
             moved = await store.move(old_key, new_key)
-            return {old_key: moved}
+            return {old_key: moved, **self._promised_below(old_key, new_key)}
         move = _Move(old_key, new_key)
         try:
             await self._move_all(move)
@@ -91,6 +91,20 @@ class TreeMoves:
             await self._undo(move)
             raise
         return move.arrived
+
+    def _promised_below(self, old_key: str, new_key: str) -> dict[str, Object]:
+        """Return what waits to be stored below a new key, by its old key.
+
+        What waits to be copied there is another version already: who writes it next
+        starts from that.
+        """
+        return {
+            old_key + entry.key.removeprefix(new_key): entry.shown
+            for entry in self._volume.waiting()
+            if entry.shown is not None
+            and entry.key != new_key
+            and entry.key.startswith(new_key)
+        }
 
     async def finish(self, old_key: str, new_key: str) -> None:
         """Move what a crash has left of a directory under its old key."""

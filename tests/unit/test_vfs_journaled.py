@@ -460,3 +460,23 @@ async def test_what_does_not_exist_is_not_found(tmp_path: Path) -> None:
             await scene.fs.volume.store.stat("file")
         with pytest.raises(NotFound):
             await scene.fs.volume.store.read("file")
+
+
+async def test_a_file_is_written_anew_after_its_directory_was_renamed(
+    tmp_path: Path,
+) -> None:
+    """It starts from what waits to be copied, and loses no race against that."""
+    async with open_scene(tmp_path, journaled=True, ttl_s=3600) as scene:
+        await scene.fs.namespace.mkdir(scene.root, b"old", 0o755, CALLER)
+        node = await scene.make("old/file", b"one")
+        assert await scene.drain()
+        await rename(scene, "old", "new")
+
+        opened = await scene.open(node, os.O_WRONLY)
+        await scene.fs.files.write(opened, 0, b"two")
+        await scene.close(opened)
+
+        assert await scene.drain()
+        assert await scene.content("new/file") == b"two"
+        assert await scene.content("old/file") is None
+        assert scene.fs.volume.incidents.unseen() == ()
