@@ -48,7 +48,11 @@ def main() -> int:
         load = Load()
         load.prepare(mount.path)
 
-        soaked = soak(mount, load, proxy, arguments.seconds)
+        try:
+            soaked = soak(mount, load, proxy, arguments.seconds)
+        except BaseException:
+            print(mount.log())
+            raise
         code = leave(mount)
         load.check_store(store)
 
