@@ -34,6 +34,9 @@ OF_UPLOADS = ("upload-", "part-", "parts-")
 """These take a file that is sent in parts."""
 IN_A_RACE = ("conflict-copied", "drain.kept")
 """These come only when somebody else has changed the object."""
+UNTRIED = ("conflict-set-aside", "failed-copied")
+"""These come only after a series of failures that no workload here makes: no daemon has
+died there yet."""
 pytestmark = [pytest.mark.fuse, pytest.mark.timeout(300)]
 
 
@@ -44,13 +47,13 @@ def phases() -> list[str]:
     return sorted({name for text in texts for name in NAMED.findall(text)})
 
 
-ALONE = [name for name in phases() if name not in IN_A_RACE]
+ALONE = [name for name in phases() if name not in (*IN_A_RACE, *UNTRIED)]
 
 
 def test_the_code_has_phases() -> None:
     """The names are still found, and none that is special here has gone."""
     assert len(phases()) > 10
-    assert set(IN_A_RACE) <= set(phases())
+    assert {*IN_A_RACE, *UNTRIED} <= set(phases())
 
 
 def durability_for(phase: str) -> str:
