@@ -85,6 +85,14 @@ def test_daemon_dies_at_a_phase(
         program = Program(mount.path / "d", ledger, times, SMALL_SIZES)
         for number in range(LARGE_FILES if phase.startswith(OF_UPLOADS) else 0):
             program.write(f"large-{number}", 18 * MIB)
+        for number in range(times if phase.startswith("drain.") else 0):
+            # What the store has already is moved and removed there, not only here.
+            program.write(f"moved-{number}", 100)
+            run_command("flush", str(mount.path))
+            program.rename(f"moved-{number}", f"gone-{number}")
+            run_command("flush", str(mount.path))
+            program.remove(f"gone-{number}")
+            run_command("flush", str(mount.path))
         for _ in range(STEPS_MAX):
             program.step()
     assert ended(mount) == -signal.SIGKILL, f"{phase} was not reached"
