@@ -82,11 +82,9 @@ class Drain:
         self._hooks = hooks
         self._flights = 0
         self._has_begun = False
-        self._wakeup = trio.Event()
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        self._queue.tell_drain = self._wake  # type: ignore[method-assign]
         self._queue.is_reachable = self._can_reach  # type: ignore[method-assign]
         nursery = await self._stack.enter_async_context(trio.open_nursery())
         self._nursery = nursery
@@ -131,6 +129,7 @@ class Drain:
         self.begin()
         self._queue.hurry()
         while len(table):
+            look = self._queue.look()
             tried = [
                 entry.attempts > attempts.get(entry.id, 0) and entry.flight is None
                 for entry in table
@@ -143,39 +142,31 @@ class Drain:
                     await self._hooks.health.wait_for(State.ONLINE, State.DEGRADED)
                 if not self._is_reachable:
                     return False
-            for entry in table:
-                if entry.attempts <= attempts.get(entry.id, 0):
-                    entry.due_s = min(entry.due_s, self._queue.now_s())
-            self._wake()
-            await self._queue.news()
+            new = [
+                entry
+                for entry in table
+                if entry.attempts <= attempts.get(entry.id, 0)
+                and entry.due_s > self._queue.now_s()
+            ]
+            for entry in new:
+                entry.due_s = self._queue.now_s()
+            if new:
+                self._queue.tell()
+            await look.wait_for_news()
         return True
 
     # --- taking off -------------------------------------------------------------
 
-    def _wake(self) -> None:
-        self._wakeup.set()
-
     async def _run(self) -> None:
         while True:
-            self._wakeup = trio.Event()
+            look = self._queue.look()
             if not self._is_reachable and len(self._queue.table):
                 self._queue.tell()  # who waits for all of it need not wait for this
                 await self._hooks.health.change()
                 continue
             next_s = self._take_off()
             with trio.move_on_after(max(0.0, next_s - self._queue.now_s())):
-                await self._next_event()
-
-    async def _next_event(self) -> None:
-        """Return when an entry came, went or ended a flight, or somebody waits."""
-        async with trio.open_nursery() as nursery:
-
-            async def until(event: Callable[[], Awaitable[None]]) -> None:
-                await event()
-                nursery.cancel_scope.cancel()
-
-            nursery.start_soon(until, self._queue.news)
-            nursery.start_soon(until, self._wakeup.wait)
+                await look.wait_for_news()
 
     def _take_off(self) -> float:
         """Start what may start; return when the next entry is due."""

@@ -62,6 +62,8 @@ from mountfs.storage.types import (
     Version,
 )
 
+REST_SHARE = 4.0
+REST_MAX_S = 0.05
 PATIENCE_S = 60.0
 """How long somebody waits for a store that is out of reach."""
 MERGE_SIZE_MAX = 8 << 20
@@ -70,6 +72,26 @@ DELAY_S = 0.05
 DELAY_MAX_S = 0.2
 AGE_MAX_S = 1.0
 """How long an entry waits at most for further changes of its name, in seconds."""
+
+
+class Look:
+    """One look at all entries, and the wait for the next.
+
+    A look may take long if there are many entries, and news come with each of them: so
+    a rest follows, in proportion.
+    """
+
+    def __init__(self, queue: "Queue", told: int) -> None:
+        self._queue = queue
+        self._told = told
+        self._began_s = time.perf_counter()
+
+    async def wait_for_news(self) -> None:
+        """Return when something has happened since the look began."""
+        spent_s = time.perf_counter() - self._began_s
+        await trio.sleep(min(REST_MAX_S, REST_SHARE * spent_s))
+        while self._queue.told == self._told:
+            await self._queue.news()
 
 
 class Queue:
@@ -98,6 +120,8 @@ class Queue:
         self._locks: dict[str, trio.Lock] = {}
         self._used: set[str] = set()
         self._news = trio.Event()
+        self.told = 0
+        """How often there was news."""
         self.takes_changes = True
         """Whether files may be promised; else they are stored at their commit."""
 
@@ -145,8 +169,13 @@ class Queue:
         """Return when something happened to an entry."""
         await self._news.wait()
 
+    def look(self) -> "Look":
+        """Begin to look at the entries."""
+        return Look(self, self.told)
+
     def tell(self) -> None:
         """Wake whoever waits for news."""
+        self.told += 1
         self._news.set()
         self._news = trio.Event()
 
@@ -435,21 +464,26 @@ class Queue:
         attempts = {entry.id: entry.attempts for entry in self.table}
         self.hurry()
         while True:
+            look = self.look()
             waiting = [entry for entry in map(_newest, waiting) if not entry.is_over]
             if not waiting:
                 return
             error = self._what_stops(waiting, attempts)
             if error is not None:
                 raise error
-            for entry in waiting:
-                if entry.id not in attempts:
-                    attempts[entry.id] = entry.attempts
-                    entry.due_s = min(entry.due_s, self.now_s())
-            self.tell_drain()
+            self._hurry_new(waiting, attempts)
             with trio.move_on_after(PATIENCE_S) as patience:
-                await self._news.wait()
+                await look.wait_for_news()
             if patience.cancelled_caught and not self.is_reachable():
                 raise Unreachable("the store is out of reach", key=waiting[0].key)
+
+    def _hurry_new(self, waiting: list[Entry], attempts: dict[int, int]) -> None:
+        """Make those due that have come since somebody began to wait."""
+        for entry in waiting:
+            if entry.id not in attempts:
+                attempts[entry.id] = entry.attempts
+                entry.due_s = min(entry.due_s, self.now_s())
+                self.tell()
 
     def _what_stops(
         self, waiting: list[Entry], attempts: dict[int, int]
@@ -480,10 +514,7 @@ class Queue:
         """Make everything due now: somebody waits."""
         for entry in self.table:
             entry.due_s = min(entry.due_s, self.now_s())
-        self.tell_drain()
-
-    def tell_drain(self) -> None:
-        """Wake whoever carries entries out; set by it."""
+        self.tell()
 
     # --- inside -----------------------------------------------------------------
 
