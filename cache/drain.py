@@ -210,7 +210,7 @@ class Drain:
         return [entry for entry in ordered if entry.key in going]
 
     def _may_be_in_batch(self, entry: Entry) -> bool:
-        if entry.attempts:
+        if entry.error is not None:
             return False
         is_late = self._queue.now_s() - entry.since_s > LATE_S
         return not (is_late and isinstance(entry.stored, Version))
@@ -234,16 +234,19 @@ class Drain:
         try:
             with scope, because(Reason.BACKGROUND):
                 await deed(entries)
+            if scope.cancelled_caught:
+                for entry in entries:
+                    entry.is_unsure = True
         except StoreError as error:
             for entry in entries:
                 self._note_failure(entry, error)
         except OSError as error:
             for entry in entries:
-                self._note_failure(entry, StoreError(str(error)))
+                self._note_failure(entry, StoreError(str(error), is_ambiguous=True))
         except Exception as error:
             log.exception("a bug in mountfs: %r could not be stored", entries[0].key)
             for entry in entries:
-                self._note_failure(entry, StoreError(str(error)))
+                self._note_failure(entry, StoreError(str(error), is_ambiguous=True))
         finally:
             self._flights -= 1
             for entry in entries:
@@ -255,6 +258,7 @@ class Drain:
             return
         is_news = entry.error is None or type(entry.error) is not type(error)
         entry.attempts += 1
+        entry.is_unsure = entry.is_unsure or error.is_ambiguous
         entry.error = error
         pause_s = min(RETRY_MAX_S, RETRY_MIN_S * 2.0 ** min(entry.attempts - 1, 10))
         pause_s = max(pause_s, error.retry_after_s or 0.0)

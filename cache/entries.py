@@ -91,6 +91,8 @@ class Entry:
     due_s: float = 0.0
     merges: int = 0
     attempts: int = 0
+    is_unsure: bool = False
+    """Whether it may have been carried out although nobody knows."""
     error: StoreError | None = None
     flight: trio.CancelScope | None = None
     is_over: bool = False
@@ -113,6 +115,21 @@ class Entry:
         """How many bytes wait here for the store."""
         change = self.change
         return change.dirty.size if isinstance(change, StoreBytes) else 0
+
+    @property
+    def stands_on_what_it_replaces(self) -> bool:
+        """Whether carrying it out changes what it is made of.
+
+        If that may have happened, only its own name tells: it must not be moved away,
+        or taken apart, before that is clear.
+        """
+        match self.change:
+            case StoreBytes(dirty):
+                return dirty.base_size > 0
+            case Copy() | Describe():
+                return True
+            case _:
+                return False
 
     @property
     def needs(self) -> frozenset[str]:
@@ -272,7 +289,7 @@ def ancestors_of(key: str) -> list[str]:
 
 def was_never_stored(entry: Entry) -> bool:
     """Tell whether the store has nothing of a name, and never had."""
-    return entry.stored is ABSENT and entry.attempts == 0
+    return entry.stored is ABSENT and not entry.is_unsure
 
 
 def is_only_in_upload(dirty: DirtyFile) -> bool:

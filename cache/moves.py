@@ -95,7 +95,7 @@ class Moves:
 
         A request that is on the wire could be carried out after a later delete of the
         same key, so only an upload in parts, which changes nothing before its end, is
-        cancelled.
+        cancelled. What may have been carried out already is made sure of.
         """
         for key in keys:
             for entry in self._queue.table.at(key):
@@ -108,6 +108,8 @@ class Moves:
                     entry.flight.cancel()
                 while entry.flight is not None:
                     await self._queue.news()
+                if entry.is_unsure and entry.stands_on_what_it_replaces:
+                    await self._queue.settle_entries([entry])
 
     async def _stored(self, key: str) -> Object:
         """Return what the store has under a key; asks only if that is not known."""
@@ -188,7 +190,7 @@ class Moves:
         if entries and entries[0].flight is not None:
             return content_condition(entries[0].shown)
         if entries:
-            return entries[0].stored if entries[0].attempts == 0 else None
+            return None if entries[0].is_unsure else entries[0].stored
         metadata = self._queue.metadata
         known = metadata.last_known(key) or metadata.lookup(key)
         if isinstance(known, Object):
@@ -233,7 +235,7 @@ class Moves:
         left = self._queue.new_entry(source, Remove(), None, [], None)
         if stored is not None:
             left.stored = stored.version
-        elif waiting and waiting[0].attempts == 0:
+        elif waiting and not waiting[0].is_unsure:
             left.stored = waiting[0].stored
         return [left]
 

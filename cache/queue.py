@@ -197,6 +197,7 @@ class Queue:
                 await self._reopen(entry.change.dirty, row.content)
                 self.files.adopt(entry.change.dirty)
             self.table.add(entry)
+            entry.is_unsure = True
             self.note_flight(entry)
             last = row.id
         self._ids = itertools.count(last + 1)
@@ -419,7 +420,7 @@ class Queue:
             entry = self._described(key, known, metadata, shown, last)
             if last is None and not entry.is_directory:
                 entry.stored = object.version
-            old = [] if last is None or last.flight is not None else [last]
+            old = [last] if last is not None and _may_be_described(last) else []
             for replaced in old:
                 self._describe_bytes(replaced, entry)
             await self.replace(old, [entry])
@@ -538,7 +539,7 @@ class Queue:
         entry.due_s = min(now_s + delay_s, entry.since_s + AGE_MAX_S)
         if replaced is not None:
             # What an attempt that failed has done is not known, unless commit ids tell.
-            is_known = replaced.attempts == 0 or isinstance(change, StoreBytes)
+            is_known = not replaced.is_unsure or isinstance(change, StoreBytes)
             entry.stored = replaced.stored if is_known else None
         elif last is not None:
             entry.stored = content_condition(last.shown)
@@ -609,7 +610,9 @@ class Queue:
         match last.change:
             case StoreBytes(older):
                 dirty.commit_ids.update(dict.fromkeys(older.commit_ids, -1))
-            case Make(_, Metadata(commit_id=str(commit_id))):
+            case Make(_, Metadata(commit_id=str(commit_id))) | Describe(
+                _, Metadata(commit_id=str(commit_id))
+            ):
                 dirty.commit_ids[commit_id] = -1
             case _:
                 pass
@@ -630,7 +633,7 @@ class Queue:
         """Return the entry that gives what is there other metadata."""
         change: StoreBytes | Make | Copy | Describe | Remove
         change = Describe(known, metadata)
-        old = [] if last is None or last.flight is not None else [last]
+        old = [last] if last is not None and _may_be_described(last) else []
         if old and last is not None:
             match last.change:
                 case StoreBytes(dirty):
@@ -689,7 +692,15 @@ def _may_be_replaced(last: Entry) -> bool:
     change = last.change
     if isinstance(change, StoreBytes) and is_only_in_upload(change.dirty):
         return False
+    if isinstance(change, Copy) and last.is_unsure:
+        return False
     return last.flight is None
+
+
+def _may_be_described(last: Entry) -> bool:
+    """Tell whether an entry may take in other metadata."""
+    is_sure = not (isinstance(last.change, Copy) and last.is_unsure)
+    return last.flight is None and is_sure
 
 
 def _is_version_of(object: Object, entry: Entry) -> bool:

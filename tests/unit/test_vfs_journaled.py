@@ -285,6 +285,33 @@ async def test_hard_links_have_versions_of_the_store(tmp_path: Path) -> None:
 # --- crashes ------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("is_edited", [False, True])
+async def test_a_rename_after_a_lost_reply_loses_nothing(
+    tmp_path: Path, is_edited: bool
+) -> None:
+    """The store has moved, or written, and nobody was told; then the name moves on."""
+    async with open_scene(tmp_path, journaled=True) as scene:
+        await scene.put("a", b"0123456789")
+        call = "write" if is_edited else "delete"
+        hold = scene.store.hold(call, is_after=True)
+        hold.error = Unreachable("the reply was lost")
+        if is_edited:
+            opened = await scene.open(await scene.lookup("a"), os.O_RDWR)
+            await scene.fs.files.write(opened, 2, b"--")
+            await scene.close(opened)
+        else:
+            await rename(scene, "a", "b")
+        await hold.reached.wait()
+        hold.release()
+        await rename(scene, "a" if is_edited else "b", "c")
+        expected = b"01--456789" if is_edited else b"0123456789"
+        assert await scene.see("c") == expected
+        assert await scene.drain()
+        assert await scene.content("c") == expected
+        assert await scene.keys() == {"c"}
+        assert not list(scene.fs.volume.incidents)
+
+
 async def test_what_waits_survives_the_end_of_a_mount(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
