@@ -156,6 +156,7 @@ class EntryTable:
         self._by_token: dict[str, Entry] = {}
         self._below: dict[str, set[str]] = {}
         self._needing: dict[str, set[int]] = {}
+        self._needs: dict[int, frozenset[str]] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -203,6 +204,8 @@ class EntryTable:
             self._by_token[entry.shown.version.content] = entry
         for ancestor in ancestors_of(entry.key):
             self._below.setdefault(ancestor, set()).add(entry.key)
+        # What it stands on may be another when it goes.
+        self._needs[entry.id] = entry.needs
         for key in entry.needs:
             self._needing.setdefault(key, set()).add(entry.id)
 
@@ -217,7 +220,7 @@ class EntryTable:
                 _discard(self._below, ancestor, entry.key)
         if entry.shown is not None and entry.shown.version is not None:
             self._by_token.pop(entry.shown.version.content, None)
-        for key in entry.needs:
+        for key in self._needs.pop(entry.id):
             _discard(self._needing, key, entry.id)
 
     def is_blocked(self, entry: Entry) -> bool:

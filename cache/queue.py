@@ -508,8 +508,10 @@ class Queue:
         return True
 
     async def settle_name(self, key: str) -> None:
-        """Return when the store has what was promised under a key so far."""
-        await self.settle_entries(self.table.at(key))
+        """Return when the store has what was promised under a key so far, and nothing
+        that is promised needs the bytes which are there now.
+        """
+        await self.settle_entries([*self.table.at(key), *self.table.needing(key)])
 
     def hurry(self) -> None:
         """Make everything due now: somebody waits."""

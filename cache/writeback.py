@@ -293,7 +293,7 @@ class WriteBack:
             if self.promises is not None:
                 if self.promises.takes_changes and _can_wait(dirty, metadata):
                     return await self._promise(self.promises, dirty, metadata)
-                await self.promises.settle_name(dirty.key)
+                await self._settle_name(dirty.key)
             if dirty.is_ahead and dirty.is_like_base:
                 object = await self._commits.store_metadata(dirty, metadata)
             else:
@@ -370,7 +370,8 @@ class WriteBack:
         async with dirty.changing:
             stream = dirty.stream
             if stream is not None and stream.punched:
-                await self._streamer.fold(dirty)
+                await self._fold(dirty)
+                await self._settle_name(key)
                 self.rebase(dirty, await self._store.move(dirty.key, key))
             else:
                 self._streamer.abandon(dirty)
@@ -499,7 +500,7 @@ class WriteBack:
         while True:
             stream = dirty.stream
             if stream is not None and stream.punched.overlaps(start, end):
-                await self._streamer.fold(dirty)
+                await self._fold(dirty)
             new = end - start - dirty.extents.size_within(start, end)
             try:
                 await self._budget.reserve_dirty(new)
@@ -527,17 +528,30 @@ class WriteBack:
             return False
         if dirty.stream is not None:
             before = dirty.extents.total
-            await self._streamer.fold(dirty)
+            await self._fold(dirty)
             return dirty.extents.total < before
         assert dirty.metadata is not None
         plan = self._commits.plan(dirty)
         if isinstance(plan, PutWhole) and plan.fills:
             return False
         log.debug("%r is stored before its close, to make room", dirty.key)
+        await self._settle_name(dirty.key)
         await self._commits.store(dirty, dirty.metadata())
         dirty.is_ahead = True
         dirty.stored_revision = -1
         return True
+
+    async def _fold(self, dirty: DirtyFile) -> None:
+        """Store the parts of a file that were sent, ahead of its commit."""
+        await self._settle_name(dirty.key)
+        await self._streamer.fold(dirty)
+
+    async def _settle_name(self, key: str) -> None:
+        """Let the store have what was promised under a key, before it is changed there
+        past the queue.
+        """
+        if self.promises is not None:
+            await self.promises.settle_name(key)
 
     # Reading.
 
@@ -545,7 +559,7 @@ class WriteBack:
         async with dirty.changing:
             stream = dirty.stream
             if stream is not None and stream.punched.overlaps(start, end):
-                await self._streamer.fold(dirty)
+                await self._fold(dirty)
 
     async def _assemble(self, dirty: DirtyFile, start: int, end: int) -> bytes:
         """Put the bytes together from spool and base, as of this moment."""
