@@ -309,7 +309,8 @@ class Drain:
         store = self._queue.store
         match entry.change:
             case StoreBytes(dirty, metadata):
-                dirty.condition = entry.stored
+                # A rename that failed may have named another key already.
+                dirty.key, dirty.condition = entry.key, entry.stored
                 return await self._queue.files.store(dirty, metadata)
             case Make(ObjectKind.DIRECTORY, metadata):
                 return await store.make_dir(entry.key, metadata=metadata)

@@ -65,30 +65,43 @@ class Moves:
                 assert shown is not None
                 return shown
 
-    async def move_tree(self, source: str, target: str) -> Object:
-        """Let a directory, and all below it, change its key, all at once."""
+    async def move_tree(self, source: str, target: str) -> dict[str, Object]:
+        """Let a directory, and all below it, change its key, all at once.
+
+        Returns what shows under the new keys, by the old ones.
+        """
         if self._queue.store.capabilities.move_dir:
             # The store does it in one step, once it has all that it is to move.
             await self._queue.settle(lambda key: key.startswith((source, target)))
-            return await self._queue.store.move(source, target)
-        while True:
-            await self._clear(self._queue.table.below(source))
+            return {source: await self._queue.store.move(source, target)}
+        moved = await self._try_to_move(source, target)
+        while moved is None:
+            moved = await self._try_to_move(source, target)
+        if self._tree_moved is not None:
+            below = [key for key in moved if key.endswith("/")]
+            await self._tree_moved(source, target, below)
+        moved.setdefault(source, Object(key=target, kind=ObjectKind.DIRECTORY))
+        return moved
+
+    async def _try_to_move(self, source: str, target: str) -> dict[str, Object] | None:
+        """Move a directory, unless what is below it was stored while we looked.
+
+        A listing that began before that does not have it, and the queue has it no more.
+        """
+        table = self._queue.table
+        await self._clear([source, *table.below(source)])
+        with self._queue.watching() as stored_since:
             stored = await self._stored_below(source)
-            pending = self._queue.table.below(source)
-            pending += [source] if self._queue.table.newest(source) else []
+            pending = {*table.below(source), *([source] if table.at(source) else [])}
             keys = sorted({*stored, *pending})
             targets = {key: target + key.removeprefix(source) for key in keys}
             async with self._queue.locked(source, target, *keys, *targets.values()):
-                if not set(self._queue.table.below(source)) <= set(keys):
-                    continue
-                if any(_has_flight(self._queue.table.at(key)) for key in keys):
-                    continue
-                moved = await self._move_all(source, stored, targets)
-                break
-        if self._tree_moved is not None:
-            below = [key for key in keys if key.endswith("/")]
-            await self._tree_moved(source, target, below)
-        return moved.get(target) or Object(key=target, kind=ObjectKind.DIRECTORY)
+                is_known = set(table.below(source)) <= set(keys)
+                is_flying = any(_has_flight(table.at(key)) for key in keys)
+                is_moving = any(key.startswith(source) for key in stored_since)
+                if is_moving or is_flying or not is_known:
+                    return None
+                return await self._move_all(source, stored, targets)
 
     async def _clear(self, keys: Iterable[str]) -> None:
         """Bring down the flights of keys: large ones by force, small ones by waiting.
@@ -119,7 +132,7 @@ class Moves:
         return await self._queue.store.stat(key)
 
     async def _stored_below(self, prefix: str) -> dict[str, Object]:
-        """Return what the store has at and below a directory that shows."""
+        """Return what the store has at and below a directory."""
         found: dict[str, Object] = {}
         token: str | None = None
         while True:
@@ -127,9 +140,8 @@ class Moves:
                 prefix, mode=ListMode.PREFIX, token=token
             )
             for object in page.objects:
-                if self._queue.table.newest(object.key) is None:
-                    known = self._queue.metadata.last_known(object.key)
-                    found[object.key] = _completed(object, known)
+                known = self._queue.metadata.last_known(object.key)
+                found[object.key] = _completed(object, known)
             if page.token is None:
                 return found
             token = page.token
@@ -217,7 +229,13 @@ class Moves:
                 if of is not None and of.key == source:
                     dirty.base = with_key(dirty.base, target)
         elif isinstance(change, Describe):
-            change = Copy(change.object, change.metadata)
+            described = change.object
+            of = self._queue.table.of_version(described.version)
+            if of is not None and of.key == entry.key:
+                # It follows what is to be there, and moves with it.
+                change = Describe(with_key(described, target), change.metadata)
+            else:
+                change = Copy(described, change.metadata)
         assert entry.shown is not None
         shown = with_key(entry.shown, target)
         moved = self._queue.new_entry(target, change, shown, [], None)
@@ -253,16 +271,15 @@ class Moves:
             gone, come = await self._moved(
                 key,
                 target,
-                stored.get(key),
+                stored.get(key) if newest is None else None,
                 replaces=replaced,
                 is_replacing_known=not self._queue.table.at(target),
             )
             old += gone
             new += come
+        old_keys = {target: key for key, target in targets.items()}
         moved = {
-            entry.key: entry.shown
-            for entry in new
-            if entry.shown is not None and entry.key.endswith("/")
+            old_keys[entry.key]: entry.shown for entry in new if entry.shown is not None
         }
         new += self._implied_directories(source, stored, {e.key for e in new})
         await self._queue.replace(old, new)

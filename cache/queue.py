@@ -21,8 +21,8 @@ import itertools
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
 import trio
 
@@ -119,6 +119,7 @@ class Queue:
         self._ids = itertools.count(1)
         self._locks: dict[str, trio.Lock] = {}
         self._used: set[str] = set()
+        self._watchers: list[set[str]] = []
         self._news = trio.Event()
         self.told = 0
         """How often there was news."""
@@ -168,6 +169,23 @@ class Queue:
     async def news(self) -> None:
         """Return when something happened to an entry."""
         await self._news.wait()
+
+    @contextmanager
+    def watching(self) -> Iterator[set[str]]:
+        """Collect the keys whose entries go while the block runs."""
+        gone: set[str] = set()
+        self._watchers.append(gone)
+        try:
+            yield gone
+        finally:
+            self._watchers = [each for each in self._watchers if each is not gone]
+
+    def _end(self, entry: Entry) -> None:
+        """Take an entry out: it is carried out, or somebody else has its bytes."""
+        self.table.remove(entry)
+        entry.is_over = True
+        for gone in self._watchers:
+            gone.add(entry.key)
 
     def look(self) -> "Look":
         """Begin to look at the entries."""
@@ -290,8 +308,7 @@ class Queue:
             with trio.CancelScope(shield=True):
                 await self.journal.change_pending((), [entry.id], rows)
                 reached("queue.finished")
-                self.table.remove(entry)
-                entry.is_over = True
+                self._end(entry)
                 if object is not None and entry.shown is not None:
                     self._settle(entry, entry.shown, object)
                 if isinstance(entry.change, StoreBytes):
@@ -306,9 +323,7 @@ class Queue:
             reached("queue.finished")
             for entry in entries:
                 if not entry.is_over:
-                    self.table.remove(entry)
-                    entry.is_over = True
-                    entry.error = None
+                    self._end(entry)
             if not len(self.table):
                 await self.journal.forget_aliases()
 
@@ -334,8 +349,7 @@ class Queue:
         async with self.locked(entry.key):
             with trio.CancelScope(shield=True):
                 await self.journal.change_pending((), [entry.id])
-                self.table.remove(entry)
-                entry.is_over = True
+                self._end(entry)
 
     async def give_up(self, entry: Entry) -> None:
         """Drop an entry, and its bytes, for good: somebody has been told."""

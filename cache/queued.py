@@ -297,8 +297,16 @@ class QueuedStorager(StoragerWrapper):
     ) -> Object:
         """Take in that an object, or a directory, has another key."""
         if source.endswith("/"):
-            return await self._moves.move_tree(source, target)
+            return (await self.move_tree(source, target))[source]
         return await self._moves.move(source, target, source_version)
+
+    async def move_tree(self, source: str, target: str) -> dict[str, Object]:
+        """Take in that a directory has another key; return all that it has now.
+
+        By the keys that it had. Where the store moves directories by itself, only the
+        directory: what is below it is what it was.
+        """
+        return await self._moves.move_tree(source, target)
 
     async def make_dir(self, key: str, *, metadata: Metadata = NO_METADATA) -> Object:
         """Take in a directory."""

@@ -10,6 +10,7 @@ import logging
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from mountfs.cache.queued import QueuedStorager
 from mountfs.storage.errors import NotFound, StoreError
 from mountfs.storage.parallel import run_all
 from mountfs.storage.types import ListMode, Object
@@ -81,9 +82,10 @@ class TreeMoves:
     async def move_keys(self, old_key: str, new_key: str) -> dict[str, Object]:
         """Move a directory; who calls has journaled it. What fails is undone."""
         store = self._volume.store
+        if isinstance(store, QueuedStorager):
+            return await store.move_tree(old_key, new_key)
         if store.capabilities.move_dir:
-            moved = await store.move(old_key, new_key)
-            return {old_key: moved, **self._promised_below(old_key, new_key)}
+            return {old_key: await store.move(old_key, new_key)}
         move = _Move(old_key, new_key)
         try:
             await self._move_all(move)
@@ -91,20 +93,6 @@ class TreeMoves:
             await self._undo(move)
             raise
         return move.arrived
-
-    def _promised_below(self, old_key: str, new_key: str) -> dict[str, Object]:
-        """Return what waits to be stored below a new key, by its old key.
-
-        What waits to be copied there is another version already: who writes it next
-        starts from that.
-        """
-        return {
-            old_key + entry.key.removeprefix(new_key): entry.shown
-            for entry in self._volume.waiting()
-            if entry.shown is not None
-            and entry.key != new_key
-            and entry.key.startswith(new_key)
-        }
 
     async def finish(self, old_key: str, new_key: str) -> None:
         """Move what a crash has left of a directory under its old key."""

@@ -507,3 +507,46 @@ async def test_a_file_is_written_anew_after_its_directory_was_renamed(
         assert await scene.content("new/file") == b"two"
         assert await scene.content("old/file") is None
         assert scene.fs.volume.incidents.unseen() == ()
+
+
+async def test_a_tree_moves_with_what_is_stored_meanwhile(tmp_path: Path) -> None:
+    """What goes while the directory is listed is in no listing, and pending no more."""
+    async with open_scene(tmp_path, journaled=True) as scene:
+        await scene.fs.namespace.mkdir(scene.root, b"d", 0o755, CALLER)
+        assert await scene.drain()
+        await scene.make("d/file", b"bytes")
+        listing = scene.store.hold("list", is_after=True)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rename, scene, "d", "e")
+            await listing.reached.wait()
+            assert await scene.drain()
+            assert await scene.keys() == {"d/", "d/file"}
+            listing.release()
+        assert await scene.see("e/file") == b"bytes"
+        assert await scene.drain()
+        assert await scene.keys() == {"e/", "e/file"}
+
+
+async def test_attributes_follow_bytes_that_wait_to_another_name(
+    tmp_path: Path,
+) -> None:
+    """A change of mode behind a file on its way goes with it, and the old name is
+    taken at once.
+    """
+    async with open_scene(tmp_path, journaled=True) as scene:
+        hold = scene.store.hold("write")
+        hold.error = StoreError("no room")
+        node = await scene.make("a", b"bytes")
+        await hold.reached.wait()
+        await scene.fs.attributes.apply(node, Change(mode=0o600), is_echo=False)
+        hold.release()
+        await rename(scene, "a", "b")
+        await scene.make("a", b"other")
+        assert await scene.drain()
+        assert await scene.content("a") == b"other"
+        assert await scene.content("b") == b"bytes"
+        assert not list(scene.fs.volume.incidents)
+    async with open_scene(tmp_path, there=scene.there) as later:
+        node = await later.lookup("b")
+        await later.fs.resolver.learn(node)
+        assert stat.S_IMODE(node.attributes.mode or 0) == 0o600
