@@ -181,7 +181,7 @@ class _Turn:
     begins: trio.Event = field(default_factory=trio.Event)
     is_leader: bool = False
     result: object = None
-    error: sqlite3.Error | None = None
+    error: Exception | None = None
 
 
 class Journal:
@@ -437,8 +437,10 @@ class Journal:
                 turn.is_leader = self._is_busy = True
             if turn.is_leader:
                 await self._lead()
-        if turn.error is not None:
+        if isinstance(turn.error, sqlite3.Error):
             raise _translated(turn.error) from turn.error
+        if turn.error is not None:
+            raise turn.error
         return turn.result  # type: ignore[return-value]  # of this work, so a T
 
     async def _lead(self) -> None:
@@ -468,7 +470,8 @@ def _transact(connection: sqlite3.Connection, turns: list[_Turn]) -> None:
                 turn.result = turn.work(connection)
             reached("journal.before-commit")
         reached("journal.committed")
-    except sqlite3.Error as error:
+    except Exception as error:  # noqa: BLE001 - told to each whose work it was
+        # Of whatever sort: nobody who shared it must believe that it is done.
         if len(turns) == 1:
             turns[0].error = error
             return

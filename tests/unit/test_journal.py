@@ -206,3 +206,22 @@ def test_a_full_disk_is_told_from_a_failing_journal() -> None:
     assert (
         errno_of(journal_module._translated(sqlite3.ProgrammingError("x"))) == errno.EIO
     )
+
+
+async def test_who_shares_a_transaction_is_told_of_any_error(tmp_path: Path) -> None:
+    outcomes: list[str] = []
+
+    async def put(journal: Journal, id: int) -> None:
+        try:
+            await journal.change_pending([PendingRow(id, "key", "{}")])
+        except OverflowError:
+            outcomes.append("refused")
+        else:
+            outcomes.append("done")
+
+    async with await Journal.open(tmp_path / "journal.sqlite") as journal:
+        async with trio.open_nursery() as nursery:
+            for id in (1, 2, 1 << 70, 3):
+                nursery.start_soon(put, journal, id)
+        assert sorted(outcomes) == ["done", "done", "done", "refused"]
+        assert [row.id for row in await journal.pending()] == [1, 2, 3]
