@@ -49,6 +49,7 @@ class Aliases:
         self._numbers = itertools.count(1)
         self._real: OrderedDict[str, Version] = OrderedDict()
         self._tokens: OrderedDict[tuple[str, str], str] = OrderedDict()
+        self._copies: OrderedDict[str, Object] = OrderedDict()
 
     def new(self) -> Version:
         """Return a token that was never used."""
@@ -62,6 +63,16 @@ class Aliases:
         for kept in (self._real, self._tokens):
             while len(kept) > self._kept_max:
                 kept.popitem(last=False)
+
+    def lost(self, token: str, copy: Object) -> None:
+        """Note where bytes are that never got the name they were promised under."""
+        self._copies[token] = copy
+        while len(self._copies) > self._kept_max:
+            self._copies.popitem(last=False)
+
+    def copy_of(self, version: Version | None) -> Object | None:
+        """Return the object that has the bytes of a token which lost its name."""
+        return self._copies.get(version.content) if version is not None else None
 
     def row(self, shown: Object | None, object: Object) -> tuple[AliasRow, ...]:
         """Return what the journal is to remember of a token, if there is one."""
@@ -156,6 +167,9 @@ class AliasStorager(StoragerWrapper):
         version: Version | None = None,
     ) -> Content:
         """Read."""
+        copy = self._aliases.copy_of(version)
+        if copy is not None:
+            key, version = copy.key, copy.version
         real = self._aliases.real(version) if version is not None else None
         content = await self._inner.read(key, offset, size, version=real)
         return Content(self._aliases.outward(content.object), content.data)

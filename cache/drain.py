@@ -135,7 +135,7 @@ class Drain:
                 for entry in table
                 if not table.is_blocked(entry)
             ]
-            if tried and all(tried):
+            if all(tried):
                 return False
             if not self._is_reachable:
                 with trio.move_on_after(OFFLINE_GRACE_S):
@@ -204,10 +204,16 @@ class Drain:
         ordered = sorted(removals, key=lambda entry: entry.key, reverse=True)
         going: set[str] = set()
         for entry in ordered:
-            below = self._queue.table.below(entry.key) if entry.is_directory else ()
-            if going.issuperset(below):
+            if going.issuperset(self._to_go_before(entry)):
                 going.add(entry.key)
         return [entry for entry in ordered if entry.key in going]
+
+    def _to_go_before(self, entry: Entry) -> list[str]:
+        """Return the keys below a directory for which its removal waits."""
+        table = self._queue.table
+        firsts = [table.at(key)[0] for key in table.below(entry.key)]
+        # What comes there anew waits for the removal itself.
+        return [each.key for each in firsts if each.is_removal or each.id < entry.id]
 
     def _may_be_in_batch(self, entry: Entry) -> bool:
         if entry.error is not None:
@@ -294,7 +300,10 @@ class Drain:
         reached("drain.stored")
         is_elsewhere = object is not None and object.key != entry.key
         with trio.CancelScope(shield=True):
-            await self._queue.finish(entry, None if is_elsewhere else object)
+            if is_elsewhere and object is not None:
+                await self._queue.finish_elsewhere(entry, object)
+            else:
+                await self._queue.finish(entry, object)
         if is_elsewhere and object is not None:
             # It lost a race: the name means what the store has, beside is our copy.
             self._hooks.outdated(object.key)
@@ -419,11 +428,16 @@ class Drain:
         removal = self._removal_of(source.key, entry)
         if removal is None:
             return await store.copy(source.key, entry.key, source_version=version)
-        moved = await store.move(source.key, entry.key, source_version=version)
-        # Crash before this: the source is gone, and `_own_copy` finds the copy.
-        reached("drain.moved")
-        with trio.CancelScope(shield=True):
-            await self._queue.finish(removal, None)
+        # It is on its way, too: whatever comes to its key now follows it.
+        removal.flight, removal.is_unsure = entry.flight, True
+        try:
+            moved = await store.move(source.key, entry.key, source_version=version)
+            # Crash before this: the source is gone, and `_own_copy` finds the copy.
+            reached("drain.moved")
+            with trio.CancelScope(shield=True):
+                await self._queue.finish(removal, None)
+        finally:
+            removal.flight = None
         return moved
 
     def _removal_of(self, key: str, entry: Entry) -> Entry | None:
@@ -533,8 +547,18 @@ class Drain:
             self._hooks.failed(entry.key, error)
         else:
             self._tell_loss(entry, f"a foreign client changed it first ({error})")
+            if isinstance(change, Copy):
+                await self._spare(change.source.key)
             await self._queue.give_up(entry)
         self._hooks.outdated(entry.key)
+
+    async def _spare(self, key: str) -> None:
+        """Let the source of a rename that was lost stay: its bytes are nowhere else."""
+        async with self._queue.locked(key):
+            removals = [each for each in self._queue.table.at(key) if each.is_removal]
+            if removals and removals[0].flight is None:
+                await self._queue.replace(removals[:1], [])
+        self._hooks.outdated(key)
 
     def _tell_loss(self, entry: Entry, text: str) -> None:
         what = {

@@ -12,6 +12,7 @@ way, or could not be merged with it; the second then builds on the first.
 """
 
 import dataclasses
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeVar
@@ -225,60 +226,76 @@ class EntryTable:
 
     def is_blocked(self, entry: Entry) -> bool:
         """Tell whether something else must be carried out before an entry."""
-        key = entry.key
-        if self._by_key[key][0] is not entry:
+        if self._by_key[entry.key][0] is not entry:
             return True
-        if self._needing.get(key) and not isinstance(entry.change, Describe):
-            return True
-        other = key[:-1] if entry.is_directory else key + "/"
-        if any(each.id < entry.id for each in self._by_key.get(other, ())):
-            return True
-        if self._has_older_below(entry):
-            return True
-        return any(self._is_older_ancestor(step, entry) for step in ancestors_of(key))
+        return next(self._before(entry), None) is not None
 
-    def would_turn_in_a_circle(self, key: str, needs: frozenset[str]) -> list[Entry]:
-        """Return the entries to carry out first, so that a new one can wait in line.
+    def would_turn_in_a_circle(self, entry: Entry, target: str) -> bool:
+        """Tell whether an entry could wait for itself if it went to another key.
 
-        The new one changes `key`, so it must wait for whoever needs what is stored
-        there; those may wait for others in turn, and at last for the new one itself.
+        There it would wait for whoever needs what is stored under that key, and for
+        what lies above and below; those may wait for others in turn, and at last for
+        the bytes that the entry itself needs to be copied first.
         """
-        waiting, seen = [key], {key}
-        while waiting:
-            for entry in self.needing(waiting.pop()):
-                if entry.key in needs:
-                    return self.needing(key)
-                if entry.key not in seen:
-                    seen.add(entry.key)
-                    waiting.append(entry.key)
-        return []
-
-    def _has_older_below(self, entry: Entry) -> bool:
-        """Tell whether what lies below must go before, or come before, an entry."""
-        if entry.is_directory and not entry.is_removal:
+        needs = entry.needs
+        if isinstance(entry.change, Describe):
+            needs |= {entry.key}
+        if not needs:
             return False
+        kind = ObjectKind.DIRECTORY if target.endswith("/") else ObjectKind.FILE
+        moved = Entry(sys.maxsize, target, Make(kind, Metadata()), None, None)
+        waiting, seen = [moved], {moved.id}
+        while waiting:
+            for each in self._before(waiting.pop()):
+                if each.key == entry.key:
+                    continue  # it goes to the other key as well
+                if each.key in needs:
+                    return True
+                older = [each, *self._older_at(each)]
+                waiting += [other for other in older if other.id not in seen]
+                seen.update(other.id for other in older)
+        return False
+
+    def _older_at(self, entry: Entry) -> list[Entry]:
+        entries = self._by_key[entry.key]
+        return entries[: entries.index(entry)]
+
+    def _before(self, entry: Entry) -> Iterator[Entry]:
+        """Yield what must be carried out before an entry, under other keys."""
+        key = entry.key
+        if not isinstance(entry.change, Describe):
+            yield from self.needing(key)
+        other = key[:-1] if entry.is_directory else key + "/"
+        yield from self._older(other, entry)
+        yield from self._older_below(entry)
+        for step in ancestors_of(key):
+            yield from self._older_ancestors(step, entry)
+
+    def _older(self, key: str, entry: Entry) -> Iterator[Entry]:
+        return (each for each in self._by_key.get(key, ()) if each.id < entry.id)
+
+    def _older_below(self, entry: Entry) -> Iterator[Entry]:
+        """Yield what lies below and must go before, or come before, an entry."""
+        if entry.is_directory and not entry.is_removal:
+            return
         prefix = entry.key if entry.is_directory else entry.key + "/"
         may_go_together = self._is_flat and entry.is_directory
-        return any(
-            each.id < entry.id
-            for key in self._below.get(prefix, ())
-            for each in self._by_key[key]
-            if not (may_go_together and each.is_removal and each.flight is None)
-        )
+        for key in self._below.get(prefix, ()):
+            for each in self._older(key, entry):
+                if not (may_go_together and each.is_removal and each.flight is None):
+                    yield each
 
-    def _is_older_ancestor(self, ancestor: str, entry: Entry) -> bool:
+    def _older_ancestors(self, ancestor: str, entry: Entry) -> Iterator[Entry]:
         # A marker may come after what is below it, and must go after what goes below
         # it; but nothing comes below a file, or a directory that is to go first.
         directory = [
             each
-            for each in self._by_key.get(ancestor, ())
+            for each in self._older(ancestor, entry)
             if (not entry.is_removal if each.is_removal else not self._is_flat)
         ]
-        return any(
-            each.id < entry.id
-            for each in (*directory, *self._by_key.get(ancestor[:-1], ()))
-            if not isinstance(each.change, Describe)
-        )
+        for each in (*directory, *self._older(ancestor[:-1], entry)):
+            if not isinstance(each.change, Describe):
+                yield each
 
 
 def ancestors_of(key: str) -> list[str]:

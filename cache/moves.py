@@ -8,8 +8,10 @@ whatever lies below it.
 
 import dataclasses
 import itertools
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 
+from mountfs.cache.dirty import DirtyFile
 from mountfs.cache.entries import (
     Copy,
     Describe,
@@ -51,14 +53,18 @@ class Moves:
             await self._clear([source])
             newest = self._queue.table.newest(source)
             known = None if newest is not None else await self._stored(source)
-            await self._avoid_circle(newest, known, target)
+            await self._queue.free_for_change(target)
+            if self._would_turn_in_a_circle(newest, target):
+                await self._queue.settle_entries(self._queue.table.at(source))
+                continue
             async with self._queue.locked(source, target):
                 is_new = self._queue.table.newest(source) is not newest
                 if is_new or _has_flight(self._queue.table.at(source)):
                     continue
                 _check_source(source, newest, known, source_version)
-                old, new = await self._moved(source, target, known)
-                await self._queue.replace(old, new)
+                with self._undone_by_errors(self._queue.table.at(source)):
+                    old, new = await self._moved(source, target, known)
+                    await self._queue.replace(old, new)
                 shown = next(
                     entry.shown for entry in reversed(new) if entry.key == target
                 )
@@ -95,13 +101,16 @@ class Moves:
             pending = {*table.below(source), *([source] if table.at(source) else [])}
             keys = sorted({*stored, *pending})
             targets = {key: target + key.removeprefix(source) for key in keys}
+            if await self._settled_circles(targets):
+                return None
             async with self._queue.locked(source, target, *keys, *targets.values()):
                 is_known = set(table.below(source)) <= set(keys)
                 is_flying = any(_has_flight(table.at(key)) for key in keys)
                 is_moving = any(key.startswith(source) for key in stored_since)
                 if is_moving or is_flying or not is_known:
                     return None
-                return await self._move_all(source, stored, targets)
+                with self._undone_by_errors(self._pending_at(keys)):
+                    return await self._move_all(source, stored, targets)
 
     async def _clear(self, keys: Iterable[str]) -> None:
         """Bring down the flights of keys: large ones by force, small ones by waiting.
@@ -146,18 +155,43 @@ class Moves:
                 return found
             token = page.token
 
-    async def _avoid_circle(
-        self, newest: Entry | None, known: Object | None, target: str
-    ) -> None:
-        needs = newest.needs if newest is not None else frozenset[str]()
-        if newest is not None and isinstance(newest.change, Describe):
-            needs |= {newest.key}
-        if known is not None:
-            needs |= {known.key}
-        await self._queue.settle_entries(
-            self._queue.table.would_turn_in_a_circle(target, needs)
-        )
-        await self._queue.free_for_change(target)
+    def _would_turn_in_a_circle(self, newest: Entry | None, target: str) -> bool:
+        # What the store has under its key already waits for nobody.
+        table = self._queue.table
+        return newest is not None and table.would_turn_in_a_circle(newest, target)
+
+    async def _settled_circles(self, targets: dict[str, str]) -> bool:
+        """Store what could wait for itself under its new key; tell if there was any."""
+        table = self._queue.table
+        waiting = [
+            entry
+            for key, target in targets.items()
+            if self._would_turn_in_a_circle(table.newest(key), target)
+            for entry in table.at(key)
+        ]
+        await self._queue.settle_entries(waiting)
+        return bool(waiting)
+
+    def _pending_at(self, keys: Iterable[str]) -> list[Entry]:
+        return [entry for key in keys for entry in self._queue.table.at(key)]
+
+    @contextmanager
+    def _undone_by_errors(self, entries: Iterable[Entry]) -> Iterator[None]:
+        """Let files be of their old keys if the journal does not take the new ones."""
+        changes = [(entry, entry.change) for entry in entries]
+        files = [
+            (entry, change.dirty, *_place(change.dirty))
+            for entry, change in changes
+            if isinstance(change, StoreBytes)
+        ]
+        try:
+            yield
+        except BaseException:
+            for entry, dirty, key, base, inherit, condition in files:
+                if entry in self._queue.table:
+                    dirty.key, dirty.base, dirty.inherit = key, base, inherit
+                    dirty.condition = condition
+            raise
 
     async def _moved(
         self,
@@ -303,6 +337,12 @@ class Moves:
             for key in sorted(wanted - seen, reverse=True)
             if self._queue.table.newest(key) is None
         ]
+
+
+def _place(
+    dirty: DirtyFile,
+) -> tuple[str, Object | None, Object | None, Condition]:
+    return dirty.key, dirty.base, dirty.inherit, dirty.condition
 
 
 def _has_flight(entries: list[Entry]) -> bool:

@@ -42,7 +42,7 @@ from mountfs.cache.entries import (
     was_never_stored,
 )
 from mountfs.cache.entry_text import INLINE_SIZE_MAX, from_row, to_row
-from mountfs.cache.journal import Journal, JournalError
+from mountfs.cache.journal import Journal, JournalError, PendingRow
 from mountfs.cache.metadata import MetadataCache
 from mountfs.cache.phases import reached
 from mountfs.cache.promised import PromisedFiles
@@ -304,17 +304,42 @@ class Queue:
         async with self.locked(entry.key):
             if entry.is_over:
                 return  # a newer state took its place while another carried it out
-            rows = self.aliases.row(entry.shown, object) if object is not None else ()
-            with trio.CancelScope(shield=True):
-                await self.journal.change_pending((), [entry.id], rows)
-                reached("queue.finished")
-                self._end(entry)
-                if object is not None and entry.shown is not None:
-                    self._settle(entry, entry.shown, object)
-                if isinstance(entry.change, StoreBytes):
-                    await self.files.forget(entry.change.dirty)
-                if not len(self.table):
-                    await self.journal.forget_aliases()
+            await self._finish(entry, object, [])
+
+    async def finish_elsewhere(self, entry: Entry, copy: Object) -> None:
+        """Note that the bytes of an entry lost its name, and are in a copy beside.
+
+        What was built on them, here or by who has the file open, reads them there.
+        """
+        shown = entry.shown
+        if shown is not None and shown.version is not None:
+            self.aliases.lost(shown.version.content, copy)
+        async with self.locked(entry.key):
+            rows: list[PendingRow] = []
+            for each in self.table.at(entry.key):
+                match each.change:
+                    case StoreBytes(dirty) if _is_built_on(dirty, entry):
+                        # Nobody knows the token of its base any more after a crash.
+                        self.files.put_base(dirty, copy)
+                        rows.append(to_row(each, await _content(each)))
+                    case _:
+                        pass
+            await self._finish(entry, None, rows)
+
+    async def _finish(
+        self, entry: Entry, object: Object | None, others: list[PendingRow]
+    ) -> None:
+        rows = self.aliases.row(entry.shown, object) if object is not None else ()
+        with trio.CancelScope(shield=True):
+            await self.journal.change_pending(others, [entry.id], rows)
+            reached("queue.finished")
+            self._end(entry)
+            if object is not None and entry.shown is not None:
+                self._settle(entry, entry.shown, object)
+            if isinstance(entry.change, StoreBytes):
+                await self.files.forget(entry.change.dirty)
+            if not len(self.table):
+                await self.journal.forget_aliases()
 
     async def finish_removals(self, entries: list[Entry]) -> None:
         """Note that names are gone from the store, all in one transaction."""
@@ -557,6 +582,7 @@ class Queue:
             # What an attempt that failed has done is not known, unless commit ids tell.
             is_known = not replaced.is_unsure or isinstance(change, StoreBytes)
             entry.stored = replaced.stored if is_known else None
+            entry.is_unsure = replaced.is_unsure
         elif last is not None:
             entry.stored = content_condition(last.shown)
         return entry
@@ -717,6 +743,10 @@ def _may_be_described(last: Entry) -> bool:
     """Tell whether an entry may take in other metadata."""
     is_sure = not (isinstance(last.change, Copy) and last.is_unsure)
     return last.flight is None and is_sure
+
+
+def _is_built_on(dirty: DirtyFile, entry: Entry) -> bool:
+    return dirty.base is not None and _is_version_of(dirty.base, entry)
 
 
 def _is_version_of(object: Object, entry: Entry) -> bool:
