@@ -20,6 +20,7 @@ from typing import TypeVar
 import trio
 
 from mountfs.cache.dirty import DirtyFile
+from mountfs.cache.tokens import is_token
 from mountfs.storage.errors import StoreError
 from mountfs.storage.types import (
     ABSENT,
@@ -145,6 +146,20 @@ class Entry:
                 found = set()
         return frozenset(found - {self.key})
 
+    @property
+    def tokens(self) -> frozenset[str]:
+        """The tokens of what this entry stands on."""
+        versions = [self.stored if isinstance(self.stored, Version) else None]
+        match self.change:
+            case Copy(object) | Describe(object):
+                versions.append(object.version)
+            case StoreBytes(dirty):
+                bases = [base for base in (dirty.base, dirty.inherit) if base]
+                versions += [base.version for base in bases]
+            case _:
+                pass
+        return frozenset(each.content for each in versions if each and is_token(each))
+
 
 class EntryTable:
     """All pending entries, by key and by what they have to do with each other."""
@@ -158,6 +173,7 @@ class EntryTable:
         self._below: dict[str, set[str]] = {}
         self._needing: dict[str, set[int]] = {}
         self._needs: dict[int, frozenset[str]] = {}
+        self._names: dict[int, frozenset[str]] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -168,6 +184,10 @@ class EntryTable:
 
     def __contains__(self, entry: Entry) -> bool:
         return self._entries.get(entry.id) is entry
+
+    def tokens(self) -> set[str]:
+        """Return the tokens that the rows of all entries name."""
+        return set[str]().union(*self._names.values())
 
     def at(self, key: str) -> list[Entry]:
         """Return the entries of a key, oldest first."""
@@ -207,6 +227,7 @@ class EntryTable:
             self._below.setdefault(ancestor, set()).add(entry.key)
         # What it stands on may be another when it goes.
         self._needs[entry.id] = entry.needs
+        self._names[entry.id] = entry.tokens
         for key in entry.needs:
             self._needing.setdefault(key, set()).add(entry.id)
 
@@ -221,6 +242,7 @@ class EntryTable:
                 _discard(self._below, ancestor, entry.key)
         if entry.shown is not None and entry.shown.version is not None:
             self._by_token.pop(entry.shown.version.content, None)
+        del self._names[entry.id]
         for key in self._needs.pop(entry.id):
             _discard(self._needing, key, entry.id)
 

@@ -412,9 +412,17 @@ class Journal:
             for token, content, own in rows
         )
 
-    async def forget_aliases(self) -> None:
-        """Forget all tokens, when nothing that is pending names one."""
-        await self._execute("DELETE FROM aliases")
+    async def forget_aliases(self, tokens: Iterable[str] | None = None) -> None:
+        """Forget tokens that nothing pending names; all, if none are given."""
+        if tokens is None:
+            await self._execute("DELETE FROM aliases")
+            return
+        rows = [(token,) for token in tokens]
+
+        def forget(connection: sqlite3.Connection) -> None:
+            connection.executemany("DELETE FROM aliases WHERE token = ?", rows)
+
+        await self._work(forget)
 
     async def _execute(self, statement: str, values: Row = ()) -> list[Row]:
         def execute(connection: sqlite3.Connection) -> list[Row]:

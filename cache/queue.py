@@ -64,6 +64,8 @@ from mountfs.storage.types import (
 
 REST_SHARE = 4.0
 REST_MAX_S = 0.05
+NOTED_MAX = 10_000
+"""After how many stored entries the journal is rid of tokens that no row names."""
 PATIENCE_S = 60.0
 """How long somebody waits for a store that is out of reach."""
 MERGE_SIZE_MAX = 8 << 20
@@ -120,6 +122,8 @@ class Queue:
         self._locks: dict[str, trio.Lock] = {}
         self._used: set[str] = set()
         self._watchers: list[set[str]] = []
+        self._noted: list[str] = []
+        self._noted_before: list[str] = []
         self._news = trio.Event()
         self.told = 0
         """How often there was news."""
@@ -208,6 +212,7 @@ class Queue:
         for alias in await self.journal.aliases():
             version = Version(alias.content, alias.attributes)
             self.aliases.learn(alias.token, version)
+            self._noted.append(alias.token)
         last = 0
         for row in await self.journal.pending():
             entry = from_row(row, self.files.directory, self.files.ladder)
@@ -332,14 +337,14 @@ class Queue:
         rows = self.aliases.row(entry.shown, object) if object is not None else ()
         with trio.CancelScope(shield=True):
             await self.journal.change_pending(others, [entry.id], rows)
+            self._noted += [row.token for row in rows]
             reached("queue.finished")
             self._end(entry)
             if object is not None and entry.shown is not None:
                 self._settle(entry, entry.shown, object)
             if isinstance(entry.change, StoreBytes):
                 await self.files.forget(entry.change.dirty)
-            if not len(self.table):
-                await self.journal.forget_aliases()
+            await self._forget_aliases()
 
     async def finish_removals(self, entries: list[Entry]) -> None:
         """Note that names are gone from the store, all in one transaction."""
@@ -349,8 +354,22 @@ class Queue:
             for entry in entries:
                 if not entry.is_over:
                     self._end(entry)
-            if not len(self.table):
-                await self.journal.forget_aliases()
+            await self._forget_aliases()
+
+    async def _forget_aliases(self) -> None:
+        """Let the journal forget the tokens that no row names any more.
+
+        Those noted lately stay: a row that names one may be about to be written.
+        """
+        if not len(self.table):
+            self._noted, self._noted_before = [], []
+            await self.journal.forget_aliases()
+        elif len(self._noted) >= NOTED_MAX:
+            named = self.table.tokens()
+            kept = [token for token in self._noted_before if token in named]
+            gone = [token for token in self._noted_before if token not in named]
+            self._noted, self._noted_before = [], [*kept, *self._noted]
+            await self.journal.forget_aliases(gone)
 
     def _settle(self, entry: Entry, shown: Object, object: Object) -> None:
         """Let what is known here of an object follow it into the store."""

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import trio
 
+from mountfs.cache import queue
 from mountfs.cache.entries import Entry
 from mountfs.cache.incidents import IncidentKind
 from mountfs.cache.journal import JournalFull
-from mountfs.storage.errors import Unreachable
+from mountfs.storage.errors import StoreError, Unreachable
 from tests.fakes.held import Hold
 from tests.fakes.volume import CALLER, Scene, open_scene
 
@@ -166,6 +167,28 @@ async def test_a_rename_that_the_journal_refuses_changes_nothing(
         assert await scene.drain()
         assert await scene.keys() == {"d/", "d/a"}
         assert await scene.see("d/a") == b"bytes"
+
+
+# --- bounds -------------------------------------------------------------------------
+
+
+async def test_tokens_go_although_something_always_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A change that the store refuses for ever must not make the journal grow."""
+    monkeypatch.setattr(queue, "NOTED_MAX", 10)
+    async with open_scene(tmp_path, journaled=True) as scene:
+        there = scene.there
+        scene.store.refused["make_link"] = StoreError("forbidden")
+        await scene.fs.namespace.symlink(scene.root, b"link", b"x", CALLER)
+        begin(scene)
+        for number in range(50):
+            await scene.make(str(number), b"bytes")
+            await scene.fs.flush(str(number))
+        assert len(await scene.cache.journal.aliases()) <= 20
+    async with open_scene(tmp_path, there=there, journaled=True) as scene:
+        assert await scene.drain()
+        assert len(await scene.keys()) == 51
 
 
 # --- others -------------------------------------------------------------------------
