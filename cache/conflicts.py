@@ -172,7 +172,7 @@ class Conflicts:
         if not self._store.capabilities.copy:
             raise lost
         key, theirs = dirty.key, await self._store.stat(dirty.key)
-        aside = await self._copy_beside(theirs, lost)
+        aside = await self.copy_beside(theirs, theirs.key, lost)
         # Crash after this: their bytes are under both names, ours in the upload.
         reached("conflict-set-aside")
         stored = await self._replace(dirty, metadata, lost, theirs.version)
@@ -187,15 +187,18 @@ class Conflicts:
         self._incidents.note(IncidentKind.CONFLICT, key, str(lost), kept_as=aside.key)
         return stored
 
-    async def _copy_beside(self, theirs: Object, lost: PreconditionFailed) -> Object:
+    async def copy_beside(
+        self, object: Object, key: str, lost: PreconditionFailed
+    ) -> Object:
+        """Copy an object of the store to a name beside a key that it cannot have."""
         limit = self._store.capabilities.key_size_max
         try:
-            for name in copy_keys(theirs.key, self._host, self._now_ns(), limit):
+            for name in copy_keys(key, self._host, self._now_ns(), limit):
                 try:
                     return await self._store.copy(
-                        theirs.key,
+                        object.key,
                         name,
-                        source_version=theirs.version,
+                        source_version=object.version,
                         condition=await look_first(
                             self._store, Call.COPY, name, ABSENT
                         ),

@@ -515,6 +515,8 @@ class Drain:
             copied = await store.stat(entry.key)
         except NotFound:
             return None
+        if self._is_as_before(entry, copied):
+            return None
         try:
             original = await store.stat(source.key)
         except NotFound:
@@ -526,6 +528,15 @@ class Drain:
         if entry.change.metadata is not None:
             copied = await store.set_metadata(copied, entry.change.metadata)
         return copied
+
+    def _is_as_before(self, entry: Entry, found: Object) -> bool:
+        """Tell whether the store has what an entry was to take the place of."""
+        before, aliases = entry.stored, self._queue.aliases
+        if not isinstance(before, Version) or not aliases.is_known(before):
+            return False
+        if found.version is None:
+            return False
+        return aliases.real(before).content == aliases.real(found.version).content
 
     async def _miss(self, entry: Entry, error: NotFound) -> None:
         """A foreign client has deleted what was to be moved, or changed."""
@@ -546,19 +557,38 @@ class Drain:
             self._tell_loss(entry, f"a foreign client changed it first ({error})")
             self._hooks.failed(entry.key, error)
         else:
-            self._tell_loss(entry, f"a foreign client changed it first ({error})")
-            if isinstance(change, Copy):
-                await self._spare(change.source.key)
+            text = f"a foreign client changed it first ({error})"
+            if isinstance(change, Copy) and not await self._spare(change.source.key):
+                text += await self._copy_beside(entry, change.source, error)
+            self._tell_loss(entry, text)
             await self._queue.give_up(entry)
         self._hooks.outdated(entry.key)
 
-    async def _spare(self, key: str) -> None:
-        """Let the source of a rename that was lost stay: its bytes are nowhere else."""
+    async def _spare(self, key: str) -> bool:
+        """Let the source of a rename that was lost stay: its bytes are nowhere else.
+
+        False if the key is to have something else.
+        """
         async with self._queue.locked(key):
-            removals = [each for each in self._queue.table.at(key) if each.is_removal]
-            if removals and removals[0].flight is None:
-                await self._queue.replace(removals[:1], [])
+            last = self._queue.table.newest(key)
+            if last is None or not last.is_removal or last.flight is not None:
+                return False
+            await self._queue.replace([last], [])
         self._hooks.outdated(key)
+        return True
+
+    async def _copy_beside(
+        self, entry: Entry, source: Object, lost: PreconditionFailed
+    ) -> str:
+        """Copy what lost its new name, and has its old one no more; say where it is."""
+        if source.key.endswith("/"):
+            return ""
+        try:
+            copy = await self._queue.files.copy_beside(source, entry.key, lost)
+        except (NotFound, PreconditionFailed):
+            return ""  # that was changed, too
+        self._hooks.outdated(copy.key)
+        return f"; it is in {copy.key!r}"
 
     def _tell_loss(self, entry: Entry, text: str) -> None:
         what = {

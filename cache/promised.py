@@ -93,6 +93,12 @@ class PromisedFiles:
             except PreconditionFailed as lost:
                 return await self._conflicts.settle(dirty, metadata, lost)
 
+    async def copy_beside(
+        self, object: Object, key: str, lost: PreconditionFailed
+    ) -> Object:
+        """Copy an object beside the key that it was to have, and lost."""
+        return await self._conflicts.copy_beside(object, key, lost)
+
     async def forget(self, dirty: DirtyFile) -> None:
         """Drop the bytes of a file that is stored, or given up."""
         async with dirty.changing:

@@ -410,6 +410,7 @@ class Queue:
             last = self.table.newest(key)
             _check(key, last, dirty.condition)
             old: list[Entry] = []
+            base, base_size = dirty.base, dirty.base_size
             if last is not None and await self._absorb(last, dirty):
                 old = [last]
             dirty.commit_id = secrets.token_hex(16)
@@ -424,8 +425,14 @@ class Queue:
             if last is None:
                 entry.stored = dirty.condition
             dirty.condition = entry.stored
-            await self._secure(dirty)
-            await self.replace(old, [entry])
+            try:
+                await self._secure(dirty)
+                await self.replace(old, [entry])
+            except BaseException:
+                # What was beneath is stored by and by, and is gone then.
+                if entry not in self.table:
+                    dirty.base, dirty.base_size = base, base_size
+                raise
         return shown
 
     async def make(

@@ -169,6 +169,30 @@ async def test_a_rename_that_the_journal_refuses_changes_nothing(
         assert await scene.see("d/a") == b"bytes"
 
 
+async def test_a_file_builds_on_what_was_stored_while_the_disk_was_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(*_: object) -> None:
+        raise JournalFull("the disk is full")
+
+    async with open_scene(tmp_path, journaled=True) as scene:
+        await scene.put("a", CONTENT)
+        await edit(scene, "a", 0, b"mine")
+        opened = await scene.open(await scene.lookup("a"))
+        await scene.fs.files.write(opened, 8, b"more")
+        with monkeypatch.context() as patch:
+            patch.setattr(scene.queue.journal, "change_pending", full)
+            with pytest.raises(JournalFull):
+                await scene.fs.files.flush(opened)
+        assert await scene.drain()
+        expected = b"mine4567more" + CONTENT[12:]
+        assert await scene.fs.files.read(opened, 0, 100) == expected
+        await scene.close(opened)
+        assert await scene.drain()
+        assert await scene.content("a") == expected
+        assert await scene.keys() == {"a"}
+
+
 # --- bounds -------------------------------------------------------------------------
 
 
@@ -252,3 +276,34 @@ async def test_who_has_the_loser_of_a_race_open_goes_on(tmp_path: Path) -> None:
         assert await scene.drain()
         contents = {await scene.content(key) for key in await scene.keys()}
         assert contents == {b"theirs", b"mine456789", b"mine4567more"}
+
+
+async def test_a_file_that_lost_both_its_names_is_in_a_copy(tmp_path: Path) -> None:
+    async with open_scene(tmp_path, journaled=True) as scene:
+        await scene.put("a", b"first")
+        for call in ("copy", "delete", "write"):
+            scene.store.refused[call] = Unreachable("no route")
+        await move(scene, "a", "b")
+        await scene.make("a", b"second")
+        assert not await scene.drain()
+        for entry in scene.queue.table:
+            entry.since_s -= 10
+        await scene.put("b", b"theirs")
+        scene.store.refused.clear()
+        assert await scene.drain()
+        contents = {await scene.content(key) for key in await scene.keys()}
+        assert contents == {b"first", b"second", b"theirs"}
+        assert scene.fs.volume.incidents.count(IncidentKind.CONFLICT) == 1
+
+
+async def test_an_object_of_the_same_size_is_not_the_one_that_moved(
+    tmp_path: Path,
+) -> None:
+    async with open_scene(tmp_path, journaled=True) as scene:
+        await scene.put("a", b"first")
+        await scene.put("b", b"other")
+        await move(scene, "a", "b")
+        await scene.there.delete("a")
+        assert await scene.drain()
+        assert await scene.content("b") == b"other"
+        assert scene.fs.volume.incidents.count(IncidentKind.CONFLICT) == 1
