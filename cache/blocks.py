@@ -342,18 +342,19 @@ class BlockCache:
         started: list[tuple[int, _Fetch]] = []
         for first, count in _runs(missing, self._blocks_per_fetch):
             fetch = _Fetch(object, first, count, is_ahead)
-            for index in range(first, first + count):
-                self._fetches[self._name(object, index)] = fetch
+            names = {
+                self._name(object, index): index
+                for index in range(first, first + count)
+            }
+            for name, index in names.items():
+                self._fetches[name] = fetch
                 started.append((index, fetch))
             self._ahead += is_ahead
-            self._nursery.start_soon(self._run_fetch, fetch)
+            # With the names as they are now: the object may get others meanwhile.
+            self._nursery.start_soon(self._run_fetch, fetch, names)
         return started
 
-    async def _run_fetch(self, fetch: _Fetch) -> None:
-        names = {
-            self._name(fetch.object, index): index
-            for index in range(fetch.first, fetch.first + fetch.count)
-        }
+    async def _run_fetch(self, fetch: _Fetch, names: dict[BlockName, int]) -> None:
         async with AsyncExitStack() as stack:
             if fetch.is_ahead:
                 await stack.enter_async_context(self._slots_ahead)

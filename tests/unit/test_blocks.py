@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -365,3 +366,23 @@ async def test_a_cache_directory_has_one_daemon(scene: Scene) -> None:
                 pass
     async with scene.cache():
         pass
+
+
+async def test_an_object_is_stored_while_a_fetch_of_it_begins(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other names for its blocks, given before the request is made, do no harm."""
+    known = await scene.put("a")
+    other = await scene.put("b")
+    run_fetch = BlockCache._run_fetch
+
+    async def run_late(cache: BlockCache, *details: Any) -> None:
+        cache.rekey(other, known)
+        await run_fetch(cache, *details)
+
+    async with scene.cache() as cache:
+        with monkeypatch.context() as patch:
+            patch.setattr(BlockCache, "_run_fetch", run_late)
+            assert await cache.read(known, 0, 10) == WHOLE[:10]
+            await settled()
+        assert await cache.read(known, 0, 10) == WHOLE[:10]
