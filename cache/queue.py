@@ -275,7 +275,7 @@ class Queue:
             for entry in old:
                 self.table.remove(entry)
                 entry.is_over = True
-                entry.successor = new[-1] if new else None
+            _succeed(old, new)
             for entry in new:
                 self.table.add(entry)
             for entry in old:
@@ -732,6 +732,15 @@ class Queue:
         if not _is_inline(dirty):
             await dirty.spool.sync()
             reached("queue.bytes-synced")
+
+
+def _succeed(old: Iterable[Entry], new: Iterable[Entry]) -> None:
+    """Tell old entries which one says now what they have said: by version, or name."""
+    by_version = {each.shown.version: each for each in new if each.shown is not None}
+    by_key = {each.key: each for each in new}
+    for entry in old:
+        version = entry.shown.version if entry.shown is not None else None
+        entry.successor = by_version.get(version) or by_key.get(entry.key)
 
 
 def _newest(entry: Entry) -> Entry:

@@ -535,6 +535,28 @@ async def test_a_tree_moves_with_what_is_stored_meanwhile(
         assert listings == 2
 
 
+async def test_who_waits_for_a_tree_waits_for_all_of_it(tmp_path: Path) -> None:
+    """A rename of a directory gives each name below it another entry."""
+    async with open_scene(tmp_path, journaled=True) as scene:
+        await scene.fs.namespace.mkdir(scene.root, b"d", 0o755, CALLER)
+        for name in WRITES:
+            scene.store.refused[name] = Unreachable("not yet")
+        for number in range(5):
+            await scene.make(f"d/{number}", b"x")
+
+        async def move_and_let_go() -> None:
+            await rename(scene, "d", "e")
+            scene.store.refused.clear()
+
+        waiting = list(scene.queue.table)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(move_and_let_go)
+            with pytest.raises(Unreachable):
+                await scene.queue.settle_entries(waiting)
+        await scene.queue.settle_entries(waiting)
+        assert {f"e/{number}" for number in range(5)} <= await scene.keys()
+
+
 async def test_attributes_follow_bytes_that_wait_to_another_name(
     tmp_path: Path,
 ) -> None:
