@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -55,7 +56,11 @@ def test_bytes_of_a_failed_close_are_sent_by_the_next_mount(
 def test_store_that_is_back_takes_the_bytes_at_the_next_fsync(
     mounter: Mounter, s3_and_bucket: tuple[S3Server, str]
 ) -> None:
-    """After a failed fsync the same descriptor can be synced again, with success."""
+    """After a failed fsync the same descriptor can be synced again, with success.
+
+    As soon as the mount has noticed that the bucket is there: until then it is offline,
+    and an fsync fails at once.
+    """
     server, bucket = s3_and_bucket
     store = s3_store(server, bucket, "p")
     mount = mounter(store)
@@ -67,9 +72,20 @@ def test_store_that_is_back_takes_the_bytes_at_the_next_fsync(
             os.fsync(file.fileno())
 
         server.client().create_bucket(Bucket=bucket)
-        os.fsync(file.fileno())
+        until = time.monotonic() + 60
+        while not is_synced(file.fileno()):
+            assert time.monotonic() < until, "the bucket that is back is not noticed"
+            time.sleep(0.1)
 
         assert store.there.read("file") == b"important"
+
+
+def is_synced(descriptor: int) -> bool:
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        return False
+    return True
 
 
 def test_wait_tells_why_it_cannot_be_stored(
