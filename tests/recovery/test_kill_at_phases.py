@@ -47,7 +47,13 @@ def phases() -> list[str]:
     return sorted({name for text in texts for name in NAMED.findall(text)})
 
 
-ALONE = [name for name in phases() if name not in (*IN_A_RACE, *UNTRIED)]
+SAMPLED = ("drain.", "queue.")
+"""Those of the others are the same at length: `make proof` tries them."""
+ALONE = [
+    pytest.param(name, marks=() if name.startswith(SAMPLED) else pytest.mark.slow)
+    for name in phases()
+    if name not in (*IN_A_RACE, *UNTRIED)
+]
 
 
 def test_the_code_has_phases() -> None:
@@ -85,6 +91,10 @@ def test_daemon_dies_at_a_phase(
         program = Program(mount.path / "d", ledger, times, SMALL_SIZES)
         for number in range(LARGE_FILES if phase.startswith(OF_UPLOADS) else 0):
             program.write(f"large-{number}", 18 * MIB)
+            run_command("flush", str(mount.path))
+            # An edit of what is stored is sent in parts when it is closed.
+            program.edit(f"large-{number}")
+            run_command("flush", str(mount.path))
         for number in range(times if phase.startswith("drain.") else 0):
             # What the store has already is moved and removed there, not only here.
             program.write(f"moved-{number}", 100)

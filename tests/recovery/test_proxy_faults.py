@@ -118,8 +118,8 @@ def test_readers_get_right_bytes_when_a_fault_passes(
 @pytest.mark.parametrize(
     "kinds",
     [
-        ("cut-request", "truncated-at-the-last"),
-        ("500", "corrupt"),
+        pytest.param(("cut-request", "truncated-at-the-last"), marks=pytest.mark.slow),
+        pytest.param(("500", "corrupt"), marks=pytest.mark.slow),
         ("403", "expired"),
     ],
     ids=" and ".join,
