@@ -585,3 +585,29 @@ async def test_attributes_follow_bytes_that_wait_to_another_name(
         node = await later.lookup("b")
         await later.fs.resolver.learn(node)
         assert stat.S_IMODE(node.attributes.mode or 0) == 0o600
+
+
+async def test_a_rename_cancels_the_upload_that_it_meets(tmp_path: Path) -> None:
+    """Parts under the old name are of no use, and nobody waits for them."""
+    async with open_scene(tmp_path, journaled=True) as scene:
+        await scene.put("a", bytes(200))
+        part = scene.store.hold("write_part")
+        opened = await scene.open(await scene.lookup("a"), os.O_RDWR)
+        await scene.fs.files.write(opened, 100, b"edited")
+        await scene.close(opened)
+        await part.reached.wait()
+        await rename(scene, "a", "b")  # the part is never answered
+        assert await scene.drain()
+        assert await scene.content("b") == bytes(100) + b"edited" + bytes(94)
+        assert await scene.keys() == {"b"}
+        assert not await scene.there.list_uploads()
+
+
+async def test_files_that_wait_make_room_for_those_that_come(tmp_path: Path) -> None:
+    """The limit holds over what waits; a writer is slowed down, and gets no ENOSPC."""
+    async with open_scene(tmp_path, journaled=True, size_max=2000) as scene:
+        for number in range(20):
+            await scene.make(f"file{number}", bytes(900))
+            assert scene.cache.budget.dirty <= 2000
+        assert await scene.drain()
+        assert len(await scene.keys()) == 20
