@@ -23,6 +23,7 @@ from typing import Protocol, Self
 
 import trio
 
+from mountfs.cache.activity import Activity
 from mountfs.cache.blockfiles import BlockFiles, BlockName, content_digest
 from mountfs.cache.budget import Budget
 from mountfs.cache.directory import DirectoryLock
@@ -97,7 +98,9 @@ class BlockCache:
         fetch_size_max: int = 8 << 20,
         fetches_max: int = 16,
         memory_max: int = 64 << 20,
+        activity: Activity | None = None,
     ) -> None:
+        self.activity = activity if activity is not None else Activity()
         self._store = store
         self._directory = directory
         self._files = BlockFiles(directory / "blocks")
@@ -273,6 +276,8 @@ class BlockCache:
             block = await self._look_up(self._name(object, index))
             if block is not None and len(block) == self._size_of(object, index):
                 found[index] = block
+        self.activity.block_hits += len(found)
+        self.activity.block_misses += last + 1 - first - len(found)
         # No await from here to the start of the fetches: nobody else starts the same.
         waiting: list[tuple[int, _Fetch]] = []
         missing: list[int] = []

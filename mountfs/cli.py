@@ -121,6 +121,12 @@ def _add_status(commands: "argparse._SubParsersAction[_Parser]") -> None:
     )
     parser.add_argument("directory", metavar="DIR", nargs="?", help="a path in a mount")
     parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument(
+        "--watch", action="store_true", help="show it live, until Ctrl-C"
+    )
+    parser.add_argument(
+        "--interval", metavar="SECONDS", help="how often with --watch (default 1)"
+    )
 
 
 def _add_waiting(commands: "argparse._SubParsersAction[_Parser]") -> None:
@@ -295,8 +301,15 @@ def _umount(parsed: argparse.Namespace) -> int:
 
 
 def _status(parsed: argparse.Namespace) -> int:
-    from mountfs import overview
+    from mountfs import overview, watch
 
+    if parsed.watch:
+        interval_s = watch.read_interval(parsed.interval or "1")
+        return watch.watch(
+            parsed.directory, interval_s, as_json=parsed.json, out=sys.stdout
+        )
+    if parsed.interval is not None:
+        raise UsageError("--interval goes with --watch: add that, or leave it out")
     text, code = overview.overview(parsed.directory, as_json=parsed.json)
     print(text)
     return code

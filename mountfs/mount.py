@@ -188,7 +188,9 @@ async def _build(
     aliases = Aliases()
     plain, store = store, AliasStorager(store, aliases)
     try:
-        blocks = await stack.enter_async_context(BlockCache(store, cache_dir, budget))
+        blocks = await stack.enter_async_context(
+            BlockCache(store, cache_dir, budget, activity=layers.activity)
+        )
         learnt = await _learnt(stack, store, cache_dir, config)
         numbers = await stack.enter_async_context(
             await NumberFile.open(state_dir / "inodes.sqlite", kept_max=KEPT_MAX)
@@ -257,6 +259,7 @@ async def _build(
         inodes=InodeTable(kept_numbers(numbers.kept, numbers.note)),
         url_of=partial(object_url, config.url),
         names=Names(utf8_keys=store.capabilities.utf8_keys),
+        activity=layers.activity,
     )
     root = Object(key="", kind=ObjectKind.DIRECTORY)
     volume.inodes.root.attributes = effective(root, volume.defaults)

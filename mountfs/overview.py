@@ -48,12 +48,21 @@ def overview(directory: str | None, *, as_json: bool) -> tuple[str, int]:
 
     Raises `UsageError` if the directory is in no mount of ours.
     """
-    places = _all() if directory is None else [_one(directory)]
-    asked = [_asked(place, is_seen=not as_json) for place in places]
-    known = [place for place in asked if not _has_ended(place)]
+    known = look(directory, is_seen=not as_json)
     code = EXIT_ATTENTION if any(each.needs_attention for each in known) else os.EX_OK
     text = _as_json(known) if as_json else "\n\n".join(map(_as_text, known))
     return text or "nothing is mounted", code
+
+
+def look(directory: str | None, *, is_seen: bool) -> list[Place]:
+    """Return how the mount of a directory does, or each mount of this user.
+
+    `is_seen`: a person is shown what went wrong. Raises `UsageError` if the directory
+    is in no mount of ours.
+    """
+    places = _all() if directory is None else [_one(directory)]
+    asked = [_asked(place, is_seen=is_seen) for place in places]
+    return [place for place in asked if not _has_ended(place)]
 
 
 def _all() -> list[Place]:
@@ -103,10 +112,11 @@ def _has_ended(place: Place) -> bool:
 
 
 def _as_json(places: Iterable[Place]) -> str:
-    return json.dumps([_fields(place) for place in places], indent=2)
+    return json.dumps([fields_of(place) for place in places], indent=2)
 
 
-def _fields(place: Place) -> dict[str, object]:
+def fields_of(place: Place) -> dict[str, object]:
+    """Return what programs are told of a mount."""
     status = place.status
     told: dict[str, object] = {
         "url": place.url,

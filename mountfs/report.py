@@ -1,5 +1,6 @@
 """What a mount tells of itself: its status, put together from its parts."""
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -70,6 +71,7 @@ class Reporter:
             cache_limit=self._budget.size_max,
             journal_size=_journal_size(self._state_dir),
             state_dir=str(self._state_dir),
+            activity=dataclasses.replace(self._fs.volume.activity),
         )
 
     def pending(self) -> tuple[PendingPath, ...]:

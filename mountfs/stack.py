@@ -10,8 +10,10 @@ import math
 from pathlib import Path
 
 from mountfs.backends import open_store
+from mountfs.cache.activity import Activity
 from mountfs.cache.attribute_index import AttributeIndex
 from mountfs.cache.indexed import IndexedStorager
+from mountfs.cache.metered import MeteredStorager
 from mountfs.config import MountConfig
 from mountfs.errors import UsageError
 from mountfs.sentences import reason_of, sentence_about
@@ -86,6 +88,8 @@ class Stack:
     ) -> None:
         """`missing` is why the store cannot be reached yet."""
         self._config = config
+        self.activity = Activity()
+        """What the mount does; who does something adds to it."""
         self._remembered = state_dir / "probe.json"
         self.health = Health()
         if missing is not None:
@@ -97,7 +101,8 @@ class Stack:
         policy = RetryPolicy(outage_attempts=math.inf if waits else OUTAGE_ATTEMPTS)
         self._retried = RetryStorager(self.watched, policy)
         self._narrowed = NarrowedStorager(
-            self._retried, Probe.of_nothing(self._retried.capabilities)
+            MeteredStorager(self._retried, self.activity),
+            Probe.of_nothing(self._retried.capabilities),
         )
         self._virtual = VirtualStorager(self._narrowed, config.features)
         self._indexed: IndexedStorager | None = None

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from mountfs.cache.activity import Activity
+
 PENDING_MAX = 100
 """So many pending files are described; the counts are of all."""
 INCIDENTS_MAX = 20
@@ -83,6 +85,8 @@ class Status:
     cache_limit: int = 0
     journal_size: int = 0
     state_dir: str = ""
+    activity: Activity = dataclasses.field(default_factory=Activity)
+    """What it has done since it began."""
 
     @property
     def needs_attention(self) -> bool:
@@ -134,6 +138,7 @@ def decode(line: bytes) -> Status | Outcome:
         store_reason=_text(fields, "store_reason"),
         durability=_text(fields, "durability", "store"),
         state_dir=_text(fields, "state_dir"),
+        activity=_activity(_mapping(fields.get("activity", {}))),
         **{name: _number(fields, name) for name in _NUMBERS},
     )
 
@@ -178,6 +183,11 @@ def _late_error(told: object) -> LateError:
         time_ns=_number(fields, "time_ns"),
         kept_as=_text_or_none(fields, "kept_as"),
     )
+
+
+def _activity(fields: Mapping[str, object]) -> Activity:
+    names = [field.name for field in dataclasses.fields(Activity)]
+    return Activity(**{name: _number(fields, name) for name in names})
 
 
 def _mapping(told: object) -> Mapping[str, object]:

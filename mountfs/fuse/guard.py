@@ -9,10 +9,11 @@ import errno
 import functools
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import pyfuse3
 
+from mountfs.cache.activity import Activity
 from mountfs.fuse.errnos import errno_of
 from mountfs.storage.errors import (
     NotFound,
@@ -24,6 +25,7 @@ from mountfs.storage.errors import (
 P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S")
+C = TypeVar("C", bound="Counted")
 
 log = logging.getLogger(__name__)
 
@@ -31,13 +33,20 @@ _QUIET = (NotFound, ObjectTooLarge, Unsupported)
 """What tells of the program that asks, not of the mount."""
 
 
+class Counted(Protocol):
+    """Who has handlers: what they are asked is counted."""
+
+    activity: Activity
+
+
 def handler(
-    function: Callable[Concatenate[S, P], Awaitable[R]],
-) -> Callable[Concatenate[S, P], Coroutine[Any, Any, R]]:
+    function: Callable[Concatenate[C, P], Awaitable[R]],
+) -> Callable[Concatenate[C, P], Coroutine[Any, Any, R]]:
     """Decorate a handler so that only `pyfuse3.FUSEError` leaves it."""
 
     @functools.wraps(function)
-    async def guarded(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+    async def guarded(self: C, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        self.activity.requests += 1
         log.debug("the kernel asks: %s", function.__name__)
         try:
             return await function(self, *args, **kwargs)

@@ -52,6 +52,7 @@ class Operations(pyfuse3.Operations):
         super().__init__()
         self._fs = filesystem
         self._ttl_s = ttl_s
+        self.activity = filesystem.volume.activity
 
     # --- names ------------------------------------------------------------------
 
@@ -265,12 +266,16 @@ class Operations(pyfuse3.Operations):
     @handler
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
         """Read; a short answer is the end of the file."""
-        return await self._fs.files.read(self._fs.files.get(fh), off, size)
+        data = await self._fs.files.read(self._fs.files.get(fh), off, size)
+        self.activity.read_bytes += len(data)
+        return data
 
     @handler
     async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
         """Write all of it or fail: a short answer would lose the rest."""
-        return await self._fs.files.write(self._fs.files.get(fh), off, buf)
+        written = await self._fs.files.write(self._fs.files.get(fh), off, buf)
+        self.activity.written_bytes += written
+        return written
 
     @handler
     async def flush(self, fh: FileHandleT) -> None:

@@ -128,7 +128,9 @@ class Directories:
     async def _known_or_listed(self, prefix: str) -> tuple[Object, ...]:
         known = self._volume.metadata.listing(prefix)
         if known is not None:
+            self._volume.activity.metadata_hits += 1
             return known
+        self._volume.activity.metadata_misses += 1
         begun = self._volume.metadata.begin_listing(prefix)
         try:
             objects = await list_all(self._volume.store, prefix)

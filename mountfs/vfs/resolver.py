@@ -12,6 +12,7 @@ believed.
 import errno
 from functools import partial
 
+from mountfs.cache.metadata import Knowledge
 from mountfs.storage.errors import BucketNotFound, NotFound
 from mountfs.storage.foreign_names import other_key, shown_as
 from mountfs.storage.parallel import run_all
@@ -95,8 +96,7 @@ class Resolver:
 
     async def _flat(self, key: str) -> Object | None:
         """Find a name on a store that has keys and no directories."""
-        file = self._metadata.lookup(key)
-        directory = self._metadata.lookup(key + "/")
+        file, directory = self._known(key)
         if isinstance(directory, Object):
             return directory
         if isinstance(file, Object):
@@ -137,8 +137,7 @@ class Resolver:
 
     async def _native(self, key: str) -> Object | None:
         """Find a name on a store where one name is one thing."""
-        file = self._metadata.lookup(key)
-        directory = self._metadata.lookup(key + "/")
+        file, directory = self._known(key)
         if isinstance(directory, Object):
             return directory
         if isinstance(file, Object):
@@ -160,6 +159,16 @@ class Resolver:
             for each, moment in moments.items()
         ]
         return next(filter(None, map(_object, reversed(known))), None)
+
+    def _known(self, key: str) -> tuple[Knowledge | None, Knowledge | None]:
+        """Return what is known of a key, as a file and as a directory; count that."""
+        file, directory = self._metadata.lookup(key), self._metadata.lookup(key + "/")
+        is_known = isinstance(directory, Object) or isinstance(file, Object)
+        if is_known or (file is ABSENT and directory is ABSENT):
+            self._volume.activity.metadata_hits += 1
+        else:
+            self._volume.activity.metadata_misses += 1
+        return file, directory
 
     async def _ask_file(self, key: str) -> Object | None:
         return await self._ask(key, None)

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import trio
 
+from mountfs.cache.activity import Activity
 from mountfs.cache.attribute_index import AttributeIndex
 from mountfs.cache.blocks import BlockCache
 from mountfs.cache.entries import Entry as PendingEntry
@@ -93,6 +94,7 @@ class Volume:
     """Returns the URL of the object with a key."""
     inodes: InodeTable
     names: Names
+    activity: Activity = field(default_factory=Activity)
     groups: Groups = field(init=False)
     touched: Touched = field(init=False)
     _storing: dict[Node, trio.Lock] = field(init=False, default_factory=dict)

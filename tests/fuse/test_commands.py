@@ -3,13 +3,14 @@
 import json
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from mountfs import mounts
 from tests.fuse.conftest import Mounter
-from tests.fuse.mounting import Mount, run_command
+from tests.fuse.mounting import COMMAND, Mount, run_command
 from tests.fuse.stores import Store
 
 local = pytest.mark.parametrize("store", ["local"], indirect=True)
@@ -208,3 +209,55 @@ def test_check_explains_before_it_mends(mounter: Mounter, store: Store) -> None:
     assert f"done: delete {key}" in mended.stdout
     assert key not in store.there.listing()
     assert run_command("check", str(mount.path)).returncode == 0
+
+
+@local
+def test_a_mount_is_watched_until_it_is_interrupted(
+    mounter: Mounter, store: Store
+) -> None:
+    """Each line has what was done so far; Ctrl-C is how it ends, with 0."""
+    mount = mounter(store)
+    file = mount.path / "file"
+    with subprocess.Popen(
+        [*COMMAND, "status", "--watch", "--json", "--interval=0.1", str(mount.path)],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as watching:
+        assert watching.stdout is not None
+        first = json.loads(watching.stdout.readline())
+        file.write_bytes(bytes(3 << 20))
+        last = first
+        for _ in range(100):
+            last = json.loads(watching.stdout.readline())
+            if last["activity"]["uploaded_bytes"]:
+                break
+        watching.send_signal(signal.SIGINT)
+        watching.communicate(timeout=30)
+
+    assert first["rates"] is None
+    assert last["activity"]["written_bytes"] == 3 << 20
+    assert last["activity"]["uploaded_bytes"] == 3 << 20
+    assert last["activity"]["requests"] > first["activity"]["requests"]
+    assert last["rates"]["requests"] >= 0
+    assert watching.returncode == os.EX_OK
+
+
+@local
+def test_what_is_read_is_counted_where_it_came_from(
+    mounter: Mounter, store: Store
+) -> None:
+    """Bytes of the store are fetched once; the names are known after a listing."""
+    mount = mounter(store)
+    assert store.other_side is not None
+    store.other_side.write("file", bytes(3 << 20))
+
+    with (mount.path / "file").open("rb", buffering=0) as file:
+        while file.read(1 << 20):
+            pass
+    os.listdir(mount.path)
+    done = status_of(mount)["activity"]
+
+    assert isinstance(done, dict)
+    assert (done["fetched_bytes"], done["read_bytes"]) == (3 << 20, 3 << 20)
+    assert done["block_misses"] >= 1
+    assert done["metadata_misses"] >= 1

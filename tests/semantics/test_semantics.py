@@ -79,6 +79,7 @@ ELSEWHERE = {
     "fuse/test_commands.py": {
         "S-201": "test_check_explains_before_it_mends",
         "S-190": "test_status_names_what_the_store_lacks",
+        "S-210": "test_a_mount_is_watched_until_it_is_interrupted",
         "S-191": "test_wait_returns_when_the_store_has_a_file",
     },
     "unit/test_umount.py": {

@@ -6,12 +6,15 @@ import logging
 import pyfuse3
 import pytest
 
+from mountfs.cache.activity import Activity
 from mountfs.fuse.guard import handler, unanswered
 from mountfs.storage.errors import NotFound, ObjectTooLarge, QuotaExceeded, Throttled
 
 
 class Handlers:
     """Handlers that raise what they are given."""
+
+    activity = Activity()
 
     @handler
     async def answered(self, error: BaseException) -> None:
