@@ -187,6 +187,31 @@ class BlockCache:
             return blocks[0][start : start + end - offset]
         return b"".join(blocks)[start : start + end - offset]
 
+    async def warm(self, object: Object, offset: int, size: int) -> int:
+        """Have bytes here as if they had just been read; return how many were fetched.
+
+        Raises what `read` raises. Nothing is loaded from the disk.
+        """
+        if object.version is None or object.size is None:
+            return 0
+        if self.front is not None and self.front.holds(object.version):
+            return 0
+        end = min(offset + size, object.size)
+        missing: list[int] = []
+        waiting: list[tuple[int, _Fetch]] = []
+        for index in range(offset // self._block_size, -(-end // self._block_size)):
+            name = self._name(object, index)
+            if name in self._disk:
+                self._disk.move_to_end(name)
+            elif (fetch := self._fetches.get(name)) is not None:
+                waiting.append((index, fetch))
+            else:
+                missing.append(index)  # of memory alone as well: that is not kept
+        waiting.extend(self._start_fetches(object, missing, is_ahead=False))
+        for index, fetch in waiting:
+            await self._wait_for(object, index, fetch)
+        return sum(self._size_of(object, index) for index in missing)
+
     async def open(self, key: str) -> Object:
         """Return the newest object under a key, and keep its first block.
 

@@ -57,6 +57,13 @@ class Budget:
         return self._dirty
 
     @property
+    def clean_max(self) -> int:
+        """How many bytes that can be fetched again have room now, with those here."""
+        most = max(0, self.size_max - self._dirty)
+        spare = self.floor.spare if self.floor is not None else None
+        return most if spare is None else min(most, self._clean + spare)
+
+    @property
     def free(self) -> int:
         """Bytes that nobody has reserved."""
         return max(0, self.size_max - self._clean - self._dirty)

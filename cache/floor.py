@@ -46,6 +46,11 @@ class DiskFloor:
         """How many bytes must go from the disk until the floor is free again."""
         return 0 if self._free is None else max(0, self.size - self._free)
 
+    @property
+    def spare(self) -> int | None:
+        """How many clean bytes the disk has room for; None if that is not known."""
+        return None if self._free is None else max(0, self._free - self.size)
+
     def allows(self, size: int) -> bool:
         """Tell whether so many clean bytes may be put on the disk."""
         return self._free is None or self._free - size >= self.size

@@ -24,6 +24,7 @@ COMMANDS = (
     "status",
     "wait",
     "flush",
+    "warm",
     "check",
     "recover",
     "features",
@@ -67,6 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_umount(commands)
     _add_status(commands)
     _add_waiting(commands)
+    _add_warm(commands)
     _add_check(commands)
     _add_recover(commands)
     _add_features(commands)
@@ -146,6 +148,21 @@ def _add_waiting(commands: "argparse._SubParsersAction[_Parser]") -> None:
         allow_abbrev=False,
     )
     parser.add_argument("paths", metavar="DIR", nargs="+", help="a path in a mount")
+
+
+def _add_warm(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    parser = commands.add_parser(
+        "warm",
+        help="fetch files into the cache before programs want them",
+        description="Fetch each PATH, of a directory all below it, into the cache of"
+        " its mount, as far as that has room. The exit code is 1 if something is"
+        " missing after that, 75 if it may succeed later.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("paths", metavar="PATH", nargs="+", help="a path in a mount")
+    parser.add_argument(
+        "-j", "--jobs", metavar="N", help="requests at once, 1 to 12 (default 8)"
+    )
 
 
 def _add_check(commands: "argparse._SubParsersAction[_Parser]") -> None:
@@ -322,6 +339,13 @@ def _wait(parsed: argparse.Namespace) -> int:
     return waiting.wait(parsed.paths, below=below, out=sys.stderr)
 
 
+def _warm(parsed: argparse.Namespace) -> int:
+    from mountfs import warming
+
+    jobs = warming.read_jobs(parsed.jobs)
+    return warming.warm(parsed.paths, jobs=jobs, out=sys.stdout, progress=sys.stderr)
+
+
 def _check(parsed: argparse.Namespace) -> int:
     """Check, and after that, if it is wanted and agreed to, check and mend."""
     code = _check_once(parsed, is_repair=parsed.repair and parsed.yes)
@@ -405,6 +429,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return _status(parsed)
             case "wait" | "flush":
                 return _wait(parsed)
+            case "warm":
+                return _warm(parsed)
             case "check":
                 return _check(parsed)
             case "recover":

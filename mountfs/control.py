@@ -11,6 +11,7 @@ a reader does not know it passes over, so that both sides may be of other versio
 | unmount | | one status |
 | wait, flush | `paths` below the mount point | as follow, then an outcome |
 | check | `repair` | as follow, then an outcome |
+| warm | `paths`, `jobs` | how far it is, likewise, then an outcome |
 
 The last status of a daemon that finishes says `"state": "done"`; a connection that ends
 without it, and without an outcome, belonged to a daemon that died.
@@ -27,7 +28,7 @@ import logging
 import math
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,7 @@ from typing import Protocol
 import trio
 
 from mountfs.errors import UsageError
-from mountfs.status import Outcome, State, Status, decode, encode
+from mountfs.status import Outcome, Progress, Said, State, Status, decode, encode
 
 __all__ = ["ControlServer", "Outcome", "State", "Status", "decode", "encode"]
 
@@ -63,6 +64,8 @@ class Request:
     """A person is shown the late errors."""
     is_repair: bool = False
     """What can be mended is to be."""
+    jobs: int = 0
+    """So many at once; 0: as many as is usual."""
 
     def encode(self) -> bytes:
         """Return the request as one line."""
@@ -73,6 +76,8 @@ class Request:
             fields["seen"] = True
         if self.is_repair:
             fields["repair"] = True
+        if self.jobs:
+            fields["jobs"] = self.jobs
         return json.dumps(fields).encode() + b"\n"
 
     @classmethod
@@ -84,12 +89,13 @@ class Request:
             return cls("")
         if not isinstance(fields, dict):
             return cls("")
-        paths = fields.get("paths", [])
+        paths, jobs = fields.get("paths", []), fields.get("jobs", 0)
         return cls(
             str(fields.get("do")),
             tuple(map(str, paths)) if isinstance(paths, list) else (),
             is_seen=fields.get("seen") is True,
             is_repair=fields.get("repair") is True,
+            jobs=jobs if isinstance(jobs, int) else 0,
         )
 
 
@@ -110,6 +116,12 @@ class Handler(Protocol):
 
     async def wait(self, paths: Sequence[str], *, below: bool) -> Outcome:
         """Return when the store has these paths, with `below` all under them too."""
+        ...
+
+    async def warm(
+        self, paths: Sequence[str], *, jobs: int, progress: Progress
+    ) -> Outcome:
+        """Fetch these files, and all under these directories, into the cache."""
         ...
 
 
@@ -238,7 +250,7 @@ class ControlServer:
                 case "follow":
                     timeout.deadline = math.inf
                     await self._tell_until_finished(stream)
-                case "wait" | "flush" | "check":
+                case "wait" | "flush" | "check" | "warm":
                     timeout.deadline = math.inf
                     await self._carry_out(request, stream)
                 case _:
@@ -246,15 +258,22 @@ class ControlServer:
 
     async def _carry_out(self, request: Request, stream: trio.SocketStream) -> None:
         """Do what takes its time, and tell meanwhile how the mount does."""
-        ended = trio.Event()
+        ended, progress = trio.Event(), Progress()
+        tell = self._status if request.word != "warm" else lambda: progress
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._tell_until, ended, stream)
-            outcome = await self._outcome(request)
+            nursery.start_soon(self._tell_until, ended, stream, tell)
+            outcome = await self._outcome(request, progress)
             ended.set()
+        if request.word == "warm":
+            await stream.send_all(encode(progress))
         await stream.send_all(encode(outcome))
 
-    async def _outcome(self, request: Request) -> Outcome:
+    async def _outcome(self, request: Request, progress: Progress) -> Outcome:
         try:
+            if request.word == "warm":
+                return await self._handler.warm(
+                    request.paths, jobs=request.jobs, progress=progress
+                )
             if request.word == "check":
                 return await self._handler.check(is_repair=request.is_repair)
             below = request.word == "flush"
@@ -265,13 +284,18 @@ class ControlServer:
             return Outcome(error=f"a bug in mountfs: {error!r}", code=1)
 
     async def _tell_until_finished(self, stream: trio.SocketStream) -> None:
-        await self._tell_until(self._finished, stream)
+        await self._tell_until(self._finished, stream, self._status)
         await stream.send_all(encode(self._status()))
 
-    async def _tell_until(self, event: trio.Event, stream: trio.SocketStream) -> None:
+    async def _tell_until(
+        self,
+        event: trio.Event,
+        stream: trio.SocketStream,
+        tell: Callable[[], Status | Progress],
+    ) -> None:
         # No line is ever cut short, so the event ends this and no cancellation.
         while not event.is_set():
-            await stream.send_all(encode(self._status()))
+            await stream.send_all(encode(tell()))
             with trio.move_on_after(FOLLOW_INTERVAL_S):
                 await event.wait()
 
@@ -309,8 +333,9 @@ def follow(path: Path) -> Iterator[Status]:
             yield said
 
 
-def carry_out(path: Path, request: Request) -> Iterator[Status | Outcome]:
-    """Yield how the mount does until the request is carried out, then its outcome.
+def carry_out(path: Path, request: Request) -> Iterator[Said]:
+    """Yield how the mount does, or how far it is, until the request is
+    carried out, then its outcome.
 
     Without an outcome at the end the daemon did not carry it out: it died, it has
     finished, or it does not know the request. Raises `TimeoutError` if it falls silent.
@@ -318,7 +343,7 @@ def carry_out(path: Path, request: Request) -> Iterator[Status | Outcome]:
     yield from _converse(path, request)
 
 
-def _converse(path: Path, request: Request) -> Iterator[Status | Outcome]:
+def _converse(path: Path, request: Request) -> Iterator[Said]:
     with socket.socket(socket.AF_UNIX) as connection:
         if not _connect(connection, path):
             return

@@ -46,6 +46,7 @@ from mountfs.fuse.operations import Operations
 from mountfs.fuse.session import Session
 from mountfs.report import Reporter
 from mountfs.stack import Stack, check_store, find_out_at_once, open_base
+from mountfs.status import Progress
 from mountfs.storage.errors import StoreError
 from mountfs.storage.protocol import Storager
 from mountfs.storage.types import Object, ObjectKind
@@ -57,6 +58,7 @@ from mountfs.vfs.names import Names
 from mountfs.vfs.numbers import KEPT_MAX, kept_numbers
 from mountfs.vfs.volume import Outdated, Volume
 from mountfs.waiter import Waiter
+from mountfs.warmer import Warmer
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +126,8 @@ async def _run(config: MountConfig, ready: Callable[[], None]) -> int:
         await stack.enter_async_context(_beside(prober.run))
         reporter = Reporter(config, filesystem, budget, state_dir, health=layers.health)
         audit = audit_of(layers.watched, config, identity, is_in_use=True)
-        mounted = _Mounted(config, filesystem, reporter, layers.watched, audit)
+        warmer = Warmer(filesystem, budget)
+        mounted = _Mounted(config, filesystem, reporter, layers.watched, audit, warmer)
         await mounted.run(ready)
     return mounted.exit_code
 
@@ -419,12 +422,14 @@ class _Mounted:
         reporter: Reporter,
         store: HealthStorager,
         audit: Audit,
+        warmer: Warmer,
     ) -> None:
         self._config = config
         self._fs = filesystem
         self._reporter = reporter
         self._store = store
         self._audit = audit
+        self._warmer = warmer
         operations = Operations(filesystem, _ttl_s(config))
         self._session = Session(operations, config.mount_point)
         self._waiter = Waiter(filesystem, reporter, fetch_unsent)
@@ -445,6 +450,12 @@ class _Mounted:
     async def wait(self, paths: Sequence[str], *, below: bool) -> Outcome:
         """Return when the store has these paths."""
         return await self._waiter.wait(paths, below=below)
+
+    async def warm(
+        self, paths: Sequence[str], *, jobs: int, progress: Progress
+    ) -> Outcome:
+        """Fetch these files, and all under these directories, into the cache."""
+        return await self._warmer.warm(paths, jobs=jobs, progress=progress)
 
     def unmount(self) -> None:
         """Begin to leave, as at SIGTERM."""

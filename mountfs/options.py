@@ -8,6 +8,7 @@ mean together is the affair of `mountfs.config`.
 import dataclasses
 import difflib
 import grp
+import math
 import pwd
 import re
 from collections.abc import Callable, Iterable
@@ -195,6 +196,16 @@ def format_size(size: int) -> str:
         if size >= scale:
             return f"{size / scale:.1f}".removesuffix(".0") + f" {unit}"
     return f"{size} B"
+
+
+def format_span(seconds: float) -> str:
+    """Return a span of time for people: `40 s`, `3:20 min`, `2:05 h`."""
+    whole = math.ceil(seconds)
+    if whole < 100:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02} min"
+    return f"{whole // 3600}:{whole % 3600 // 60:02} h"
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

@@ -109,19 +109,43 @@ class Outcome:
     """The exit code for the command that asked."""
 
 
-def encode(said: Status | Outcome) -> bytes:
-    """Return a status, or an outcome, as one line."""
+@dataclass(slots=True, kw_only=True)
+class Progress:
+    """How far a request is that fetches files. What fetches them writes here."""
+
+    files: int = 0
+    """Of which every byte is here."""
+    files_found: int = 0
+    bytes: int = 0
+    """Which are here, fetched for this request or before."""
+    bytes_fetched: int = 0
+    bytes_found: int = 0
+    is_counted: bool = False
+    """Nothing more will be found."""
+
+
+Said = Status | Progress | Outcome
+"""What a daemon may say."""
+
+
+def encode(said: Said) -> bytes:
+    """Return what is said as one line."""
     fields = dataclasses.asdict(said)
-    if isinstance(said, Status):
-        fields["state"] = said.state.value
-    else:
-        fields = {"outcome": fields}
+    match said:
+        case Status():
+            fields["state"] = said.state.value
+        case Progress():
+            fields = {"progress": fields}
+        case Outcome():
+            fields = {"outcome": fields}
     return json.dumps(fields).encode() + b"\n"
 
 
-def decode(line: bytes) -> Status | Outcome:
-    """Return what a line says. Raises `ValueError` if it is neither of both."""
+def decode(line: bytes) -> Said:
+    """Return what a line says. Raises `ValueError` if it is nothing known."""
     fields = _mapping(json.loads(line))
+    if "progress" in fields:
+        return _progress(_mapping(fields["progress"]))
     if "outcome" in fields:
         return _outcome(_mapping(fields["outcome"]))
     if not fields.keys() >= {"url", "mount_point", "pid", "state"}:
@@ -149,6 +173,17 @@ def _outcome(fields: Mapping[str, object]) -> Outcome:
         is_passing=fields.get("is_passing") is True,
         lines=tuple(map(str, _sequence(fields, "lines"))),
         code=_number(fields, "code"),
+    )
+
+
+def _progress(fields: Mapping[str, object]) -> Progress:
+    return Progress(
+        files=_number(fields, "files"),
+        files_found=_number(fields, "files_found"),
+        bytes=_number(fields, "bytes"),
+        bytes_fetched=_number(fields, "bytes_fetched"),
+        bytes_found=_number(fields, "bytes_found"),
+        is_counted=fields.get("is_counted") is True,
     )
 
 

@@ -1,7 +1,7 @@
 """`mountfs wait` and `mountfs flush`: return when the store has what was written."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -9,7 +9,7 @@ from mountfs import control, mounts
 from mountfs.control import Request
 from mountfs.errors import UsageError
 from mountfs.options import format_size
-from mountfs.status import Outcome, Status
+from mountfs.status import Outcome, Progress, Status
 from mountfs.terminal import clear_line, plain, write_line
 
 EXIT_FAILED = 1
@@ -22,7 +22,7 @@ def wait(paths: Sequence[str], *, below: bool, out: TextIO) -> int:
     0: the store has them; 1: it refused something; 75: something could not be sent yet
     or nobody can tell. Raises `UsageError` for a path that is in no mount of ours.
     """
-    asked = _by_mount(paths)
+    asked = by_mount(paths)
     word = "flush" if below else "wait"
     codes = [
         _ask(entry, Request(word, tuple(names)), out) for entry, names in asked.items()
@@ -30,7 +30,8 @@ def wait(paths: Sequence[str], *, below: bool, out: TextIO) -> int:
     return next((code for code in (EXIT_FAILED, EXIT_PENDING) if code in codes), 0)
 
 
-def _by_mount(paths: Sequence[str]) -> dict[mounts.MountEntry, list[str]]:
+def by_mount(paths: Sequence[str]) -> dict[mounts.MountEntry, list[str]]:
+    """Return, by mount, the paths below it. Raises `UsageError` if one is in none."""
     found: dict[mounts.MountEntry, list[str]] = {}
     for path in paths:
         place = mounts.find_ours(path)
@@ -50,16 +51,24 @@ def _ask(entry: mounts.MountEntry, request: Request, out: TextIO) -> int:
 
 
 def carry_out(
-    socket: Path, mount_point: Path, request: Request, out: TextIO
+    socket: Path,
+    mount_point: Path,
+    request: Request,
+    out: TextIO,
+    *,
+    show: Callable[[Status | Progress], None] | None = None,
 ) -> Outcome:
     """Let a mount carry out a request, and show meanwhile how far it is."""
-    heard: Status | None = None
+    heard: Status | Progress | None = None
     try:
         for said in control.carry_out(socket, request):
             if isinstance(said, Outcome):
                 return said
             heard = said
-            _show(said, out)
+            if show is not None:
+                show(said)
+            elif isinstance(said, Status):
+                _show(said, out)
     except TimeoutError:
         return Outcome(
             error=f"the daemon of {mount_point} does not answer", is_passing=True

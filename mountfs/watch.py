@@ -19,7 +19,7 @@ from typing import TextIO
 
 from mountfs.cache.activity import Activity
 from mountfs.errors import UsageError
-from mountfs.options import format_size
+from mountfs.options import format_size, format_span
 from mountfs.overview import Place, fields_of, look
 from mountfs.status import Status
 from mountfs.terminal import plain
@@ -244,18 +244,8 @@ def _pending(status: Status, rates: Rates | None) -> str:
     files = "1 file" if status.pending_files == 1 else f"{status.pending_files} files"
     eta = ""
     if rates is not None and rates.pending_s is not None:
-        eta = f", {shown_seconds(rates.pending_s)} to go"
+        eta = f", {format_span(rates.pending_s)} to go"
     return f"{files}, {format_size(status.pending_bytes)}{eta}"
-
-
-def shown_seconds(seconds: float) -> str:
-    """Return a span of time for people: `40 s`, `3:20 min`, `2:05 h`."""
-    whole = math.ceil(seconds)
-    if whole < 100:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60}:{whole % 60:02} min"
-    return f"{whole // 3600}:{whole % 3600 // 60:02} h"
 
 
 def _rate(bytes_per_s: float) -> str:

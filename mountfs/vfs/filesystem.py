@@ -89,21 +89,31 @@ class FileSystem:
 
         Links in it are not followed. Raises ENOENT, ENOTDIR, or what the store says.
         """
+        node = await self.hold(path)
+        try:
+            return node.key()
+        finally:
+            self.volume.inodes.release(node)
+
+    async def hold(self, path: bytes) -> Node:
+        """Return the node of a path below the root, held until it is released.
+
+        Links in it are not followed. Raises ENOENT, ENOTDIR, or what the store says.
+        """
         node, inodes = self.volume.inodes.root, self.volume.inodes
+        inodes.hold(node)
         for name in filter(None, path.split(b"/")):
-            if not node.is_directory:
-                fail(errno.ENOTDIR)
-            inodes.hold(node)
             try:
+                if not node.is_directory:
+                    fail(errno.ENOTDIR)
                 found = await self.namespace.lookup(node, name)
+                if found is None:
+                    fail(errno.ENOENT)
+                inodes.hold(found)
             finally:
                 inodes.release(node)
-            if found is None:
-                fail(errno.ENOENT)
             node = found
-        key = node.key()
-        inodes.drop_if_unused(node)
-        return key
+        return node
 
     def open_below(self, key: str) -> set[int]:
         """Return the inodes at or below a key that are open for writing."""

@@ -261,3 +261,41 @@ def test_what_is_read_is_counted_where_it_came_from(
     assert (done["fetched_bytes"], done["read_bytes"]) == (3 << 20, 3 << 20)
     assert done["block_misses"] >= 1
     assert done["metadata_misses"] >= 1
+
+
+@local
+def test_a_warm_tree_is_read_without_the_store(mounter: Mounter, store: Store) -> None:
+    """What was warmed asks the store for no byte; a summary says what was done."""
+    mount = mounter(store)
+    assert store.other_side is not None
+    for number in range(30):
+        store.other_side.write(f"t/{number % 3}/{number}", bytes([number]) * 5000)
+
+    done = run_command("warm", str(mount.path / "t"))
+    fetched = status_of(mount)["activity"]
+    read = {
+        path.name: path.read_bytes()
+        for path in (mount.path / "t").rglob("*")
+        if path.is_file()
+    }
+    after = status_of(mount)["activity"]
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("30 files, 146.5 KiB in the cache; 146.5 KiB of that")
+    assert isinstance(fetched, dict)
+    assert isinstance(after, dict)
+    assert fetched["fetched_bytes"] == after["fetched_bytes"] == 30 * 5000
+    assert read == {str(number): bytes([number]) * 5000 for number in range(30)}
+
+
+@local
+def test_what_cannot_be_warmed_is_named(mounter: Mounter, store: Store) -> None:
+    """A path that is not there is 1; one in no mount is a mistake of the user."""
+    mount = mounter(store)
+
+    done = run_command("warm", str(mount.path / "gone"))
+    elsewhere = run_command("warm", "/proc")
+
+    assert done.returncode == 1
+    assert "gone: No such file or directory" in done.stderr
+    assert elsewhere.returncode == 2

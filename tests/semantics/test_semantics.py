@@ -43,6 +43,9 @@ ELSEWHERE = {
     "unit/test_checks.py": {
         "S-148": "test_volatile_state_is_refused_where_it_breaks_a_promise",
     },
+    "unit/test_warmer.py": {
+        "S-212": "test_what_has_no_room_is_not_fetched",
+    },
     "unit/test_audit.py": {
         "S-202": "test_what_changed_since_it_was_looked_at_stays",
     },
@@ -79,6 +82,7 @@ ELSEWHERE = {
     "fuse/test_commands.py": {
         "S-201": "test_check_explains_before_it_mends",
         "S-190": "test_status_names_what_the_store_lacks",
+        "S-211": "test_a_warm_tree_is_read_without_the_store",
         "S-210": "test_a_mount_is_watched_until_it_is_interrupted",
         "S-191": "test_wait_returns_when_the_store_has_a_file",
     },

@@ -23,7 +23,10 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
     [
         ([], "the following arguments are required: COMMAND"),
         (["mout", "s3://b", "/x"], "did you mean mount?"),
-        (["bogus"], "there are mount, umount, status, wait, flush, check, recover"),
+        (
+            ["bogus"],
+            "there are mount, umount, status, wait, flush, warm, check, recover",
+        ),
         (["mount"], "the following arguments are required: URL, DIR"),
         (["mount", "s3://b"], "the following arguments are required: DIR"),
         (["mount", "s3://b", "/x", "/y"], "one argument too many: '/y'"),

@@ -15,7 +15,7 @@ import trio.testing
 from mountfs import control
 from mountfs.control import ControlServer, Outcome, Request, State, Status
 from mountfs.errors import UsageError
-from mountfs.status import LateError, PendingPath
+from mountfs.status import LateError, PendingPath, Progress
 
 
 class Mount:
@@ -29,6 +29,7 @@ class Mount:
         self.seen_by: list[str] = []
         self.waited_for: list[tuple[tuple[str, ...], bool]] = []
         self.may_answer = trio.Event()
+        self.is_left_alone = trio.Event()
 
     def status(self, *, is_seen: bool = False) -> Status:
         """Return how it does."""
@@ -58,6 +59,18 @@ class Mount:
         if "bug" in paths:
             raise ZeroDivisionError
         return Outcome(error="no route", is_passing=True)
+
+    async def warm(
+        self, paths: Sequence[str], *, jobs: int, progress: Progress
+    ) -> Outcome:
+        """Have fetched a part; go on until told to end, or nobody listens any more."""
+        progress.files, progress.files_found = jobs, len(paths)
+        try:
+            await self.may_answer.wait()
+        finally:
+            self.is_left_alone.set()
+        progress.is_counted = True
+        return Outcome(lines=("a: gone",), error="1 file could not be fetched")
 
 
 @pytest.fixture
@@ -102,7 +115,7 @@ async def test_who_waits_hears_how_it_goes_and_how_it_ends(
     """Statuses come until the mount answers, and then its answer alone."""
     server = ControlServer(mount.mount_point, mount)
     path = control.socket_path(mount.mount_point)
-    heard: list[Status | Outcome] = []
+    heard: list[Status | Progress | Outcome] = []
 
     def ask() -> None:
         for said in control.carry_out(path, Request(word, ("a", "\udcff"))):
@@ -414,3 +427,40 @@ def test_each_user_has_a_runtime_directory(
 ) -> None:
     """Root's mounts and those of users are kept apart."""
     assert control.runtime_dir(uid, environ) == Path(expected)
+
+
+async def test_who_warms_hears_how_far_it_is(mount: Mount) -> None:
+    """Progress comes until the mount answers, once more at the end, then the answer."""
+    server = ControlServer(mount.mount_point, mount)
+    path = control.socket_path(mount.mount_point)
+    heard: list[object] = []
+
+    def ask() -> None:
+        for said in control.carry_out(path, Request("warm", ("a", "b"), jobs=1)):
+            heard.append(said)
+            trio.from_thread.run_sync(mount.may_answer.set)
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(server.serve)
+        await trio.to_thread.run_sync(ask)
+        server.finish()
+
+    assert heard[0] == Progress(files=1, files_found=2)
+    assert heard[-2] == Progress(files=1, files_found=2, is_counted=True)
+    assert heard[-1] == Outcome(lines=("a: gone",), error="1 file could not be fetched")
+
+
+async def test_warming_ends_with_who_asked(mount: Mount) -> None:
+    """Ctrl-C closes the connection, and the mount fetches no more."""
+    server = ControlServer(mount.mount_point, mount)
+    path = control.socket_path(mount.mount_point)
+
+    def ask() -> None:
+        next(iter(control.carry_out(path, Request("warm", ("a",)))))
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(server.serve)
+        await trio.to_thread.run_sync(ask)
+        with trio.fail_after(10):
+            await mount.is_left_alone.wait()
+        server.finish()

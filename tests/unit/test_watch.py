@@ -11,6 +11,7 @@ import pytest
 from mountfs import watch
 from mountfs.cache.activity import Activity
 from mountfs.errors import UsageError
+from mountfs.options import format_span
 from mountfs.overview import Place
 from mountfs.status import State, Status, decode, encode
 from mountfs.watch import Watched
@@ -192,4 +193,4 @@ def test_an_interval_is_some_seconds(text: str) -> None:
 )
 def test_a_span_of_time_for_people(seconds: float, text: str) -> None:
     """Seconds, minutes or hours."""
-    assert watch.shown_seconds(seconds) == text
+    assert format_span(seconds) == text
