@@ -1,0 +1,249 @@
+"""Measure mountfs and its peers over the same store behind the same link.
+
+    python -m bench.run --quick
+    python -m bench.run --rows write,create --systems mountfs-store,bare,s3fs
+
+Systems take turns within each row, so that what else the machine does meets all alike:
+compare within one run only.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from bench import contents, floors, rows
+from bench.bare import BareClient, Refused
+from bench.contents import Sizes
+from bench.link import Carried, DelayedLink
+from bench.rows import ROWS, Row
+from bench.running import Run, guarded
+from bench.systems import Place, System, choose, first_line, program
+from tests.fakes import s3_servers
+from tests.fuse import mounting
+
+SYSTEMS = "mountfs-store,mountfs-journal,bare,rclone,s3fs,juicefs"
+NOT_AGAIN_S = 12.0
+"""What took so long is not repeated."""
+
+
+@dataclass(slots=True)
+class Taken:
+    """What one system needed for one row, once."""
+
+    row: str
+    system: str
+    times: dict[str, float]
+    requests: int = 0
+    up: int = 0
+    down: int = 0
+    cpu_s: float = 0.0
+    failed: str = ""
+
+    def count(self, carried: Carried) -> None:
+        """Keep what the link carried."""
+        self.requests = carried.requests
+        self.up, self.down = carried.up, carried.down
+
+
+@dataclass(slots=True)
+class Bench:
+    """A run: the store, the systems, and what was taken."""
+
+    place: Place
+    sizes: Sizes
+    systems: list[System]
+    bare: floors.FloorRun | None
+    local: Path
+    limit_s: float
+    taken: list[Taken] = field(default_factory=list)
+
+    def prepare(self) -> None:
+        """Make buckets and the files that are only read."""
+        with self.place.link.without_delay():
+            if self.bare is not None:
+                self.bare.direct.make_bucket()
+                floors.prepare(self.bare)
+            for system in self.systems:
+                system.set_up()
+                system.mount()
+                run = Run(system, self.sizes, self.local)
+                with guarded(system, 300):
+                    rows.prepare(run)
+                    sizes = {"big": self.sizes.big} | {
+                        f"small/{name}": contents.SMALL
+                        for name in contents.small_names(self.sizes.small)
+                    }
+                    is_there = run.has_files(system.root / "data", sizes)
+                    run.await_stored("", 0, is_there)
+                system.unmount()
+                print(f"prepared {system.name}", file=sys.stderr)
+
+    def take(self, row: Row, number: int) -> None:
+        """Take one row from each system."""
+        if (
+            self.bare is not None
+            and row.name in floors.FLOORS
+            and self._may("bare", row)
+        ):
+            self._take_floor(row, number)
+        for system in self.systems:
+            is_meant = row.is_small_write or "noxattr" not in system.name
+            if is_meant and self._may(system.name, row):
+                self._take(system, row, number)
+
+    def _may(self, name: str, row: Row) -> bool:
+        """Tell if a row is worth taking again."""
+        before = [t for t in self.taken if (t.system, t.row) == (name, row.name)]
+        return not any(
+            each.failed or sum(each.times.values()) > NOT_AGAIN_S for each in before
+        )
+
+    def _take_floor(self, row: Row, number: int) -> None:
+        assert self.bare is not None
+        self.bare.number = number
+        self.bare.times = {}
+        taken = Taken(row.name, "bare", self.bare.times)
+        before = self.place.link.carried()
+        try:
+            floors.FLOORS[row.name](self.bare)
+        except (Refused, OSError) as error:
+            taken.failed = f"{type(error).__name__}: {error}"[:500]
+        carried = self.place.link.carried() - before
+        taken.count(carried)
+        self._keep(taken)
+
+    def _take(self, system: System, row: Row, number: int) -> None:
+        run = Run(system, self.sizes, self.local, number=number)
+        taken = Taken(row.name, system.name, run.times)
+        try:
+            with self.place.link.without_delay():
+                system.mount()
+            before, cpu_s = self.place.link.carried(), system.cpu_s()
+            with guarded(system, self.limit_s):
+                row.act(run)
+            carried = self.place.link.carried() - before
+            for each in run.before:
+                carried -= each
+            taken.count(carried)
+            taken.cpu_s = max(0.0, system.cpu_s() - cpu_s)
+            with self.place.link.without_delay():
+                system.unmount()
+        except Exception as error:  # noqa: BLE001 - a peer may fail in any way
+            taken.failed = f"{type(error).__name__}: {error}"[:500]
+        finally:
+            system.kill()
+        self._keep(taken)
+
+    def _keep(self, taken: Taken) -> None:
+        self.taken.append(taken)
+        times = "  ".join(f"{k} {v:.3f}" for k, v in taken.times.items())
+        traffic = f"{taken.requests} requests, {taken.cpu_s:.2f} s CPU"
+        print(
+            f"{taken.row:8} {taken.system:24} {times}  [{traffic}] {taken.failed}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def parsed(words: list[str] | None = None) -> argparse.Namespace:
+    """Return the options."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rows", default=",".join(row.name for row in ROWS))
+    parser.add_argument("--systems", default=SYSTEMS)
+    parser.add_argument("--rtt-ms", type=float, default=20.0)
+    parser.add_argument("--mbit", type=float, default=0.0, help="0: no limit")
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="a quarter, once")
+    parser.add_argument("--tiny", action="store_true", help="only that it works")
+    parser.add_argument("--limit-s", type=float, default=180.0, help="for each row")
+    parser.add_argument("--out", type=Path, help="write the JSON here")
+    return parser.parse_args(words)
+
+
+@contextlib.contextmanager
+def started(arguments: argparse.Namespace) -> Iterator[Bench]:
+    """Start the store, the link and the systems; end them all afterwards."""
+    sizes = Sizes()
+    if arguments.quick:
+        sizes = sizes.quick()
+    if arguments.tiny:
+        sizes = sizes.tiny()
+    names = arguments.systems.split(",")
+    os.environ.update(s3_servers.aws_environment())
+    with contextlib.ExitStack() as stack:
+        text = stack.enter_context(tempfile.TemporaryDirectory(prefix="mountfs-bench-"))
+        directory = Path(text)
+        stack.enter_context(mounting.fusectl())
+        server = stack.enter_context(s3_servers.seaweedfs(directory / "server"))
+        upstream = server.endpoint_url.removeprefix("http://")
+        link = stack.enter_context(
+            DelayedLink(upstream, rtt_ms=arguments.rtt_ms, mbit=arguments.mbit)
+        )
+        place = Place(
+            f"http://127.0.0.1:{link.port}", server.endpoint_url, link, directory
+        )
+        systems = choose(place, [name for name in names if name != "bare"])
+        for system in systems:
+            stack.callback(system.kill)
+        local = directory / "local"
+        contents.make_tree(local / "tree", sizes.tree)
+        contents.make_tar(local / "tree.tar", local / "tree")
+        bare = None
+        if "bare" in names:
+            slow = BareClient(place.endpoint_url, "bench-bare")
+            bare = floors.FloorRun(
+                slow, BareClient(server.endpoint_url, "bench-bare"), sizes
+            )
+        bench = Bench(place, sizes, systems, bare, local, arguments.limit_s)
+        bench.prepare()
+        yield bench
+
+
+def machine() -> dict[str, str]:
+    """Return what was measured on."""
+    return {
+        "kernel": platform.release(),
+        "cores": str(os.cpu_count()),
+        "python": platform.python_version(),
+        "seaweedfs": first_line(program("weed") or "weed", "version"),
+        "time": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+    }
+
+
+def main() -> int:
+    """Run as the command line says."""
+    arguments = parsed()
+    wanted = arguments.rows.split(",")
+    chosen = [row for row in ROWS if row.name in wanted]
+    repeat = 1 if arguments.quick or arguments.tiny else arguments.repeat
+    with started(arguments) as bench:
+        for row in chosen:
+            for number in range(repeat):
+                bench.take(row, number)
+        if arguments.out:
+            arguments.out.write_text(
+                json.dumps(
+                    {
+                        "machine": machine(),
+                        "versions": {s.name: s.version() for s in bench.systems},
+                        "sizes": asdict(bench.sizes),
+                        "taken": [asdict(each) for each in bench.taken],
+                    },
+                    indent=1,
+                )
+            )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
