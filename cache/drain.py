@@ -86,6 +86,7 @@ class Drain:
 
     async def __aenter__(self) -> Self:
         self._queue.is_reachable = self._can_reach  # type: ignore[method-assign]
+        self._queue.forget_error = self._incidents.clear
         nursery = await self._stack.enter_async_context(trio.open_nursery())
         self._nursery = nursery
         return self
@@ -122,20 +123,21 @@ class Drain:
         """Carry everything out; tell whether that was possible.
 
         Returns when nothing waits, when all that waits has been tried and failed, or
-        when the store is and stays out of reach.
+        when the store is and stays out of reach; in the first two cases with nothing
+        in flight, since a flight has something to tell after its entry has gone.
         """
         table = self._queue.table
         attempts = {entry.id: entry.attempts for entry in table}
         self.begin()
         self._queue.hurry()
-        while len(table):
+        while len(table) or self._flights:
             look = self._queue.look()
             tried = [
                 entry.attempts > attempts.get(entry.id, 0) and entry.flight is None
                 for entry in table
                 if not table.is_blocked(entry)
             ]
-            if all(tried):
+            if all(tried) and len(table) and not self._flights:
                 return False
             if not self._is_reachable:
                 with trio.move_on_after(OFFLINE_GRACE_S):
@@ -497,6 +499,8 @@ class Drain:
         done = [entry for entry in entries if entry.key not in failed]
         with trio.CancelScope(shield=True):
             await self._queue.finish_removals(done)
+        for entry in done:
+            self._incidents.clear(entry.key)
         for entry in entries:
             if entry.key in failed:
                 self._note_failure(entry, _store_error(failed[entry.key]))

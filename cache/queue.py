@@ -125,6 +125,8 @@ class Queue:
         self._noted: list[str] = []
         self._noted_before: list[str] = []
         self._news = trio.Event()
+        self.forget_error: Callable[[str], None] = lambda _: None
+        """Told of a key whose entry had failed, and is to be stored no more."""
         self.told = 0
         """How often there was news."""
         self.takes_changes = True
@@ -275,6 +277,8 @@ class Queue:
             for entry in old:
                 self.table.remove(entry)
                 entry.is_over = True
+                if entry.error is not None:
+                    self.forget_error(entry.key)
             _succeed(old, new)
             for entry in new:
                 self.table.add(entry)

@@ -322,9 +322,9 @@ class WriteBack:
             is_in_use = failed.dirty is but or id(failed.dirty) in self._open
             if failed.dirty.key == key and not is_in_use:
                 log.info("the bytes of %r that failed are given up", key)
+                self.incidents.clear(key)
                 await self._failed.end(failed.dirty)
                 await self._destroy(failed.dirty)
-                self.incidents.clear(key)
 
     async def store_copy(
         self, dirty: DirtyFile, metadata: Metadata, lost: PreconditionFailed
@@ -356,9 +356,10 @@ class WriteBack:
             dirty.is_promised = False
             self._open[id(dirty)] = dirty
             raise
+        # At once: what comes from here on is about the promise, and is news.
+        self.incidents.clear(dirty.key)
         await self._failed.end(dirty)
         await self.forget_failed(dirty.key)
-        self.incidents.clear(dirty.key)
         return shown
 
     async def retarget(self, dirty: DirtyFile, key: str) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mountfs.cache.budget import Budget
@@ -46,7 +47,7 @@ class Reporter:
         """Return how the mount does; `is_seen`: a person is shown the late errors."""
         pending = self.pending()
         incidents = self._incidents
-        unseen = len(incidents.unseen())
+        unseen = incidents.unseen()
         if is_seen:
             incidents.mark_seen()
         count = incidents.count
@@ -64,8 +65,8 @@ class Reporter:
             durability=self._config.durability,
             conflicts=count(IncidentKind.CONFLICT),
             late_errors=count(IncidentKind.FAILED) + count(IncidentKind.REFUSED),
-            unseen=unseen,
-            incidents=tuple(map(_late_error, list(incidents)[-INCIDENTS_MAX:])),
+            unseen=len(unseen),
+            incidents=_late_errors(incidents, unseen),
             cache_used=self._budget.clean + self._budget.dirty,
             cache_dirty=self._budget.dirty,
             cache_limit=self._budget.size_max,
@@ -96,13 +97,28 @@ class Reporter:
         return tuple(found[key] for key in sorted(found))
 
 
-def _late_error(incident: Incident) -> LateError:
+def _late_errors(
+    incidents: Iterable[Incident], unseen: Sequence[Incident]
+) -> tuple[LateError, ...]:
+    """Return the newest late errors, and the newest of those that nobody has seen."""
+    known = list(incidents)
+    shown = {id(each) for each in (*known[-INCIDENTS_MAX:], *unseen[-INCIDENTS_MAX:])}
+    news = {id(each) for each in unseen}
+    return tuple(
+        _late_error(each, is_new=id(each) in news)
+        for each in known
+        if id(each) in shown
+    )
+
+
+def _late_error(incident: Incident, *, is_new: bool) -> LateError:
     return LateError(
         kind=incident.kind.value,
         path=incident.key,
         text=incident.text,
         time_ns=incident.time_ns,
         kept_as=incident.kept_as,
+        is_new=is_new,
     )
 
 

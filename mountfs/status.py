@@ -50,6 +50,8 @@ class LateError:
     text: str
     time_ns: int
     kept_as: str | None = None
+    is_new: bool = False
+    """Nobody has been shown it, and no program was told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +80,7 @@ class Status:
     unseen: int = 0
     """How many of both nobody has been shown."""
     incidents: tuple[LateError, ...] = ()
-    """The newest of both."""
+    """The newest of both, and the newest that nobody has been shown."""
     cache_used: int = 0
     cache_dirty: int = 0
     """How much of it exists nowhere else. Bytes, as all sizes here."""
@@ -217,6 +219,7 @@ def _late_error(told: object) -> LateError:
         text=_text(fields, "text"),
         time_ns=_number(fields, "time_ns"),
         kept_as=_text_or_none(fields, "kept_as"),
+        is_new=fields.get("is_new") is True,
     )
 
 

@@ -177,7 +177,8 @@ def _tell_unseen(status: Status, out: TextIO) -> None:
     if not status.unseen:
         return
     out.write(f"mountfs: {status.unseen} late errors of {status.mount_point}:\n")
-    for each in status.incidents[-min(NAMES_SHOWN, status.unseen) :]:
+    news = [each for each in status.incidents if each.is_new]
+    for each in news[-NAMES_SHOWN:]:
         kept = f"; kept as {each.kept_as}" if each.kept_as is not None else ""
         out.write(plain(f"  {each.path}: {each.text}{kept}") + "\n")
 

@@ -364,7 +364,14 @@ def test_what_is_told_arrives_word_for_word() -> None:
         conflicts=1,
         unseen=1,
         incidents=(
-            LateError(kind="conflict", path="a", text="t", time_ns=9, kept_as="a (c)"),
+            LateError(
+                kind="conflict",
+                path="a",
+                text="t",
+                time_ns=9,
+                kept_as="a (c)",
+                is_new=True,
+            ),
         ),
         cache_used=5,
     )

@@ -143,14 +143,15 @@ def test_late_errors_that_nobody_saw_make_it_74(files: int, code: int) -> None:
     incident = LateError(
         kind="conflict", path="a\x1b", text="lost a race", time_ns=1, kept_as="a (c)"
     )
+    news = dataclasses.replace(incident, path="b\x1b", is_new=True)
     last = dataclasses.replace(
-        status(State.DONE, files), unseen=1, incidents=(incident, incident)
+        status(State.DONE, files), unseen=1, incidents=(incident, news, incident)
     )
 
     assert umount._watch(FIRST, iter([last]), out) == code
-    assert "1 late errors of /mnt/x:\n  a\\x1b: lost a race; kept as a (c)\n" in (
-        out.getvalue()
-    )
+    told = "1 late errors of /mnt/x:\n  b\\x1b: lost a race; kept as a (c)\n"
+    assert out.getvalue().startswith(f"mountfs: {told}")
+    assert "  a\\x1b" not in out.getvalue()
 
 
 def test_late_errors_that_were_seen_are_not_told_again() -> None:

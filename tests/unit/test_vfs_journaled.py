@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from mountfs.backends.memory import MemoryStore
 from mountfs.cache import entry_text, queue
 from mountfs.cache.conflicts import Policy
+from mountfs.cache.entries import StoreBytes
 from mountfs.cache.incidents import IncidentKind
 from mountfs.cache.moves import Moves
 from mountfs.storage.body import BytesBody
@@ -478,6 +480,56 @@ async def test_an_error_reaches_who_waits_and_the_list(tmp_path: Path) -> None:
         scene.store.refused.clear()
         assert await scene.drain()
         assert scene.fs.volume.incidents.last("file") is None
+
+
+async def test_the_last_to_be_stored_has_no_late_error_at_the_end(
+    tmp_path: Path,
+) -> None:
+    """Its entry is gone before its spool file is: the end waits for both."""
+    async with open_scene(tmp_path, journaled=True) as scene:
+        scene.store.refused["write"] = StoreError("no room")
+        await scene.make("file", b"bytes")
+        assert not await scene.drain()
+        incidents = scene.fs.volume.incidents
+        assert [each.key for each in incidents.unseen()] == ["file"]
+        entry = scene.queue.table.newest("file")
+        assert entry is not None
+        assert isinstance(entry.change, StoreBytes)
+        readers = entry.change.dirty.readers
+        scene.store.refused.clear()
+        async with trio.open_nursery() as nursery:
+            with readers.reading():
+                ended = await nursery.start(_drain, scene)
+                while len(scene.queue.table):
+                    await trio.sleep(0.001)
+                scene.queue.tell()  # as any other flight does when it lands
+                await trio.testing.wait_all_tasks_blocked()
+                assert not ended.is_set()
+        assert incidents.unseen() == ()
+
+
+async def _drain(
+    scene: Scene, task_status: trio.TaskStatus[trio.Event] = trio.TASK_STATUS_IGNORED
+) -> None:
+    ended = trio.Event()
+    task_status.started(ended)
+    assert await scene.drain()
+    ended.set()
+
+
+async def test_what_failed_and_was_removed_has_no_late_error(tmp_path: Path) -> None:
+    async with open_scene(tmp_path, journaled=True) as scene:
+        scene.store.refused["write"] = StoreError("no room")
+        for name in ("first", "second"):
+            await scene.make(name, b"bytes")
+        assert not await scene.drain()
+        assert len(scene.fs.volume.incidents.unseen()) == 2
+        await unlink(scene, "first")
+        await rename(scene, "second", "third")
+        assert scene.fs.volume.incidents.unseen() == ()
+        scene.store.refused.clear()
+        assert await scene.drain()
+        assert await scene.keys() == {"third"}
 
 
 async def test_what_does_not_exist_is_not_found(tmp_path: Path) -> None:
