@@ -501,7 +501,7 @@ async def test_the_last_to_be_stored_has_no_late_error_at_the_end(
             with readers.reading():
                 ended = await nursery.start(_drain, scene)
                 while len(scene.queue.table):
-                    await trio.sleep(0.001)
+                    await trio.testing.wait_all_tasks_blocked(0.001)
                 scene.queue.tell()  # as any other flight does when it lands
                 await trio.testing.wait_all_tasks_blocked()
                 assert not ended.is_set()
