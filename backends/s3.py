@@ -438,7 +438,7 @@ def _checked_size(
     """Return the size of the whole object, if the right bytes of it have come."""
     match = _CONTENT_RANGE.fullmatch(str(reply.get("ContentRange", "")))
     if match is None:
-        start, total = 0, int(reply["ContentLength"])
+        start, total = 0, int(reply.get("ContentLength", len(data)))
     else:
         start, total = int(match[1]), int(match[3])
     wanted = total - offset if size is None else min(size, total - offset)

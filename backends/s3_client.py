@@ -1,9 +1,9 @@
 """The seam to boto3: one client, its threads, and what every request carries.
 
-Everything the backend sends goes through `S3Client.call` or `S3Client.fetch`, so that
-a lighter data plane can take boto3's place for the hot operations. A request runs in a
-worker thread; cancelling cuts its connection, and with it ends the thread's waiting.
-Retries are not made here.
+Everything the backend sends goes through `S3Client.call` or `S3Client.fetch`, where the
+lighter data plane of `s3_plane` takes boto3's place for the hot operations. A request
+runs in a worker thread; cancelling cuts its connection, and with it ends the thread's
+waiting. Retries are not made here.
 """
 
 import base64
@@ -14,7 +14,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 import boto3
 import botocore.loaders
@@ -29,7 +29,8 @@ from mountfs.backends._threads import Threads
 from mountfs.backends.s3_connections import hold_connections
 from mountfs.backends.s3_digests import check_bytes
 from mountfs.backends.s3_errors import translated
-from mountfs.backends.s3_options import SSE_CUSTOMER, S3Options
+from mountfs.backends.s3_options import LIGHT, SSE_CUSTOMER, S3Options
+from mountfs.backends.s3_plane import Plane
 from mountfs.storage.errors import (
     CredentialsRejected,
     CredentialsRenewed,
@@ -63,6 +64,13 @@ _READS_WITH_KEY: Mapping[str, str] = {
 _OWN_ENCRYPTION = ("ServerSideEncryption", "SSEKMSKeyId", "BucketKeyEnabled")
 
 
+class _Link(NamedTuple):
+    """A client of the SDK, and the data plane with its settings, if there is one."""
+
+    client: "BotoClient"
+    plane: Plane | None
+
+
 class S3Client:
     """Sends requests to one service, with the policy of one store.
 
@@ -74,7 +82,7 @@ class S3Client:
         self._options = options
         self._threads = Threads(options.requests_max)
         self._lock = threading.Lock()
-        self._client: BotoClient | None = None
+        self._link: _Link | None = None
         self._signs_with: tuple[str, ...] | None = None
         """The credentials that the client found when it was made."""
         self._policy: Parameters = {}
@@ -111,7 +119,7 @@ class S3Client:
         """Return a URL that carries out the operation until it expires."""
 
         def generate() -> str:
-            client = self._connected()
+            client = self._connected().client
             full = self._with_policy(operation, parameters)
             return client.generate_presigned_url(
                 operation, Params=full, ExpiresIn=expires_s
@@ -126,18 +134,18 @@ class S3Client:
 
     async def close(self) -> None:
         """Close the connections that are idle; a request under way keeps its own."""
-        client, self._client = self._client, None
-        if client is not None:
-            await trio.to_thread.run_sync(client.close)
+        link, self._link = self._link, None
+        if link is not None:
+            await trio.to_thread.run_sync(_close, link)
 
     async def _in_thread(self, function: Callable[[], T], key: str | None) -> T:
         def translated_function() -> T:
-            client = self._client
+            link = self._link
             try:
                 with translated(key):
                     return function()
             except CredentialsRejected as error:
-                if client is None or not self._renew(client):
+                if link is None or not self._renew(link):
                     raise
                 raise CredentialsRenewed(
                     error.reason, key=key, code=error.code
@@ -162,8 +170,18 @@ class S3Client:
     def _send_once(
         self, operation: str, parameters: Parameters, without: str = ""
     ) -> Reply:
-        client = self._connected()
+        client, plane = self._connected()
         full = self._with_policy(operation, parameters, without)
+        if plane is not None and plane.takes(operation, full):
+            try:
+                return plane.send(operation, full)
+            except ClientError as error:
+                if not plane.is_elsewhere(error, str(full["Bucket"])):
+                    raise
+            plane.forget(
+                str(full["Bucket"])
+            )  # the SDK finds out where the bucket is, and sends
+            _rewind(full.get("Body"))
         # botocore knows only well-formed dates; a header of Expires may be any text.
         expires = full.pop("Expires", None)
         self._sending.headers = {"Expires": expires} if expires is not None else {}
@@ -192,7 +210,7 @@ class S3Client:
     def _accepted_by(self, operation: str) -> frozenset[str]:
         known = self._accepted.get(operation)
         if known is None:
-            meta = self._connected().meta
+            meta = self._connected().client.meta
             model = meta.service_model.operation_model(
                 meta.method_to_api_mapping[operation]
             )
@@ -200,19 +218,19 @@ class S3Client:
             self._accepted[operation] = known
         return known
 
-    def _connected(self) -> "BotoClient":
-        client = self._client
-        if client is not None:
-            return client
+    def _connected(self) -> _Link:
+        link = self._link
+        if link is not None:
+            return link
         with self._lock:
-            if self._client is None:
+            if self._link is None:
                 self._policy = _policy(self._options)
                 session = self._new_session()
-                self._client = self._create(session)
+                self._link = self._create(session)
                 self._signs_with = _credentials_of(session)
-            return self._client
+            return self._link
 
-    def _renew(self, refused: "BotoClient") -> bool:
+    def _renew(self, refused: _Link) -> bool:
         """Look for other credentials than those that were refused; tell if there are.
 
         The SDK reads files and asks providers once per session.
@@ -220,14 +238,14 @@ class S3Client:
         if self._options.no_sign_request:
             return False
         with self._lock:
-            if self._client is not refused:
-                return self._client is not None  # somebody else has been here
+            if self._link is not refused:
+                return self._link is not None  # somebody else has been here
             session = self._new_session()
             found = _credentials_of(session)
             if found is None or found == self._signs_with:
                 return False
-            self._client, self._signs_with = self._create(session), found
-        refused.close()  # requests under way keep their connections
+            self._link, self._signs_with = self._create(session), found
+        _close(refused)  # requests under way keep their connections
         log.info("the credentials were renewed; the new ones are used from now on")
         return True
 
@@ -236,7 +254,7 @@ class S3Client:
         core.register_component("data_loader", _LOADER)
         return core
 
-    def _create(self, core: botocore.session.Session) -> "BotoClient":
+    def _create(self, core: botocore.session.Session) -> _Link:
         options = self._options
         session = boto3.session.Session(
             botocore_session=core, region_name=options.region
@@ -250,10 +268,22 @@ class S3Client:
         events.register("before-send.s3", _add_reason)
         if not options.checksums:
             events.register("before-call.s3.DeleteObjects", _use_content_md5)
-        return client
+        is_light = options.s3_client == LIGHT
+        return _Link(client, Plane(client, core, options) if is_light else None)
 
     def _add_headers(self, params: dict[str, Any], **_: object) -> None:
         params["headers"].update(getattr(self._sending, "headers", {}))
+
+
+def _close(link: _Link) -> None:
+    if link.plane is not None:
+        link.plane.close()
+    link.client.close()
+
+
+def _rewind(body: object) -> None:
+    if body is not None and not isinstance(body, bytes):
+        body.seek(0)  # type: ignore[attr-defined]  # an ExactReader
 
 
 def _credentials_of(session: botocore.session.Session) -> tuple[str, ...] | None:

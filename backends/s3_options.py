@@ -20,6 +20,8 @@ SSE_CUSTOMER = "customer"
 SSE_CHOICES = ("AES256", "aws:kms", "aws:kms:dsse", SSE_CUSTOMER)
 AddressingStyle = Literal["auto", "path", "virtual"]
 ADDRESSING_STYLES = ("auto", "path", "virtual")
+LIGHT = "light"
+CLIENTS = (LIGHT, "boto3")
 COPY_SIZE_MAX = 5 << 30
 _BUCKET_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 
@@ -55,6 +57,8 @@ class S3Options:
     requests_max: int = 64
     read_only: bool = False
     copy_size_max: int = COPY_SIZE_MAX
+    s3_client: str = LIGHT
+    """Who sends the hot operations: the data plane of mountfs, or the SDK."""
 
 
 def parse_options(options: Mapping[str, object]) -> S3Options:
@@ -221,5 +225,6 @@ _PARSERS: Mapping[str, Callable[[str, object], object]] = {
     "read_timeout_s": _seconds,
     "requests_max": _between(1, 1024),
     "read_only": _switch,
+    "s3_client": _choice(CLIENTS),
     "copy_size_max": _between(5 << 20, COPY_SIZE_MAX),
 }

@@ -335,6 +335,13 @@ OPTIONS: tuple[Option, ...] = (
         is_for_store=True,
     ),
     Option(
+        name="s3-client",
+        read=one_of("light", "boto3"),
+        metavar="CLIENT",
+        help="who sends the frequent requests: light or boto3 (default light)",
+        is_for_store=True,
+    ),
+    Option(
         name="equal-parts",
         read=read_switch,
         help="send parts of equal size, as some services demand",

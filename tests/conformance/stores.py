@@ -107,14 +107,21 @@ def _local(wrap: Wrap = lambda store: store) -> Factory:
 
 
 def _s3(
-    server_fixture: str, *quirks: Quirk, wrap: Wrap = lambda store: store
+    server_fixture: str,
+    *quirks: Quirk,
+    wrap: Wrap = lambda store: store,
+    client: str = "light",
 ) -> Factory:
     def make(request: pytest.FixtureRequest) -> Subject:
         server = request.getfixturevalue(server_fixture)
         bucket = request.getfixturevalue("conformance_buckets")(server)
         # All tests share a bucket, so each of them also tests that roots are apart.
         url = f"s3://{bucket}/test{next(_numbers)}"
-        options = {"endpoint_url": server.endpoint_url, "addressing_style": "path"}
+        options = {
+            "endpoint_url": server.endpoint_url,
+            "addressing_style": "path",
+            "s3_client": client,
+        }
         return Subject(lambda: wrap(open_store(url, options)), frozenset(quirks))
 
     return make
@@ -174,6 +181,7 @@ FACTORIES: dict[str, Factory] = {
     "local-stack": _local(_stacked),
     "local-everything": _local(_everything),
     "s3-moto": _s3("moto_strict_server", *MOTO),
+    "s3-moto-boto3": _s3("moto_strict_server", *MOTO, client="boto3"),
     "s3-moto-everything": _s3("moto_strict_server", *MOTO, wrap=_everything),
     "s3-seaweedfs": _s3("seaweedfs_server", *SEAWEEDFS, Quirk.DELETE_NEEDS_OBJECT),
     "s3-seaweedfs-strict": _s3("seaweedfs_strict_server", *SEAWEEDFS),

@@ -58,8 +58,10 @@ MIB = 1 << 20
 Open = Callable[..., Storager]
 
 
-@pytest.fixture
-async def open_at_shim(moto_shim: StrictShim, moto_bucket: str) -> AsyncIterator[Open]:
+@pytest.fixture(params=["light", "boto3"])
+async def open_at_shim(
+    moto_shim: StrictShim, moto_bucket: str, request: pytest.FixtureRequest
+) -> AsyncIterator[Open]:
     """Opens stores at the counting shim, and closes them."""
     async with AsyncExitStack() as stack:
 
@@ -67,6 +69,7 @@ async def open_at_shim(moto_shim: StrictShim, moto_bucket: str) -> AsyncIterator
             address = {
                 "endpoint_url": endpoint_url or moto_shim.endpoint_url,
                 "addressing_style": "path",
+                "s3_client": request.param,
             }
             store = open_s3(f"s3://{moto_bucket}", {**address, **options})
             stack.push_async_callback(store.close)

@@ -1,0 +1,259 @@
+"""HTTP/1.1 as S3 speaks it, over connections that urllib3 makes and keeps no longer.
+
+How a connection is made (proxies, TLS, certificates, timeouts) stays with the client
+of the SDK that these are for; what is sent and read over it is done here, because the
+general ways of `http.client` and urllib3 take longer than all the rest of a request.
+
+A connection is used by one call at a time, which holds it on its line. It goes back
+only after a whole answer, so that the next request never reads the rest of one.
+"""
+
+import contextlib
+import http.client
+import io
+import socket
+import ssl
+import threading
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
+
+import botocore.exceptions as sdk
+import urllib3.exceptions
+from urllib3.util.wait import wait_for_read
+
+from mountfs.backends._threads import hold
+from mountfs.backends.s3_connections import Route
+
+_BUFFER = 1 << 16
+_CHUNK = 1 << 20
+_LINE_MAX = 1 << 16
+_HEADERS_MAX = 200
+
+
+class Answer(NamedTuple):
+    """A whole answer. The names of headers are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Source(Protocol):
+    """A body that is read while it is sent."""
+
+    def read(self, count: int | None = -1) -> bytes:
+        """Return the next bytes, or none at the end."""
+        ...
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Go to a position, so that the body can be read again."""
+        ...
+
+
+class Connections:
+    """The idle connections to one endpoint; the newest is used first."""
+
+    def __init__(self, route: Route, read_timeout_s: float) -> None:
+        self._route = route
+        self._read_timeout_s = read_timeout_s
+        self._idle: list[_Connection] = []
+        self._lock = threading.Lock()
+        self._is_closed = False
+
+    def exchange(
+        self, head: bytes, body: bytes | Source, *, is_head: bool = False
+    ) -> Answer:
+        """Send one request and return the answer to it.
+
+        Raises what botocore raises for the same failure.
+        """
+        connection = self._taken()
+        try:
+            connection.send(head, body)
+            answer, is_reusable = connection.receive(is_head=is_head)
+        except TimeoutError as error:
+            connection.close()
+            raise sdk.ReadTimeoutError(
+                endpoint_url=self._route.url, error=error
+            ) from error
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            raise sdk.ConnectionClosedError(
+                endpoint_url=self._route.url, error=error
+            ) from error
+        except BaseException:
+            connection.close()
+            raise
+        if is_reusable:
+            self._put_back(connection)
+        else:
+            connection.close()
+        return answer
+
+    def close(self) -> None:
+        """Close what is idle; what is in use is closed after its answer."""
+        with self._lock:
+            self._is_closed = True
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    def _taken(self) -> "_Connection":
+        while True:
+            with self._lock:
+                connection = self._idle.pop() if self._idle else None
+            if connection is None:
+                return self._new()
+            if not connection.is_dropped():
+                hold(connection.socket)
+                return connection
+            connection.close()
+
+    def _put_back(self, connection: "_Connection") -> None:
+        with self._lock:
+            if not self._is_closed:
+                self._idle.append(connection)
+                return
+        connection.close()
+
+    def _new(self) -> "_Connection":
+        """Connect. Nothing has been sent when this fails."""
+        url = self._route.url
+        try:
+            made = self._route.connect()
+        except (urllib3.exceptions.SSLError, ssl.SSLError) as error:
+            raise sdk.SSLError(endpoint_url=url, error=error) from error
+        except urllib3.exceptions.ProxyError as error:
+            raise sdk.ProxyConnectionError(
+                proxy_url=self._route.proxy or "", error=error
+            ) from error
+        except (urllib3.exceptions.ConnectTimeoutError, TimeoutError) as error:
+            raise sdk.ConnectTimeoutError(endpoint_url=url, error=error) from error
+        except (
+            urllib3.exceptions.HTTPError,
+            http.client.HTTPException,
+            OSError,
+        ) as error:
+            if self._route.proxy is not None:
+                raise sdk.ProxyConnectionError(
+                    proxy_url=self._route.proxy or "", error=error
+                ) from error
+            raise sdk.EndpointConnectionError(endpoint_url=url, error=error) from error
+        made.settimeout(self._read_timeout_s)
+        return _Connection(made)
+
+
+class _Received(io.RawIOBase):
+    """What comes over a socket, counted."""
+
+    def __init__(self, connected: socket.socket) -> None:
+        self._socket = connected
+        self.count = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "bytearray | memoryview") -> int:  # type: ignore[override]  # typeshed's buffer type is private
+        received = self._socket.recv_into(buffer)
+        self.count += received
+        return received
+
+
+class _Connection:
+    def __init__(self, connected: socket.socket) -> None:
+        self.socket = connected
+        self._received = _Received(connected)
+        self._reader = io.BufferedReader(self._received, _BUFFER)
+        self._taken = 0
+        self._is_sent = True
+
+    def is_dropped(self) -> bool:
+        """Whether the server has hung up, or said what nobody asked for."""
+        return wait_for_read(self.socket, timeout=0.0)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self.socket.close()
+
+    def send(self, head: bytes, body: bytes | Source) -> None:
+        try:
+            if not isinstance(body, bytes):
+                self.socket.sendall(head)
+                while piece := body.read(_CHUNK):
+                    self.socket.sendall(piece)
+            elif len(body) <= _BUFFER:
+                self.socket.sendall(head + body)
+            else:
+                self.socket.sendall(head)
+                self.socket.sendall(body)
+        except (BrokenPipeError, ConnectionResetError):
+            # A server may refuse and hang up before all has come: it may have said why.
+            self._is_sent = False
+
+    def receive(self, *, is_head: bool) -> tuple[Answer, bool]:
+        """Read the answer; tell whether the connection can be used again."""
+        status, version, headers = self._read_head()
+        while status < 200:
+            status, version, headers = self._read_head()
+        length = headers.get("content-length", "")
+        is_kept = headers.get("connection", "").lower() != "close"
+        is_kept = is_kept and version >= b"HTTP/1.1" and self._is_sent
+        body = b""
+        if is_head:
+            pass
+        elif "chunked" in headers.get("transfer-encoding", "").lower():
+            body = self._read_chunks()
+        elif length.isdecimal():
+            body = self._read(int(length))
+        elif status not in (204, 304):
+            body, is_kept = self._reader.read(), False
+        # What came beyond the answer would be taken for that to the next request.
+        is_kept = is_kept and self._taken == self._received.count
+        return Answer(status, headers, body), is_kept
+
+    def _read_head(self) -> tuple[int, bytes, dict[str, str]]:
+        first = self._read_line()
+        version, _, rest = first.partition(b" ")
+        if not version.startswith(b"HTTP/1.") or not rest[:3].isdigit():
+            if not first:
+                raise http.client.RemoteDisconnected("closed without an answer")
+            raise http.client.BadStatusLine(repr(first[:80]))
+        headers: dict[str, str] = {}
+        for _ in range(_HEADERS_MAX):
+            line = self._read_line()
+            if line in (b"\r\n", b"\n"):
+                return int(rest[:3]), version, headers
+            if not line.endswith(b"\n"):
+                raise http.client.HTTPException("a header ends in the middle")
+            name, _, value = line.decode("latin-1").partition(":")
+            name, value = name.lower(), value.strip(" \t\r\n")
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
+        raise http.client.HTTPException("the answer has too many headers")
+
+    def _read_line(self) -> bytes:
+        line = self._reader.readline(_LINE_MAX)
+        self._taken += len(line)
+        return line
+
+    def _read(self, size: int) -> bytes:
+        data = self._reader.read(size) if size else b""
+        self._taken += size
+        if len(data) != size:
+            raise sdk.IncompleteReadError(actual_bytes=len(data), expected_bytes=size)
+        return data
+
+    def _read_chunks(self) -> bytes:
+        pieces: list[bytes] = []
+        while True:
+            size_text, _, _ = self._read_line().partition(b";")
+            try:
+                size = int(size_text, 16)
+            except ValueError as error:
+                raise http.client.HTTPException("a chunk has no size") from error
+            if size == 0:
+                break
+            pieces.append(self._read(size))
+            self._read_line()
+        while self._read_line() not in (b"\r\n", b"\n", b""):
+            pass
+        return b"".join(pieces)

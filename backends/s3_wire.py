@@ -1,0 +1,338 @@
+"""The hot operations on the wire: from parameters to headers, from answers to replies.
+
+Parameters and replies have botocore's own names and shapes, and which header carries
+which of them is read from botocore's model, once per operation; so a new version of it
+brings its new parameters along, and all above cannot tell who sent a request.
+"""
+
+import base64
+import datetime
+import functools
+import hashlib
+import http.client
+import re
+from collections.abc import Callable, Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any, NamedTuple
+from urllib.parse import quote
+from xml.etree import ElementTree
+from xml.sax.saxutils import escape
+
+from botocore.exceptions import ClientError
+from botocore.model import OperationModel
+from botocore.parsers import ResponseParserError, create_parser
+
+from mountfs.backends.s3_http import Answer, Source
+
+HOT: Mapping[str, str] = {
+    "get_object": "GetObject",
+    "head_object": "HeadObject",
+    "put_object": "PutObject",
+    "delete_object": "DeleteObject",
+    "delete_objects": "DeleteObjects",
+    "list_objects_v2": "ListObjectsV2",
+    "copy_object": "CopyObject",
+    "upload_part": "UploadPart",
+    "upload_part_copy": "UploadPartCopy",
+}
+"""The operations that are sent without the SDK, and their names in the model."""
+
+Reply = dict[str, Any]
+_META = "x-amz-meta-"
+_QUOTE = r"(?:&quot;|&#34;|\")"
+_ENTRY = re.compile(
+    "<Contents><Key>([^<&]*)</Key>"
+    "<LastModified>([^<&]+)</LastModified>"
+    f'<ETag>{_QUOTE}([^<&"]*){_QUOTE}</ETag>'
+    "(?:<Checksum(?:Algorithm|Type)>[^<&]*</Checksum(?:Algorithm|Type)>)*"
+    r"<Size>(\d+)</Size>"
+    "(?:<Owner>(?:<ID>[^<]*</ID>)?(?:<DisplayName>[^<]*</DisplayName>)?</Owner>)?"
+    "<StorageClass>([^<&]*)</StorageClass></Contents>"
+)
+_CUSTOMER_KEYS = frozenset({"SSECustomerKey", "CopySourceSSECustomerKey"})
+_MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec"
+
+
+class Request(NamedTuple):
+    """A request without its signature; `path` is that below the bucket."""
+
+    method: str
+    path: str
+    query: str
+    headers: dict[str, str]
+    body: bytes | Source
+
+
+class Operation:
+    """One hot operation, as the model describes it."""
+
+    def __init__(self, model: OperationModel) -> None:
+        self.name = model.name
+        self.method: str = model.http["method"]
+        uri, _, query = model.http["requestUri"].partition("?")
+        self.has_key = "{Key+}" in uri
+        self.has_body = model.has_streaming_input
+        self.sends_checksum = bool(model.http_checksum.get("requestAlgorithmMember"))
+        name, _, value = query.partition("=")
+        self._fixed = [(name, value)] if query else []
+        self._headers: dict[str, str] = {}
+        self._query: dict[str, str] = {}
+        self._told: dict[str, tuple[str, Callable[[str], object]]] = {}
+        members = model.input_shape.members if model.input_shape else {}
+        for member, shape in members.items():
+            wire_name = shape.serialization.get("name", "")
+            if shape.serialization.get("location") == "header":
+                self._headers[member] = wire_name.lower()
+            elif shape.serialization.get("location") == "querystring":
+                self._query[member] = wire_name
+        members = model.output_shape.members if model.output_shape else {}
+        self._tells_metadata = "Metadata" in members
+        for member, shape in members.items():
+            if shape.serialization.get("location") == "header" and member != "Expires":
+                convert = _CONVERSIONS.get(shape.type_name, str)
+                self._told[shape.serialization["name"].lower()] = (member, convert)
+
+    def request(self, parameters: Mapping[str, object]) -> Request:
+        """Return the request with these parameters, none of which is None."""
+        headers: dict[str, str] = {}
+        pairs = list(self._fixed)
+        body: bytes | Source = b""
+        path = ""
+        for name, value in parameters.items():
+            if name in self._headers:
+                self._add_header(headers, name, value)
+            elif name in self._query:
+                text = quote(_text(value), safe="-_.~")
+                pairs.append((self._query[name], text))
+            elif name == "Key":
+                path = quote(str(value), safe="/~")
+            elif name == "Body":
+                body = value  # type: ignore[assignment]  # bytes or an ExactReader
+            elif name == "Metadata":
+                _add_metadata(headers, value)  # type: ignore[arg-type]  # of texts
+            elif name == "Delete":
+                body = _deletion(value)  # type: ignore[arg-type]  # as botocore's
+            elif name != "Bucket":
+                raise TypeError(f"{self.name} has no parameter {name}")
+        query = "&".join(f"{name}={value}" for name, value in sorted(pairs))
+        return Request(self.method, path, query, headers, body)
+
+    def _add_header(self, headers: dict[str, str], name: str, value: object) -> None:
+        header = self._headers[name]
+        if name in _CUSTOMER_KEYS:
+            assert isinstance(value, bytes)
+            digest = hashlib.md5(value, usedforsecurity=False).digest()
+            headers[f"{header}-md5"] = base64.b64encode(digest).decode()
+        headers[header] = _text(value)
+
+    def reply(self, answer: Answer) -> Reply:
+        """Return the reply that botocore would make of an answer.
+
+        Raises `ClientError` for an error, `ResponseParserError` for what is no answer.
+        """
+        status, headers, body = answer
+        if status >= 300:
+            raise _error(self.name, answer)
+        reply: Reply = {
+            "ResponseMetadata": {"HTTPStatusCode": status, "HTTPHeaders": headers}
+        }
+        for header, value in headers.items():
+            known = self._told.get(header)
+            if known is not None:
+                reply[known[0]] = known[1](value)
+            elif self._tells_metadata and header.startswith(_META):
+                reply.setdefault("Metadata", {})[header[len(_META) :]] = value
+        if body and self.name != "GetObject":
+            self._add_body(reply, answer)
+        return reply
+
+    def _add_body(self, reply: Reply, answer: Answer) -> None:
+        """Take in a body of XML, which may be an error although the status is 200."""
+        contents: list[Reply] = []
+        text: bytes | str = answer.body
+        if self.name == "ListObjectsV2":
+            contents, text = _split_page(answer.body)
+        try:
+            root = ElementTree.XML(text)
+        except ElementTree.ParseError as error:
+            raise _error(self.name, answer._replace(status=500)) from error
+        if root.tag == "Error":
+            raise _error(self.name, answer._replace(status=500))
+        if self.name == "ListObjectsV2":
+            _add_page(reply, root, contents)
+        elif self.name == "DeleteObjects":
+            failed = [each for each in root if _local(each.tag) == "Error"]
+            if failed:
+                reply["Errors"] = [_entry(each) for each in failed]
+        elif self.name in ("CopyObject", "UploadPartCopy"):
+            result = _entry(root)
+            if "ETag" not in result:
+                raise ResponseParserError("the answer to a copy has no ETag")
+            if "LastModified" in result:
+                result["LastModified"] = _moment(result["LastModified"])
+            is_part = self.name == "UploadPartCopy"
+            reply["CopyPartResult" if is_part else "CopyObjectResult"] = result
+
+
+def _text(value: object) -> str:
+    match value:
+        case str():
+            return value
+        case bool():
+            return "true" if value else "false"
+        case int():
+            return str(value)
+        case bytes():
+            return base64.b64encode(value).decode()
+        case datetime.datetime():
+            moment = value.astimezone(datetime.UTC)
+            fraction = ".%f" if moment.microsecond else ""
+            return moment.strftime(f"%Y-%m-%dT%H:%M:%S{fraction}Z")
+        case Mapping():  # the source of a copy
+            return quote(f"{value['Bucket']}/{value['Key']}", safe="-._~/")
+        case _:
+            raise TypeError(f"no header carries {value!r}")
+
+
+def _add_metadata(headers: dict[str, str], metadata: Mapping[str, str]) -> None:
+    for name, value in metadata.items():
+        headers[_META + name] = value
+
+
+def _deletion(wanted: Mapping[str, Any]) -> bytes:
+    keys = "".join(
+        f"<Object><Key>{_escaped(entry['Key'])}</Key></Object>"
+        for entry in wanted["Objects"]
+    )
+    quiet = "<Quiet>true</Quiet>" if wanted.get("Quiet") else ""
+    namespace = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
+    return f"<Delete {namespace}>{keys}{quiet}</Delete>".encode()
+
+
+def _escaped(key: str) -> str:
+    return escape(key, {"\r": "&#xD;", "\n": "&#xA;"})
+
+
+def _error(name: str, answer: Answer) -> Exception:
+    """Return the error that botocore would raise; its parser reads the body."""
+    status, headers, body = answer
+    if body:
+        parsed = create_parser("rest-xml").parse(
+            {"status_code": status, "headers": headers, "body": body},
+            None,  # type: ignore[arg-type]  # errors have no shape in the model
+        )
+    else:
+        reason = http.client.responses.get(status, "")
+        parsed = {"Error": {"Code": str(status), "Message": reason}}
+    metadata = parsed.setdefault("ResponseMetadata", {})
+    metadata.update(HTTPStatusCode=status, HTTPHeaders=headers)
+    return ClientError(parsed, name)
+
+
+def _local(tag: str) -> str:
+    return tag.rpartition("}")[2]
+
+
+def _entry(element: "ElementTree.Element[str]") -> Reply:
+    return {_local(each.tag): each.text or "" for each in element}
+
+
+def _split_page(body: bytes) -> tuple[list[Reply], bytes | str]:
+    """Take the entries that are written as most services do out of a listing.
+
+    A parser of XML takes longer for the thousand entries of a page than all the rest
+    of the request. What is left is XML for a parser, with every entry that is written
+    in another way, or has anything to be unescaped but the quotes of its ETag.
+    """
+    if b"<!" in body:
+        return [], body
+    try:
+        pieces = _ENTRY.split(body.decode())
+    except UnicodeDecodeError:
+        return [], body
+    step = _ENTRY.groups + 1
+    told = zip(*(pieces[number::step] for number in range(1, step)), strict=True)
+    contents = [
+        {
+            "Key": key,
+            "LastModified": _moment(modified),
+            "ETag": f'"{etag}"',
+            "Size": size,
+            "StorageClass": storage_class,
+        }
+        for key, modified, etag, size, storage_class in told
+    ]
+    return contents, "".join(pieces[::step])
+
+
+def _add_page(
+    reply: Reply, root: "ElementTree.Element[str]", contents: list[Reply]
+) -> None:
+    prefixes: list[Reply] = []
+    for element in root:
+        name = _local(element.tag)
+        if name == "Contents":
+            entry = _entry(element)
+            if entry.get("LastModified"):
+                entry["LastModified"] = _moment(entry["LastModified"])
+            contents.append(entry)
+        elif name == "CommonPrefixes":
+            prefixes.append(_entry(element))
+        elif name == "IsTruncated":
+            reply[name] = element.text == "true"
+        else:
+            reply[name] = element.text or ""
+    if contents:
+        reply["Contents"] = contents
+    if prefixes:
+        reply["CommonPrefixes"] = prefixes
+
+
+def _moment(text: str) -> datetime.datetime:
+    try:
+        found = datetime.datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ResponseParserError(f"{text!r} is no time") from error
+    return found if found.tzinfo is not None else found.replace(tzinfo=datetime.UTC)
+
+
+@functools.lru_cache(maxsize=256)
+def http_date(text: str) -> datetime.datetime:
+    """Return the moment that a header tells. Raises `ValueError`."""
+    month = _MONTHS.find(text[8:11]) // 3 + 1
+    if len(text) == 29 and text.endswith(" GMT") and month:
+        return datetime.datetime(
+            int(text[12:16]),
+            month,
+            int(text[5:7]),
+            int(text[17:19]),
+            int(text[20:22]),
+            int(text[23:25]),
+            tzinfo=datetime.UTC,
+        )
+    found = parsedate_to_datetime(text)
+    return found if found.tzinfo is not None else found.replace(tzinfo=datetime.UTC)
+
+
+def _header_time(text: str) -> datetime.datetime:
+    if text[:4].isdecimal():  # a date of an object lock
+        return _moment(text)
+    try:
+        return http_date(text)
+    except ValueError as error:
+        raise ResponseParserError(f"{text!r} is no time") from error
+
+
+def _number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise ResponseParserError(f"{text!r} is no number") from error
+
+
+_CONVERSIONS: Mapping[str, Callable[[str], object]] = {
+    "timestamp": _header_time,
+    "integer": _number,
+    "long": _number,
+    "boolean": lambda text: text.lower() == "true",
+}
