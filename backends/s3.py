@@ -139,8 +139,7 @@ class S3Storager:
     ) -> Page:
         """Send one ListObjectsV2."""
         page, listed = await self._listings.page(prefix, mode, token, limit)
-        for item, storage_class in listed:
-            self._survivors.remember(item, storage_class)
+        self._survivors.remember_listed(listed)
         return page
 
     async def read(

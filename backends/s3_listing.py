@@ -146,8 +146,12 @@ class Listings:
             }
 
     def _entries(self, reply: Reply, own_key: str) -> Iterable[Listed]:
+        is_encoded = reply.get("EncodingType") == "url"
         for entry in reply.get("Contents", ()):
-            key = self._keys.relative(_decoded(reply, entry["Key"]))
+            name: str = entry["Key"]
+            if is_encoded and ("%" in name or "+" in name):
+                name = unquote_plus(name, errors="surrogateescape")
+            key = self._keys.relative(name)
             if key not in ("", own_key):
                 yield listed_object(key, entry), entry.get("StorageClass") or STANDARD
 

@@ -145,7 +145,8 @@ def object_of(key: str, reply: Reply, *, size: int | None = None) -> Object:
 
 def listed_object(key: str, entry: Reply) -> Object:
     """Return the object that an entry of a listing tells of: no metadata."""
-    seconds = _seconds_of(entry.get("LastModified"))
+    modified = entry.get("LastModified")
+    seconds = int(modified.timestamp()) if modified is not None else None
     return Object(
         key=key,
         kind=kind_of(key),

@@ -9,9 +9,9 @@ where the bucket still uses ACLs, which is learnt once.
 import dataclasses
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import trio
@@ -50,8 +50,7 @@ class NewObject:
     tag_count: str = "0"
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
+class _Seen(NamedTuple):
     object: Object
     storage_class: str
     at: float
@@ -76,22 +75,30 @@ class Survivors:
         return found
 
     def remember(self, item: Object, storage_class: str = "") -> None:
-        """Remember what was just heard of an object.
+        """Remember what was just heard of an object."""
+        if item.metadata is not None:
+            storage_class = item.metadata.pairs.get("storage-class", STANDARD)
+        self.remember_listed([(item, storage_class)])
+
+    def remember_listed(self, listed: Iterable[tuple[Object, str]]) -> None:
+        """Remember objects and their storage classes.
 
         A listing, which tells little, does not push out more that still holds.
         """
-        old = self._seen.pop(item.key, None)
-        if item.metadata is not None:
-            storage_class = item.metadata.pairs.get("storage-class", STANDARD)
-        elif (
-            old is not None
-            and old.storage_class == storage_class
-            and is_same_state(old.object, item)
-        ):
-            item = old.object
-        self._seen[item.key] = _Seen(item, storage_class, time.monotonic())
-        while len(self._seen) > REMEMBERED_MAX:
-            self._seen.popitem(last=False)
+        now, seen = time.monotonic(), self._seen
+        for item, storage_class in listed:
+            key, known = item.key, item
+            old = seen.pop(key, None)
+            if (
+                old is not None
+                and item.metadata is None
+                and old.storage_class == storage_class
+                and is_same_state(old.object, item)
+            ):
+                known = old.object
+            seen[key] = _Seen(known, storage_class, now)
+        while len(seen) > REMEMBERED_MAX:
+            seen.popitem(last=False)
 
     def forget(self, key: str) -> None:
         """Forget an object that was removed or replaced."""
