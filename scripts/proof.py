@@ -74,6 +74,7 @@ def run(suite: str, commit: str) -> Result:
         **({} if suite in SAMPLED else {"AT_LENGTH": "1"}),  # see tests/conftest.py
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
     }
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # as in scripts/test
     subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "--quiet", "-n", "2"),

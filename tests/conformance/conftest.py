@@ -1,8 +1,6 @@
 """The fixtures of the suite: every test that asks for them runs on every store."""
 
-import contextlib
 import functools
-import uuid
 import zlib
 from collections.abc import AsyncIterator, Callable
 
@@ -10,6 +8,7 @@ import pytest
 
 from mountfs.storage.protocol import Storager
 from tests.conformance.stores import FACTORIES, Subject
+from tests.fakes import s3_servers
 from tests.fakes.s3_servers import S3Server
 
 _SHARE = 6
@@ -26,19 +25,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def conformance_buckets() -> Callable[[S3Server], str]:
-    """What gives the bucket of a server in which all tests of the suite have a root.
-
-    It is not emptied: the server is thrown away with all that is in it.
-    """
-
-    @functools.cache
-    def bucket_of(server: S3Server) -> str:
-        name = f"conformance-{uuid.uuid4().hex}"
-        with contextlib.closing(server.client()) as client:
-            client.create_bucket(Bucket=name)
-        return name
-
-    return bucket_of
+    """What gives the bucket of a server in which all tests of the suite have a root."""
+    return functools.cache(s3_servers.make_bucket)
 
 
 @pytest.fixture(params=FACTORIES)

@@ -133,6 +133,14 @@ def moto(directory: Path) -> Iterator[S3Server]:
         yield server
 
 
+def make_bucket(server: S3Server) -> str:
+    """Make a bucket that stays: its server is thrown away with all that is in it."""
+    name = f"test-{uuid.uuid4().hex[:20]}"
+    with contextlib.closing(server.client()) as client:
+        client.create_bucket(Bucket=name)
+    return name
+
+
 @contextlib.contextmanager
 def bucket(
     server: S3Server, *, object_lock: bool = False, acls: bool = False

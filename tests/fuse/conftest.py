@@ -41,26 +41,24 @@ def _connections_can_be_aborted() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def make_store(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[[str], Store]]:
+) -> Callable[[str], Store]:
     """Make new, empty stores by the name of their kind."""
-    with ExitStack() as stack:
-        buckets: dict[str, tuple[S3Server, str]] = {}
+    buckets: dict[str, tuple[S3Server, str]] = {}
 
-        def make(kind: str) -> Store:
-            if kind == "memory":
-                return Store("memory://")
-            if kind == "local":
-                root = tmp_path_factory.mktemp("store")
-                return Store(f"file://{root}", (), PlainFiles(root))
-            if kind not in buckets:
-                name = "seaweedfs" if kind == "s3" else kind
-                server = request.getfixturevalue(f"{name}_server")
-                assert isinstance(server, S3Server)
-                bucket = stack.enter_context(s3_servers.bucket(server))
-                buckets[kind] = (server, bucket)
-            return s3_store(*buckets[kind], prefix=uuid.uuid4().hex[:12])
+    def make(kind: str) -> Store:
+        if kind == "memory":
+            return Store("memory://")
+        if kind == "local":
+            root = tmp_path_factory.mktemp("store")
+            return Store(f"file://{root}", (), PlainFiles(root))
+        if kind not in buckets:
+            name = "seaweedfs" if kind == "s3" else kind
+            server = request.getfixturevalue(f"{name}_server")
+            assert isinstance(server, S3Server)
+            buckets[kind] = (server, s3_servers.make_bucket(server))
+        return s3_store(*buckets[kind], prefix=uuid.uuid4().hex[:12])
 
-        yield make
+    return make
 
 
 def s3_store(server: S3Server, bucket: str, prefix: str) -> Store:
