@@ -25,8 +25,7 @@ from mountfs.options import (
     refuse_credentials,
     suggestion,
 )
-from mountfs.storage.types import Features
-from mountfs.storage.watched import OfflinePolicy
+from mountfs.storage.types import Features, OfflinePolicy
 
 SCHEMES = tuple(scheme for scheme, opener in STORES.items() if opener is not None)
 DEFAULT_CACHE_SIZE = 10 << 30

@@ -39,7 +39,8 @@ from mountfs.cache.records import gates_of
 from mountfs.cache.salvage import JOURNAL, is_lost
 from mountfs.cache.writeback import WriteBack
 from mountfs.config import MountConfig, StoreConfig
-from mountfs.control import ControlServer, Outcome, State, Status
+from mountfs.control import Outcome, State, Status
+from mountfs.control_server import ControlServer
 from mountfs.errors import UsageError
 from mountfs.fuse.notifier import fetch_unsent, notify_kernel
 from mountfs.fuse.operations import Operations

@@ -34,8 +34,9 @@ from mountfs.storage.probe import NarrowedStorager, Probe, probe_store
 from mountfs.storage.protocol import Storager
 from mountfs.storage.readonly import ReadOnlyStorager
 from mountfs.storage.retry import RetryStorager
+from mountfs.storage.types import OfflinePolicy
 from mountfs.storage.virtual import VirtualStorager
-from mountfs.storage.watched import HealthStorager, OfflinePolicy
+from mountfs.storage.watched import HealthStorager
 
 log = logging.getLogger(__name__)
 

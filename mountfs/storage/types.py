@@ -318,6 +318,17 @@ class Capabilities:
         return kept if kept != Attributes() else None
 
 
+class OfflinePolicy(enum.Enum):
+    """What becomes of a request while the store is OFFLINE."""
+
+    WAIT = "wait"
+    """It waits for the store, to its deadline."""
+    EIO = "eio"
+    """It fails at once."""
+    CACHED = "cached"
+    """It fails at once; what is known here is believed, whatever its age."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Features:
     """The gates: what the user switched on (see docs/reference/features.md)."""

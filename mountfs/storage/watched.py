@@ -11,7 +11,6 @@ for a person to mend, and the program is told at once.
 
 import contextlib
 import contextvars
-import enum
 import logging
 import math
 import random
@@ -26,6 +25,7 @@ from mountfs.storage.health import Cause, Health, State, cause_of, is_answer
 from mountfs.storage.passage import PassageStorager, RequestClass
 from mountfs.storage.protocol import Storager
 from mountfs.storage.reason import Reason, because
+from mountfs.storage.types import OfflinePolicy
 
 log = logging.getLogger(__name__)
 
@@ -33,17 +33,6 @@ _LAST_MOMENT_S = 0.05
 """So long before its deadline a request that waits is told why it waited."""
 _DOUBT_S = 10.0
 """How often a refusal without a reason is looked into."""
-
-
-class OfflinePolicy(enum.Enum):
-    """What becomes of a request while the store is OFFLINE."""
-
-    WAIT = "wait"
-    """It waits for the store, to its deadline."""
-    EIO = "eio"
-    """It fails at once."""
-    CACHED = "cached"
-    """It fails at once; what is known here is believed, whatever its age."""
 
 
 _is_admitted: contextvars.ContextVar[bool] = contextvars.ContextVar(

@@ -173,11 +173,12 @@ def test_umount_of_a_foreign_mount_says_so(capsys: pytest.CaptureFixture[str]) -
     )
 
 
-def test_light_commands_do_not_load_the_heavy_libraries() -> None:
-    """`mountfs umount` needs neither libfuse nor an SDK."""
+@pytest.mark.parametrize("words", ["'umount', '/'", "'status', '/'", "'flush', '/'"])
+def test_light_commands_do_not_load_the_heavy_libraries(words: str) -> None:
+    """`mountfs umount` needs neither libfuse nor an SDK, and no event loop."""
     script = (
-        "import sys; from mountfs.cli import main; main(['umount', '/']);"
-        " print(sorted({'pyfuse3', 'boto3', 'dropbox'} & set(sys.modules)))"
+        f"import sys; from mountfs.cli import main; main([{words}]);"
+        " print(sorted({'pyfuse3', 'boto3', 'dropbox', 'trio'} & set(sys.modules)))"
     )
 
     done = subprocess.run(

@@ -9,8 +9,7 @@ from mountfs import config
 from mountfs.config import MountConfig, Setting
 from mountfs.errors import UsageError
 from mountfs.options import MINIMUM_CACHE_SIZE
-from mountfs.storage.types import Features
-from mountfs.storage.watched import OfflinePolicy
+from mountfs.storage.types import Features, OfflinePolicy
 
 NOTHING: Mapping[str, str] = {}
 

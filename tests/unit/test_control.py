@@ -12,8 +12,9 @@ import pytest
 import trio
 import trio.testing
 
-from mountfs import control
-from mountfs.control import ControlServer, Outcome, Request, State, Status
+from mountfs import control, control_server
+from mountfs.control import Outcome, Request, State, Status
+from mountfs.control_server import ControlServer
 from mountfs.errors import UsageError
 from mountfs.status import LateError, PendingPath, Progress
 
@@ -409,7 +410,7 @@ def test_a_socket_path_that_is_too_long_is_explained(
     )
 
     with pytest.raises(UsageError, match="set XDG_RUNTIME_DIR shorter"):
-        control._listen(control.socket_path(tmp_path))
+        control_server._listen(control.socket_path(tmp_path))
 
 
 def test_a_runtime_directory_of_somebody_else_is_refused(tmp_path: Path) -> None:
@@ -419,7 +420,7 @@ def test_a_runtime_directory_of_somebody_else_is_refused(tmp_path: Path) -> None
     directory.chmod(0o777)
 
     with pytest.raises(UsageError, match="must belong to you alone"):
-        control._listen(directory / "x.sock")
+        control_server._listen(directory / "x.sock")
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,9 @@ from mountfs.storage.errors import InvalidRequest, StoreError
 from mountfs.storage.health import Cause, Health, State
 from mountfs.storage.reason import Reason, current_reason
 from mountfs.storage.retry import RetryStorager
-from mountfs.storage.types import ListMode, Object, ObjectKind, Page
+from mountfs.storage.types import ListMode, Object, ObjectKind, OfflinePolicy, Page
 from mountfs.storage.watched import (
     HealthStorager,
-    OfflinePolicy,
     ProbeLimits,
     Prober,
     admitted,
