@@ -33,9 +33,9 @@ from mountfs.storage.limit import Limits, LimitStorager
 from mountfs.storage.probe import NarrowedStorager, Probe
 from mountfs.storage.protocol import Storager
 from mountfs.storage.retry import RetryStorager
-from mountfs.storage.types import Features, ListMode
+from mountfs.storage.types import Features, ListMode, OfflinePolicy
 from mountfs.storage.virtual import VirtualStorager
-from mountfs.storage.watched import HealthStorager, OfflinePolicy
+from mountfs.storage.watched import HealthStorager
 from tests.fakes import s3_servers
 from tests.fakes.s3_servers import S3Server
 from tests.fakes.strict_shim import StrictShim
