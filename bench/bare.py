@@ -47,15 +47,20 @@ class BareClient:
     ) -> None:
         self._url = urllib.parse.urlsplit(endpoint_url)
         self._bucket = bucket
-        self._tls = ssl.create_default_context(cafile=ca_file) if ca_file else None
+        self._tls = (
+            ssl.create_default_context(cafile=ca_file)
+            if self._url.scheme == "https"
+            else None
+        )
         self._local = threading.local()
         self._connections: list[http.client.HTTPConnection] = []
         self._keys: dict[str, bytes] = {}
 
     def close(self) -> None:
-        """Close all connections."""
-        for connection in self._connections:
-            connection.close()
+        """Close all connections. Threads that are still at work open new ones."""
+        while self._connections:
+            self._connections.pop().close()
+        self._local = threading.local()
 
     # --- operations -----------------------------------------------------------
 

@@ -19,38 +19,22 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from bench import contents, floors, rows
+from bench import contents, floors, report, rows
 from bench.bare import BareClient, Refused
 from bench.contents import Sizes
 from bench.link import Carried, DelayedLink
+from bench.report import Taken
 from bench.rows import ROWS, Row
 from bench.running import Run, guarded
 from bench.systems import Place, System, choose, first_line, program
+from bench.tls import Tls
 from tests.fakes import s3_servers
+from tests.fakes.s3_servers import S3Server
 from tests.fuse import mounting
 
 SYSTEMS = "mountfs-store,mountfs-journal,bare,rclone,s3fs,juicefs"
 NOT_AGAIN_S = 12.0
 """What took so long is not repeated."""
-
-
-@dataclass(slots=True)
-class Taken:
-    """What one system needed for one row, once."""
-
-    row: str
-    system: str
-    times: dict[str, float]
-    requests: int = 0
-    up: int = 0
-    down: int = 0
-    cpu_s: float = 0.0
-    failed: str = ""
-
-    def count(self, carried: Carried) -> None:
-        """Keep what the link carried."""
-        self.requests = carried.requests
-        self.up, self.down = carried.up, carried.down
 
 
 @dataclass(slots=True)
@@ -117,7 +101,7 @@ class Bench:
         except (Refused, OSError) as error:
             taken.failed = f"{type(error).__name__}: {error}"[:500]
         carried = self.place.link.carried() - before
-        taken.count(carried)
+        count(taken, carried)
         self._keep(taken)
 
     def _take(self, system: System, row: Row, number: int) -> None:
@@ -132,7 +116,7 @@ class Bench:
             carried = self.place.link.carried() - before
             for each in run.before:
                 carried -= each
-            taken.count(carried)
+            count(taken, carried)
             taken.cpu_s = max(0.0, system.cpu_s() - cpu_s)
             with self.place.link.without_delay():
                 system.unmount()
@@ -153,6 +137,18 @@ class Bench:
         )
 
 
+def count(taken: Taken, carried: Carried) -> None:
+    """Keep what the link carried."""
+    taken.requests = carried.requests
+    taken.up, taken.down = carried.up, carried.down
+
+
+def titles(sizes: Sizes) -> dict[str, str]:
+    """Return what each row is called, with the sizes that it has."""
+    words = asdict(sizes) | {"big": sizes.big // contents.MIB}
+    return {row.name: row.title.format(**words) for row in ROWS}
+
+
 def parsed(words: list[str] | None = None) -> argparse.Namespace:
     """Return the options."""
     parser = argparse.ArgumentParser(
@@ -162,6 +158,9 @@ def parsed(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--systems", default=SYSTEMS)
     parser.add_argument("--rtt-ms", type=float, default=20.0)
     parser.add_argument("--mbit", type=float, default=0.0, help="0: no limit")
+    parser.add_argument(
+        "--tls", action="store_true", help="over TLS, with a CA of ours"
+    )
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="a quarter, once")
     parser.add_argument("--tiny", action="store_true", help="only that it works")
@@ -171,39 +170,52 @@ def parsed(words: list[str] | None = None) -> argparse.Namespace:
 
 
 @contextlib.contextmanager
-def started(arguments: argparse.Namespace) -> Iterator[Bench]:
-    """Start the store, the link and the systems; end them all afterwards."""
+def started(
+    arguments: argparse.Namespace, server: S3Server | None = None
+) -> Iterator[Bench]:
+    """Start the store, unless there is one, and the link; end all afterwards."""
     sizes = Sizes()
     if arguments.quick:
         sizes = sizes.quick()
     if arguments.tiny:
         sizes = sizes.tiny()
     names = arguments.systems.split(",")
-    os.environ.update(s3_servers.aws_environment())
     with contextlib.ExitStack() as stack:
         text = stack.enter_context(tempfile.TemporaryDirectory(prefix="mountfs-bench-"))
         directory = Path(text)
         stack.enter_context(mounting.fusectl())
-        server = stack.enter_context(s3_servers.seaweedfs(directory / "server"))
-        upstream = server.endpoint_url.removeprefix("http://")
+        tls = Tls(directory / "tls") if arguments.tls else None
+        options = tls.server_options if tls else ()
+        if server is None:
+            server = stack.enter_context(
+                s3_servers.seaweedfs(directory / "server", *options)
+            )
+        plain = server.endpoint_url.removeprefix("http://")
+        upstream = f"127.0.0.1:{tls.port}" if tls else plain
         link = stack.enter_context(
             DelayedLink(upstream, rtt_ms=arguments.rtt_ms, mbit=arguments.mbit)
         )
         place = Place(
-            f"http://127.0.0.1:{link.port}", server.endpoint_url, link, directory
+            f"{'https' if tls else 'http'}://127.0.0.1:{link.port}",
+            server.endpoint_url,
+            link,
+            directory,
+            str(tls.ca_file) if tls else None,
         )
         systems = choose(place, [name for name in names if name != "bare"])
         for system in systems:
+            stack.callback(system.store.close)
             stack.callback(system.kill)
         local = directory / "local"
         contents.make_tree(local / "tree", sizes.tree)
         contents.make_tar(local / "tree.tar", local / "tree")
         bare = None
         if "bare" in names:
-            slow = BareClient(place.endpoint_url, "bench-bare")
-            bare = floors.FloorRun(
-                slow, BareClient(server.endpoint_url, "bench-bare"), sizes
-            )
+            slow = BareClient(place.endpoint_url, "bench-bare", place.ca_file)
+            direct = BareClient(place.direct_url, "bench-bare")
+            stack.callback(slow.close)
+            stack.callback(direct.close)
+            bare = floors.FloorRun(slow, direct, sizes)
         bench = Bench(place, sizes, systems, bare, local, arguments.limit_s)
         bench.prepare()
         yield bench
@@ -220,29 +232,57 @@ def machine() -> dict[str, str]:
     }
 
 
-def main() -> int:
-    """Run as the command line says."""
-    arguments = parsed()
+def measured(
+    arguments: argparse.Namespace, server: S3Server | None = None
+) -> dict[str, object]:
+    """Run what the options say; return all there is to tell."""
     wanted = arguments.rows.split(",")
     chosen = [row for row in ROWS if row.name in wanted]
     repeat = 1 if arguments.quick or arguments.tiny else arguments.repeat
-    with started(arguments) as bench:
+    found: dict[str, object] = {}
+    with started(arguments, server) as bench:
         for row in chosen:
             for number in range(repeat):
                 bench.take(row, number)
-        if arguments.out:
-            arguments.out.write_text(
-                json.dumps(
-                    {
-                        "machine": machine(),
-                        "versions": {s.name: s.version() for s in bench.systems},
-                        "sizes": asdict(bench.sizes),
-                        "taken": [asdict(each) for each in bench.taken],
-                    },
-                    indent=1,
-                )
-            )
+            found = told(arguments, bench)
+            if arguments.out:  # whoever ends a long run early has what there is
+                arguments.out.write_text(json.dumps(found, indent=1))
+    return found
+
+
+def told(arguments: argparse.Namespace, bench: Bench) -> dict[str, object]:
+    """Return all there is to tell so far."""
+    return {
+        "machine": machine(),
+        "versions": {each.name: each.version() for each in bench.systems},
+        "rtt_ms": arguments.rtt_ms,
+        "mbit": arguments.mbit,
+        "tls": arguments.tls,
+        "titles": titles(bench.sizes),
+        "systems": arguments.systems.split(","),
+        "proxy_cpu_s": round(bench.place.link.carried().cpu_s, 2),
+        "taken": [asdict(each) for each in bench.taken],
+    }
+
+
+def main() -> int:
+    """Run as the command line says."""
+    arguments = parsed()
+    found = measured(arguments)
+    print(table(found))
     return 0
+
+
+def table(found: dict[str, object]) -> str:
+    """Return the table of what was measured, as Markdown."""
+    if not found:
+        return "nothing was measured"
+    taken, systems, names = found["taken"], found["systems"], found["titles"]
+    assert isinstance(taken, list)
+    assert isinstance(systems, list)
+    assert isinstance(names, dict)
+    rows = report.lines([Taken(**each) for each in taken], names)
+    return f"{report.markdown(rows, systems)}\n{report.summary(rows)}\n"
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ def aws_environment() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def seaweedfs(directory: Path) -> Iterator[S3Server]:
+def seaweedfs(directory: Path, *options: str) -> Iterator[S3Server]:
     """Run a SeaweedFS with its S3 gateway; its data go below `directory`."""
     data, logs = directory / "data", directory / "logs"
     data.mkdir(parents=True)
@@ -108,6 +108,7 @@ def seaweedfs(directory: Path) -> Iterator[S3Server]:
         "-s3.port.iceberg=0",
         "-s3.port.lance=0",
         "-s3.autoCreateBucket=false",
+        *options,
     ]
     environment = {"WEED_S3_SSE_KEY": "mountfs-test-key-encryption-key"}
     server = S3Server("seaweedfs", f"http://127.0.0.1:{s3}")

@@ -1,0 +1,94 @@
+"""The whole benchmark: rows, the same over TLS, the contract, scale; and what to show.
+
+    python -m bench                 everything, as `make bench` does (about 40 minutes)
+    python -m bench --quick         a quarter of the work, once, as `make bench-quick`
+
+A whole run writes `bench/results/latest.json`, and the table and charts of
+`docs/explanation/performance.md`; a quick one prints, and writes where `--out` says.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from bench import page, run, scale
+from bench.link import CHECKOUT
+
+RESULTS = CHECKOUT / "bench" / "results"
+DOCS = CHECKOUT / "docs" / "explanation"
+NOT_ALL = "mountfs-store-noxattr,mountfs-journal-noxattr"
+TLS_ROWS = "write,read,create,small,ls"
+
+
+def measured(given: argparse.Namespace) -> dict[str, object]:
+    """Run all there is."""
+    words = ["--rtt-ms", str(given.rtt_ms), "--mbit", str(given.mbit)]
+    words += ["--quick"] if given.quick else []
+    systems = ["--systems", f"{run.SYSTEMS},{NOT_ALL}"]
+    found: dict[str, object] = {}
+    say("rows")
+    found["rows"] = run.measured(run.parsed([*words, *systems]))
+    say("rows over TLS")
+    tls = ["--tls", "--rows", TLS_ROWS, "--repeat", "1"]
+    found["tls"] = run.measured(run.parsed([*words, *tls]))
+    say("the contract")
+    found["contract"] = contract()
+    say("scale")
+    most = 10_000 if given.quick else given.scale_max
+    points = scale.run([row.name for row in scale.SCALES], most)
+    found["scale"] = [asdict(each) for each in points]
+    return found
+
+
+def contract() -> dict[str, object]:
+    """Take the cost of the contract against the bare SDK, if that can be taken."""
+    command = [sys.executable, "-P", "-m", "bench.contract"]
+    done = subprocess.run(
+        command,
+        check=False,
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+        text=True,
+        timeout=900,
+    )
+    return {"table": done.stdout} if done.stdout else {}
+
+
+def say(what: str) -> None:
+    """Tell how far it is."""
+    print(f"--- {what}", file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    """Run as the command line says."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--rtt-ms", type=float, default=20.0)
+    parser.add_argument("--mbit", type=float, default=0.0, help="0: no limit")
+    parser.add_argument("--scale-max", type=int, default=1_000_000)
+    parser.add_argument("--out", type=Path, help="a directory for all that is made")
+    parser.add_argument("--show", type=Path, help="measure nothing; show this JSON")
+    given = parser.parse_args()
+    found = json.loads(given.show.read_text()) if given.show else measured(given)
+    out = given.out or (None if given.quick else RESULTS)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(found, indent=None, separators=(",", ":"))
+        (out / "latest.json").write_text(text.replace('{"row"', '\n{"row"') + "\n")
+        charts = DOCS if out == RESULTS else out
+        for name, svg in page.charts(found).items():
+            (charts / f"performance-{name}.svg").write_text(svg)
+        if out == RESULTS:
+            page.write(DOCS / "performance.md", page.measured(found))
+    print(page.measured(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
