@@ -36,6 +36,10 @@ def _never() -> bool:
     return False
 
 
+def _always(_: Object) -> bool:
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class _Entry:
     known: Knowledge
@@ -46,6 +50,8 @@ class _Entry:
 class _Listing:
     names: set[str]
     at_s: float
+    is_whole: bool = True
+    """Whether all that is to be known of the names was learnt, too."""
 
 
 @dataclass(slots=True, eq=False)
@@ -141,6 +147,8 @@ class MetadataCache:
         listing = self._listings.get(prefix)
         if listing is None or not self._is_fresh(listing.at_s):
             return None
+        if not listing.is_whole:
+            return None
         found = [self.last_known(prefix + name) for name in listing.names]
         objects = [known for known in found if isinstance(known, Object)]
         if len(objects) < len(listing.names):
@@ -221,25 +229,35 @@ class MetadataCache:
         return listing
 
     def put_listing(
-        self, begun: ListingInProgress, objects: Iterable[Object]
+        self,
+        begun: ListingInProgress,
+        objects: Iterable[Object],
+        *,
+        is_sure: Callable[[Object], bool] = _always,
     ) -> tuple[Object, ...]:
         """Take in all children of a directory; return them as they are known now.
 
-        What we changed while the listing ran wins over what the listing says.
+        What we changed while the listing ran wins over what the listing says. Of what
+        `is_sure` says no to only the name is taken in: it is still to be asked for.
         """
         self.drop_listing(begun)
         now_s = self._clock()
         names: set[str] = set()
+        is_whole = True
         for object in objects:
             _, name = split_key(object.key)
             if name in begun.changed:
                 continue
             names.add(name)
-            self._entries[object.key] = _Entry(self._carry_over(object), now_s)
+            known = self._carry_over(object)
+            if is_sure(known):
+                self._entries[object.key] = _Entry(known, now_s)
+            else:
+                is_whole = False
         for name in begun.changed:
             if isinstance(self.last_known(begun.prefix + name), Object):
                 names.add(name)
-        self._listings[begun.prefix] = _Listing(names, now_s)
+        self._listings[begun.prefix] = _Listing(names, now_s, is_whole)
         found = [self.last_known(begun.prefix + name) for name in sorted(names)]
         return tuple(known for known in found if isinstance(known, Object))
 

@@ -2,7 +2,8 @@
 
 What is freshly known costs nothing. An unknown name costs one HEAD and one LIST at the
 same time: an object of this key is a file, any key below it a directory. A name that
-was known is asked for as what it was.
+was known is asked for as what it was. In a directory that is changed much one listing
+tells of all names (`mountfs.vfs.neighbours`).
 
 Unknown is never absent: only an answer of the store that says so makes a name absent;
 every other failure is raised. An answer that a change of our own overtook is not
@@ -20,6 +21,7 @@ from mountfs.storage.types import ABSENT, Absent, Object, ObjectKind
 from mountfs.vfs.errors import fail
 from mountfs.vfs.inodes import Node
 from mountfs.vfs.names import Entry
+from mountfs.vfs.neighbours import Neighbours
 from mountfs.vfs.volume import RESERVED, Volume
 
 
@@ -29,6 +31,7 @@ class Resolver:
     def __init__(self, volume: Volume) -> None:
         self._volume = volume
         self._metadata = volume.metadata
+        self._neighbours = Neighbours(volume)
 
     async def child(self, parent: Node, entry: Entry) -> Object | None:
         """Return the object of a name in a directory, or None if there is none."""
@@ -97,6 +100,11 @@ class Resolver:
     async def _flat(self, key: str) -> Object | None:
         """Find a name on a store that has keys and no directories."""
         file, directory = self._known(key)
+        if _leaves_open(file, directory) and await self._neighbours.renew(key):
+            file, directory = (
+                self._metadata.lookup(key),
+                self._metadata.lookup(f"{key}/"),
+            )
         if isinstance(directory, Object):
             return directory
         if isinstance(file, Object):
@@ -190,6 +198,13 @@ class Resolver:
             self._metadata.put_answer(key, ABSENT, asked_at)
             return self._metadata.put(answer)
         return _object(self._metadata.put_answer(key, answer, asked_at))
+
+
+def _leaves_open(file: Knowledge | None, directory: Knowledge | None) -> bool:
+    """Tell whether the store must be asked what a name means."""
+    if isinstance(directory, Object) or isinstance(file, Object):
+        return False
+    return file is None or directory is None
 
 
 def _object(known: Object | Absent) -> Object | None:

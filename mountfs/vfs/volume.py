@@ -37,6 +37,7 @@ from mountfs.vfs.attributes import (
     with_later_ctime,
     with_later_times,
 )
+from mountfs.vfs.busy import Busy
 from mountfs.vfs.errors import fail
 from mountfs.vfs.filestate import Clean, FileState
 from mountfs.vfs.groups import Group, Groups
@@ -95,6 +96,7 @@ class Volume:
     inodes: InodeTable
     names: Names
     activity: Activity = field(default_factory=Activity)
+    busy: Busy = field(default_factory=Busy)
     groups: Groups = field(init=False)
     touched: Touched = field(init=False)
     _storing: dict[Node, trio.Lock] = field(init=False, default_factory=dict)
@@ -323,6 +325,8 @@ class Volume:
         directory.attributes = replace(
             directory.attributes, mtime_ns=now_ns, ctime_ns=now_ns
         )
+        if not directory.is_nameless:
+            self.busy.note(directory.key())
         if self.keeps_attributes:
             self.touched.note(directory)
 

@@ -27,6 +27,8 @@ from tests.fuse.stores import S3Objects, Store
 READING = frozenset({"GET", "HEAD"})
 GATHER_S = 20.0
 QUIET_S = 20.0
+COLD = "cold"
+"""A directory in which counted mounts change nothing: names of it stay unknown."""
 
 
 class CountingShim(StrictShim):
@@ -215,6 +217,7 @@ def counted_mount(
     store = store_behind(counting_shim, moto_server, counting_bucket)
     base = tmp_path_factory.mktemp("counted")
     options = (*store.options, "--cache-size=1G", "--ttl=3600")
+    store.below(COLD).write("there", b"")
     with Mount(store.url, base, options, life_s=TEST_S) as mount:
         yield Counted(mount, store, counting_shim)
         mount.watch(3600)
@@ -240,7 +243,7 @@ def counted_directory(counted: Counted) -> Path:
 @pytest.fixture
 def cold(counted: Counted) -> tuple[Path, S3Objects]:
     """A name in the shared mount that nobody has asked for, and its other side."""
-    path = counted.path / uuid.uuid4().hex[:12]
+    path = counted.path / COLD / uuid.uuid4().hex[:12]
     return path, counted.there(path)
 
 
