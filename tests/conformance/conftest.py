@@ -11,16 +11,20 @@ from tests.conformance.stores import FACTORIES, Subject
 from tests.fakes import s3_servers
 from tests.fakes.s3_servers import S3Server
 
-_SHARE = 6
-"""One of so many tests is run over boto3, too, in every run; `make proof` runs all."""
+_SHARES = {"boto3": 6, "s3-moto-everything": 3}
+"""One of so many tests is run on these, too, in every run; `make proof` runs all."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sample what is run a second time with boto3 in place of the data plane."""
+    """Sample what is run a second time on the same server: over boto3 in place of the
+    data plane, and behind all wrappers.
+    """
     for item in items:
-        is_second = "boto3" in item.name and "conformance" in item.path.parts
-        if is_second and zlib.crc32(item.nodeid.encode()) % _SHARE:
-            item.add_marker(pytest.mark.slow)
+        if "conformance" not in item.path.parts:
+            continue
+        for name, share in _SHARES.items():
+            if name in item.name and zlib.crc32(item.nodeid.encode()) % share:
+                item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

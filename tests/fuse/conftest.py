@@ -17,6 +17,7 @@ from tests.fakes import s3_servers
 from tests.fakes.s3_servers import S3Server
 from tests.fuse import mounting
 from tests.fuse.mounting import TEST_S, Mount
+from tests.fuse.sampling import leave_some
 from tests.fuse.stores import OtherSide, PlainFiles, S3Objects, Store
 
 STORES = ("memory", "local", "s3")
@@ -25,11 +26,12 @@ Mounter = Callable[..., Mount]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what mounts for real."""
+    """Mark what mounts for real, and what of it is left to `make proof`."""
     here = Path(__file__).parent
     for item in items:
         if item.path.is_relative_to(here):
             item.add_marker(pytest.mark.fuse)
+    leave_some(items, here)
 
 
 @pytest.fixture(scope="session", autouse=True)

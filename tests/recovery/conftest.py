@@ -4,6 +4,8 @@ Where a test is for each store and each durability, `make test` takes two of the
 so that each store and each durability is tried; `make proof` takes all of them.
 """
 
+from pathlib import Path
+
 import pytest
 
 from tests.fuse.conftest import (
@@ -12,6 +14,7 @@ from tests.fuse.conftest import (
     mounter,
     store,
 )
+from tests.fuse.sampling import leave_crossed, leave_some
 from tests.recovery.small_disk import small_disk
 
 __all__ = [
@@ -22,16 +25,11 @@ __all__ = [
     "store",
 ]
 
-CROSSED = {"test_outcomes", "test_power_cut", "test_small_disk"}
+CROSSED = {"test_kill_at_random", "test_outcomes", "test_power_cut", "test_small_disk"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave half of what is crossed to `make proof`."""
-    for item in items:
-        if item.path.stem not in CROSSED or not isinstance(item, pytest.Function):
-            continue
-        callspec = getattr(item, "callspec", None)
-        chosen = callspec.params if callspec is not None else {}
-        pair = (chosen.get("store"), chosen.get("durability"))
-        if pair in {("s3", "store"), ("local", "journal")}:
-            item.add_marker(pytest.mark.slow)
+    """Leave half of what is crossed to `make proof`, and of the rest what it may."""
+    here = Path(__file__).parent
+    leave_crossed(items, CROSSED)
+    leave_some([item for item in items if item.path.stem not in CROSSED], here)

@@ -1,0 +1,68 @@
+"""What `make test` takes of what is crossed with the stores; `make proof` takes it all.
+
+A test that mounts for itself takes seconds, most of them the same on each store. Each
+such test runs every time on one store at least: on S3, and one in three on the local
+store, too. What takes longest, whole applications, runs on one of the two.
+"""
+
+import zlib
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+LONG = {
+    "test_applications",
+    "test_large_files",
+    "test_programs",
+    "test_real_tools",
+    "test_standard_library",
+}
+LOCAL_SHARE = 3
+
+
+def leave_some(items: Iterable[pytest.Item], below: Path) -> None:
+    """Mark as slow what is left to `make proof`."""
+    twins: dict[str, dict[str, pytest.Function]] = defaultdict(dict)
+    for item in items:
+        if isinstance(item, pytest.Function) and item.path.is_relative_to(below):
+            store = _store(item)
+            is_slow = item.get_closest_marker("slow") is not None
+            if store is not None and "mounter" in item.fixturenames and not is_slow:
+                twins[_name_without_store(item)][store] = item
+    for name, stores in twins.items():
+        if not stores.keys() >= {"local", "s3"}:
+            continue
+        number = zlib.crc32(name.encode())
+        if stores["s3"].path.stem in LONG:
+            left = "s3" if number % 2 else "local"
+        elif number % LOCAL_SHARE:
+            left = "local"
+        else:
+            continue
+        stores[left].add_marker(pytest.mark.slow)
+
+
+def leave_crossed(items: Iterable[pytest.Item], names: Iterable[str]) -> None:
+    """Of four crossings of store and durability take two, which have all of both."""
+    names = set(names)
+    for item in items:
+        if item.path.stem not in names or not isinstance(item, pytest.Function):
+            continue
+        callspec = getattr(item, "callspec", None)
+        chosen = callspec.params if callspec is not None else {}
+        pair = (chosen.get("store"), chosen.get("durability"))
+        if pair in {("s3", "store"), ("local", "journal")}:
+            item.add_marker(pytest.mark.slow)
+
+
+def _store(item: pytest.Function) -> str | None:
+    callspec = getattr(item, "callspec", None)
+    return callspec.params.get("store") if callspec is not None else None
+
+
+def _name_without_store(item: pytest.Function) -> str:
+    """Return what the twin of a test on the other store has in common with it."""
+    chosen = {**item.callspec.params, "store": None}
+    return f"{item.path.stem} {item.originalname} {chosen!r}"
