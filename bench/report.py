@@ -20,6 +20,7 @@ TITLES = {
     "mountfs-store-noxattr": "store, no xattr",
     "mountfs-journal-noxattr": "journal, no xattr",
     "bare": "bare client",
+    "disk": "disk, synced",
     "juicefs": "JuiceFS",
 }
 

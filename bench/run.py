@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from bench import contents, floors, report, rows
+from bench import contents, disk, floors, report, rows
 from bench.bare import BareClient, Refused
 from bench.contents import Sizes
 from bench.link import Carried, DelayedLink
@@ -32,8 +32,9 @@ from tests.fakes import s3_servers
 from tests.fakes.s3_servers import S3Server
 from tests.fuse import mounting
 
-SYSTEMS = "mountfs-store,mountfs-journal,bare,rclone,s3fs,juicefs"
-NOT_AGAIN_S = 12.0
+SYSTEMS = "mountfs-store,mountfs-journal,bare,disk,rclone,s3fs,juicefs"
+FLOORS = ("bare", "disk")
+NOT_AGAIN_S = 8.0
 """What took so long is not repeated."""
 
 
@@ -47,6 +48,7 @@ class Bench:
     bare: floors.FloorRun | None
     local: Path
     limit_s: float
+    has_disk: bool = False
     taken: list[Taken] = field(default_factory=list)
 
     def prepare(self) -> None:
@@ -78,6 +80,10 @@ class Bench:
             and self._may("bare", row)
         ):
             self._take_floor(row, number)
+        if self.has_disk and self._may("disk", row):
+            times = disk.floor(row.name, self.sizes, self.local)
+            if times:
+                self._keep(Taken(row.name, "disk", times))
         for system in self.systems:
             is_meant = row.is_small_write or "noxattr" not in system.name
             if is_meant and self._may(system.name, row):
@@ -202,7 +208,7 @@ def started(
             directory,
             str(tls.ca_file) if tls else None,
         )
-        systems = choose(place, [name for name in names if name != "bare"])
+        systems = choose(place, [name for name in names if name not in FLOORS])
         for system in systems:
             stack.callback(system.store.close)
             stack.callback(system.kill)
@@ -216,7 +222,9 @@ def started(
             stack.callback(slow.close)
             stack.callback(direct.close)
             bare = floors.FloorRun(slow, direct, sizes)
-        bench = Bench(place, sizes, systems, bare, local, arguments.limit_s)
+        bench = Bench(
+            place, sizes, systems, bare, local, arguments.limit_s, "disk" in names
+        )
         bench.prepare()
         yield bench
 
