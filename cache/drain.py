@@ -543,7 +543,12 @@ class Drain:
         return aliases.real(before).content == aliases.real(found.version).content
 
     async def _miss(self, entry: Entry, error: NotFound) -> None:
-        """A foreign client has deleted what was to be moved, or changed."""
+        """A foreign client has deleted what was to be moved, or changed.
+
+        What it makes under the old name from now on is its own, and stays.
+        """
+        if isinstance(entry.change, Copy):
+            await self._spare(entry.change.source.key)
         self._tell_loss(entry, f"a foreign client removed it first ({error})")
         await self._queue.give_up(entry)
         self._hooks.outdated(entry.key)
@@ -569,7 +574,7 @@ class Drain:
         self._hooks.outdated(entry.key)
 
     async def _spare(self, key: str) -> bool:
-        """Let the source of a rename that was lost stay: its bytes are nowhere else.
+        """Let the old name of a rename that was lost stay, with whatever has it.
 
         False if the key is to have something else.
         """

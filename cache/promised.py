@@ -6,7 +6,9 @@ of the same name has taken them over.
 """
 
 import dataclasses
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +23,8 @@ from mountfs.cache.streamer import Streamer
 from mountfs.cache.streaming import Ladder
 from mountfs.storage.errors import PreconditionFailed, StoreError
 from mountfs.storage.types import Metadata, Object
+
+log = logging.getLogger(__name__)
 
 _PIECE_SIZE = 1 << 20
 
@@ -100,17 +104,23 @@ class PromisedFiles:
         return await self._conflicts.copy_beside(object, key, lost)
 
     async def forget(self, dirty: DirtyFile) -> None:
-        """Drop the bytes of a file that is stored, or given up."""
+        """Drop the bytes of a file that is stored, or given up.
+
+        What cannot be dropped is left to the next mount, which finds no row that names
+        it: what made the bytes needless is in the journal, and must not fail for them.
+        """
         async with dirty.changing:
             if dirty.is_discarded:
                 return
             dirty.is_discarded = True
             self._streamer.abandon(dirty)
-            await self._commits.give_up_attempt(dirty)
+            with _left_to_the_next_mount(dirty):
+                await self._commits.give_up_attempt(dirty)
             size = dirty.extents.total
             dirty.extents.clear()
             await dirty.readers.wait_for_readers()
-            await dirty.spool.remove()
+            with _left_to_the_next_mount(dirty):
+                await dirty.spool.remove()
             self._budget.release_dirty(size)
 
     async def merge(self, older: DirtyFile, newer: DirtyFile) -> None:
@@ -166,3 +176,16 @@ class PromisedFiles:
         with trio.CancelScope(shield=True):
             await dirty.readers.wait_for_readers()
             await dirty.spool.close()
+
+
+@contextmanager
+def _left_to_the_next_mount(dirty: DirtyFile) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, StoreError) as error:
+        log.warning(
+            "what is left here of %r, which is not needed any more, cannot be removed"
+            " (%s); the next mount does it",
+            dirty.key,
+            error,
+        )

@@ -66,6 +66,8 @@ REST_SHARE = 4.0
 REST_MAX_S = 0.05
 NOTED_MAX = 10_000
 """After how many stored entries the journal is rid of tokens that no row names."""
+USED_MAX = 100_000
+"""How many directories are remembered that the store may see."""
 PATIENCE_S = 60.0
 """How long somebody waits for a store that is out of reach."""
 MERGE_SIZE_MAX = 8 << 20
@@ -120,7 +122,8 @@ class Queue:
         self.now_ns = now_ns
         self._ids = itertools.count(1)
         self._locks: dict[str, trio.Lock] = {}
-        self._used: set[str] = set()
+        self._used: set[str] | None = set()
+        """Directories that the store may see; None if they were too many to know."""
         self._watchers: list[set[str]] = []
         self._noted: list[str] = []
         self._noted_before: list[str] = []
@@ -145,15 +148,22 @@ class Queue:
 
     def note_flight(self, entry: Entry) -> None:
         """Note that the store may see an entry, and so the directories above it."""
+        if self._used is None:
+            return
         self._used.update(ancestors_of(entry.key))
+        if len(self._used) > USED_MAX:
+            self._used = None
 
     def leaves_nothing(self, entry: Entry) -> bool:
         """Tell whether the store has nothing of a name if an entry is dropped.
 
         A store that keeps directories behind the scenes (SeaweedFS) has those of
-        which it was given a child, with a marker or without.
+        which it was given a child, with a marker or without. Where that is not known
+        any more the store is asked to remove what may not be there.
         """
-        return was_never_stored(entry) and entry.key not in self._used
+        if self._used is None and entry.is_directory:
+            return False
+        return was_never_stored(entry) and entry.key not in (self._used or ())
 
     def spools(self) -> set[str]:
         """Return the names of the spool files that hold bytes of entries."""

@@ -13,11 +13,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.cutting_proxy import answer
 from tests.fuse.conftest import Mounter
 from tests.fuse.mounting import UNMOUNT_S, Mount, run_command
 from tests.fuse.stores import Store
+from tests.fuse.streaming import CONTENT, open_new, unfinished_uploads, write
 from tests.recovery.ledger import Ledger, files_in, tree_of
+from tests.recovery.outages import Outages, outages
 from tests.recovery.program import MIB, SMALL_SIZES, Program, opened, put
+
+__all__ = ["outages"]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 VARIABLE = "MOUNTFS_TEST_DIE_AT"
@@ -34,9 +39,8 @@ OF_UPLOADS = ("upload-", "part-", "parts-")
 """These take a file that is sent in parts."""
 IN_A_RACE = ("conflict-copied", "drain.kept")
 """These come only when somebody else has changed the object."""
-UNTRIED = ("conflict-set-aside", "failed-copied")
-"""These come only after a series of failures that no workload here makes: no daemon has
-died there yet."""
+AFTER_FAILURES = ("conflict-set-aside", "failed-copied")
+"""These come only to a file whose bytes are in an upload alone, or that has failed."""
 pytestmark = [pytest.mark.fuse, pytest.mark.timeout(300)]
 
 
@@ -52,14 +56,14 @@ SAMPLED = ("drain.", "queue.")
 ALONE = [
     pytest.param(name, marks=() if name.startswith(SAMPLED) else pytest.mark.slow)
     for name in phases()
-    if name not in (*IN_A_RACE, *UNTRIED)
+    if name not in (*IN_A_RACE, *AFTER_FAILURES)
 ]
 
 
 def test_the_code_has_phases() -> None:
     """The names are still found, and none that is special here has gone."""
     assert len(phases()) > 10
-    assert {*IN_A_RACE, *UNTRIED} <= set(phases())
+    assert {*IN_A_RACE, *AFTER_FAILURES} <= set(phases())
 
 
 def durability_for(phase: str) -> str:
@@ -152,6 +156,59 @@ def test_daemon_dies_while_it_settles_a_race(
         assert "file" in done.stdout + done.stderr
     else:
         assert {store.there.read(key) for key in beside} <= {b"ours!"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("store", ["s3"], indirect=True)
+def test_daemon_dies_when_it_has_set_their_bytes_aside(
+    mounter: Mounter, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large file was acknowledged, a part of it lies in an upload alone, and somebody
+    else was there first: ours takes the name, and theirs is beside, once or twice.
+    """
+    options = ("--durability=journal", "--cache-size=32M")
+    monkeypatch.setenv(VARIABLE, "conflict-set-aside")
+    mount = mounter(store, *options)
+    monkeypatch.delenv(VARIABLE)
+
+    descriptor = open_new(mount.path / "file")
+    write(descriptor, 0, len(CONTENT))
+    store.there.write("file", b"their own")
+    os.close(descriptor)
+    assert ended(mount) == -signal.SIGKILL, "it was not reached"
+    again = mounter(store, *options)
+    again.announce(ANY_WARNING)
+    again.look()
+    run_command("umount", str(again.path))
+    again.process.wait(UNMOUNT_S)
+
+    assert store.there.read("file") == CONTENT
+    beside = [key for key in store.there.listing() if " (conflict " in key]
+    assert {store.there.read(key) for key in beside} == {b"their own"}
+    assert unfinished_uploads(store) == 0
+
+
+def test_daemon_dies_when_it_has_copied_what_failed(
+    mounter: Mounter, outages: Outages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that could not be stored is written again: it is kept as it had failed."""
+    monkeypatch.setenv(VARIABLE, "failed-copied")
+    mount = mounter(outages.store)
+    monkeypatch.delenv(VARIABLE)
+    outages.proxy.fail("PutObject", answer(403, "AccessDenied"), is_lasting=True)
+
+    with pytest.raises(PermissionError):
+        (mount.path / "file").write_bytes(b"ours, as it was")
+    with suppress(OSError), opened(mount.path / "file", os.O_RDWR) as descriptor:
+        put(descriptor, b"news", 0)
+    assert ended(mount) == -signal.SIGKILL, "it was not reached"
+    outages.end()
+    again = mounter(outages.store)
+    again.announce(ANY_WARNING)
+    again.unmount()
+
+    assert outages.there.read("file") == b"ours, as it was"
+    assert not list(again.state_dir.rglob("*.spool"))
 
 
 def ended(mount: Mount) -> int:

@@ -3,6 +3,7 @@
 A foreign client, a lost answer, a full disk or the next rename comes in between.
 """
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from mountfs.cache import queue
 from mountfs.cache.entries import Entry
 from mountfs.cache.incidents import IncidentKind
 from mountfs.cache.journal import JournalFull
-from mountfs.storage.errors import StoreError, Unreachable
+from mountfs.cache.spool import Spool
+from mountfs.storage.errors import NotFound, StoreError, Unreachable
 from tests.fakes.held import Hold
 from tests.fakes.volume import CALLER, Scene, open_scene
 
@@ -307,3 +309,65 @@ async def test_an_object_of_the_same_size_is_not_the_one_that_moved(
         assert await scene.drain()
         assert await scene.content("b") == b"other"
         assert scene.fs.volume.incidents.count(IncidentKind.CONFLICT) == 1
+
+
+async def test_what_others_make_where_a_moved_file_was_stays(tmp_path: Path) -> None:
+    """A foreign client removes the source of a rename, and makes it anew."""
+    async with open_scene(tmp_path, journaled=True) as scene:
+        await scene.put("a", b"first")
+        hold = scene.store.hold("copy")
+        await move(scene, "a", "b")
+        begin(scene)
+        await hold.reached.wait()
+        await scene.there.delete("a")
+        hold.error = NotFound(key="a")
+        hold.release()
+        while scene.queue.table.newest("b") is not None:
+            await scene.queue.news()
+        await scene.put("a", b"theirs")
+        assert await scene.drain()
+        assert await scene.content("a") == b"theirs"
+        assert await scene.see("a") == b"theirs"
+        assert scene.fs.volume.incidents.count(IncidentKind.CONFLICT) == 1
+
+
+async def test_a_change_is_acknowledged_though_what_it_replaces_stays_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once its row is synced it is promised, whatever becomes of the older bytes."""
+    async with open_scene(tmp_path, journaled=True) as scene:
+        await scene.make("file", b"older")
+
+        def fail(spool: Spool, fd: int) -> None:
+            raise OSError(errno.EIO, "the disk fails")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Spool, "_remove", fail)
+            await edit(scene, "file", 0, b"newer")
+        assert await scene.see("file") == b"newer"
+        assert await scene.drain()
+        assert await scene.content("file") == b"newer"
+        assert not list(scene.fs.volume.incidents)
+        assert scene.cache.budget.dirty == 0
+
+
+async def test_directories_beyond_what_is_remembered_go_from_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What may be in the store is removed there, if nobody knows any more."""
+    monkeypatch.setattr(queue, "USED_MAX", 2)
+    async with open_scene(tmp_path, journaled=True) as scene:
+        marker = scene.store.hold("write")
+        marker.error = Unreachable("no route")
+        await scene.fs.namespace.mkdir(scene.root, b"d", 0o755, CALLER)
+        await marker.reached.wait()
+        for name in "xyz":
+            await scene.put(f"{name}/file", b"x")
+            await edit(scene, f"{name}/file", 0, b"y")
+            await scene.fs.flush(f"{name}/file")
+        marker.release()
+        await scene.fs.namespace.rmdir(scene.root, b"d")
+        left = pending(scene, "d/")
+        assert left.is_removal
+        assert await scene.drain()
+        assert await scene.keys() == {f"{name}/file" for name in "xyz"}
