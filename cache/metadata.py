@@ -155,6 +155,11 @@ class MetadataCache:
             return None
         return tuple(sorted(objects, key=lambda object: object.key))
 
+    def count_listed(self, prefix: str) -> int | None:
+        """Return how many names a directory had when it was last listed, if it was."""
+        listing = self._listings.get(prefix)
+        return len(listing.names) if listing is not None else None
+
     # --- learning ---------------------------------------------------------------
 
     def put(self, object: Object) -> Object:

@@ -10,8 +10,10 @@ that are just what they were when all was known of them. The others are asked fo
 one, as before: a listing tells no attributes, SeaweedFS goes on listing directories
 whose last key is gone, and foreign tools keep links under other names.
 
-Directories that programs here only look at are not listed: what other clients put there
-would be seen later than if each name were asked for.
+The same holds for small directories that were listed, or made, a while ago: one LIST
+tells what else a HEAD and a LIST would be asked for, and of the other names besides.
+Other directories that programs only look at are not listed: what other clients put
+there would be seen later than if each name were asked for.
 """
 
 import logging
@@ -31,6 +33,8 @@ log = logging.getLogger(__name__)
 UNFIT_S = 60.0
 """For how long a directory that does not fit in a page is not tried again."""
 UNFIT_MAX = 1000
+SMALL_COUNT = 100
+"""To list a directory of so many names costs hardly more than to ask for one."""
 
 
 class Neighbours:
@@ -47,7 +51,7 @@ class Neighbours:
     async def renew(self, key: str) -> bool:
         """List the directory of a key, if that is worth it; tell if it was listed."""
         prefix, _ = split_key(key)
-        if prefix not in self._volume.busy or not self._volume.metadata.ttl_s:
+        if not self._volume.metadata.ttl_s or not self._is_worth_it(prefix):
             return False
         if self._clock() < self._unfit_until_s.get(prefix, 0.0):
             return False
@@ -63,6 +67,12 @@ class Neighbours:
         if not is_listed:
             self._note_unfit(prefix)
         return is_listed
+
+    def _is_worth_it(self, prefix: str) -> bool:
+        if prefix in self._volume.busy:
+            return True
+        count = self._volume.metadata.count_listed(prefix)
+        return count is not None and count <= SMALL_COUNT
 
     def _note_unfit(self, prefix: str) -> None:
         if len(self._unfit_until_s) >= UNFIT_MAX:

@@ -130,8 +130,8 @@ async def test_directory_of_many_pages_is_left_alone(tmp_path: Path) -> None:
         clock.now_s += 10 * TTL_S
         scene.store.asked.clear()
         for number in range(COUNT):
-            name = f"n{number}".encode()
-            assert await scene.fs.namespace.lookup(directory, name) is None
+            absent = f"n{number}".encode()
+            assert await scene.fs.namespace.lookup(directory, absent) is None
 
         assert questions(scene) == 2 * COUNT + 1
 
@@ -146,3 +146,17 @@ async def test_directory_that_is_only_looked_at_is_not_listed(tmp_path: Path) ->
             await scene.there.write(f"d/{number}", BytesBody(b"bytes"))
             name = f"{number}".encode()
             assert await scene.fs.namespace.lookup(directory, name) is not None
+
+
+async def test_small_directory_that_was_listed_is_listed_again(tmp_path: Path) -> None:
+    """As `git` does: it looks for many names that are not there, again and again."""
+    async with clocked(tmp_path) as (scene, clock):
+        directory = await scene.fs.namespace.mkdir(scene.root, b"d", 0o755, CALLER)
+        await scene.close(await scene.create(directory, "file", b"bytes"))
+        clock.now_s += 10 * TTL_S
+        scene.store.asked.clear()
+        for number in range(COUNT):
+            name = f"{number}".encode()
+            assert await scene.fs.namespace.lookup(directory, name) is None
+
+        assert questions(scene) == 1
