@@ -21,7 +21,7 @@ import trio
 from mountfs.cache.phases import reached
 from mountfs.storage.errors import QuotaExceeded, StoreError
 
-FORMAT = 4
+FORMAT = 5
 _APPLICATION_ID = 0x6D6E7466  # "mntf"
 
 _SCHEMA = """
@@ -86,7 +86,22 @@ CREATE TABLE intents (
 ) STRICT;
 """
 
-_STEPS = (_SCHEMA, _LINKS_SCHEMA, _PENDING_SCHEMA, _ATTEMPTS_SCHEMA)
+_LATER_LINKS_SCHEMA = """
+CREATE TABLE later_links (
+    -- Second names of files that waited for the store when they were made.
+    id INTEGER PRIMARY KEY,
+    source BLOB NOT NULL,     -- the key of the first name
+    target BLOB NOT NULL      -- the key that is to be the same file
+) STRICT;
+"""
+
+_STEPS = (
+    _SCHEMA,
+    _LINKS_SCHEMA,
+    _PENDING_SCHEMA,
+    _ATTEMPTS_SCHEMA,
+    _LATER_LINKS_SCHEMA,
+)
 """What leads from one format to the next; the first makes a new journal."""
 
 T = TypeVar("T")
@@ -152,6 +167,15 @@ class LinkChange:
     group: str
     key: str
     phase: str
+
+
+@dataclass(frozen=True, slots=True)
+class LaterLinkRow:
+    """A second name of a file that the store is to have."""
+
+    id: int
+    source: str
+    target: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +288,28 @@ class Journal:
         return tuple(
             LinkChange(_number(id), str(group), _decode(key), str(phase))
             for id, group, key, phase in rows
+        )
+
+    async def begin_later_link(self, source: str, target: str) -> int:
+        """Note that a key is to be the same file as another."""
+        rows = await self._execute(
+            "INSERT INTO later_links (source, target) VALUES (?, ?) RETURNING id",
+            (_encode(source), _encode(target)),
+        )
+        return _number(rows[0][0])
+
+    async def end_later_link(self, id: int) -> None:
+        """Forget a second name that the store has, or that is not wanted any more."""
+        await self._execute("DELETE FROM later_links WHERE id = ?", (id,))
+
+    async def later_links(self) -> tuple[LaterLinkRow, ...]:
+        """Return the second names that the store is to have."""
+        rows = await self._execute(
+            "SELECT id, source, target FROM later_links ORDER BY id"
+        )
+        return tuple(
+            LaterLinkRow(_number(id), _decode(source), _decode(target))
+            for id, source, target in rows
         )
 
     async def begin_upload(self, intent: Intent) -> None:

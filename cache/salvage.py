@@ -92,6 +92,9 @@ class Left:
     """Renames and changes of hard links that the next mount finishes."""
 
 
+_FINISHED_LATER = ("renames", "links", "later_links")
+
+
 def look(state_dir: Path, *, is_in_use: bool = False) -> Left:
     """Return what is left in a state directory. Nothing in it is changed.
 
@@ -114,7 +117,7 @@ def look(state_dir: Path, *, is_in_use: bool = False) -> Left:
     if damage is not None:
         # A mount that takes the journal removes the others: nobody was promised them.
         kept += [_orphan(path) for path in _spools(spool) if path.name not in known]
-    renames = len(rows.get("renames", [])) + len(rows.get("links", []))
+    renames = sum(len(rows.get(each, [])) for each in _FINISHED_LATER)
     return Left(tuple(kept), damage, renames)
 
 

@@ -94,6 +94,9 @@ class Reporter:
             error = found[key].error if key in found else None
             size = node.file.size if node.file is not None else 0
             found[key] = PendingPath(path=key, size=size, error=error)
+        for link in self._fs.later_links:
+            size = link.node.file.size if link.node.file is not None else 0
+            found.setdefault(link.key, PendingPath(path=link.key, size=size))
         return tuple(found[key] for key in sorted(found))
 
 

@@ -12,6 +12,7 @@ from mountfs.storage.types import ABSENT, Object, ObjectKind
 from mountfs.vfs.filestate import Dirty
 from mountfs.vfs.foreign import shown
 from mountfs.vfs.inodes import Node
+from mountfs.vfs.laterlinks import LaterLinks
 from mountfs.vfs.learning import Learning
 from mountfs.vfs.listings import component_of, list_all
 from mountfs.vfs.volume import RESERVED, Volume
@@ -29,9 +30,10 @@ class OpenDirectory:
 class Directories:
     """The open directories of one volume."""
 
-    def __init__(self, volume: Volume, learning: Learning) -> None:
+    def __init__(self, volume: Volume, learning: Learning, later: LaterLinks) -> None:
         self._volume = volume
         self._learning = learning
+        self._later = later
         self._open: dict[int, OpenDirectory] = {}
         self._handles = itertools.count(1)
 
@@ -118,7 +120,8 @@ class Directories:
         found |= {
             name: child
             for name, child in node.children.items()
-            if child.file is not None and isinstance(child.file.state, Dirty)
+            if (child.file is not None and isinstance(child.file.state, Dirty))
+            or self._later.is_at(node, name)
         }
         return sorted(found.items())
 

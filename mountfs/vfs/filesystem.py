@@ -11,6 +11,7 @@ from mountfs.vfs.errors import fail
 from mountfs.vfs.files import Files
 from mountfs.vfs.hardlinks import HardLinks
 from mountfs.vfs.inodes import Node
+from mountfs.vfs.laterlinks import LaterLinks
 from mountfs.vfs.learning import Learning
 from mountfs.vfs.namespace import Namespace
 from mountfs.vfs.openers import Openers
@@ -47,14 +48,25 @@ class FileSystem:
         self.files = Files(
             volume, self.resolver, self.openers, self.unlinked, self.hard_links
         )
+        self.later_links = LaterLinks(volume, self.files, self.hard_links)
         self.namespace = Namespace(
-            volume, self.resolver, self.files, self.unlinked, self.hard_links
+            volume,
+            self.resolver,
+            self.files,
+            self.unlinked,
+            self.hard_links,
+            self.later_links,
         )
         self.renames = Renames(
-            volume, self.namespace, self.files, self.unlinked, self.hard_links
+            volume,
+            self.namespace,
+            self.files,
+            self.unlinked,
+            self.hard_links,
+            self.later_links,
         )
         self.learning = Learning(volume)
-        self.directories = Directories(volume, self.learning)
+        self.directories = Directories(volume, self.learning, self.later_links)
         self.attributes = AttributeChanges(
             volume, self.resolver, self.files, self.hard_links
         )
@@ -68,16 +80,22 @@ class FileSystem:
             self.volume.journaled.drain.begin()
         await self.renames.recover()
         await self.hard_links.recover()
+        await self.later_links.recover()
         await self.unlinked.clean_up()
 
     async def store_times(self) -> None:
-        """Store the times of directories, in the background, until cancelled."""
-        await self.volume.touched.run(self.attributes.store_times)
+        """Store what waits for more of its kind, in the background, until cancelled:
+        the times of directories, second names of files.
+        """
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.later_links.run)
+            await self.volume.touched.run(self.attributes.store_times)
 
     async def finish(self) -> None:
         """Commit what is left when no program can write any more."""
         await self.files.commit_all()
-        await self._empty_queue()
+        if await self._empty_queue():
+            await self._settle_links("")
         with trio.move_on_after(TIMES_TIMEOUT_S):
             await self.volume.touched.flush(self.attributes.store_times)
         await self._empty_queue()
@@ -130,6 +148,7 @@ class FileSystem:
         is tried before the first error is raised, which stays kept for its file.
         """
         errors: list[StoreError | OSError] = []
+        errors += await self._settle_links(key, below=below)
         for node in list(self.uncommitted()):
             if not (_is_within(node, key) if below else node.key() == key):
                 continue
@@ -156,9 +175,26 @@ class FileSystem:
         if errors:
             raise errors[0]
 
-    async def _empty_queue(self) -> None:
-        if self.volume.journaled is not None:
-            await self.volume.journaled.drain.empty()
+    async def _settle_links(
+        self, key: str, *, below: bool = True
+    ) -> list[StoreError | OSError]:
+        """Let the store have second names at and below a key; return what failed."""
+        errors: list[StoreError | OSError] = []
+        for link in self.later_links:
+            keys = {each.parent.key() + each.component for each in link.node.names()}
+            if not any(is_within(each, key) if below else each == key for each in keys):
+                continue
+            try:
+                with trio.CancelScope(shield=True):
+                    await self.later_links.settle(link.node)
+            except (StoreError, OSError) as error:
+                errors.append(error)
+        return errors
+
+    async def _empty_queue(self) -> bool:
+        if self.volume.journaled is None:
+            return True
+        return await self.volume.journaled.drain.empty()
 
     def uncommitted(self) -> Iterator[Node]:
         """Yield the files whose bytes are not in the store."""

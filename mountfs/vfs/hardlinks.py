@@ -31,7 +31,14 @@ from mountfs.cache.journal import LinkChange
 from mountfs.storage.conditions import look_first
 from mountfs.storage.errors import NotFound, PreconditionFailed, StoreError
 from mountfs.storage.parallel import run_all
-from mountfs.storage.types import ABSENT, Call, Object, ObjectKind, Version
+from mountfs.storage.types import (
+    ABSENT,
+    Attributes,
+    Call,
+    Object,
+    ObjectKind,
+    Version,
+)
 from mountfs.vfs.filestate import Clean
 from mountfs.vfs.groups import Group, Names
 from mountfs.vfs.inodes import Node
@@ -106,6 +113,35 @@ class HardLinks:
         self._take_over(node, marked)
         node.attributes = attributes
         self._volume.inodes.join_group(node, id)
+
+    async def add_by_keys(self, source: str, key: str) -> None:
+        """As `add`, for a file that no node stands for: in recovery."""
+        direct = self._volume.direct
+        known = await direct.stat(source)
+        attributes = known.attributes or Attributes()
+        id = attributes.group or secrets.token_hex(16)
+        # Crash from here on: recovery enters whichever of the two carries the id.
+        changes = [
+            await self._volume.journal.begin_link(id, each, "names")
+            for each in (source, key)
+        ]
+        if attributes.group is None:
+            known = await direct.set_metadata(
+                known,
+                self._volume.metadata_with(replace(attributes, group=id)),
+                condition=known.version,
+            )
+        await direct.copy(
+            source,
+            key,
+            source_version=known.version,
+            condition=await look_first(direct, Call.COPY, key, ABSENT),
+        )
+        await self._verify(id, {}, {each: each for each in (source, key)})
+        for change in changes:
+            await self._volume.journal.end_link(change)
+        self._volume.metadata.expire(source)
+        self._volume.metadata.expire(key)
 
     async def _copy(self, node: Node, key: str) -> Object:
         known, store = _stored(node), self._volume.direct

@@ -29,6 +29,7 @@ from mountfs.vfs.filestate import Dirty, FileState
 from mountfs.vfs.foreign import drop_folder, take_over
 from mountfs.vfs.hardlinks import HardLinks
 from mountfs.vfs.inodes import Node
+from mountfs.vfs.laterlinks import LaterLinks
 from mountfs.vfs.listings import component_of, list_all
 from mountfs.vfs.names import Entry, ShortEntry
 from mountfs.vfs.resolver import Resolver
@@ -59,12 +60,14 @@ class Namespace:
         files: Files,
         unlinked: Unlinked,
         hard_links: HardLinks,
+        later: LaterLinks,
     ) -> None:
         self._volume = volume
         self._resolver = resolver
         self._files = files
         self._unlinked = unlinked
         self._hard_links = hard_links
+        self._later = later
 
     async def lookup(self, parent: Node, name: bytes) -> Node | None:
         """Return the node of a name, or None if there is none."""
@@ -244,8 +247,15 @@ class Namespace:
         node = await self._existing(parent, name)
         if node.is_directory:
             fail(errno.EISDIR)
+        if self._later.is_fixed(node):
+            await self._later.settle(node)
         async with changing(parent):
-            await self.remove_file(node, parent, name)
+            if node in self._later:
+                await self.keep_directory(parent, node.key_at(parent, name))
+            if await self._later.lose(node, parent, name):
+                self._volume.note_change(node)
+            else:
+                await self.remove_file(node, parent, name)
             self._volume.touch(parent)
 
     async def remove_file(self, node: Node, parent: Node, name: bytes) -> None:
@@ -319,13 +329,20 @@ class Namespace:
         self._check_can_link(node)
         if await self._exists(parent, name):
             fail(errno.EEXIST)
+        await self._later.settle(node)
         async with changing(node, parent):
             await take_over(self._volume, node)
             key = parent.key() + entry.component
             async with AsyncExitStack() as stack:
                 if node.file is not None:
                     await stack.enter_async_context(node.file.lock)
+                    self._later.refuse(node)
                     await self._files.commit_in_place(node)
+                    if self._later.takes(node):
+                        await self._later.add(node, parent, name, entry.component)
+                        self._volume.note_change(node)
+                        self._volume.touch(parent)
+                        return node
                 await self._volume.store_has(node)
                 try:
                     await self._hard_links.add(node, key)
@@ -372,6 +389,8 @@ class Namespace:
     async def check_empty(self, node: Node) -> None:
         """Ask the store whether a directory is empty. Raises ENOTEMPTY."""
         if any(child.is_only_here for child in node.children.values()):
+            fail(errno.ENOTEMPTY)
+        if self._later.is_any_in(node):
             fail(errno.ENOTEMPTY)
         # Always asked anew: a foreign client may have put something there. Keys, not
         # children: SeaweedFS goes on listing directories whose last key is gone. Two,

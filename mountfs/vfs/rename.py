@@ -24,6 +24,7 @@ from mountfs.vfs.filestate import Clean, Dirty
 from mountfs.vfs.foreign import take_over
 from mountfs.vfs.hardlinks import HardLinks
 from mountfs.vfs.inodes import Node
+from mountfs.vfs.laterlinks import LaterLinks
 from mountfs.vfs.namespace import Namespace
 from mountfs.vfs.tree import changing, moving
 from mountfs.vfs.treemove import TreeMoves, with_metadata
@@ -70,12 +71,14 @@ class Renames:
         files: Files,
         unlinked: Unlinked,
         hard_links: HardLinks,
+        later: LaterLinks,
     ) -> None:
         self._volume = volume
         self._namespace = namespace
         self._files = files
         self._unlinked = unlinked
         self._hard_links = hard_links
+        self._later = later
         self._trees = TreeMoves(volume, hard_links)
         self._file_moves = FileMoves(volume)
 
@@ -98,6 +101,9 @@ class Renames:
             return
         rename = _Rename(node, old, new, component, victim)
         self._check(rename, flags)
+        if node.is_directory or is_exchange:
+            await self._later.settle_all()
+        await self._later.settle(node, victim)
         if node.is_nameless:
             fail(errno.ESTALE)
         with self._volume.inodes.pinned(*filter(None, (node, victim))):
@@ -172,6 +178,7 @@ class Renames:
         node, victim = rename.node, rename.victim
         ends = [node] if victim is None else [node, victim]
         async with all_locked(ends):
+            self._later.refuse(*ends)
             await self._files.settle_names(*ends)
             async with AsyncExitStack() as stack:
                 is_last = await self._losing(stack, rename)
@@ -298,6 +305,7 @@ class Renames:
             if rename.old[0] is not rename.new[0]:
                 await self._namespace.keep_directory(rename.old[0], old_key)
             async with all_locked(list(node.below())):
+                self._later.refuse_below(node)
                 arrived: dict[str, Object] = {}
                 if node.object is not None:
                     arrived = await self._trees.move(old_key, new_key)
@@ -361,6 +369,7 @@ class Renames:
                     await stack.enter_async_context(moving(each))
             below = [*node.below(), *other.below()]
             await stack.enter_async_context(all_locked(below))
+            self._later.refuse_below(node, other)
             await self._files.settle_names(node, other)
             one, two = node.key_at(*rename.old), other.key_at(*rename.new)
             new_one, new_two = _swapped(node, two), _swapped(other, one)

@@ -39,6 +39,8 @@ OF_UPLOADS = ("upload-", "part-", "parts-")
 """These take a file that is sent in parts."""
 IN_A_RACE = ("conflict-copied", "drain.kept")
 """These come only when somebody else has changed the object."""
+WHEN_LINKED = ("later-link.begun", "later-link.moved")
+"""These come only when a file that waits for the store is given a second name."""
 AFTER_FAILURES = ("conflict-set-aside", "failed-copied")
 """These come only to a file whose bytes are in an upload alone, or that has failed."""
 pytestmark = [pytest.mark.fuse, pytest.mark.timeout(300)]
@@ -56,14 +58,14 @@ SAMPLED = ("drain.", "queue.")
 ALONE = [
     pytest.param(name, marks=() if name.startswith(SAMPLED) else pytest.mark.slow)
     for name in phases()
-    if name not in (*IN_A_RACE, *AFTER_FAILURES)
+    if name not in (*IN_A_RACE, *WHEN_LINKED, *AFTER_FAILURES)
 ]
 
 
 def test_the_code_has_phases() -> None:
     """The names are still found, and none that is special here has gone."""
     assert len(phases()) > 10
-    assert {*IN_A_RACE, *AFTER_FAILURES} <= set(phases())
+    assert {*IN_A_RACE, *WHEN_LINKED, *AFTER_FAILURES} <= set(phases())
 
 
 def durability_for(phase: str) -> str:
@@ -209,6 +211,45 @@ def test_daemon_dies_when_it_has_copied_what_failed(
 
     assert outages.there.read("file") == b"ours, as it was"
     assert not list(again.state_dir.rglob("*.spool"))
+
+
+@pytest.mark.parametrize("phase", WHEN_LINKED)
+@pytest.mark.parametrize("store", ["s3"], indirect=True)
+def test_daemon_dies_while_a_second_name_waits(
+    mounter: Mounter,
+    store: Store,
+    phase: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever was told of a name finds it; whoever was told that it went does not."""
+    options = ("--durability=journal", "--virtual=all")
+    monkeypatch.setenv(VARIABLE, f"{phase}:3")
+    mount = mounter(store, *options)
+    monkeypatch.delenv(VARIABLE)
+    told: dict[str, set[str]] = {"written": set(), "linked": set(), "removed": set()}
+
+    with suppress(OSError):
+        for number in map(str, range(STEPS_MAX)):
+            first = mount.path / f"first-{number}"
+            first.write_bytes(number.encode())
+            told["written"].add(number)
+            os.link(first, mount.path / f"second-{number}")
+            told["linked"].add(number)
+            first.unlink()
+            told["removed"].add(number)
+    assert ended(mount) == -signal.SIGKILL, f"{phase} was not reached"
+    again = mounter(store, *options)
+    seen = {path.name: path.read_bytes() for path in again.path.iterdir()}
+    again.announce("cleaning up")
+    again.unmount()
+
+    there = {key for key in store.there.listing() if not key.startswith(".mountfs/")}
+    assert there == set(seen)
+    for number in told["written"]:
+        names = {f"first-{number}", f"second-{number}"} & set(seen)
+        assert {seen[name] for name in names} == {number.encode()}
+        assert number not in told["linked"] or f"second-{number}" in names
+        assert number not in told["removed"] or f"first-{number}" not in names
 
 
 def ended(mount: Mount) -> int:

@@ -1,0 +1,213 @@
+"""Second names of files that wait for the store, with durability=journal."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import trio
+
+from mountfs.backends.memory import MemoryStore
+from mountfs.storage.body import BytesBody
+from mountfs.storage.errors import Unreachable
+from mountfs.storage.types import Features
+from mountfs.vfs import laterlinks
+from tests.fakes.cache_stack import tiny_store
+from tests.fakes.volume import CALLER, Scene, open_scene
+
+FEATURES = replace(Features.for_mounts(), virtual_hard_link=True)
+
+
+@pytest.fixture
+def there() -> MemoryStore:
+    return MemoryStore(capabilities=tiny_store(move=False, attributes=False))
+
+
+@asynccontextmanager
+async def mounted(path: Path, there: MemoryStore) -> AsyncIterator[Scene]:
+    async with open_scene(
+        path, there=there, features=FEATURES, ttl_s=60.0, journaled=True
+    ) as scene:
+        yield scene
+
+
+async def linked(scene: Scene) -> None:
+    """Make `temporary`, and give it the name `final` as well."""
+    node = await scene.make("temporary", b"bytes")
+    await scene.fs.namespace.link(node, scene.root, b"final")
+
+
+async def names(scene: Scene, path: str = "") -> dict[str, int]:
+    """Return what a listing shows, and how many names each file says it has."""
+    directories = scene.fs.directories
+    directory = await scene.lookup(path) if path else scene.root
+    opened = directories.open(directory)
+    found: dict[str, int] = {}
+    for name, what in await directories.entries(opened, anew=True):
+        node = directories.node_of(directory, name, what)
+        assert node is not None
+        found[name.decode()] = node.links
+    directories.release(opened.handle)
+    return found
+
+
+async def test_link_and_removal_of_the_first_name_is_one_file(
+    tmp_path: Path, there: MemoryStore
+) -> None:
+    """As `git` makes its objects: the store sees one PUT, under the last name."""
+    async with mounted(tmp_path, there) as scene:
+        scene.store.asked.clear()
+        await linked(scene)
+        await scene.fs.namespace.unlink(scene.root, b"temporary")
+        await scene.fs.finish()
+
+        assert await scene.keys() == {"final"}
+        assert scene.store.asked["write"] == 1
+        assert scene.store.asked["copy"] == scene.store.asked["delete"] == 0
+        assert await names(scene) == {"final": 1}
+        assert await scene.see("final") == b"bytes"
+
+
+async def test_nothing_is_sent_before_a_link_returns(
+    tmp_path: Path, there: MemoryStore
+) -> None:
+    """Nor before either name is removed."""
+    async with mounted(tmp_path, there) as scene:
+        scene.store.refused = dict.fromkeys(
+            ("write", "copy", "read", "delete"), Unreachable("no request is to be sent")
+        )
+        await linked(scene)
+        assert await names(scene) == {"temporary": 2, "final": 2}
+        assert await scene.lookup("temporary") is await scene.lookup("final")
+        await scene.fs.namespace.unlink(scene.root, b"temporary")
+        assert await names(scene) == {"final": 1}
+        scene.store.refused = {}
+
+
+async def test_removal_of_the_second_name_leaves_the_first(
+    tmp_path: Path, there: MemoryStore
+) -> None:
+    """As if it had never been linked."""
+    async with mounted(tmp_path, there) as scene:
+        await linked(scene)
+        await scene.fs.namespace.unlink(scene.root, b"final")
+        await scene.fs.finish()
+
+        assert await scene.keys() == {"temporary"}
+        assert await names(scene) == {"temporary": 1}
+
+
+async def test_what_stays_becomes_a_group(tmp_path: Path, there: MemoryStore) -> None:
+    """At the latest when somebody waits for the store."""
+    async with mounted(tmp_path, there) as scene:
+        await linked(scene)
+        await scene.fs.flush("final")
+
+        assert await scene.content("temporary") == await scene.content("final")
+        assert any(key.startswith(".mountfs/links/") for key in await scene.keys())
+        assert await names(scene) == {"temporary": 2, "final": 2}
+        assert not await scene.cache.journal.later_links()
+
+
+async def test_what_is_written_by_one_name_is_read_by_the_other(
+    tmp_path: Path, there: MemoryStore
+) -> None:
+    """Before and after the store has both."""
+    async with mounted(tmp_path, there) as scene:
+        await linked(scene)
+        opened = await scene.open(await scene.lookup("final"))
+        await scene.fs.files.write(opened, 0, b"other")
+        await scene.close(opened)
+        assert await scene.see("temporary") == b"other"
+        await scene.fs.finish()
+
+        assert await scene.content("temporary") == b"other"
+        assert await scene.content("final") == b"other"
+
+
+async def test_crash_leaves_both_names(tmp_path: Path, there: MemoryStore) -> None:
+    """The link had returned: the next mount makes it."""
+    async with mounted(tmp_path, there) as scene:
+        scene.store.refused = {"write": Unreachable("the store is away")}
+        await linked(scene)
+
+    async with mounted(tmp_path, there) as scene:
+        assert await names(scene) == {"temporary": 2, "final": 2}
+        assert await scene.lookup("temporary") is await scene.lookup("final")
+        assert not await scene.cache.journal.later_links()
+        assert not await scene.cache.journal.links()
+
+
+async def test_crash_after_the_first_name_has_gone(
+    tmp_path: Path, there: MemoryStore
+) -> None:
+    """Its row may still be there: it says nothing any more."""
+    async with mounted(tmp_path, there) as scene:
+        await linked(scene)
+        await scene.fs.namespace.unlink(scene.root, b"temporary")
+        await scene.cache.journal.begin_later_link("temporary", "final")
+
+    async with mounted(tmp_path, there) as scene:
+        assert await names(scene) == {"final": 1}
+        assert not await scene.cache.journal.later_links()
+
+
+@pytest.mark.parametrize("name", ["temporary", "final"])
+async def test_rename_of_either_name(
+    tmp_path: Path, there: MemoryStore, name: str
+) -> None:
+    """The other one goes on meaning the same file."""
+    async with mounted(tmp_path, there) as scene:
+        await linked(scene)
+        ends = ((scene.root, name.encode()), (scene.root, b"moved"))
+        await scene.fs.renames.rename(*ends, 0)
+
+        (other,) = {"temporary", "final"} - {name}
+        assert await names(scene) == {"moved": 2, other: 2}
+        assert await scene.see("moved") == b"bytes"
+
+
+async def test_directory_with_such_a_name_is_not_empty_and_moves(
+    tmp_path: Path, there: MemoryStore
+) -> None:
+    """Although the store knows of nothing in it."""
+    async with mounted(tmp_path, there) as scene:
+        namespace = scene.fs.namespace
+        directory = await namespace.mkdir(scene.root, b"d", 0o755, CALLER)
+        node = await scene.make("temporary", b"bytes")
+        await namespace.link(node, directory, b"final")
+        with pytest.raises(OSError, match="Errno 39"):
+            await namespace.rmdir(scene.root, b"d")
+        await scene.fs.renames.rename((scene.root, b"d"), (scene.root, b"e"), 0)
+
+        assert await names(scene, "e") == {"final": 2}
+        assert await scene.see("e/final") == b"bytes"
+
+
+async def test_foreign_file_under_the_second_name_wins(
+    tmp_path: Path, there: MemoryStore
+) -> None:
+    """The bytes are under the first name; somebody is told."""
+    async with mounted(tmp_path, there) as scene:
+        await linked(scene)
+        await there.write("final", BytesBody(b"foreign"))
+        await scene.fs.later_links.settle_all()
+
+        assert await scene.content("final") == b"foreign"
+        assert await scene.see("temporary") == b"bytes"
+        assert len(list(scene.fs.volume.incidents)) == 1
+
+
+async def test_it_is_made_after_a_while(
+    tmp_path: Path, there: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without anybody who waits for it."""
+    monkeypatch.setattr(laterlinks, "WAITS_S", 0.01)
+    async with mounted(tmp_path, there) as scene, trio.open_nursery() as nursery:
+        nursery.start_soon(scene.fs.later_links.run)
+        await linked(scene)
+        while scene.fs.later_links:  # noqa: ASYNC110 - there is none to wait for
+            await trio.sleep(0.01)
+        assert await scene.content("final") == b"bytes"
+        nursery.cancel_scope.cancel()
