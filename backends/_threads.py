@@ -12,9 +12,13 @@ import os
 import socket
 import threading
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import trio
+
+if TYPE_CHECKING:
+    import outcome
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -92,8 +96,21 @@ class Threads:
     async def run(
         self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Call `function` in a worker thread and return what it returns."""
-        line = Line()
+        """Call `function` in a worker thread and return what it returns.
+
+        This is `trio.to_thread.run_sync` with less around it, because it is done for
+        every request: no turn of the loop for a place that is free.
+        """
+        line, place = Line(), object()
+        await trio.lowlevel.checkpoint_if_cancelled()
+        try:
+            self._limiter.acquire_on_behalf_of_nowait(place)
+        except trio.WouldBlock:
+            await self._limiter.acquire_on_behalf_of(place)
+        task = trio.lowlevel.current_task()
+        token = trio.lowlevel.current_trio_token()
+        context = contextvars.copy_context()
+        is_waited_for = True
 
         def call() -> T:
             _line.set(line)
@@ -102,13 +119,28 @@ class Threads:
             finally:
                 line.close()
 
-        try:
-            return await trio.to_thread.run_sync(
-                call, limiter=self._limiter, abandon_on_cancel=True
-            )
-        except trio.Cancelled:
+        def report(result: "outcome.Outcome[T]") -> None:
+            self._limiter.release_on_behalf_of(place)
+            if is_waited_for:
+                trio.lowlevel.reschedule(task, result)
+
+        def deliver(result: "outcome.Outcome[T]") -> None:
+            with contextlib.suppress(trio.RunFinishedError):  # nobody is left to ask
+                token.run_sync_soon(report, result)
+
+        def abandon(_: object) -> trio.lowlevel.Abort:
+            nonlocal is_waited_for
+            is_waited_for = False
             line.cut()
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        try:
+            trio.lowlevel.start_thread_soon(partial(context.run, call), deliver)
+        except BaseException:
+            self._limiter.release_on_behalf_of(place)
             raise
+        result: T = await trio.lowlevel.wait_task_rescheduled(abandon)
+        return result
 
 
 def _shut(connection: socket.socket) -> None:

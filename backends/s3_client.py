@@ -154,6 +154,8 @@ class S3Client:
         return await self._threads.run(translated_function)
 
     def _send(self, operation: str, parameters: Parameters) -> Reply:
+        if callable(body := parameters.get("Body")):
+            parameters = {**parameters, "Body": body()}
         try:
             return self._send_once(operation, parameters)
         except ClientError as error:

@@ -14,7 +14,7 @@ import io
 import socket
 import ssl
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple, Protocol
 
 import botocore.exceptions as sdk
@@ -25,7 +25,8 @@ from mountfs.backends._threads import hold
 from mountfs.backends.s3_connections import Route
 
 _BUFFER = 1 << 16
-_CHUNK = 1 << 20
+_PIECE = 1 << 18
+"""So much has the whole read time-out to be taken in."""
 _LINE_MAX = 1 << 16
 _HEADERS_MAX = 200
 
@@ -50,6 +51,16 @@ class Source(Protocol):
         ...
 
 
+def pieces_of(body: bytes | Source) -> Iterator[bytes | memoryview]:
+    """Give a body piece by piece."""
+    if isinstance(body, bytes):
+        whole = memoryview(body)
+        yield from (whole[at : at + _PIECE] for at in range(0, len(body), _PIECE))
+        return
+    while piece := body.read(_PIECE):
+        yield piece
+
+
 class Connections:
     """The idle connections to one endpoint; the newest is used first."""
 
@@ -67,27 +78,16 @@ class Connections:
 
         Raises what botocore raises for the same failure.
         """
-        connection = self._taken()
+        connection, is_reusable = self._taken(), False
         try:
             connection.send(head, body)
             answer, is_reusable = connection.receive(is_head=is_head)
-        except TimeoutError as error:
-            connection.close()
-            raise sdk.ReadTimeoutError(
-                endpoint_url=self._route.url, error=error
-            ) from error
         except (OSError, http.client.HTTPException) as error:
-            connection.close()
-            raise sdk.ConnectionClosedError(
-                endpoint_url=self._route.url, error=error
-            ) from error
-        except BaseException:
-            connection.close()
-            raise
-        if is_reusable:
-            self._put_back(connection)
-        else:
-            connection.close()
+            is_late = isinstance(error, TimeoutError)
+            failure = sdk.ReadTimeoutError if is_late else sdk.ConnectionClosedError
+            raise failure(endpoint_url=self._route.url, error=error) from error
+        finally:
+            self._give_back(connection, is_reusable=is_reusable)
         return answer
 
     def close(self) -> None:
@@ -109,9 +109,9 @@ class Connections:
                 return connection
             connection.close()
 
-    def _put_back(self, connection: "_Connection") -> None:
+    def _give_back(self, connection: "_Connection", *, is_reusable: bool) -> None:
         with self._lock:
-            if not self._is_closed:
+            if is_reusable and not self._is_closed:
                 self._idle.append(connection)
                 return
         connection.close()
@@ -123,22 +123,12 @@ class Connections:
             made = self._route.connect()
         except (urllib3.exceptions.SSLError, ssl.SSLError) as error:
             raise sdk.SSLError(endpoint_url=url, error=error) from error
-        except urllib3.exceptions.ProxyError as error:
-            raise sdk.ProxyConnectionError(
-                proxy_url=self._route.proxy or "", error=error
-            ) from error
         except (urllib3.exceptions.ConnectTimeoutError, TimeoutError) as error:
             raise sdk.ConnectTimeoutError(endpoint_url=url, error=error) from error
-        except (
-            urllib3.exceptions.HTTPError,
-            http.client.HTTPException,
-            OSError,
-        ) as error:
-            if self._route.proxy is not None:
-                raise sdk.ProxyConnectionError(
-                    proxy_url=self._route.proxy or "", error=error
-                ) from error
-            raise sdk.EndpointConnectionError(endpoint_url=url, error=error) from error
+        except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as e:
+            if proxy := self._route.proxy:
+                raise sdk.ProxyConnectionError(proxy_url=proxy, error=e) from e
+            raise sdk.EndpointConnectionError(endpoint_url=url, error=e) from e
         made.settimeout(self._read_timeout_s)
         return _Connection(made)
 
@@ -177,15 +167,12 @@ class _Connection:
 
     def send(self, head: bytes, body: bytes | Source) -> None:
         try:
-            if not isinstance(body, bytes):
-                self.socket.sendall(head)
-                while piece := body.read(_CHUNK):
-                    self.socket.sendall(piece)
-            elif len(body) <= _BUFFER:
+            if isinstance(body, bytes) and len(body) <= _BUFFER:
                 self.socket.sendall(head + body)
-            else:
-                self.socket.sendall(head)
-                self.socket.sendall(body)
+                return
+            self.socket.sendall(head)
+            for piece in pieces_of(body):
+                self.socket.sendall(piece)
         except (BrokenPipeError, ConnectionResetError):
             # A server may refuse and hang up before all has come: it may have said why.
             self._is_sent = False

@@ -13,9 +13,9 @@ import re
 import time
 from collections.abc import Mapping
 from datetime import datetime
-from email.utils import parsedate_to_datetime
 
 from mountfs.backends.s3_client import Reply
+from mountfs.backends.s3_wire import http_date
 from mountfs.storage.errors import InvalidRequest, MetadataTooLarge, Unsupported
 from mountfs.storage.types import (
     Metadata,
@@ -213,10 +213,9 @@ def date_ns(reply: Reply) -> int | None:
     if not text:
         return None
     try:
-        moment = parsedate_to_datetime(text)
+        return int(http_date(text).timestamp()) * SECOND_NS
     except ValueError:
         return None
-    return int(moment.timestamp()) * SECOND_NS
 
 
 def encode_text(text: str) -> str:

@@ -3,7 +3,8 @@
 import contextlib
 import io
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import BinaryIO
 
 import trio
@@ -17,16 +18,14 @@ IN_MEMORY_MAX = 8 << 20
 @contextlib.asynccontextmanager
 async def payload_of(
     body: Body | None, size: int
-) -> AsyncIterator["bytes | ExactReader"]:
-    """Give the body of a request: small ones as bytes, larger ones as a reader.
+) -> AsyncIterator["Callable[[], bytes] | ExactReader"]:
+    """Give the body of a request: larger ones as a reader, small ones to be read.
 
-    Raises `BodyTooShort` before or, for a larger one, while it is sent; S3 stores
-    nothing of a request that breaks off.
+    They are read in the thread that sends them. Raises `BodyTooShort` before or, for a
+    larger one, while it is sent; S3 stores nothing of a request that breaks off.
     """
     if body is None or size <= IN_MEMORY_MAX:
-        yield await trio.to_thread.run_sync(
-            read_exactly, body, size, abandon_on_cancel=True
-        )
+        yield partial(read_exactly, body, size)
         return
     reader = ExactReader(await trio.to_thread.run_sync(body.open), size)
     try:

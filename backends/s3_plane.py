@@ -14,7 +14,7 @@ import hashlib
 import io
 import threading
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -23,7 +23,7 @@ from botocore.exceptions import ClientError, NoCredentialsError
 
 from mountfs.backends.s3_connections import Route
 from mountfs.backends.s3_digests import CheckedBytes, has_right_checksum
-from mountfs.backends.s3_http import Connections, Source
+from mountfs.backends.s3_http import Connections, Source, pieces_of
 from mountfs.backends.s3_options import S3Options
 from mountfs.backends.s3_signing import (
     EMPTY_SHA256,
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from botocore.awsrequest import AWSPreparedRequest
     from mypy_boto3_s3 import S3Client as BotoClient
 
-_CHUNK = 1 << 20
 _SIGNED = "AWS4-HMAC-SHA256 Credential="
 _OTHER_SIGNATURES = frozenset({"s3express"})
 _ELSEWHERE = frozenset(
@@ -199,10 +198,12 @@ class Plane:
             headers["content-length"] = str(len(body))
         if not operation.sends_checksum:
             return EMPTY_SHA256
-        is_signed = endpoint.signer is not None and self._is_signed(operation, endpoint)
-        checksum, digest = _read_through(
-            body, self._options.checksums, is_hashed=is_signed
-        )
+        # Over TLS the checksum of a body that is streamed is enough.
+        is_signed = self._signs_payload
+        if is_signed is None:
+            is_covered = self._options.checksums and operation.has_body
+            is_signed = not (endpoint.is_secure and is_covered)
+        checksum, digest = _read_through(body, is_hashed=is_signed)
         if self._options.checksums:
             headers["x-amz-sdk-checksum-algorithm"] = "CRC32"
             headers["x-amz-checksum-crc32"] = checksum
@@ -212,18 +213,10 @@ class Plane:
             headers["content-md5"] = base64.b64encode(md5).decode()
         return digest if is_signed else UNSIGNED_PAYLOAD
 
-    def _is_signed(self, operation: Operation, endpoint: _Endpoint) -> bool:
-        """Whether the hash of a body is signed: over TLS its checksum is enough."""
-        if self._signs_payload is not None:
-            return self._signs_payload
-        has_checksum = self._options.checksums
-        return not (endpoint.is_secure and has_checksum and operation.has_body)
-
     def _endpoint(self, bucket: str) -> _Endpoint | None:
-        try:
-            return self._endpoints[bucket]
-        except KeyError:
-            pass
+        with self._lock:
+            if bucket in self._endpoints:
+                return self._endpoints[bucket]
         request = self._stopped(bucket)
         with self._lock:
             if bucket not in self._endpoints:
@@ -256,15 +249,12 @@ class Plane:
                 return None
             scope = Scope(region=words[-3], service=words[-2])
         parts = urlsplit(request.url)
-        port = parts.port if parts.port not in (None, 80, 443) else None
-        if (parts.scheme, parts.port) in {("http", 443), ("https", 80)}:
-            port = parts.port
-        host = parts.hostname or ""
-        host = f"[{host}]" if ":" in host else host
+        is_secure = parts.scheme == "https"
+        host = parts.netloc.lower().removesuffix(":443" if is_secure else ":80")
         route = Route(self._client, f"{parts.scheme}://{parts.netloc}")
         return _Endpoint(
-            is_secure=parts.scheme == "https",
-            host=host if port is None else f"{host}:{port}",
+            is_secure=is_secure,
+            host=host,
             path=parts.path.removesuffix("key"),
             region=scope.region if scope else "",
             agent=_header(request, "User-Agent"),
@@ -279,23 +269,13 @@ def _header(request: "AWSPreparedRequest", name: str) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _read_through(
-    body: bytes | Source, has_checksum: bool, *, is_hashed: bool
-) -> tuple[str, str]:
+def _read_through(body: bytes | Source, *, is_hashed: bool) -> tuple[str, str]:
     """Return the CRC32 and the SHA-256 of a body, which is at its start again."""
     crc, sha = 0, hashlib.sha256()
-    if has_checksum or is_hashed:
-        for piece in _pieces(body):
-            crc = zlib.crc32(piece, crc) if has_checksum else 0
-            if is_hashed:
-                sha.update(piece)
+    for piece in pieces_of(body):
+        crc = zlib.crc32(piece, crc)
+        if is_hashed:
+            sha.update(piece)
+    if not isinstance(body, bytes):
+        body.seek(0)
     return base64.b64encode(crc.to_bytes(4, "big")).decode(), sha.hexdigest()
-
-
-def _pieces(body: bytes | Source) -> Iterator[bytes]:
-    if isinstance(body, bytes):
-        yield body
-        return
-    while piece := body.read(_CHUNK):
-        yield piece
-    body.seek(0)

@@ -9,29 +9,12 @@ import hashlib
 import hmac
 import time
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
+
+from botocore.credentials import ReadOnlyCredentials
 
 UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
-
-
-class Credentials(Protocol):
-    """What requests are signed with, as botocore freezes it."""
-
-    @property
-    def access_key(self) -> str | None:
-        """The name of the key."""
-        ...
-
-    @property
-    def secret_key(self) -> str | None:
-        """The key."""
-        ...
-
-    @property
-    def token(self) -> str | None:
-        """What makes the key good for a while."""
-        ...
 
 
 class Scope(NamedTuple):
@@ -50,7 +33,7 @@ class Signer:
 
     def sign(
         self,
-        credentials: Credentials,
+        credentials: ReadOnlyCredentials,
         method: str,
         target: tuple[str, str],
         headers: dict[str, str],

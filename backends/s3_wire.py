@@ -40,14 +40,17 @@ HOT: Mapping[str, str] = {
 Reply = dict[str, Any]
 _META = "x-amz-meta-"
 _QUOTE = r"(?:&quot;|&#34;|\")"
-_ENTRY = re.compile(
-    "<Contents><Key>([^<&]*)</Key>"
-    "<LastModified>([^<&]+)</LastModified>"
-    f'<ETag>{_QUOTE}([^<&"]*){_QUOTE}</ETag>'
-    "(?:<Checksum(?:Algorithm|Type)>[^<&]*</Checksum(?:Algorithm|Type)>)*"
-    r"<Size>(\d+)</Size>"
-    "(?:<Owner>(?:<ID>[^<]*</ID>)?(?:<DisplayName>[^<]*</DisplayName>)?</Owner>)?"
-    "<StorageClass>([^<&]*)</StorageClass></Contents>"
+_FIELDS: Mapping[str, str] = {
+    "Key": "([^<&]*)",
+    "LastModified": "([^<&]+)",
+    "ETag": f'{_QUOTE}([^<&"]*){_QUOTE}',
+    "Size": r"(\d+)",
+    "StorageClass": "([^<&]*)",
+}
+"""What is wanted of an entry of a listing, and how it is written."""
+_OTHERS = (
+    r"(?:<(?:Checksum(?:Algorithm|Type))>[^<]*</Checksum\w+>"
+    "|<Owner>(?:<ID>[^<]*</ID>)?(?:<DisplayName>[^<]*</DisplayName>)?</Owner>)*"
 )
 _CUSTOMER_KEYS = frozenset({"SSECustomerKey", "CopySourceSSECustomerKey"})
 _MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec"
@@ -109,7 +112,8 @@ class Operation:
             elif name == "Body":
                 body = value  # type: ignore[assignment]  # bytes or an ExactReader
             elif name == "Metadata":
-                _add_metadata(headers, value)  # type: ignore[arg-type]  # of texts
+                assert isinstance(value, Mapping)
+                headers.update((_META + key, text) for key, text in value.items())
             elif name == "Delete":
                 body = _deletion(value)  # type: ignore[arg-type]  # as botocore's
             elif name != "Bucket":
@@ -130,9 +134,21 @@ class Operation:
 
         Raises `ClientError` for an error, `ResponseParserError` for what is no answer.
         """
-        status, headers, body = answer
-        if status >= 300:
+        if answer.status >= 300:
             raise _error(self.name, answer)
+        try:
+            reply = self._told_by(answer)
+            if answer.body and self.name != "GetObject":
+                self._add_body(reply, answer)
+        except ElementTree.ParseError as error:
+            raise _error(self.name, answer._replace(status=500)) from error
+        except ValueError as error:
+            raise ResponseParserError(f"no answer of S3: {error}") from error
+        return reply
+
+    def _told_by(self, answer: Answer) -> Reply:
+        """Return what the headers tell."""
+        status, headers, _ = answer
         reply: Reply = {
             "ResponseMetadata": {"HTTPStatusCode": status, "HTTPHeaders": headers}
         }
@@ -142,8 +158,6 @@ class Operation:
                 reply[known[0]] = known[1](value)
             elif self._tells_metadata and header.startswith(_META):
                 reply.setdefault("Metadata", {})[header[len(_META) :]] = value
-        if body and self.name != "GetObject":
-            self._add_body(reply, answer)
         return reply
 
     def _add_body(self, reply: Reply, answer: Answer) -> None:
@@ -152,10 +166,7 @@ class Operation:
         text: bytes | str = answer.body
         if self.name == "ListObjectsV2":
             contents, text = _split_page(answer.body)
-        try:
-            root = ElementTree.XML(text)
-        except ElementTree.ParseError as error:
-            raise _error(self.name, answer._replace(status=500)) from error
+        root = ElementTree.XML(text)
         if root.tag == "Error":
             raise _error(self.name, answer._replace(status=500))
         if self.name == "ListObjectsV2":
@@ -194,23 +205,15 @@ def _text(value: object) -> str:
             raise TypeError(f"no header carries {value!r}")
 
 
-def _add_metadata(headers: dict[str, str], metadata: Mapping[str, str]) -> None:
-    for name, value in metadata.items():
-        headers[_META + name] = value
-
-
 def _deletion(wanted: Mapping[str, Any]) -> bytes:
+    breaks = {"\r": "&#xD;", "\n": "&#xA;"}
     keys = "".join(
-        f"<Object><Key>{_escaped(entry['Key'])}</Key></Object>"
+        f"<Object><Key>{escape(entry['Key'], breaks)}</Key></Object>"
         for entry in wanted["Objects"]
     )
     quiet = "<Quiet>true</Quiet>" if wanted.get("Quiet") else ""
     namespace = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
     return f"<Delete {namespace}>{keys}{quiet}</Delete>".encode()
-
-
-def _escaped(key: str) -> str:
-    return escape(key, {"\r": "&#xD;", "\n": "&#xA;"})
 
 
 def _error(name: str, answer: Answer) -> Exception:
@@ -237,21 +240,31 @@ def _entry(element: "ElementTree.Element[str]") -> Reply:
     return {_local(each.tag): each.text or "" for each in element}
 
 
+@functools.lru_cache(maxsize=8)
+def _entry_pattern(order: tuple[str, ...]) -> "re.Pattern[str]":
+    """Return an expression for entries whose fields come in an order."""
+    fields = [f"<{name}>{_FIELDS[name]}</{name}>{_OTHERS}" for name in order]
+    return re.compile(f"<Contents>{_OTHERS}{''.join(fields)}</Contents>")
+
+
 def _split_page(body: bytes) -> tuple[list[Reply], bytes | str]:
-    """Take the entries that are written as most services do out of a listing.
+    """Take the entries that are written like the first one out of a listing.
 
     A parser of XML takes longer for the thousand entries of a page than all the rest
     of the request. What is left is XML for a parser, with every entry that is written
     in another way, or has anything to be unescaped but the quotes of its ETag.
     """
-    if b"<!" in body:
-        return [], body
     try:
-        pieces = _ENTRY.split(body.decode())
+        text = body.decode()
     except UnicodeDecodeError:
         return [], body
-    step = _ENTRY.groups + 1
-    told = zip(*(pieces[number::step] for number in range(1, step)), strict=True)
+    first = text.partition("<Contents>")[2].partition("</Contents>")[0]
+    order = tuple(name for name in re.findall(r"<(\w+)>", first) if name in _FIELDS)
+    if "<!" in text or sorted(order) != sorted(_FIELDS):
+        return [], body
+    pieces = _entry_pattern(order).split(text)
+    step = len(order) + 1
+    columns = {name: pieces[n::step] for n, name in enumerate(order, start=1)}
     contents = [
         {
             "Key": key,
@@ -260,7 +273,9 @@ def _split_page(body: bytes) -> tuple[list[Reply], bytes | str]:
             "Size": size,
             "StorageClass": storage_class,
         }
-        for key, modified, etag, size, storage_class in told
+        for key, modified, etag, size, storage_class in zip(
+            *(columns[name] for name in _FIELDS), strict=True
+        )
     ]
     return contents, "".join(pieces[::step])
 
@@ -289,50 +304,29 @@ def _add_page(
 
 
 def _moment(text: str) -> datetime.datetime:
-    try:
-        found = datetime.datetime.fromisoformat(text)
-    except ValueError as error:
-        raise ResponseParserError(f"{text!r} is no time") from error
+    found = datetime.datetime.fromisoformat(text)
     return found if found.tzinfo is not None else found.replace(tzinfo=datetime.UTC)
 
 
 @functools.lru_cache(maxsize=256)
 def http_date(text: str) -> datetime.datetime:
     """Return the moment that a header tells. Raises `ValueError`."""
+    if text[:4].isdecimal():  # a date of an object lock
+        return _moment(text)
     month = _MONTHS.find(text[8:11]) // 3 + 1
     if len(text) == 29 and text.endswith(" GMT") and month:
+        day, year = int(text[5:7]), int(text[12:16])
+        hour, minute, second = int(text[17:19]), int(text[20:22]), int(text[23:25])
         return datetime.datetime(
-            int(text[12:16]),
-            month,
-            int(text[5:7]),
-            int(text[17:19]),
-            int(text[20:22]),
-            int(text[23:25]),
-            tzinfo=datetime.UTC,
+            year, month, day, hour, minute, second, tzinfo=datetime.UTC
         )
     found = parsedate_to_datetime(text)
     return found if found.tzinfo is not None else found.replace(tzinfo=datetime.UTC)
 
 
-def _header_time(text: str) -> datetime.datetime:
-    if text[:4].isdecimal():  # a date of an object lock
-        return _moment(text)
-    try:
-        return http_date(text)
-    except ValueError as error:
-        raise ResponseParserError(f"{text!r} is no time") from error
-
-
-def _number(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError as error:
-        raise ResponseParserError(f"{text!r} is no number") from error
-
-
 _CONVERSIONS: Mapping[str, Callable[[str], object]] = {
-    "timestamp": _header_time,
-    "integer": _number,
-    "long": _number,
+    "timestamp": http_date,
+    "integer": int,
+    "long": int,
     "boolean": lambda text: text.lower() == "true",
 }

@@ -30,7 +30,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from mountfs.storage import xattrs
-from mountfs.storage.types import SPECIAL_TYPES, Attributes, ObjectKind
+from mountfs.storage.types import NO_PAIRS, SPECIAL_TYPES, Attributes, ObjectKind
 
 TARGET_SIZE_MAX = 4095
 """The longest link target in bytes: PATH_MAX without its terminator."""
@@ -99,6 +99,8 @@ class Decoded:
 
 def decode(user: Mapping[str, str], fields: Fields) -> Decoded:
     """Read every dialect; ignore and keep what is not understood."""
+    if not user and not fields.xattrs:
+        return _NOTHING
     found: dict[str, int] = {}
     foreign = dict(user)
     for name, field, parse in _READERS:
@@ -126,6 +128,16 @@ def decode(user: Mapping[str, str], fields: Fields) -> Decoded:
         link_target=target,
         foreign=foreign,
     )
+
+
+_NOTHING = Decoded(
+    attributes=None,
+    kind=ObjectKind.FILE,
+    mode=None,
+    rdev=None,
+    link_target=None,
+    foreign=NO_PAIRS,
+)
 
 
 def _posix(found: Mapping[str, int]) -> Attributes:

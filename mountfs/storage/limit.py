@@ -47,8 +47,11 @@ class LimitStorager(PassageStorager):
     @contextlib.asynccontextmanager
     async def _passing(self, kind: RequestClass) -> AsyncIterator[None]:
         pool = self._pools[kind]
-        with not_counted():
-            await pool.acquire()
+        try:
+            pool.acquire_nowait()
+        except trio.WouldBlock:
+            with not_counted():
+                await pool.acquire()
         try:
             yield
         finally:

@@ -68,6 +68,8 @@ class Translator:
         """Return an answer of the store as callers are to see it."""
         if object.metadata is None:
             kind = ObjectKind.DIRECTORY if object.key.endswith("/") else object.kind
+            if kind is object.kind:
+                return object
             return dataclasses.replace(object, kind=kind)
         decoded = dialects.decode(object.metadata.user, self._fields)
         metadata = self._decoded(object.metadata, decoded)

@@ -59,7 +59,7 @@ def entry(key: str, number: int, style: str) -> str:
         case "aws":
             inner = [name, time, "<ETag>&quot;a&quot;</ETag>", checksum, size, kept]
         case "seaweedfs":
-            inner = [name, time, "<ETag>&#34;a&#34;</ETag>", size, owner, kept]
+            inner = [name, "<ETag>&#34;a&#34;</ETag>", size, owner, kept, time]
         case "other order":
             inner = [size, name, kept, "<ETag>&quot;a&quot;</ETag>", time]
         case "spaced":
