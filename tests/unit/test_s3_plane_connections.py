@@ -18,6 +18,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from mountfs.backends.s3 import open_s3
+from mountfs.backends.s3_connections import Route
+from mountfs.backends.s3_http import pieces_of
 from mountfs.storage.body import BytesBody
 from mountfs.storage.errors import (
     Corrupt,
@@ -153,6 +155,33 @@ async def test_silence_ends_at_the_time_out() -> None:
                 await store.read("k")
 
     assert caught.value.is_ambiguous
+
+
+def test_a_body_is_sent_in_pieces() -> None:
+    """The time-out is for each of them, so that a slow link has a chance."""
+    body = bytes(range(256)) * 4096
+
+    pieces = [bytes(piece) for piece in pieces_of(body)]
+
+    assert b"".join(pieces) == body
+    assert max(map(len, pieces)) <= 1 << 18
+
+
+async def test_a_botocore_that_is_another_inside_sends_all(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What has no public place may go; then the SDK is as good as ever."""
+
+    def is_gone(self: Route, client: object, url: str) -> None:
+        raise AttributeError("_get_connection_manager")
+
+    monkeypatch.setattr(Route, "__init__", is_gone)
+    with ScriptedServer([OK]) as server:
+        async with opened(server.url) as store:
+            assert (await store.read("k")).data == b"abc"
+
+    assert b"\r\namz-sdk-invocation-id" in server.heads[0].lower()
+    assert "another inside" in caplog.text
 
 
 class RegionServer(HttpProxy):
