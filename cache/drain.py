@@ -135,7 +135,7 @@ class Drain:
             tried = [
                 entry.attempts > attempts.get(entry.id, 0) and entry.flight is None
                 for entry in table
-                if not table.is_blocked(entry)
+                if table.may_be_tried(entry)
             ]
             if all(tried) and len(table) and not self._flights:
                 return False
@@ -188,7 +188,7 @@ class Drain:
                 continue
             if is_batched:
                 removals.append(entry)
-            else:
+            elif not queue.table.leaves_older_below(entry):
                 self._start([entry], self._carry_out)
         if not any(entry.due_s <= now_s for entry in removals):
             return next_s  # more of them may come

@@ -252,6 +252,19 @@ class EntryTable:
             return True
         return next(self._before(entry), None) is not None
 
+    def leaves_older_below(self, entry: Entry) -> bool:
+        """Tell whether a directory that goes alone would go before what is below it.
+
+        That is not `is_blocked` if it goes as well: then all may go in one batch.
+        """
+        if not (entry.is_removal and entry.is_directory):
+            return False
+        return any(self.at(key)[0].id < entry.id for key in self.below(entry.key))
+
+    def may_be_tried(self, entry: Entry) -> bool:
+        """Tell whether an entry waits for no other that comes before it."""
+        return not self.is_blocked(entry) and not self.leaves_older_below(entry)
+
     def would_turn_in_a_circle(self, entry: Entry, target: str) -> bool:
         """Tell whether an entry could wait for itself if it went to another key.
 

@@ -577,7 +577,7 @@ class Queue:
         if not tried:
             return None
         for entry in waiting:
-            if entry.id not in tried and not self.table.is_blocked(entry):
+            if entry.id not in tried and self.table.may_be_tried(entry):
                 return None
         own = [tried[entry.id] for entry in waiting if entry.id in tried]
         return own[0] if own else next(iter(tried.values()))

@@ -15,6 +15,7 @@ from mountfs.cache.incidents import IncidentKind
 from mountfs.cache.journal import JournalFull
 from mountfs.cache.spool import Spool
 from mountfs.storage.errors import NotFound, StoreError, Unreachable
+from mountfs.storage.types import Version
 from tests.fakes.held import Hold
 from tests.fakes.volume import CALLER, Scene, open_scene
 
@@ -371,3 +372,52 @@ async def test_directories_beyond_what_is_remembered_go_from_the_store(
         assert left.is_removal
         assert await scene.drain()
         assert await scene.keys() == {f"{name}/file" for name in "xyz"}
+
+
+async def test_a_directory_that_goes_alone_goes_after_what_is_below(
+    tmp_path: Path,
+) -> None:
+    """What is below goes in a batch, since nobody knows what the store has of it; the
+    directory, which is looked at first, must not overtake it.
+    """
+    async with open_scene(tmp_path, journaled=True) as scene:
+        await scene.fs.namespace.mkdir(scene.root, b"d", 0o755, CALLER)
+        await scene.make("d/file", b"x")
+        assert await scene.drain()
+        directory = await scene.lookup("d")
+        hold = scene.store.hold("delete")
+        await scene.fs.namespace.unlink(directory, b"file")
+        await scene.fs.namespace.rmdir(scene.root, b"d")
+        pending(scene, "d/file").stored = None  # as after a crash
+        for entry in scene.queue.table:
+            entry.since_s -= 10
+        assert isinstance(pending(scene, "d/").stored, Version)
+        begin(scene)
+        await hold.reached.wait()
+        assert pending(scene, "d/file").flight is not None
+        assert pending(scene, "d/").flight is None
+        hold.release()
+        assert await scene.drain()
+        assert await scene.keys() == set()
+
+
+async def test_a_directory_whose_child_cannot_go_holds_up_nobody(
+    tmp_path: Path,
+) -> None:
+    """Who waits for all that can be done is told when that is done."""
+    async with open_scene(tmp_path, journaled=True) as scene:
+        await scene.fs.namespace.mkdir(scene.root, b"d", 0o755, CALLER)
+        await scene.make("d/file", b"x")
+        assert await scene.drain()
+        directory = await scene.lookup("d")
+        scene.store.refused["delete"] = StoreError("not allowed")
+        scene.store.refused["delete_many"] = StoreError("not allowed")
+        await scene.fs.namespace.unlink(directory, b"file")
+        await scene.fs.namespace.rmdir(scene.root, b"d")
+        assert not await scene.drain()
+        assert not await scene.drain()
+        with pytest.raises(StoreError, match="not allowed"):
+            await scene.queue.settle_entries([pending(scene, "d/")])
+        scene.store.refused.clear()
+        assert await scene.drain()
+        assert await scene.keys() == set()
