@@ -4,17 +4,24 @@ A byte lies at the offset that it has in its file. Everything outside the writte
 ranges reads as zero, so a hole of the file needs no bytes here. Disk work runs in
 worker threads; one call at a time may close the file, and its owner sees to it that
 none is under way then.
+
+A small file is in memory until it grows, or must survive this process: five ways into a
+worker thread and back cost more than all else that is done here for it. Nothing is less
+safe for that: bytes that were acknowledged are in the store, in a row of the journal,
+or were synced (`sync`), which puts them on the disk.
 """
 
 import ctypes
 import errno
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import trio
 
+from mountfs.storage.body import Body, BytesBody, FileBody
 from mountfs.storage.errors import ObjectTooLarge, QuotaExceeded, StoreError
 
 DISK_THREADS = trio.CapacityLimiter(16)
@@ -22,6 +29,10 @@ DISK_THREADS = trio.CapacityLimiter(16)
 _FALLOC_FL_KEEP_SIZE = 0x01
 _FALLOC_FL_PUNCH_HOLE = 0x02
 _ZEROS = bytes(1 << 20)
+IN_MEMORY_MAX = 64 << 10
+"""Up to this size a file is in memory; the journal takes so much into a row."""
+HELD_MAX = 64 << 20
+"""How many bytes of all files are in memory at most; the others are on the disk."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -40,37 +51,102 @@ async def on_disk(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     )
 
 
+class _Held:
+    """How many bytes of all spools are in memory; threads take from it, too."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.total = 0
+
+    def take(self, size: int) -> bool:
+        """Count bytes in, or refuse."""
+        with self._lock:
+            if self.total + size > HELD_MAX:
+                return False
+            self.total += size
+            return True
+
+    def give_back(self, size: int) -> None:
+        """Count bytes out."""
+        with self._lock:
+            self.total -= size
+
+
+HELD = _Held()
+
+
 class Spool:
     """One sparse file, made when it is first written."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._fd = -1
+        self._memory: bytearray | None = None
 
     @property
     def is_open(self) -> bool:
-        """Whether there is a file at all."""
-        return self._fd >= 0
+        """Whether there are bytes at all, here or in a file."""
+        return self._fd >= 0 or self._memory is not None
 
     async def reopen(self, size: int) -> bool:
         """Open the file of an earlier process; False unless it is there, and whole."""
         return await on_disk(self._reopen, size)
 
+    def body(self, offset: int, size: int) -> Body:
+        """Return bytes as they are sent. Nothing may change them until that is over."""
+        memory = self._memory
+        if memory is not None:
+            return BytesBody(_cut(memory, offset, size))
+        return FileBody(self.path, offset, size)
+
     async def write(self, offset: int, data: bytes) -> None:
         """Write all of `data`."""
-        await on_disk(self._write, offset, data)
+        memory = self._grown(offset + len(data))
+        if memory is None:
+            await on_disk(self._write, offset, data)
+        else:
+            memory[offset : offset + len(data)] = data
 
     async def read(self, offset: int, size: int) -> bytes:
         """Read exactly `size` bytes; zeros behind the end of the file."""
+        memory = self._memory
+        if memory is not None:
+            return _cut(memory, offset, size)
         return await on_disk(self._read, offset, size)
 
     async def resize(self, size: int) -> None:
         """Give the file this size; what is behind it is gone for good."""
-        await on_disk(self._resize, size)
+        memory = self._grown(size)
+        if memory is None:
+            await on_disk(self._resize, size)
+        elif size < len(memory):
+            HELD.give_back(len(memory) - size)
+            del memory[size:]
+
+    def _grown(self, size: int) -> bytearray | None:
+        """Return the bytes in memory, at least so many, or None if that is no place."""
+        if self._fd >= 0 or size > IN_MEMORY_MAX:
+            return None
+        more = size - len(self._memory or b"")
+        if more > 0 and not HELD.take(more):
+            return None
+        if self._memory is None:
+            self._memory = bytearray()
+        if more > 0:
+            self._memory += bytes(more)
+        return self._memory
+
+    def _forget_memory(self) -> None:
+        memory, self._memory = self._memory, None
+        if memory is not None:
+            HELD.give_back(len(memory))
 
     async def punch(self, start: int, end: int) -> None:
         """Make a range read as zeros, and give its room back to the disk."""
-        if self.is_open and start < end:
+        if self._memory is not None:
+            end = min(end, len(self._memory))
+            self._memory[start:end] = bytes(max(0, end - start))
+        elif self.is_open and start < end:
             await on_disk(self._punch, start, end)
 
     async def sync(self) -> None:
@@ -83,12 +159,16 @@ class Spool:
 
     async def remove(self) -> None:
         """Close and delete the file. No call may be under way."""
+        self._forget_memory()
         fd, self._fd = self._fd, -1
         if fd >= 0:
             await on_disk(self._remove, fd)
 
     async def close(self) -> None:
-        """Close the file and leave it on the disk. No call may be under way."""
+        """Close the file, and leave on the disk what is there. No call may be under
+        way. Who wants what is in memory to stay has synced it.
+        """
+        self._forget_memory()
         fd, self._fd = self._fd, -1
         if fd >= 0:
             await on_disk(os.close, fd)
@@ -96,7 +176,16 @@ class Spool:
     def _open(self) -> int:
         if self._fd < 0:
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-            self._fd = os.open(self.path, flags, 0o600)
+            fd = os.open(self.path, flags, 0o600)
+            try:
+                if self._memory is not None:
+                    _write_all(fd, 0, self._memory)
+            except OSError:
+                os.close(fd)
+                raise
+            # In this order: who reads meanwhile finds the bytes in one of the two.
+            self._fd = fd
+            self._forget_memory()
         return self._fd
 
     def _reopen(self, size: int) -> bool:
@@ -110,17 +199,12 @@ class Spool:
 
     def _write(self, offset: int, data: bytes) -> None:
         try:
-            fd = self._open()
-            view = memoryview(data)
-            while view:
-                count = os.pwrite(fd, view, offset)
-                view = view[count:]
-                offset += count
+            _write_all(self._open(), offset, data)
         except OSError as error:
             raise _translated(error) from error
 
     def _read(self, offset: int, size: int) -> bytes:
-        if not self.is_open:
+        if self._fd < 0:
             return bytes(size)
         try:
             data = os.pread(self._fd, size, offset)
@@ -180,6 +264,19 @@ class Spool:
     def _remove(self, fd: int) -> None:
         os.close(fd)
         self.path.unlink(missing_ok=True)
+
+
+def _cut(memory: bytearray, offset: int, size: int) -> bytes:
+    """Return bytes of what is in memory; zeros behind its end."""
+    found = bytes(memory[offset : offset + size])
+    return found + bytes(size - len(found))
+
+
+def _write_all(fd: int, offset: int, data: "bytes | bytearray | memoryview") -> None:
+    with memoryview(data) as whole:
+        done = 0
+        while done < len(whole):
+            done += os.pwrite(fd, whole[done:], offset + done)
 
 
 def _data_of(fd: int, size: int) -> Iterator[tuple[int, int]]:

@@ -25,7 +25,6 @@ from mountfs.cache.extents import Range
 from mountfs.cache.journal import Intent, Journal, JournaledUpload
 from mountfs.cache.phases import reached
 from mountfs.cache.plan import AppendTail, CopyPart, Piece, Plan, PutWhole, SendParts
-from mountfs.storage.body import FileBody
 from mountfs.storage.conditions import look_first
 from mountfs.storage.errors import (
     AlreadyExists,
@@ -227,7 +226,7 @@ class Uploader:
         async with self._slots:
             if not is_wanted():
                 raise UploadNotFound("the upload was given up", key=upload.key)
-            body = FileBody(dirty.spool.path, offset, size)
+            body = dirty.spool.body(offset, size)
             return await self._store.write_part(upload, index, body)
 
     async def complete(
@@ -295,7 +294,7 @@ class Uploader:
     ) -> Object:
         await self._fill(dirty, plan.fills, is_forced=False)
         condition = await look_first(self._store, Call.WRITE, dirty.key, condition)
-        body = FileBody(dirty.spool.path, 0, plan.size) if plan.size else None
+        body = dirty.spool.body(0, plan.size) if plan.size else None
         async with self._slots:
             with self._budget.freeing():
                 return await self._store.write(
@@ -319,7 +318,7 @@ class Uploader:
         assert base is not None
         if condition is ABSENT:
             raise AlreadyExists("the file was to be new", key=dirty.key)
-        body = FileBody(dirty.spool.path, plan.offset, plan.size)
+        body = dirty.spool.body(plan.offset, plan.size)
         async with self._slots:
             with self._budget.freeing():
                 append = await self._store.create_append(

@@ -1,11 +1,15 @@
-"""What the disk under a spooled file can refuse."""
+"""Where spooled bytes are, and what the disk under them can refuse."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from mountfs.cache.spool import Spool
+from mountfs.cache import spool as spool_module
+from mountfs.cache.entry_text import INLINE_SIZE_MAX
+from mountfs.cache.spool import HELD, IN_MEMORY_MAX, Spool
 from mountfs.storage.errors import ObjectTooLarge
+from tests.fakes.volume import open_scene
 
 
 async def test_size_that_no_disk_holds_is_too_large(tmp_path: Path) -> None:
@@ -14,3 +18,93 @@ async def test_size_that_no_disk_holds_is_too_large(tmp_path: Path) -> None:
     with pytest.raises(ObjectTooLarge):
         await spool.resize(1 << 62)
     await spool.remove()
+
+
+async def test_small_file_is_in_memory_until_it_grows(tmp_path: Path) -> None:
+    """The bytes are the same wherever they are."""
+    spool = Spool(tmp_path / "spool")
+    await spool.write(3, b"small")
+    assert await spool.read(0, 10) == b"\0\0\0small\0\0"
+    assert not spool.path.exists()
+
+    await spool.write(IN_MEMORY_MAX, b"large")
+    assert await spool.read(0, 8) == b"\0\0\0small"
+    assert await spool.read(IN_MEMORY_MAX, 5) == b"large"
+    assert spool.path.read_bytes()[:8] == b"\0\0\0small"
+    await spool.remove()
+    assert not spool.path.exists()
+
+
+async def test_synced_file_is_on_the_disk(tmp_path: Path) -> None:
+    """What must survive this process does."""
+    spool = Spool(tmp_path / "spool")
+    await spool.write(0, b"bytes")
+    await spool.sync()
+    await spool.close()
+
+    again = Spool(tmp_path / "spool")
+    assert await again.reopen(5)
+    assert await again.read(0, 5) == b"bytes"
+    await again.close()
+
+
+@pytest.mark.parametrize("size", [0, 2, 5, 9])
+async def test_cut_and_extended_in_memory_as_on_the_disk(
+    tmp_path: Path, size: int
+) -> None:
+    """What is behind a cut is gone for good."""
+    spool, other = Spool(tmp_path / "one"), Spool(tmp_path / "two")
+    for each in (spool, other):
+        await each.write(0, b"bytes")
+    await other.sync()
+    for each in (spool, other):
+        await each.resize(size)
+        await each.resize(9)
+        await each.punch(1, 2)
+
+    assert await spool.read(0, 12) == await other.read(0, 12)
+    with spool.body(1, 4).open() as reader:
+        assert reader.read() == await other.read(1, 4)
+    for each in (spool, other):
+        await each.remove()
+
+
+async def test_memory_of_all_files_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What does not fit is on the disk at once; what goes makes room."""
+    monkeypatch.setattr(spool_module, "HELD_MAX", HELD.total + 8)
+    before = HELD.total
+    one, two = Spool(tmp_path / "one"), Spool(tmp_path / "two")
+    await one.write(0, b"12345")
+    await two.write(0, b"67890")
+    assert two.path.exists()
+    assert not one.path.exists()
+    assert await two.read(0, 5) == b"67890"
+    await one.remove()
+    await two.remove()
+    assert HELD.total == before
+
+
+def test_what_is_in_memory_fits_into_a_row() -> None:
+    """Else the journal would speak of bytes that no disk has."""
+    assert IN_MEMORY_MAX <= INLINE_SIZE_MAX
+
+
+@pytest.mark.parametrize("journaled", [False, True])
+async def test_small_files_make_no_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, journaled: bool
+) -> None:
+    """To make one costs no way to the disk but that of the journal."""
+    calls: list[object] = []
+
+    async def on_disk(call: Callable[..., object], *args: object) -> object:
+        calls.append(call)
+        return call(*args)
+
+    monkeypatch.setattr(spool_module, "on_disk", on_disk)
+    async with open_scene(tmp_path, journaled=journaled) as scene:
+        await scene.make("file", b"bytes")
+        await scene.fs.finish()
+        assert await scene.content("file") == b"bytes"
+        assert not calls
