@@ -24,9 +24,12 @@ from typing import Protocol, Self
 import trio
 
 from mountfs.cache.activity import Activity
+from mountfs.cache.ahead import AheadLedger
 from mountfs.cache.blockfiles import BlockFiles, BlockName, content_digest
 from mountfs.cache.budget import Budget
 from mountfs.cache.directory import DirectoryLock
+from mountfs.cache.lanes import Lanes, Place
+from mountfs.cache.pace import Pace
 from mountfs.cache.readahead import ReadStream
 from mountfs.cache.spool import on_disk
 from mountfs.cache.tokens import is_token
@@ -51,10 +54,15 @@ class _Fetch:
     object: Object
     first: int
     count: int
-    is_ahead: bool
+    place: Place
     done: trio.Event = field(default_factory=trio.Event)
     blocks: dict[int, bytes] = field(default_factory=dict)
     error: Exception | None = None
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether it was begun before a program asked."""
+        return self.place.is_ahead
 
 
 class Front(Protocol):
@@ -96,7 +104,8 @@ class BlockCache:
         *,
         block_size: int = 1 << 20,
         fetch_size_max: int = 8 << 20,
-        fetches_max: int = 16,
+        fetches_max: int = 48,
+        ahead_bytes_max: int = 96 << 20,
         memory_max: int = 64 << 20,
         activity: Activity | None = None,
     ) -> None:
@@ -107,10 +116,14 @@ class BlockCache:
         self._budget = budget
         self._block_size = block_size
         self._blocks_per_fetch = max(1, fetch_size_max // block_size)
-        self._slots = trio.Semaphore(fetches_max)
-        # A reader that waits must find a slot, so reading ahead never takes them all.
-        self._slots_ahead = trio.Semaphore(max(1, fetches_max - 4))
+        # A reader that waits must find a place, so reading ahead never takes them all.
+        self._lanes = Lanes(
+            fetches_max, reserve=fetches_max // 4, ahead_bytes_max=ahead_bytes_max
+        )
         self._ahead_max = 4 * fetches_max
+        self._pace = Pace()
+        self.ledger = AheadLedger()
+        """What was fetched ahead of programs, and what became of it."""
         self.front: Front | None = None
         """Who has bytes that the store does not have yet."""
         self._ahead = 0
@@ -180,6 +193,8 @@ class BlockCache:
             ahead = stream.advance(offset, end - offset)
             if ahead is not None:
                 self._fetch_ahead(object, *ahead)
+            elif not stream.window:
+                self._read_around(object, offset, end, stream)
         first, last = offset // self._block_size, (end - 1) // self._block_size
         blocks = await self._blocks(object, first, last)
         start = offset - first * self._block_size
@@ -211,6 +226,24 @@ class BlockCache:
         for index, fetch in waiting:
             await self._wait_for(object, index, fetch)
         return sum(self._size_of(object, index) for index in missing)
+
+    async def fetch_ahead(self, object: Object, size: int) -> bytes | None:
+        """Bring the first bytes of an object here before anybody wants them.
+
+        Returns them, or None if there is nothing to fetch or it failed.
+        """
+        if object.version is None or not object.size:
+            return None
+        if self.front is not None and self.front.holds(object.version):
+            return None  # they are here, in another place
+        end = min(size, object.size)
+        last = (end - 1) // self._block_size
+        try:
+            blocks = await self._blocks(object, 0, last, is_ahead=True)
+        except StoreError as error:
+            log.debug("%r was not fetched ahead: %s", object.key, error)
+            return None
+        return b"".join(blocks)[:end] if len(blocks) > 1 else blocks[0][:end]
 
     async def open(self, key: str) -> Object:
         """Return the newest object under a key, and keep its first block.
@@ -294,11 +327,16 @@ class BlockCache:
 
     # Reading.
 
-    async def _blocks(self, object: Object, first: int, last: int) -> list[bytes]:
+    async def _blocks(
+        self, object: Object, first: int, last: int, *, is_ahead: bool = False
+    ) -> list[bytes]:
         """Return consecutive blocks, from memory, the disk or the store."""
         found: dict[int, bytes] = {}
         for index in range(first, last + 1):
-            block = await self._look_up(self._name(object, index))
+            name = self._name(object, index)
+            if not is_ahead:
+                self.ledger.note_used(name)
+            block = await self._look_up(name)
             if block is not None and len(block) == self._size_of(object, index):
                 found[index] = block
         self.activity.block_hits += len(found)
@@ -314,9 +352,12 @@ class BlockCache:
                 waiting.append((index, fetch))
             else:
                 missing.append(index)
-        waiting.extend(self._start_fetches(object, missing, is_ahead=False))
+        waiting.extend(self._start_fetches(object, missing, is_ahead=is_ahead))
+        if not is_ahead:
+            for _, fetch in waiting:
+                self._lanes.hurry(fetch.place)
         for index, fetch in waiting:
-            found[index] = await self._wait_for(object, index, fetch)
+            found[index] = await self._wait_for(object, index, fetch, is_ahead)
         return [found[index] for index in range(first, last + 1)]
 
     async def _look_up(self, name: BlockName) -> bytes | None:
@@ -337,9 +378,11 @@ class BlockCache:
         self._remember(name, block)
         return block
 
-    async def _wait_for(self, object: Object, index: int, fetch: _Fetch) -> bytes:
+    async def _wait_for(
+        self, object: Object, index: int, fetch: _Fetch, is_ahead: bool
+    ) -> bytes:
         await fetch.done.wait()
-        if fetch.error is not None and fetch.is_ahead:
+        if fetch.error is not None and fetch.is_ahead and not is_ahead:
             # Nobody asked for what was read ahead: ask for it now, in earnest.
             blocks = await self._blocks(object, index, index)
             return blocks[0]
@@ -361,6 +404,30 @@ class BlockCache:
         if self._ahead < self._ahead_max:
             self._start_fetches(object, missing, is_ahead=True)
 
+    def _read_around(
+        self, object: Object, offset: int, end: int, stream: ReadStream
+    ) -> None:
+        """Fetch what a read that jumped wants, and its surroundings behind that."""
+        assert object.size is not None
+        if self.is_cached(object, offset, end - offset):
+            stream.note_found()
+            return
+        # What would push other bytes out for the sake of a guess stays away.
+        if object.size > self._budget.size_max // 2 or self.ledger.is_wasteful:
+            return
+        widest = self._blocks_per_fetch * self._block_size
+        width = self._block_size
+        while width * 2 <= min(widest, self._pace.free_size()):
+            width *= 2
+        around = stream.around(offset, width)
+        if around is None:
+            return
+        first = offset // self._block_size
+        wanted = range(first, -(-end // self._block_size))
+        missing = [i for i in wanted if not self._is_here(self._name(object, i))]
+        self._start_fetches(object, missing, is_ahead=False)
+        self._fetch_ahead(object, *around)
+
     def _is_here(self, name: BlockName) -> bool:
         return name in self._memory or name in self._disk or name in self._fetches
 
@@ -371,7 +438,8 @@ class BlockCache:
         assert self._nursery is not None
         started: list[tuple[int, _Fetch]] = []
         for first, count in _runs(missing, self._blocks_per_fetch):
-            fetch = _Fetch(object, first, count, is_ahead)
+            size = sum(self._size_of(object, first + i) for i in range(count))
+            fetch = _Fetch(object, first, count, Place(size, is_ahead))
             names = {
                 self._name(object, index): index
                 for index in range(first, first + count)
@@ -379,16 +447,16 @@ class BlockCache:
             for name, index in names.items():
                 self._fetches[name] = fetch
                 started.append((index, fetch))
+                if is_ahead:
+                    self.ledger.note_fetched(name, self._size_of(object, index))
             self._ahead += is_ahead
             # With the names as they are now: the object may get others meanwhile.
             self._nursery.start_soon(self._run_fetch, fetch, names)
         return started
 
     async def _run_fetch(self, fetch: _Fetch, names: dict[BlockName, int]) -> None:
-        async with AsyncExitStack() as stack:
-            if fetch.is_ahead:
-                await stack.enter_async_context(self._slots_ahead)
-            await stack.enter_async_context(self._slots)
+        await self._lanes.enter(fetch.place)
+        try:
             reason = Reason.PREFETCH if fetch.is_ahead else Reason.FOREGROUND
             try:
                 with because(reason):
@@ -404,6 +472,7 @@ class BlockCache:
                 self._ahead -= fetch.is_ahead
                 if fetch.error is not None:
                     for name in names:
+                        self.ledger.note_failed(name)
                         del self._fetches[name]  # whoever comes now asks again
                 fetch.done.set()
             if fetch.error is None:
@@ -412,6 +481,8 @@ class BlockCache:
                 await self._keep_behind(blocks)
                 for name in names:
                     del self._fetches[name]
+        finally:
+            self._lanes.leave(fetch.place)
 
     async def _fetch(self, fetch: _Fetch) -> dict[int, bytes]:
         object = fetch.object
@@ -419,9 +490,11 @@ class BlockCache:
         start = fetch.first * self._block_size
         end = min(start + fetch.count * self._block_size, object.size)
         source = self._store if self.front is None else self.front
+        begun_s = trio.current_time()
         content = await source.read(
             object.key, start, end - start, version=object.version
         )
+        self._pace.note(end - start, trio.current_time() - begun_s)
         if len(content.data) != end - start:
             raise Corrupt(
                 f"{end - start} bytes at {start} were asked for and "
@@ -496,6 +569,8 @@ class BlockCache:
 
     def _unnote(self, name: BlockName) -> int:
         size = self._disk.pop(name)
+        if name not in self._memory:
+            self.ledger.note_gone(name)
         indexes = self._indexes[name.content]
         indexes.discard(name.index)
         if not indexes:
@@ -513,6 +588,8 @@ class BlockCache:
         block = self._memory.pop(name, None)
         if block is not None:
             self._memory_size -= len(block)
+            if name not in self._disk and name not in self._fetches:
+                self.ledger.note_gone(name)
 
     # Names.
 

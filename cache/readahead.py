@@ -5,9 +5,19 @@ else closes it. "Follow" is meant loosely: the kernel keeps two requests in flig
 they may arrive in either order, so a read counts as next if it begins within
 `tolerance` of where the last one ended. More is asked for only when less than half
 of the window is left, so that requests stay large.
+
+A program that reads here and there waits a round trip for each read, unless what it
+wants next was fetched with what it wanted before. So from its third jump on each read
+that has to wait brings its surroundings along, as long as that proves useful: so many
+bytes are spent in advance, and each read that finds its bytes here earns more.
 """
 
 from mountfs.cache.extents import Range
+
+JUMPS_MIN = 3
+"""So many reads here and there, less those that follow another, make a pattern."""
+CREDIT_EARNED = 32 << 20
+CREDIT_MAX = 1 << 30
 
 
 class ReadStream:
@@ -19,6 +29,7 @@ class ReadStream:
         window_min: int = 1 << 20,
         window_max: int = 32 << 20,
         tolerance: int = 2 << 20,
+        credit: int = 64 << 20,
     ) -> None:
         self._window_min = window_min
         self._window_max = window_max
@@ -26,6 +37,8 @@ class ReadStream:
         self._window = 0
         self._position: int | None = None
         self._asked_until = 0
+        self._jumps = 0
+        self._credit = credit
 
     @property
     def window(self) -> int:
@@ -40,10 +53,12 @@ class ReadStream:
         end = offset + size
         if not self._is_next(offset):
             self._window = 0
+            self._jumps += 1
             self._position = end
             self._asked_until = end
             return None
         assert self._position is not None
+        self._jumps = max(0, self._jumps - 1)
         self._position = max(self._position, end)
         ahead = max(0, self._asked_until - self._position)
         if self._window and ahead >= self._window // 2:
@@ -53,6 +68,23 @@ class ReadStream:
         start = max(self._position, self._asked_until)
         self._asked_until = max(start, self._position + self._window)
         return (start, self._asked_until) if start < self._asked_until else None
+
+    def around(self, offset: int, width: int) -> Range | None:
+        """Return what to fetch with a read that jumped to bytes that are not here.
+
+        `width` is how much may come along, and the range one of the pieces of that
+        size that a file consists of.
+        """
+        if self._jumps < JUMPS_MIN or self._credit < width or width <= 0:
+            return None
+        self._credit -= width
+        start = offset // width * width
+        return (start, start + width)
+
+    def note_found(self) -> None:
+        """Note that a read that jumped found its bytes here."""
+        if self._jumps >= JUMPS_MIN:
+            self._credit = min(self._credit + CREDIT_EARNED, CREDIT_MAX)
 
     def _is_next(self, offset: int) -> bool:
         if self._position is None:

@@ -23,7 +23,7 @@ class Limits:
     """The most requests of each class that are under way at once."""
 
     metadata: int = 64
-    reads: int = 16
+    reads: int = 48
     uploads: int = 16
     copies: int = 48
 

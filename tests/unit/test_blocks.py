@@ -386,3 +386,51 @@ async def test_an_object_is_stored_while_a_fetch_of_it_begins(
             assert await cache.read(known, 0, 10) == WHOLE[:10]
             await settled()
         assert await cache.read(known, 0, 10) == WHOLE[:10]
+
+
+async def test_jumping_about_fetches_surroundings_behind(scene: Scene) -> None:
+    """Whoever reads here and there finds more and more here already."""
+    known = await scene.put()
+    stream = ReadStream(tolerance=5, credit=1000)
+    async with scene.cache(memory_max=2000) as cache:
+        waited = 0
+        for index in range(100):
+            offset = index * 370 % 990
+            waited += not cache.is_cached(known, offset, 4)
+            found = await cache.read(known, offset, 4, stream=stream)
+            assert found == WHOLE[offset : offset + 4]
+            await settled()
+
+        assert waited < 30
+        counts = cache.ledger.counts
+    assert counts.used_bytes > counts.fetched_bytes // 2
+
+
+async def test_nothing_comes_along_in_a_file_that_does_not_fit(scene: Scene) -> None:
+    """A guess must not push out what was wanted."""
+    known = await scene.put()
+    stream = ReadStream(tolerance=5, credit=1000)
+    async with scene.cache(SIZE, memory_max=2000) as cache:
+        for index in range(20):
+            await cache.read(known, index * 370 % 990, 4, stream=stream)
+            await settled()
+
+        assert cache.ledger.counts.fetched_bytes == 0
+
+
+async def test_bytes_are_brought_before_they_are_wanted(scene: Scene) -> None:
+    """Fetching ahead returns the bytes; what fails or is unknown returns nothing."""
+    known = await scene.put()
+    async with scene.cache(memory_max=2000) as cache:
+        assert await cache.fetch_ahead(known, 25) == WHOLE[:25]
+        assert await cache.fetch_ahead(known, 10_000) == WHOLE
+        assert await cache.fetch_ahead(replace(known, version=None), 25) is None
+        assert await cache.fetch_ahead(replace(known, size=0), 25) is None
+        scene.requests()
+        await cache.read(known, 0, SIZE)
+        assert scene.requests() == {}
+        assert cache.ledger.counts.used_bytes == SIZE
+
+        other = await scene.put("b")
+        scene.store.script.append(Fault("read", ServiceFailed("down")))
+        assert await cache.fetch_ahead(other, 10) is None

@@ -68,3 +68,35 @@ def test_what_is_asked_for_lies_ahead_and_is_bounded(
             assert offset + size <= start < end
             assert end - start <= 1024
         assert stream.window <= 1024
+
+
+def test_a_program_that_jumps_gets_the_surroundings() -> None:
+    """From the third jump on; the first two may be the head and the tail of a file."""
+    stream = ReadStream()
+    found = []
+    for offset in (100 * MIB, 20 * MIB, 203 * MIB, 77 * MIB):
+        stream.advance(offset, 4 * KIB)
+        found.append(stream.around(offset, 8 * MIB))
+
+    assert found[:2] == [None, None]
+    assert found[2:] == [(200 * MIB, 208 * MIB), (72 * MIB, 80 * MIB)]
+
+
+def test_jumps_that_find_nothing_end_the_surroundings() -> None:
+    """What is spent in vain has a bound; what is found earns more."""
+    stream = ReadStream(credit=32 * MIB)
+
+    def spent(jumps: int, *, finds: bool) -> int:
+        total = 0
+        for index in range(jumps):
+            offset = (index * 7919 % 1000) * 1000 * MIB
+            stream.advance(offset, 4 * KIB)
+            around = stream.around(offset, 8 * MIB)
+            total += around[1] - around[0] if around else 0
+            if finds:
+                stream.note_found()
+        return total
+
+    assert spent(100, finds=False) == 32 * MIB
+    assert spent(100, finds=True) > 400 * MIB
+    assert spent(500, finds=False) <= 1024 * MIB
