@@ -12,6 +12,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
+from mountfs.cache.activity import Activity
+
 _WAITING_MAX = 20_000
 _FORGIVEN = 32 << 20
 """So many bytes may be in vain before anything is concluded from it."""
@@ -42,7 +44,12 @@ class AheadCounts:
 class AheadLedger:
     """Counts what is fetched ahead, and says whether it is worth it."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        activity: Activity | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._activity = activity if activity is not None else Activity()
         self._clock = clock
         self._aged_at_s = clock()
         self.counts = AheadCounts()
@@ -59,6 +66,7 @@ class AheadLedger:
     def note_fetched(self, name: Hashable, size: int) -> None:
         """Note bytes that came before anybody wanted them."""
         self.counts.fetched_bytes += size
+        self._activity.ahead_bytes += size
         self._waiting[name] = size
         while len(self._waiting) > _WAITING_MAX:
             self.note_gone(next(iter(self._waiting)))
@@ -68,18 +76,22 @@ class AheadLedger:
         size = self._waiting.pop(name, None)
         if size is not None:
             self.counts.used_bytes += size
+            self._activity.ahead_used_bytes += size
             self._age()
             self._used += size
 
     def note_failed(self, name: Hashable) -> None:
         """Note that bytes did not come."""
-        self.counts.fetched_bytes -= self._waiting.pop(name, 0)
+        size = self._waiting.pop(name, 0)
+        self.counts.fetched_bytes -= size
+        self._activity.ahead_bytes -= size
 
     def note_gone(self, name: Hashable) -> None:
         """Note that something is not here any more; wasted, if nobody wanted it."""
         size = self._waiting.pop(name, None)
         if size is not None:
             self.counts.wasted_bytes += size
+            self._activity.ahead_unused_bytes += size
             self._age()
             self._wasted += size
 

@@ -41,6 +41,8 @@ from mountfs.storage.types import Content, Object, Version
 log = logging.getLogger(__name__)
 
 _ALIASES_MAX = 10_000
+_AHEAD_BYTES_MAX = 96 << 20
+"""So many bytes are on their way at once that no program waits for."""
 _KEEP_WAIT_S = 1.0
 """How long a read waits for room, or for the disk, at most."""
 _LATE_MAX = 4
@@ -57,6 +59,8 @@ class _Fetch:
     place: Place
     done: trio.Event = field(default_factory=trio.Event)
     blocks: dict[int, bytes] = field(default_factory=dict)
+    answer: Object | None = None
+    """The object as the store has just described it."""
     error: Exception | None = None
 
     @property
@@ -105,7 +109,6 @@ class BlockCache:
         block_size: int = 1 << 20,
         fetch_size_max: int = 8 << 20,
         fetches_max: int = 48,
-        ahead_bytes_max: int = 96 << 20,
         memory_max: int = 64 << 20,
         activity: Activity | None = None,
     ) -> None:
@@ -118,11 +121,11 @@ class BlockCache:
         self._blocks_per_fetch = max(1, fetch_size_max // block_size)
         # A reader that waits must find a place, so reading ahead never takes them all.
         self._lanes = Lanes(
-            fetches_max, reserve=fetches_max // 4, ahead_bytes_max=ahead_bytes_max
+            fetches_max, reserve=fetches_max // 4, ahead_bytes_max=_AHEAD_BYTES_MAX
         )
         self._ahead_max = 4 * fetches_max
         self._pace = Pace()
-        self.ledger = AheadLedger()
+        self.ledger = AheadLedger(self.activity)
         """What was fetched ahead of programs, and what became of it."""
         self.front: Front | None = None
         """Who has bytes that the store does not have yet."""
@@ -137,6 +140,11 @@ class BlockCache:
         self._fetches: dict[BlockName, _Fetch] = {}
         self._nursery: trio.Nursery | None = None
         self._stack = AsyncExitStack()
+
+    @property
+    def size_max(self) -> int:
+        """How many bytes are kept here at most, those of others included."""
+        return self._budget.size_max
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -227,23 +235,28 @@ class BlockCache:
             await self._wait_for(object, index, fetch)
         return sum(self._size_of(object, index) for index in missing)
 
-    async def fetch_ahead(self, object: Object, size: int) -> bytes | None:
+    async def fetch_ahead(self, object: Object, size: int) -> Content | None:
         """Bring the first bytes of an object here before anybody wants them.
 
-        Returns them, or None if there is nothing to fetch or it failed.
+        Returns what the store answered, or None if it was not asked, or has failed.
         """
-        if object.version is None or not object.size:
+        if object.version is None or self.is_cached(object, 0, size):
             return None
-        if self.front is not None and self.front.holds(object.version):
-            return None  # they are here, in another place
+        assert object.size is not None
         end = min(size, object.size)
-        last = (end - 1) // self._block_size
-        try:
-            blocks = await self._blocks(object, 0, last, is_ahead=True)
-        except StoreError as error:
-            log.debug("%r was not fetched ahead: %s", object.key, error)
+        indexes = range(-(-end // self._block_size))
+        missing = [i for i in indexes if not self._is_here(self._name(object, i))]
+        started = self._start_fetches(object, missing, is_ahead=True)
+        for _, fetch in started:
+            await fetch.done.wait()
+        fetches = [fetch for _, fetch in started]
+        answer = fetches[0].answer
+        if answer is None or any(fetch.error is not None for fetch in fetches):
+            log.debug("%r was not fetched ahead: %s", object.key, fetches[0].error)
             return None
-        return b"".join(blocks)[:end] if len(blocks) > 1 else blocks[0][:end]
+        found = {i: fetch.blocks[i] for i, fetch in started}
+        is_all = len(found) == len(indexes)
+        return Content(answer, b"".join(found[i] for i in indexes) if is_all else b"")
 
     async def open(self, key: str) -> Object:
         """Return the newest object under a key, and keep its first block.
@@ -327,15 +340,12 @@ class BlockCache:
 
     # Reading.
 
-    async def _blocks(
-        self, object: Object, first: int, last: int, *, is_ahead: bool = False
-    ) -> list[bytes]:
+    async def _blocks(self, object: Object, first: int, last: int) -> list[bytes]:
         """Return consecutive blocks, from memory, the disk or the store."""
         found: dict[int, bytes] = {}
         for index in range(first, last + 1):
             name = self._name(object, index)
-            if not is_ahead:
-                self.ledger.note_used(name)
+            self.ledger.note_used(name)
             block = await self._look_up(name)
             if block is not None and len(block) == self._size_of(object, index):
                 found[index] = block
@@ -352,12 +362,11 @@ class BlockCache:
                 waiting.append((index, fetch))
             else:
                 missing.append(index)
-        waiting.extend(self._start_fetches(object, missing, is_ahead=is_ahead))
-        if not is_ahead:
-            for _, fetch in waiting:
-                self._lanes.hurry(fetch.place)
+        waiting.extend(self._start_fetches(object, missing, is_ahead=False))
+        for _, fetch in waiting:
+            self._lanes.hurry(fetch.place)
         for index, fetch in waiting:
-            found[index] = await self._wait_for(object, index, fetch, is_ahead)
+            found[index] = await self._wait_for(object, index, fetch)
         return [found[index] for index in range(first, last + 1)]
 
     async def _look_up(self, name: BlockName) -> bytes | None:
@@ -378,11 +387,9 @@ class BlockCache:
         self._remember(name, block)
         return block
 
-    async def _wait_for(
-        self, object: Object, index: int, fetch: _Fetch, is_ahead: bool
-    ) -> bytes:
+    async def _wait_for(self, object: Object, index: int, fetch: _Fetch) -> bytes:
         await fetch.done.wait()
-        if fetch.error is not None and fetch.is_ahead and not is_ahead:
+        if fetch.error is not None and fetch.is_ahead:
             # Nobody asked for what was read ahead: ask for it now, in earnest.
             blocks = await self._blocks(object, index, index)
             return blocks[0]
@@ -494,6 +501,7 @@ class BlockCache:
         content = await source.read(
             object.key, start, end - start, version=object.version
         )
+        fetch.answer = content.object
         self._pace.note(end - start, trio.current_time() - begun_s)
         if len(content.data) != end - start:
             raise Corrupt(

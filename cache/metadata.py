@@ -160,6 +160,18 @@ class MetadataCache:
         listing = self._listings.get(prefix)
         return len(listing.names) if listing is not None else None
 
+    def is_listed(self, prefix: str) -> bool:
+        """Tell whether all children of a directory are known freshly."""
+        listing = self._listings.get(prefix)
+        if listing is None or not listing.is_whole:
+            return False
+        return self._is_fresh(listing.at_s)
+
+    def is_good_for(self, key: str, time_s: float) -> bool:
+        """Tell whether the object of a key is known, and will be for so long."""
+        entry = self._entries.get(key)
+        return entry is not None and self._clock() + time_s - entry.at_s < self.ttl_s
+
     # --- learning ---------------------------------------------------------------
 
     def put(self, object: Object) -> Object:

@@ -492,6 +492,7 @@ class _Mounted:
             nursery.start_soon(self._leave_when_told)
             nursery.start_soon(notify_kernel, self._fs.outdated)
             nursery.start_soon(self._fs.store_times)
+            nursery.start_soon(self._fs.walks.run)
             nursery.start_soon(self._announce, ready)
             await self._session.serve()
             nursery.cancel_scope.cancel()

@@ -14,8 +14,10 @@ from mountfs.vfs.foreign import shown
 from mountfs.vfs.inodes import Node
 from mountfs.vfs.laterlinks import LaterLinks
 from mountfs.vfs.learning import Learning
-from mountfs.vfs.listings import component_of, list_all
+from mountfs.vfs.lister import Lister
+from mountfs.vfs.listings import component_of
 from mountfs.vfs.volume import RESERVED, Volume
+from mountfs.vfs.walks import Walks
 
 
 @dataclass(slots=True, eq=False)
@@ -30,10 +32,19 @@ class OpenDirectory:
 class Directories:
     """The open directories of one volume."""
 
-    def __init__(self, volume: Volume, learning: Learning, later: LaterLinks) -> None:
+    def __init__(
+        self,
+        volume: Volume,
+        learning: Learning,
+        later: LaterLinks,
+        lister: Lister,
+        walks: Walks,
+    ) -> None:
         self._volume = volume
         self._learning = learning
         self._later = later
+        self._lister = lister
+        self._walks = walks
         self._open: dict[int, OpenDirectory] = {}
         self._handles = itertools.count(1)
 
@@ -58,6 +69,7 @@ class Directories:
     ) -> "list[tuple[bytes, Object | Node]]":
         """Return the snapshot of a handle; `anew` takes a new one (rewinddir(3))."""
         if opened.entries is None or anew:
+            self._walks.note_listed(opened.node)
             opened.entries = await self._snapshot(opened.node)
         return opened.entries
 
@@ -126,19 +138,4 @@ class Directories:
         return sorted(found.items())
 
     async def _list(self, prefix: str) -> tuple[Object, ...]:
-        return await self._volume.believed(partial(self._known_or_listed, prefix))
-
-    async def _known_or_listed(self, prefix: str) -> tuple[Object, ...]:
-        known = self._volume.metadata.listing(prefix)
-        if known is not None:
-            self._volume.activity.metadata_hits += 1
-            return known
-        self._volume.activity.metadata_misses += 1
-        begun = self._volume.metadata.begin_listing(prefix)
-        try:
-            objects = await list_all(self._volume.store, prefix)
-        except BaseException:
-            self._volume.metadata.drop_listing(begun)
-            raise
-        listed = self._volume.metadata.put_listing(begun, objects)
-        return await self._learning.completed(prefix, listed)
+        return await self._volume.believed(partial(self._lister.entries, prefix))

@@ -39,6 +39,7 @@ from mountfs.vfs.resolver import Resolver
 from mountfs.vfs.tree import changing
 from mountfs.vfs.unlinked import Unlinked
 from mountfs.vfs.volume import Volume
+from mountfs.vfs.walks import Walks
 
 log = logging.getLogger(__name__)
 
@@ -80,12 +81,14 @@ class Files:
         openers: Openers,
         unlinked: Unlinked,
         hard_links: HardLinks,
+        walks: Walks,
     ) -> None:
         self._volume = volume
         self._resolver = resolver
         self._openers = openers
         self._unlinked = unlinked
         self._hard_links = hard_links
+        self._walks = walks
         self._open: dict[int, OpenFile] = {}
         self._handles = itertools.count(1)
 
@@ -112,6 +115,8 @@ class Files:
         can_write = flags & os.O_ACCMODE != os.O_RDONLY
         if can_write or flags & os.O_TRUNC:
             self._volume.check_writable()
+        else:
+            self._walks.note_opened(node)
         await self._volume.believed(partial(self._check_current, node, file))
         if can_write or flags & os.O_TRUNC:
             await self._resolver.learn(node)

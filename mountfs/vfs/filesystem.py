@@ -13,6 +13,7 @@ from mountfs.vfs.hardlinks import HardLinks
 from mountfs.vfs.inodes import Node
 from mountfs.vfs.laterlinks import LaterLinks
 from mountfs.vfs.learning import Learning
+from mountfs.vfs.lister import Lister
 from mountfs.vfs.namespace import Namespace
 from mountfs.vfs.openers import Openers
 from mountfs.vfs.rename import Renames
@@ -20,6 +21,7 @@ from mountfs.vfs.resolver import Resolver
 from mountfs.vfs.setattr import AttributeChanges
 from mountfs.vfs.unlinked import Unlinked
 from mountfs.vfs.volume import Outdated, Volume
+from mountfs.vfs.walks import Walks
 from mountfs.vfs.xattrs import Xattrs
 
 TIMES_TIMEOUT_S = 30.0
@@ -45,8 +47,16 @@ class FileSystem:
         self.unlinked = Unlinked(volume, owner)
         self.resolver = Resolver(volume)
         self.hard_links = HardLinks(volume)
+        self.learning = Learning(volume)
+        lister = Lister(volume, self.learning)
+        self.walks = Walks(volume, lister)
         self.files = Files(
-            volume, self.resolver, self.openers, self.unlinked, self.hard_links
+            volume,
+            self.resolver,
+            self.openers,
+            self.unlinked,
+            self.hard_links,
+            self.walks,
         )
         self.later_links = LaterLinks(volume, self.files, self.hard_links)
         self.namespace = Namespace(
@@ -56,6 +66,7 @@ class FileSystem:
             self.unlinked,
             self.hard_links,
             self.later_links,
+            walks=self.walks,
         )
         self.renames = Renames(
             volume,
@@ -65,8 +76,9 @@ class FileSystem:
             self.hard_links,
             self.later_links,
         )
-        self.learning = Learning(volume)
-        self.directories = Directories(volume, self.learning, self.later_links)
+        self.directories = Directories(
+            volume, self.learning, self.later_links, lister, self.walks
+        )
         self.attributes = AttributeChanges(
             volume, self.resolver, self.files, self.hard_links
         )

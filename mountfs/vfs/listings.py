@@ -1,19 +1,31 @@
 """Listing the children of a directory, whole."""
 
+import itertools
+
 from mountfs.storage.protocol import Storager
 from mountfs.storage.types import Object, ObjectKind
 
 
-async def list_all(store: Storager, prefix: str) -> list[Object]:
-    """Ask the store for everything directly below a prefix."""
+class TooManyPages(Exception):
+    """A directory is larger than was to be listed."""
+
+
+async def list_all(
+    store: Storager, prefix: str, *, pages_max: int | None = None
+) -> list[Object]:
+    """Ask the store for everything directly below a prefix.
+
+    Raises `TooManyPages` if that takes more than `pages_max` requests.
+    """
     objects: list[Object] = []
     token: str | None = None
-    while True:
+    for _ in itertools.count() if pages_max is None else range(pages_max):
         page = await store.list(prefix, token=token)
         objects.extend(page.objects)
         if page.token is None:
             return objects
         token = page.token
+    raise TooManyPages(prefix)
 
 
 def component_of(object: Object) -> str:

@@ -36,6 +36,7 @@ from mountfs.vfs.resolver import Resolver
 from mountfs.vfs.tree import changing, moving
 from mountfs.vfs.unlinked import Unlinked
 from mountfs.vfs.volume import Volume
+from mountfs.vfs.walks import Walks
 
 LINKS_MAX = 4096
 """The most names of one file: each of them costs a copy at every write."""
@@ -61,6 +62,8 @@ class Namespace:
         unlinked: Unlinked,
         hard_links: HardLinks,
         later: LaterLinks,
+        *,
+        walks: Walks,
     ) -> None:
         self._volume = volume
         self._resolver = resolver
@@ -68,6 +71,7 @@ class Namespace:
         self._unlinked = unlinked
         self._hard_links = hard_links
         self._later = later
+        self._walks = walks
 
     async def lookup(self, parent: Node, name: bytes) -> Node | None:
         """Return the node of a name, or None if there is none."""
@@ -78,10 +82,7 @@ class Namespace:
             node, prefix = parent.children.get(name), parent.key()
             if node is not None and _is_settled_here(node):
                 return node
-            if isinstance(entry, ShortEntry):
-                object = await self._find(parent, node, entry)
-            else:
-                object = await self._resolver.child(parent, entry)
+            object = await self._find(parent, node, entry)
             if object is not None:
                 await self._volume.groups.learn([object])
             if parent.children.get(name) is not node or not _is_at(parent, prefix):
@@ -97,6 +98,17 @@ class Namespace:
         return None
 
     async def _find(
+        self, parent: Node, node: Node | None, entry: Entry | ShortEntry
+    ) -> Object | None:
+        if isinstance(entry, ShortEntry):
+            return await self._find_short(parent, node, entry)
+        is_unknown = node is None and not self._resolver.knows(parent, entry)
+        object = await self._resolver.child(parent, entry)
+        if is_unknown and object is not None:
+            self._walks.note_found(parent)
+        return object
+
+    async def _find_short(
         self, parent: Node, node: Node | None, short: ShortEntry
     ) -> Object | None:
         """Find the object of a name in short form, by a listing if it is unknown."""

@@ -50,6 +50,11 @@ class Resolver:
             return await self._directory(key + "/")
         return await self._flat(key)
 
+    def knows(self, parent: Node, entry: Entry) -> bool:
+        """Tell whether a name can be found without a question to the store."""
+        key = parent.key() + entry.component
+        return any(self._metadata.lookup(each) for each in (key, f"{key}/"))
+
     async def newest(self, object: Object) -> Object | None:
         """Ask the store for the newest state of an object, whatever is known."""
         if object.kind is ObjectKind.DIRECTORY:

@@ -9,6 +9,7 @@ is unknown to the mount, and so cold, until somebody asks for it.
 import contextlib
 import os
 import threading
+import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from mountfs.vfs.walks import FOUND_GAP_S
 from tests.fakes import s3_servers
 from tests.fakes.http_proxy import Reply, Request, error_reply
 from tests.fakes.s3_servers import S3Server
@@ -29,6 +31,7 @@ GATHER_S = 20.0
 QUIET_S = 20.0
 COLD = "cold"
 """A directory in which counted mounts change nothing: names of it stay unknown."""
+_quiet_until = [0.0]
 
 
 class CountingShim(StrictShim):
@@ -243,6 +246,9 @@ def counted_directory(counted: Counted) -> Path:
 @pytest.fixture
 def cold(counted: Counted) -> tuple[Path, S3Objects]:
     """A name in the shared mount that nobody has asked for, and its other side."""
+    # Many names found there, one soon after the other, have it listed.
+    time.sleep(max(0.0, _quiet_until[0] - time.monotonic()))
+    _quiet_until[0] = time.monotonic() + FOUND_GAP_S
     path = counted.path / COLD / uuid.uuid4().hex[:12]
     return path, counted.there(path)
 

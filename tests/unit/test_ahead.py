@@ -29,7 +29,7 @@ def test_bytes_ahead_are_used_or_wasted_once() -> None:
 def test_waste_is_noticed_and_forgiven() -> None:
     """When most was in vain nothing more is fetched ahead, for a while."""
     now = [0.0]
-    ledger = AheadLedger(lambda: now[0])
+    ledger = AheadLedger(clock=lambda: now[0])
     for name in range(100):
         ledger.note_fetched(name, MIB)
     for name in range(30):

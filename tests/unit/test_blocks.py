@@ -422,8 +422,11 @@ async def test_bytes_are_brought_before_they_are_wanted(scene: Scene) -> None:
     """Fetching ahead returns the bytes; what fails or is unknown returns nothing."""
     known = await scene.put()
     async with scene.cache(memory_max=2000) as cache:
-        assert await cache.fetch_ahead(known, 25) == WHOLE[:25]
-        assert await cache.fetch_ahead(known, 10_000) == WHOLE
+        found = await cache.fetch_ahead(known, 25)
+        assert found is not None
+        assert (found.data, found.object) == (WHOLE[:30], known)
+        assert await cache.fetch_ahead(known, 25) is None  # nothing is left to ask
+        assert await cache.fetch_ahead(known, 10_000) is not None
         assert await cache.fetch_ahead(replace(known, version=None), 25) is None
         assert await cache.fetch_ahead(replace(known, size=0), 25) is None
         scene.requests()

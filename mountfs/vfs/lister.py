@@ -1,0 +1,69 @@
+"""Listing the children of a directory, whole, and once for all who want it."""
+
+import logging
+
+import trio
+
+from mountfs.storage.errors import StoreError
+from mountfs.storage.reason import Reason, because
+from mountfs.storage.types import Object
+from mountfs.vfs.learning import Learning
+from mountfs.vfs.listings import TooManyPages, list_all
+from mountfs.vfs.volume import Volume
+
+log = logging.getLogger(__name__)
+
+PAGES_AHEAD_MAX = 4
+"""A directory of more pages is not listed before a program asks for it."""
+
+
+class Lister:
+    """The listings of one volume: what is known freshly, or else what the store says.
+
+    A directory that is being listed is not listed again: who wants it too waits.
+    """
+
+    def __init__(self, volume: Volume, learning: Learning) -> None:
+        self._volume = volume
+        self._learning = learning
+        self._running: dict[str, trio.Event] = {}
+
+    async def entries(self, prefix: str) -> tuple[Object, ...]:
+        """Return the children of a directory, completed as far as they can be."""
+        while (running := self._running.get(prefix)) is not None:
+            await running.wait()
+        known = self._volume.metadata.listing(prefix)
+        if known is not None:
+            self._volume.activity.metadata_hits += 1
+            return known
+        self._volume.activity.metadata_misses += 1
+        return await self._list(prefix)
+
+    async def list_ahead(self, prefix: str) -> tuple[Object, ...] | None:
+        """List a directory anew before a program asks, unless it is large.
+
+        Returns None if it is, if it cannot be listed, or if it is being listed.
+        """
+        if prefix in self._running:
+            return None
+        try:
+            with because(Reason.PREFETCH):
+                return await self._list(prefix, pages_max=PAGES_AHEAD_MAX)
+        except (StoreError, TooManyPages) as error:
+            log.debug("%r was not listed ahead: %s", prefix, error)
+            return None
+
+    async def _list(
+        self, prefix: str, *, pages_max: int | None = None
+    ) -> tuple[Object, ...]:
+        metadata = self._volume.metadata
+        done = self._running[prefix] = trio.Event()
+        begun = metadata.begin_listing(prefix)
+        try:
+            objects = await list_all(self._volume.store, prefix, pages_max=pages_max)
+            listed = metadata.put_listing(begun, objects)
+            return await self._learning.completed(prefix, listed)
+        finally:
+            metadata.drop_listing(begun)  # does nothing if it was taken in
+            del self._running[prefix]
+            done.set()

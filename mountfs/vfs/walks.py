@@ -1,0 +1,296 @@
+"""Walks: programs that go through a directory or a tree, seen early and run ahead of.
+
+`cp -r`, `grep -r`, `diff -r`, `tar c`, `find` and `ls -R` ask for one thing after the
+other, and each costs a round trip to the store. Who has opened two files of a directory
+is likely to open the next ones, in the order of their names; who has listed a directory
+and one of those in it is likely to list the others. So these are asked for at once,
+more of them while programs really come for them, and none if most was in vain.
+
+What is fetched lies where it would lie if a program had asked: bytes in the block
+cache, listings in the metadata cache. Nobody waits for anything here, and what fails is
+asked for again when it is wanted. The answers also tell that what is known is still
+true, so that a walk that is longer than the time to live does not ask for each name.
+"""
+
+import bisect
+import itertools
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import trio
+
+from mountfs.cache.ahead import AheadCounts
+from mountfs.storage.reason import Reason, because
+from mountfs.storage.types import Object, ObjectKind
+from mountfs.vfs.inodes import Node
+from mountfs.vfs.lister import Lister
+from mountfs.vfs.volume import Volume
+
+PLACES_MAX = 128
+"""So many directories are remembered, the newest."""
+QUIET_S = 10.0
+"""A directory in which nothing happened for so long is not walked any more."""
+FILES_FIRST, FILES_MAX = 16, 128
+"""How many files wait ahead of a program, at first and at most."""
+BYTES_FIRST, BYTES_MAX = 4 << 20, 64 << 20
+FILE_SIZE_MAX = 8 << 20
+"""Of a larger file the first bytes are fetched; reading it fetches the rest ahead."""
+DIRECTORIES_FIRST, DIRECTORIES_MAX = 4, 32
+FOUND_MIN = 4
+FOUND_GAP_S = 0.25
+"""So many names, each asked for that soon after another, are worth a listing."""
+RENEW_AT = 0.3
+"""What is known is renewed when less than this part of its time to live is left."""
+
+
+@dataclass(slots=True, eq=False)
+class _Place:
+    """A directory in which something happened lately."""
+
+    key: str
+    at_s: float
+    entries: Sequence[Object] = ()
+    keys: Sequence[str] = ()
+    opened: int = 0
+    """Files that programs opened to read."""
+    found: int = 0
+    """Names that programs knew and that were not known here, one after the other."""
+    found_at_s: float = 0.0
+    descents: int = 0
+    """Directories in it that programs listed, after this one."""
+    last: str = ""
+    is_backwards: bool = False
+    """Whether the last file that was opened stands before the one opened before it."""
+    files_max: int = FILES_FIRST
+    bytes_max: int = BYTES_FIRST
+    directories_max: int = DIRECTORIES_FIRST
+    files: dict[str, int] = field(default_factory=dict)
+    """Files that were fetched, or are being, and not opened since; their bytes."""
+    directories: set[str] = field(default_factory=set)
+    """Directories that were listed, or are being, and not asked for since."""
+    is_listing: bool = False
+    reads_below: bool = False
+    """Whether programs read the files of the directories in it."""
+    descends_below: bool = False
+    """Whether programs go further down from the directories in it."""
+
+
+class Walks:
+    """Sees what programs do in the directories of a volume, and runs ahead of them."""
+
+    def __init__(
+        self,
+        volume: Volume,
+        lister: Lister,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._volume = volume
+        self._lister = lister
+        self._clock = clock
+        self._ledger = volume.blocks.ledger
+        self._places: OrderedDict[str, _Place] = OrderedDict()
+        self._nursery: trio.Nursery | None = None
+
+    @property
+    def counts(self) -> AheadCounts:
+        """What was fetched ahead, and what became of it."""
+        return self._ledger.counts
+
+    async def run(self) -> None:
+        """Run ahead of programs until cancelled."""
+        with because(Reason.PREFETCH):
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    self._nursery = None
+
+    # --- what programs do -------------------------------------------------------
+
+    def note_opened(self, node: Node) -> None:
+        """Note that a program opens a file to read it."""
+        if self._nursery is None or node.parent is None or node.is_nameless:
+            return
+        place = self._place(node.parent.key())
+        key = node.key()
+        place.opened += 1
+        place.is_backwards, place.last = key < place.last, key
+        was_ahead = place.files.pop(key, None) is not None
+        if place.opened < 2 and not was_ahead:
+            return
+        above = node.parent.parent
+        if above is not None and (known := self._places.get(above.key())) is not None:
+            known.reads_below = True
+        if len(place.files) <= place.files_max // 2:
+            if was_ahead:
+                place.files_max = min(place.files_max * 2, FILES_MAX)
+                place.bytes_max = min(place.bytes_max * 2, BYTES_MAX)
+            self._fetch_files(place, after=key)
+
+    def note_listed(self, directory: Node) -> None:
+        """Note that a program lists a directory."""
+        if self._nursery is None or directory.is_nameless:
+            return
+        key = directory.key()
+        place = self._place(key)
+        place.opened = 0
+        if directory.parent is None:
+            return
+        above = self._places.get(directory.parent.key())
+        if above is None:
+            return
+        if key in above.directories:
+            above.directories.discard(key)
+            self.counts.listings_used += 1
+            above.directories_max = min(above.directories_max * 2, DIRECTORIES_MAX)
+        above.descents += 1
+        top = directory.parent.parent
+        if top is not None and (known := self._places.get(top.key())) is not None:
+            known.descends_below = True
+        self._list_directories(above, after=key)
+        if above.descends_below:
+            self._list_directories(place, after="")
+        if above.reads_below:
+            self._fetch_files(place, after="")
+
+    def note_found(self, directory: Node) -> None:
+        """Note that a program knew a name that was not known here."""
+        if self._nursery is None or directory.is_nameless:
+            return
+        place = self._place(directory.key())
+        is_soon = place.at_s - place.found_at_s < FOUND_GAP_S
+        place.found = place.found + 1 if is_soon else 1
+        place.found_at_s = place.at_s
+        if place.found == FOUND_MIN:
+            self._start_listing(place)
+
+    # --- files ------------------------------------------------------------------
+
+    def _fetch_files(self, place: _Place, *, after: str) -> None:
+        """Fetch the next files of a directory, as many as are to wait."""
+        assert self._nursery is not None
+        if self._ledger.is_wasteful:
+            return
+        if not self._has_entries(place):
+            self._start_listing(place)
+            return
+        size = sum(place.files.values())
+        for object in self._next(place, after, ObjectKind.FILE, 4 * FILES_MAX):
+            if len(place.files) >= place.files_max or size >= self._bytes_max(place):
+                return
+            known = self._volume.metadata.last_known(object.key)
+            if not isinstance(known, Object) or known.kind is not ObjectKind.FILE:
+                continue
+            if object.key in place.files or not known.size:
+                continue
+            wanted = min(known.size, FILE_SIZE_MAX)
+            if self._volume.blocks.is_cached(known, 0, wanted):
+                self._renew(place, known.key)
+                continue
+            size += wanted
+            place.files[object.key] = wanted
+            self._nursery.start_soon(self._fetch, place, known, wanted)
+
+    async def _fetch(self, place: _Place, object: Object, size: int) -> None:
+        metadata = self._volume.metadata
+        asked_at = metadata.moment(object.key)
+        content = await self._volume.blocks.fetch_ahead(object, size)
+        if content is None:
+            place.files.pop(object.key, None)
+            return
+        self.counts.files += 1
+        # The store has just said which version is the newest.
+        metadata.put_answer(object.key, content.object, asked_at)
+
+    def _bytes_max(self, place: _Place) -> int:
+        return min(place.bytes_max, self._volume.blocks.size_max // 8)
+
+    # --- directories ------------------------------------------------------------
+
+    def _list_directories(self, place: _Place, *, after: str) -> None:
+        """List the next directories of a directory, as many as are to wait."""
+        assert self._nursery is not None
+        if not self._has_entries(place):
+            return
+        for object in self._next(place, after, ObjectKind.DIRECTORY, 1024):
+            if len(place.directories) >= place.directories_max:
+                return
+            if object.key in place.directories:
+                continue
+            if self._is_listed(object.key):
+                continue
+            place.directories.add(object.key)
+            self._nursery.start_soon(self._list, place, object.key)
+
+    async def _list(self, above: _Place, key: str) -> None:
+        self.counts.listings += 1
+        if await self._lister.list_ahead(key) is None:
+            above.directories.discard(key)
+            return
+        if above.reads_below:
+            self._fetch_files(self._place(key), after="")
+        if above.descends_below:
+            self._list_directories(self._place(key), after="")
+
+    def _start_listing(self, place: _Place) -> None:
+        """List a directory itself: many of its names are asked for."""
+        assert self._nursery is not None
+        if not place.is_listing:
+            place.is_listing = True
+            self._nursery.start_soon(self._list_place, place)
+
+    async def _list_place(self, place: _Place) -> None:
+        self.counts.listings += 1
+        listed = await self._lister.list_ahead(place.key)
+        # If it is too large, or failed, it is not tried again while it is remembered.
+        place.is_listing = listed is None
+        self._take_entries(place, listed or ())
+
+    def _renew(self, place: _Place, key: str) -> None:
+        """Ask anew before what is known of a walked directory is too old."""
+        metadata = self._volume.metadata
+        if not metadata.is_good_for(key, RENEW_AT * metadata.ttl_s):
+            self._start_listing(place)
+
+    # --- inside -----------------------------------------------------------------
+
+    def _place(self, key: str) -> _Place:
+        """Return what is remembered of a directory, now the newest of all."""
+        now_s = self._clock()
+        place = self._places.get(key)
+        if place is None or now_s - place.at_s > QUIET_S:
+            place = self._places[key] = _Place(key, now_s)
+            while len(self._places) > PLACES_MAX:
+                self._places.popitem(last=False)
+        place.at_s = now_s
+        self._places.move_to_end(key)
+        return place
+
+    def _has_entries(self, place: _Place) -> bool:
+        if not place.entries:
+            self._take_entries(place, self._volume.metadata.listing(place.key) or ())
+        return bool(place.entries)
+
+    def _take_entries(self, place: _Place, entries: Sequence[Object]) -> None:
+        place.entries = sorted(entries, key=lambda object: object.key)
+        place.keys = [object.key for object in place.entries]
+
+    def _next(
+        self, place: _Place, after: str, kind: ObjectKind, count: int
+    ) -> Iterator[Object]:
+        """Yield the entries that come after one, and then those before it."""
+        start, end = bisect.bisect_right(place.keys, after), len(place.keys)
+        indexes = itertools.chain(range(start, end), range(start))
+        if kind is ObjectKind.FILE and place.is_backwards:
+            start = bisect.bisect_left(place.keys, after)
+            before, behind = range(start - 1, -1, -1), range(end - 1, start - 1, -1)
+            indexes = itertools.chain(before, behind)
+        for index in itertools.islice(indexes, count):
+            if place.entries[index].kind is kind:
+                yield place.entries[index]
+
+    def _is_listed(self, key: str) -> bool:
+        return self._volume.metadata.is_listed(key)

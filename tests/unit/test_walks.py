@@ -1,0 +1,176 @@
+"""Programs that walk: what is fetched ahead of them, how much, and when not."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import trio
+import trio.testing
+
+from mountfs.cache.spool import DISK_THREADS
+from mountfs.vfs.walks import FILES_FIRST
+from tests.fakes.volume import Scene, open_scene
+
+TTL_S = 3600.0
+
+
+async def settled() -> None:
+    """Wait until nothing goes on, in the disk's threads either."""
+    await trio.testing.wait_all_tasks_blocked()
+    while DISK_THREADS.borrowed_tokens:
+        await trio.testing.wait_all_tasks_blocked(0.001)
+
+
+@asynccontextmanager
+async def walked(directory: Path, *, ttl_s: float = TTL_S) -> AsyncIterator[Scene]:
+    """Build a file system that runs ahead of programs."""
+    async with (
+        open_scene(directory, ttl_s=ttl_s) as scene,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(scene.fs.walks.run)
+        await trio.testing.wait_all_tasks_blocked()
+        yield scene
+        nursery.cancel_scope.cancel()
+
+
+async def put_files(scene: Scene, directory: str, count: int, size: int = 9) -> None:
+    for number in range(count):
+        await scene.put(f"{directory}/{number:03}", b"%03d" % number * (size // 3))
+
+
+async def read(scene: Scene, path: str) -> bytes:
+    found = await scene.see(path)
+    await settled()
+    return found
+
+
+async def test_second_file_of_a_directory_brings_the_next_ones(tmp_path: Path) -> None:
+    """One file alone brings nothing; after two the next ones are here already."""
+    async with walked(tmp_path) as scene:
+        await put_files(scene, "d", 40)
+        await scene.nodes("d")
+        scene.store.asked.clear()
+
+        await read(scene, "d/000")
+        assert scene.store.asked["read"] == 1
+        await read(scene, "d/001")
+        assert scene.store.asked["read"] == 2 + FILES_FIRST
+        for number in range(2, 40):
+            assert await read(scene, f"d/{number:03}") == b"%03d" % number * 3
+
+        counts = scene.fs.walks.counts
+        assert scene.store.asked["read"] == 40
+        assert (counts.files, counts.used_bytes) == (38, 38 * 9)
+        assert counts.wasted_bytes == 0
+
+
+async def test_order_does_not_matter(tmp_path: Path) -> None:
+    """Whoever reads a directory in another order finds its files here as well."""
+    async with walked(tmp_path) as scene:
+        await put_files(scene, "d", 40)
+        await scene.nodes("d")
+        for number in range(39, -1, -1):
+            await read(scene, f"d/{number:03}")
+
+        assert scene.store.asked["read"] == 40
+        assert scene.fs.walks.counts.files == 38
+
+
+async def test_files_of_a_directory_that_nobody_listed(tmp_path: Path) -> None:
+    """Names that a program knows by heart have the directory listed, and fetched."""
+    async with walked(tmp_path) as scene:
+        await put_files(scene, "d", 40)
+        for number in range(40):
+            await read(scene, f"d/{number:03}")
+
+        assert scene.store.asked["read"] == 40
+        assert scene.store.asked["stat"] < 10
+        assert scene.fs.walks.counts.listings >= 1
+
+
+async def test_answers_ahead_keep_names_fresh(tmp_path: Path) -> None:
+    """A walk that is longer than the time to live asks for no name of its own."""
+    async with walked(tmp_path, ttl_s=0.2) as scene:
+        await put_files(scene, "d", 100)
+        await scene.nodes("d")
+        scene.store.asked.clear()
+        for number in range(100):
+            await read(scene, f"d/{number:03}")
+            await trio.sleep(0.005)
+
+        asked = scene.store.asked
+        assert asked["read"] == 100
+        assert asked["stat"] < 50, asked
+
+
+async def test_foreign_change_is_seen_by_who_walks(tmp_path: Path) -> None:
+    """What was fetched ahead and replaced since is fetched again within the TTL."""
+    async with walked(tmp_path, ttl_s=0.05) as scene:
+        await put_files(scene, "d", 10)
+        await scene.nodes("d")
+        for number in range(3):
+            await read(scene, f"d/{number:03}")
+        await scene.put("d/005", b"another")
+        await trio.sleep(0.1)
+
+        assert await read(scene, "d/005") == b"another"
+
+
+async def test_next_directories_are_listed_ahead(tmp_path: Path) -> None:
+    """`find` waits for the first of the directories, and not for the others."""
+    async with walked(tmp_path) as scene:
+        for number in range(20):
+            await put_files(scene, f"t/{number:02}", 1)
+        await scene.nodes("t")
+        for number in range(20):
+            await scene.nodes(f"t/{number:02}")
+            await settled()
+
+        counts = scene.fs.walks.counts
+        assert (counts.listings, counts.listings_used) == (19, 19)
+
+
+async def test_files_of_the_next_directories_come_too(tmp_path: Path) -> None:
+    """`diff -r` over small directories does not begin anew in each of them."""
+    async with walked(tmp_path) as scene:
+        for number in range(10):
+            await put_files(scene, f"t/{number:02}", 5)
+        await scene.nodes("t")
+        for number in range(10):
+            await scene.nodes(f"t/{number:02}")
+            await settled()
+            for file in range(5):
+                await read(scene, f"t/{number:02}/{file:03}")
+
+        counts = scene.fs.walks.counts
+        assert counts.files >= 44
+        assert counts.used_bytes == counts.files * 9
+
+
+async def test_what_fails_ahead_hurts_nobody(tmp_path: Path) -> None:
+    """A store that fails meanwhile costs the program nothing but its own request."""
+    async with walked(tmp_path) as scene:
+        await put_files(scene, "d", 10)
+        await scene.nodes("d")
+        await read(scene, "d/000")
+        await scene.there.delete("d/004")
+        await read(scene, "d/001")
+        for number in (2, 3, 5, 6):
+            assert await read(scene, f"d/{number:03}") == b"%03d" % number * 3
+
+
+async def test_files_that_are_changed_here_are_left_alone(tmp_path: Path) -> None:
+    """Bytes that are only here are not asked for, and never replaced."""
+    async with walked(tmp_path) as scene:
+        await put_files(scene, "d", 10)
+        await scene.nodes("d")
+        writer = await scene.open(await scene.lookup("d/004"))
+        await scene.fs.files.write(writer, 0, b"new")
+        for number in (0, 1, 2):
+            await read(scene, f"d/{number:03}")
+        found = await scene.fs.files.read(writer, 0, 100)
+        await scene.close(writer)
+
+        assert found == b"new004004"
+        assert await scene.content("d/004") == b"new004004"
