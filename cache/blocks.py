@@ -258,6 +258,12 @@ class BlockCache:
         is_all = len(found) == len(indexes)
         return Content(answer, b"".join(found[i] for i in indexes) if is_all else b"")
 
+    def note_used(self, object: Object, size: int) -> None:
+        """Note that a program wants the first bytes, though perhaps not from here."""
+        if object.version is not None:
+            for index in range(-(-size // self._block_size)):
+                self.ledger.note_used(self._name(object, index))
+
     async def open(self, key: str) -> Object:
         """Return the newest object under a key, and keep its first block.
 

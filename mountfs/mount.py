@@ -42,7 +42,7 @@ from mountfs.config import MountConfig, StoreConfig
 from mountfs.control import Outcome, State, Status
 from mountfs.control_server import ControlServer
 from mountfs.errors import UsageError
-from mountfs.fuse.notifier import fetch_unsent, notify_kernel
+from mountfs.fuse.notifier import fetch_unsent, notify_kernel, push_to_kernel
 from mountfs.fuse.operations import Operations
 from mountfs.fuse.session import Session
 from mountfs.report import Reporter
@@ -493,6 +493,7 @@ class _Mounted:
             nursery.start_soon(notify_kernel, self._fs.outdated)
             nursery.start_soon(self._fs.store_times)
             nursery.start_soon(self._fs.walks.run)
+            nursery.start_soon(push_to_kernel, self._fs.pushes.receiving)
             nursery.start_soon(self._announce, ready)
             await self._session.serve()
             nursery.cancel_scope.cancel()

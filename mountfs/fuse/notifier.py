@@ -1,4 +1,4 @@
-"""Telling the kernel to forget a name, from a thread of its own.
+"""Telling the kernel to forget a name, or giving it bytes, from threads of their own.
 
 A notification waits for whatever request of that directory is under way, so on the
 trio thread it would wait for itself, in a state that even SIGKILL does not end. The
@@ -8,11 +8,13 @@ a worker thread, one at a time, holding no lock.
 
 import errno
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 
 import pyfuse3
 import trio
 
+from mountfs.vfs.pushes import Push
 from mountfs.vfs.volume import Outdated
 
 log = logging.getLogger(__name__)
@@ -26,6 +28,27 @@ async def notify_kernel(outdated: "trio.MemoryReceiveChannel[Outdated]") -> None
             await trio.to_thread.run_sync(
                 _invalidate, message, limiter=limiter, abandon_on_cancel=True
             )
+
+
+async def push_to_kernel(pushes: "trio.MemoryReceiveChannel[Push]") -> None:
+    """Put bytes into the kernel's page cache until cancelled; what is left is dropped.
+
+    Many small ones go in one hop to the thread, which costs as much as three requests.
+    """
+    limiter = trio.CapacityLimiter(1)
+    async with pushes:
+        async for first in pushes:
+            batch = [first, *_waiting(pushes)]
+            begun = [push for push in batch if push.begin()]
+            if not begun:
+                continue
+            try:
+                await trio.to_thread.run_sync(
+                    _store_all, begun, limiter=limiter, abandon_on_cancel=True
+                )
+            finally:
+                for push in begun:
+                    push.end()
 
 
 async def fetch_unsent(inodes: Iterable[int], *, timeout_s: float) -> None:
@@ -42,6 +65,22 @@ async def fetch_unsent(inodes: Iterable[int], *, timeout_s: float) -> None:
             )
     if scope.cancelled_caught:
         log.warning("the kernel did not send everything within %g s", timeout_s)
+
+
+def _waiting(pushes: "trio.MemoryReceiveChannel[Push]") -> Iterator[Push]:
+    with suppress(trio.WouldBlock):
+        while True:
+            yield pushes.receive_nowait()
+
+
+def _store_all(pushes: Sequence[Push]) -> None:
+    for push in pushes:
+        try:
+            pyfuse3.notify_store(pyfuse3.InodeT(push.node.inode), 0, push.data)
+        except OSError as error:
+            # ENOENT: the kernel has forgotten the inode. ENOTCONN: it is unmounted.
+            if error.errno not in (errno.ENOENT, errno.ENOTCONN, errno.ENODEV):
+                log.warning("the kernel takes no bytes ahead: %s", error)
 
 
 def _send_pages(inode: int) -> None:

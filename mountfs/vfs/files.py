@@ -113,10 +113,17 @@ class Files:
         if node.is_lost:
             fail(errno.ESTALE, "a foreign client replaced the object")
         can_write = flags & os.O_ACCMODE != os.O_RDONLY
-        if can_write or flags & os.O_TRUNC:
-            self._volume.check_writable()
-        else:
+        if not can_write and not flags & os.O_TRUNC:
             self._walks.note_opened(node)
+            return await self._open_checked(node, file, flags, pid, uid)
+        self._volume.check_writable()
+        async with file.closed_to_pushes():
+            return await self._open_checked(node, file, flags, pid, uid)
+
+    async def _open_checked(
+        self, node: Node, file: FileState, flags: int, pid: int, uid: int
+    ) -> OpenFile:
+        can_write = flags & os.O_ACCMODE != os.O_RDONLY
         await self._volume.believed(partial(self._check_current, node, file))
         if can_write or flags & os.O_TRUNC:
             await self._resolver.learn(node)
@@ -265,14 +272,15 @@ class Files:
         self._volume.check_writable()
         self._volume.check_size(size)
         self._check_not_lost(node)
-        async with file.lock:
-            dirty = self._dirty(node, file)
-            await self._volume.writeback.truncate(dirty, size)
-            if file.needs_commit:
-                self._note_change_of_size(node, times or Change())
-        if file.writers == 0:
-            await self.fsync(node)
-            await self._settle(node, file)
+        async with file.closed_to_pushes():
+            async with file.lock:
+                dirty = self._dirty(node, file)
+                await self._volume.writeback.truncate(dirty, size)
+                if file.needs_commit:
+                    self._note_change_of_size(node, times or Change())
+            if file.writers == 0:
+                await self.fsync(node)
+                await self._settle(node, file)
 
     # --- commit -----------------------------------------------------------------
 

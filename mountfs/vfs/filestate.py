@@ -5,6 +5,8 @@ truncation and commit, so that none of them overlaps another of the same file; r
 take no lock.
 """
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import trio
@@ -43,6 +45,8 @@ class FileState:
     __slots__ = (
         "_failed_revision",
         "_failure",
+        "_push",
+        "_unpushable",
         "committed_revision",
         "has_new_attributes",
         "late_error",
@@ -57,6 +61,8 @@ class FileState:
         self.state = state
         self.lock = trio.Lock()
         self.writers = 0
+        self._push: trio.Event | None = None
+        self._unpushable = 0
         self.committed_revision: int | None = None
         self._failed_revision: int | None = None
         self._failure: StoreError | OSError | None = None
@@ -64,6 +70,41 @@ class FileState:
         self.has_new_attributes = False
         self.late_error: StoreError | OSError | None = None
         self.late_errors = 0
+
+    def begin_push(self, object: Object) -> bool:
+        """Begin to put bytes of an object into the kernel's cache, if that is safe.
+
+        It is for these bytes, as long as no program can write to the file or has it
+        cut. See `mountfs.vfs.pushes`.
+        """
+        if self.writers or self._unpushable or self._push is not None:
+            return False
+        if not isinstance(self.state, Clean):
+            return False
+        known, other = self.state.object.version, object.version
+        if known is None or other is None or known.content != other.content:
+            return False
+        if self.state.object.size != object.size:
+            return False
+        self._push = trio.Event()
+        return True
+
+    def end_push(self) -> None:
+        """Note that the kernel has the bytes, or will never get them."""
+        assert self._push is not None
+        self._push.set()
+        self._push = None
+
+    @asynccontextmanager
+    async def closed_to_pushes(self) -> AsyncIterator[None]:
+        """Wait for a push under way, and let none begin until the block ends."""
+        self._unpushable += 1
+        try:
+            while self._push is not None:
+                await self._push.wait()
+            yield
+        finally:
+            self._unpushable -= 1
 
     @property
     def holds_changes(self) -> bool:

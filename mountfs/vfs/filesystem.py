@@ -16,6 +16,7 @@ from mountfs.vfs.learning import Learning
 from mountfs.vfs.lister import Lister
 from mountfs.vfs.namespace import Namespace
 from mountfs.vfs.openers import Openers
+from mountfs.vfs.pushes import Pushes
 from mountfs.vfs.rename import Renames
 from mountfs.vfs.resolver import Resolver
 from mountfs.vfs.setattr import AttributeChanges
@@ -49,7 +50,8 @@ class FileSystem:
         self.hard_links = HardLinks(volume)
         self.learning = Learning(volume)
         lister = Lister(volume, self.learning)
-        self.walks = Walks(volume, lister)
+        self.pushes = Pushes(volume.inodes)
+        self.walks = Walks(volume, lister, self.pushes)
         self.files = Files(
             volume,
             self.resolver,

@@ -26,6 +26,8 @@ from mountfs.storage.reason import Reason, because
 from mountfs.storage.types import Object, ObjectKind
 from mountfs.vfs.inodes import Node
 from mountfs.vfs.lister import Lister
+from mountfs.vfs.listings import component_of
+from mountfs.vfs.pushes import Pushes
 from mountfs.vfs.volume import Volume
 
 PLACES_MAX = 128
@@ -84,10 +86,12 @@ class Walks:
         self,
         volume: Volume,
         lister: Lister,
+        pushes: Pushes,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._volume = volume
         self._lister = lister
+        self._pushes = pushes
         self._clock = clock
         self._ledger = volume.blocks.ledger
         self._places: OrderedDict[str, _Place] = OrderedDict()
@@ -118,7 +122,10 @@ class Walks:
         key = node.key()
         place.opened += 1
         place.is_backwards, place.last = key < place.last, key
-        was_ahead = place.files.pop(key, None) is not None
+        was_ahead = (size := place.files.pop(key, None)) is not None
+        if node.object is not None and size is not None:
+            # The kernel may have the bytes by now, and then nobody asks us for them.
+            self._volume.blocks.note_used(node.object, size)
         if place.opened < 2 and not was_ahead:
             return
         above = node.parent.parent
@@ -204,6 +211,17 @@ class Walks:
         self.counts.files += 1
         # The store has just said which version is the newest.
         metadata.put_answer(object.key, content.object, asked_at)
+        node = self._node(place, object)
+        if node is not None:
+            self._pushes.offer(node, object, content.data)
+
+    def _node(self, place: _Place, object: Object) -> Node | None:
+        """Return the node of a file, if the kernel knows it."""
+        directory = self._volume.known_directory(place.key.rstrip("/"))
+        if directory is None:
+            return None
+        name = self._volume.names.name(component_of(object))
+        return directory.children.get(name)
 
     def _bytes_max(self, place: _Place) -> int:
         return min(place.bytes_max, self._volume.blocks.size_max // 8)
