@@ -105,11 +105,12 @@ class Resolver:
     async def _flat(self, key: str) -> Object | None:
         """Find a name on a store that has keys and no directories."""
         file, directory = self._known(key)
-        if _leaves_open(file, directory) and await self._neighbours.renew(key):
-            file, directory = (
-                self._metadata.lookup(key),
-                self._metadata.lookup(f"{key}/"),
-            )
+        # A listing does not settle what a directory is: that is asked for anyway.
+        was_directory = isinstance(self._metadata.last_known(f"{key}/"), Object)
+        may_renew = _leaves_open(file, directory) and not was_directory
+        if may_renew and await self._neighbours.renew(key):
+            file = self._metadata.lookup(key)
+            directory = self._metadata.lookup(f"{key}/")
         if isinstance(directory, Object):
             return directory
         if isinstance(file, Object):

@@ -160,3 +160,15 @@ async def test_small_directory_that_was_listed_is_listed_again(tmp_path: Path) -
             assert await scene.fs.namespace.lookup(directory, name) is None
 
         assert questions(scene) == 1
+
+
+async def test_known_directory_is_asked_for_by_itself(tmp_path: Path) -> None:
+    """A listing of what it is in would tell that it is there, and not what it is."""
+    async with clocked(tmp_path) as (scene, clock):
+        directory = await scene.fs.namespace.mkdir(scene.root, b"d", 0o755, CALLER)
+        await scene.fs.namespace.mkdir(directory, b"sub", 0o755, CALLER)
+        clock.now_s += 10 * TTL_S
+        scene.store.asked.clear()
+        assert await scene.fs.namespace.lookup(directory, b"sub") is not None
+
+        assert questions(scene) == 2, "a LIST of its keys, and a HEAD of its marker"
