@@ -243,8 +243,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         thing = self.bucket.find(key)
         if thing is None:
             self._missing()
-            return
-        self._send(thing)
+        elif "tagging" in query:
+            self._answer(200, b"<Tagging><TagSet/></Tagging>")
+        elif query:  # its ACL, its retention: there is nothing of that sort
+            self._error(501, "NotImplemented")
+        else:
+            self._send(thing)
 
     def _send(self, thing: Thing) -> None:
         size = thing.size

@@ -72,3 +72,12 @@ def test_an_edit_of_a_huge_object_is_parts_copied_and_one_sent(
 
     assert client.keys("huge") == {"huge": 2 * GIB + 4096}
     assert client.get("huge", GIB - 1, 4098) == b"\0" + bytes(middle) + b"\0"
+
+
+def test_tags_of_a_huge_object_are_not_its_bytes(client: BareClient) -> None:
+    """A question about an object is no request for a gigabyte."""
+    answer = client._ask("GET", "huge", {"tagging": ""})
+
+    assert answer.body == b"<Tagging><TagSet/></Tagging>"
+    with pytest.raises(Refused, match="501"):
+        client._ask("GET", "huge", {"acl": ""})
