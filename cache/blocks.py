@@ -35,7 +35,7 @@ from mountfs.cache.spool import on_disk
 from mountfs.cache.tokens import is_token
 from mountfs.storage.errors import Corrupt, StoreError, Unreachable
 from mountfs.storage.protocol import Storager
-from mountfs.storage.reason import Reason, because
+from mountfs.storage.reason import Reason, because, current_reason
 from mountfs.storage.types import Content, Object, Version
 
 log = logging.getLogger(__name__)
@@ -57,6 +57,7 @@ class _Fetch:
     first: int
     count: int
     place: Place
+    reason: Reason
     done: trio.Event = field(default_factory=trio.Event)
     blocks: dict[int, bytes] = field(default_factory=dict)
     answer: Object | None = None
@@ -448,11 +449,12 @@ class BlockCache:
         self, object: Object, missing: list[int], *, is_ahead: bool
     ) -> list[tuple[int, _Fetch]]:
         """Start as few requests as the size limit allows; return who brings what."""
+        reason = Reason.PREFETCH if is_ahead else current_reason()
         assert self._nursery is not None
         started: list[tuple[int, _Fetch]] = []
         for first, count in _runs(missing, self._blocks_per_fetch):
             size = sum(self._size_of(object, first + i) for i in range(count))
-            fetch = _Fetch(object, first, count, Place(size, is_ahead))
+            fetch = _Fetch(object, first, count, Place(size, is_ahead), reason)
             names = {
                 self._name(object, index): index
                 for index in range(first, first + count)
@@ -470,9 +472,8 @@ class BlockCache:
     async def _run_fetch(self, fetch: _Fetch, names: dict[BlockName, int]) -> None:
         await self._lanes.enter(fetch.place)
         try:
-            reason = Reason.PREFETCH if fetch.is_ahead else Reason.FOREGROUND
             try:
-                with because(reason):
+                with because(fetch.reason):
                     fetch.blocks = await self._fetch(fetch)
             except StoreError as error:
                 fetch.error = error

@@ -10,8 +10,9 @@ Everything runs on the trio thread and nothing awaits, so each method is atomic.
 listing takes many requests, though, and we may change its directory meanwhile: names
 changed between `begin_listing` and `put_listing` keep what the change put here.
 
-Memory is bounded by the number of entries; the least recently used go first. A listing
-goes with the first of its names that does.
+Knowledge lies by directory, and in it by name: what a listing told is one small string
+an entry (`mountfs.cache.packed`), and has the age of the listing. Memory is bounded by
+the number of entries; the directories that were used least recently go first.
 
 What is learnt of an object is also told to whoever keeps it for later (`Notes`), and
 what a change of ours has made of it to whoever tells other mounts (`Changes`).
@@ -19,12 +20,13 @@ what a change of ours has made of it to whoever tells other mounts (`Changes`).
 
 import dataclasses
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Protocol
 
-from cachetools import LRUCache
-
+from mountfs.cache.packed import pack, unpack
 from mountfs.storage.types import ABSENT, Absent, Object, Version, is_same_state
 
 Knowledge = Object | Absent
@@ -42,24 +44,37 @@ def _always(_: Object) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    known: Knowledge
+    """What was learnt of one name by itself; None: there may be something, or not."""
+
+    known: bytes | Absent | None
     at_s: float
 
 
-@dataclass(slots=True)
-class _Listing:
-    names: set[str]
-    at_s: float
+_Known = bytes | _Entry
+"""An object, packed, as old as its directory; or what has an age of its own."""
+
+
+@dataclass(slots=True, eq=False)
+class _Directory:
+    """What is known of the names in one directory."""
+
+    at_s: float = _EXPIRED_S
+    """When it was listed last."""
+    is_complete: bool = False
+    """Whether what is not here is not there."""
     is_whole: bool = True
     """Whether all that is to be known of the names was learnt, too."""
+    names: dict[str, _Known] = field(default_factory=dict)
 
 
 @dataclass(slots=True, eq=False)
 class ListingInProgress:
-    """A listing that has begun: the names that we changed since."""
+    """A listing that has begun: what it told so far, and the names we changed since."""
 
     prefix: str
     changed: set[str] = field(default_factory=set)
+    found: list[Object] = field(default_factory=list)
+    names: dict[str, "_Known"] = field(default_factory=dict)
 
 
 class Notes(Protocol):
@@ -102,26 +117,34 @@ class MetadataCache:
         self.believes_all = believes_all
         """Whether what the store has said is believed now, whatever its age."""
         self._clock = clock
-        self._entries: LRUCache[str, _Entry] = _Entries(entries_max, self._evicted)
-        self._listings: dict[str, _Listing] = {}
+        self._entries_max = entries_max
+        self._count = 0
+        self._directories: OrderedDict[str, _Directory] = OrderedDict()
+        self._below: dict[str, set[str]] = {}
+        """The directories right below one in, or below, which anything is known."""
         self._in_progress: dict[str, list[ListingInProgress]] = {}
+
+    def __len__(self) -> int:
+        return self._count
 
     # --- asking -----------------------------------------------------------------
 
     def lookup(self, key: str) -> Knowledge | None:
         """Return the object or its absence, if either is known freshly."""
-        entry = self._entries.get(key)
-        if entry is not None and self._is_fresh(entry.at_s):
-            return entry.known
         parent, name = split_key(key)
-        listing = self._listings.get(parent)
-        if listing is not None and self._is_fresh(listing.at_s):
-            return ABSENT if name not in listing.names else None
+        directory = self._used(parent)
+        if directory is None:
+            return None
+        known = directory.names.get(name)
+        if known is not None and self._is_fresh(_age(directory, known)):
+            return _knowledge(key, known)
+        if directory.is_complete and self._is_fresh(directory.at_s):
+            return ABSENT if _is_absent(known) else None
         return None
 
     def moment(self, key: str) -> object:
         """Return a token of what is known of a key now, for `put_answer`."""
-        return self._entries.get(key)
+        return self._known(key)
 
     def put_answer(self, key: str, answer: Knowledge, asked_at: object) -> Knowledge:
         """Take in an answer to a question that was asked at `asked_at`.
@@ -129,9 +152,11 @@ class MetadataCache:
         Something newer may have been learnt while it was on its way, above all by a
         change of our own: then that is kept, and returned.
         """
-        entry = self._entries.get(key)
-        if entry is not None and entry is not asked_at and entry.at_s != _EXPIRED_S:
-            return entry.known
+        known = self._known(key)
+        is_expired = isinstance(known, _Entry) and known.at_s == _EXPIRED_S
+        now = None if known is None or is_expired else _knowledge(key, known)
+        if now is not None and known is not asked_at:
+            return now
         if isinstance(answer, Object):
             return self._take(answer)
         self._take_absent(key)
@@ -139,38 +164,44 @@ class MetadataCache:
 
     def last_known(self, key: str) -> Knowledge | None:
         """Return what was last known of a key, whatever its age."""
-        entry = self._entries.get(key)
-        return entry.known if entry is not None else None
+        known = self._known(key)
+        return None if known is None else _knowledge(key, known)
+
+    def packed(self, key: str) -> bytes | None:
+        """Return the object that was last known under a key, packed."""
+        known = self._known(key)
+        if isinstance(known, _Entry):
+            return known.known if isinstance(known.known, bytes) else None
+        return known
 
     def listing(self, prefix: str) -> tuple[Object, ...] | None:
         """Return all children of a directory, if they are known freshly."""
-        listing = self._listings.get(prefix)
-        if listing is None or not self._is_fresh(listing.at_s):
+        directory = self._used(prefix)
+        if directory is None or not directory.is_complete or not directory.is_whole:
             return None
-        if not listing.is_whole:
-            return None
-        found = [self.last_known(prefix + name) for name in listing.names]
-        objects = [known for known in found if isinstance(known, Object)]
-        if len(objects) < len(listing.names):
-            return None
-        return tuple(sorted(objects, key=lambda object: object.key))
+        return self._children(prefix) if self._is_fresh(directory.at_s) else None
 
     def count_listed(self, prefix: str) -> int | None:
         """Return how many names a directory had when it was last listed, if it was."""
-        listing = self._listings.get(prefix)
-        return len(listing.names) if listing is not None else None
+        directory = self._directories.get(prefix)
+        is_listed = directory is not None and directory.is_complete
+        return len(directory.names) if directory is not None and is_listed else None
 
     def is_listed(self, prefix: str) -> bool:
         """Tell whether all children of a directory are known freshly."""
-        listing = self._listings.get(prefix)
-        if listing is None or not listing.is_whole:
+        directory = self._directories.get(prefix)
+        if directory is None or not directory.is_complete or not directory.is_whole:
             return False
-        return self._is_fresh(listing.at_s)
+        return self._is_fresh(directory.at_s)
 
     def is_good_for(self, key: str, time_s: float) -> bool:
         """Tell whether the object of a key is known, and will be for so long."""
-        entry = self._entries.get(key)
-        return entry is not None and self._clock() + time_s - entry.at_s < self.ttl_s
+        parent, name = split_key(key)
+        directory = self._directories.get(parent)
+        known = None if directory is None else directory.names.get(name)
+        if directory is None or known is None or _knowledge(key, known) is None:
+            return False
+        return self._clock() + time_s - _age(directory, known) < self.ttl_s
 
     # --- learning ---------------------------------------------------------------
 
@@ -193,17 +224,16 @@ class MetadataCache:
         """
         assert shown.version is not None
         assert object.version is not None
-        entry = self._entries.get(shown.key)
-        if entry is not None and isinstance(entry.known, Object):
-            version = entry.known.version
-            if version is not None and version.content == shown.version.content:
-                own = Version(version.content, object.version.attributes)
-                settled = dataclasses.replace(
-                    entry.known,
-                    version=own,
-                    mtime_ns=object.mtime_ns or entry.known.mtime_ns,
-                )
-                self._entries[shown.key] = _Entry(settled, self._clock())
+        now = self.last_known(shown.key)
+        version = now.version if isinstance(now, Object) else None
+        if version is not None and version.content == shown.version.content:
+            assert isinstance(now, Object)
+            settled = dataclasses.replace(
+                now,
+                version=Version(version.content, object.version.attributes),
+                mtime_ns=object.mtime_ns or now.mtime_ns,
+            )
+            self._put(settled.key, _Entry(pack(settled), self._clock()))
         known = (
             object
             if object.is_described
@@ -231,12 +261,17 @@ class MetadataCache:
         Nothing was asked, so what is known grows no newer; as with `put_answer`, what
         was learnt since `asked_at` is kept, and returned.
         """
-        entry = self._entries.get(object.key)
-        if entry is None:
+        known = self._known(object.key)
+        now = None if known is None else _knowledge(object.key, known)
+        if known is None or now is None:
             return object
-        if entry is not asked_at:
-            return entry.known
-        self._entries[object.key] = dataclasses.replace(entry, known=object)
+        if known is not asked_at:
+            return now
+        packed = pack(object)
+        if isinstance(known, _Entry):
+            self._put(object.key, _Entry(packed, known.at_s))
+        else:
+            self._put(object.key, packed)
         return object
 
     def begin_listing(self, prefix: str) -> ListingInProgress:
@@ -245,10 +280,17 @@ class MetadataCache:
         self._in_progress.setdefault(prefix, []).append(listing)
         return listing
 
+    def add_page(self, begun: ListingInProgress, objects: Iterable[Object]) -> None:
+        """Take in a part of a listing, for `put_listing`: all at once takes long."""
+        for object in objects:
+            more = self._carry_over(object)
+            begun.found.append(more)
+            begun.names[split_key(object.key)[1]] = pack(more)
+
     def put_listing(
         self,
         begun: ListingInProgress,
-        objects: Iterable[Object],
+        objects: Iterable[Object] = (),
         *,
         is_sure: Callable[[Object], bool] = _always,
     ) -> tuple[Object, ...]:
@@ -257,26 +299,32 @@ class MetadataCache:
         What we changed while the listing ran wins over what the listing says. Of what
         `is_sure` says no to only the name is taken in: it is still to be asked for.
         """
+        self.add_page(begun, objects)
         self.drop_listing(begun)
-        now_s = self._clock()
-        names: set[str] = set()
-        is_whole = True
-        for object in objects:
-            _, name = split_key(object.key)
-            if name in begun.changed:
-                continue
-            names.add(name)
-            known = self._carry_over(object)
-            if is_sure(known):
-                self._entries[object.key] = _Entry(known, now_s)
-            else:
-                is_whole = False
+        before = self._directories.get(begun.prefix) or _Directory()
+        names, found, is_whole = begun.names, begun.found, True
+        if begun.changed:
+            found = [
+                each for each in found if split_key(each.key)[1] not in begun.changed
+            ]
         for name in begun.changed:
-            if isinstance(self.last_known(begun.prefix + name), Object):
-                names.add(name)
-        self._listings[begun.prefix] = _Listing(names, now_s, is_whole)
-        found = [self.last_known(begun.prefix + name) for name in sorted(names)]
-        return tuple(known for known in found if isinstance(known, Object))
+            names.pop(name, None)
+            if (known := before.names.get(name)) is not None:
+                names[name] = known
+                if isinstance(now := _knowledge(begun.prefix + name, known), Object):
+                    found.append(now)
+        if is_sure is not _always:
+            for each in found:
+                name = split_key(each.key)[1]
+                if name not in begun.changed and not is_sure(each):
+                    names[name] = _with_own_age(before, before.names.get(name))
+                    is_whole = False
+        directory = self._made(begun.prefix)
+        self._count += len(names) - len(directory.names)
+        directory.names, directory.at_s = names, self._clock()
+        directory.is_complete, directory.is_whole = True, is_whole
+        self._make_room()
+        return tuple(sorted(found, key=lambda object: object.key))
 
     def drop_listing(self, begun: ListingInProgress) -> None:
         """End a listing, because it failed or is about to be taken in."""
@@ -290,18 +338,27 @@ class MetadataCache:
 
     def expire(self, key: str) -> None:
         """Make what is known of a key stale; it is asked for again when needed."""
-        entry = self._entries.get(key)
-        if entry is not None:
-            self._entries[key] = dataclasses.replace(entry, at_s=_EXPIRED_S)
-        parent, _ = split_key(key)
-        self._listings.pop(parent, None)
+        parent, name = split_key(key)
+        directory = self._directories.get(parent)
+        if directory is None:
+            return
+        directory.is_complete = False
+        if (known := directory.names.get(name)) is not None:
+            packed = known.known if isinstance(known, _Entry) else known
+            directory.names[name] = _Entry(packed, _EXPIRED_S)
 
     def forget_below(self, prefix: str) -> None:
-        """Forget a directory and everything below it."""
-        for key in [key for key in self._entries if key.startswith(prefix)]:
-            self._entries.pop(key, None)
-        for known in [known for known in self._listings if known.startswith(prefix)]:
-            del self._listings[known]
+        """Forget a directory and everything below it; costs what is known there."""
+        parent, name = split_key(prefix)
+        above = self._directories.get(parent)
+        if name and above is not None and name in above.names:
+            above.names[name] = _Entry(None, _EXPIRED_S)
+        waiting = [prefix]
+        while waiting:
+            each = waiting.pop()
+            waiting.extend(self._below.get(each, ()))
+            if each in self._directories:
+                self._drop(each)
 
     # --- inside -----------------------------------------------------------------
 
@@ -313,23 +370,17 @@ class MetadataCache:
     def _take(self, object: Object) -> Object:
         """Note the newest answer for a key; return it with what else is known."""
         merged = self._carry_over(object)
-        self._entries[object.key] = _Entry(merged, self._clock())
+        self._put(object.key, _Entry(pack(merged), self._clock()))
         if self._learnt is not None:
             self._learnt.note(merged)
-        parent, name = split_key(object.key)
-        if (listing := self._listings.get(parent)) is not None:
-            listing.names.add(name)
-        self._note_change(parent, name)
+        self._note_change(object.key)
         return merged
 
     def _take_absent(self, key: str) -> None:
-        self._entries[key] = _Entry(ABSENT, self._clock())
-        parent, name = split_key(key)
-        if (listing := self._listings.get(parent)) is not None:
-            listing.names.discard(name)
-        self._note_change(parent, name)
-        if key.endswith("/"):
-            self._listings.pop(key, None)
+        self._put(key, _Entry(ABSENT, self._clock()))
+        self._note_change(key)
+        if key.endswith("/") and key in self._directories:
+            self._directories[key].is_complete = False
 
     def _carry_over(self, object: Object) -> Object:
         if object.is_described:
@@ -347,27 +398,104 @@ class MetadataCache:
             has_foreign_name=known.has_foreign_name,
         )
 
-    def _note_change(self, parent: str, name: str) -> None:
+    def _note_change(self, key: str) -> None:
+        parent, name = split_key(key)
         for listing in self._in_progress.get(parent, ()):
             listing.changed.add(name)
 
-    def _evicted(self, key: str) -> None:
-        parent, _ = split_key(key)
-        self._listings.pop(parent, None)
+    # Where it lies.
+
+    def _known(self, key: str) -> _Known | None:
+        parent, name = split_key(key)
+        directory = self._used(parent)
+        return None if directory is None else directory.names.get(name)
+
+    def _used(self, prefix: str) -> _Directory | None:
+        """Return what is known of a directory, which is used just now."""
+        directory = self._directories.get(prefix)
+        if directory is not None:
+            self._directories.move_to_end(prefix)
+        return directory
+
+    def _children(self, prefix: str) -> tuple[Object, ...] | None:
+        names = self._directories[prefix].names
+        found = [_knowledge(prefix + name, names[name]) for name in sorted(names)]
+        if any(known is None for known in found):
+            return None
+        return tuple(known for known in found if isinstance(known, Object))
+
+    def _put(self, key: str, known: _Known) -> None:
+        parent, name = split_key(key)
+        directory = self._made(parent)
+        self._count += name not in directory.names
+        directory.names[name] = known
+        self._make_room()
+
+    def _made(self, prefix: str) -> _Directory:
+        directory = self._used(prefix)
+        if directory is None:
+            directory = self._directories[prefix] = _Directory()
+            self._link(prefix)
+        return directory
+
+    def _make_room(self) -> None:
+        """Drop the directories that were used least recently; of the last one a part.
+
+        Directories without entries count too: their emptiness is known.
+        """
+        while self._count > self._entries_max and len(self._directories) > 1:
+            self._drop(next(iter(self._directories)))
+        if self._count > self._entries_max:
+            directory = next(iter(self._directories.values()))
+            directory.is_complete = False
+            for name in list(islice(directory.names, self._count - self._entries_max)):
+                del directory.names[name]
+            self._count = len(directory.names)
+        while len(self._directories) > self._entries_max:
+            self._drop(next(iter(self._directories)))
+
+    def _drop(self, prefix: str) -> None:
+        self._count -= len(self._directories.pop(prefix).names)
+        self._unlink(prefix)
+
+    def _link(self, prefix: str) -> None:
+        """Let a directory be found from those above it."""
+        while prefix:
+            parent, _ = split_key(prefix)
+            siblings = self._below.setdefault(parent, set())
+            if prefix in siblings:
+                return
+            siblings.add(prefix)
+            prefix = parent
+
+    def _unlink(self, prefix: str) -> None:
+        while prefix and prefix not in self._directories and prefix not in self._below:
+            parent, _ = split_key(prefix)
+            siblings = self._below[parent]
+            siblings.discard(prefix)
+            if not siblings:
+                del self._below[parent]
+            prefix = parent
 
 
-class _Entries(LRUCache[str, _Entry]):
-    """The bounded map; tells which key had to go."""
+def _knowledge(key: str, known: _Known) -> Knowledge | None:
+    packed = known.known if isinstance(known, _Entry) else known
+    return unpack(key, packed) if isinstance(packed, bytes) else packed
 
-    def __init__(self, entries_max: int, evicted: Callable[[str], None]) -> None:
-        super().__init__(entries_max)
-        self._tell = evicted
 
-    def popitem(self) -> tuple[str, _Entry]:
-        """Remove the least recently used entry and say so."""
-        key, entry = super().popitem()
-        self._tell(key)
-        return key, entry
+def _with_own_age(directory: _Directory, known: _Known | None) -> _Entry:
+    """Return what was known of a name before its directory was listed anew."""
+    if known is None or _is_absent(known):
+        return _Entry(None, _EXPIRED_S)
+    return known if isinstance(known, _Entry) else _Entry(known, directory.at_s)
+
+
+def _age(directory: _Directory, known: _Known) -> float:
+    return known.at_s if isinstance(known, _Entry) else directory.at_s
+
+
+def _is_absent(known: _Known | None) -> bool:
+    return known is None or (isinstance(known, _Entry) and known.known is ABSENT)
 
 
 def split_key(key: str) -> tuple[str, str]:

@@ -25,6 +25,7 @@ from mountfs.cache.extents import Range
 from mountfs.cache.journal import Intent, Journal, JournaledUpload
 from mountfs.cache.phases import reached
 from mountfs.cache.plan import AppendTail, CopyPart, Piece, Plan, PutWhole, SendParts
+from mountfs.cache.zeros import HOLES_MIN, Zeros
 from mountfs.storage.conditions import look_first
 from mountfs.storage.errors import (
     AlreadyExists,
@@ -83,6 +84,7 @@ class Uploader:
         self._budget = budget
         self._slots = trio.Semaphore(uploads_max)
         self._uploads_max = uploads_max
+        self._zeros = Zeros(store)
         self._left: dict[str, JournaledUpload] = {}
         self._opening: set[str] = set()
         self._opened: set[str] = set()
@@ -338,15 +340,27 @@ class Uploader:
         attempt = dirty.attempt or await self._begin(plan, dirty, metadata, inherit)
         upload = attempt.upload
 
+        missing = attempt.missing()
+        holes = {index for index, piece in missing if _is_hole(piece, dirty)}
+        if len(holes) < HOLES_MIN or not self._zeros.are_copied:
+            holes = set()
+
         async def send(item: tuple[int, Piece]) -> None:
             index, piece = item
-            attempt.parts[index] = await self._send_piece(upload, index, piece, dirty)
+            part: Part | None = None
+            if index in holes:
+                async with self._slots:
+                    part = await self._zeros.copied(upload, index, piece.size)
+            if part is None:
+                part = await self._send_piece(upload, index, piece, dirty)
+            attempt.parts[index] = part
             # Crash after this: the next mount asks which parts there are.
             reached("part-sent")
 
         try:
             with self._budget.freeing():
-                await for_each(send, attempt.missing(), self._uploads_max)
+                async with self._zeros.needed():
+                    await for_each(send, missing, self._uploads_max)
                 reached("parts-sent")
                 object = await self.complete(
                     upload, attempt.ordered(), inherit, condition
@@ -421,6 +435,13 @@ class Uploader:
                     self._budget.release_dirty(size)
                     raise
                 dirty.extents.add(offset, offset + size)
+
+
+def _is_hole(piece: Piece, dirty: DirtyFile) -> bool:
+    """Tell whether nobody has ever written to a range."""
+    if isinstance(piece, CopyPart) or piece.offset < dirty.base_size:
+        return False
+    return not dirty.extents.overlaps(piece.offset, piece.offset + piece.size)
 
 
 def _mark(dirty: DirtyFile, metadata: Metadata, inherit: Object | None) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from mountfs.cache import index_format, salvage
+from mountfs.cache import index_format, salvage, zeros
 from mountfs.cache.blockfiles import BlockFiles
 from mountfs.cache.index_format import Damaged, UnknownFormat
 from mountfs.cache.records import Record
@@ -150,6 +150,9 @@ class Audit:
                 found.append(Finding(text=f"{text}; {more}"))
             elif key.startswith(PROBE) and _age_ns(object) > PROBE_AGE_NS:
                 text = f"{key}: a trial object that a mount did not remove"
+                found.append(self._deletion(object, text))
+            elif key == zeros.KEY and _age_ns(object) > PROBE_AGE_NS:
+                text = f"{key}: zeros for holes of a file that was being stored"
                 found.append(self._deletion(object, text))
         return found
 

@@ -141,7 +141,7 @@ class Warmer:
             self._fs.directories.release(opened.handle)
 
     def _plan(self, warming: Warming, object: Object, node: Node | None) -> None:
-        if node is not None and node.file is not None and node.file.holds_changes:
+        if node is not None and node.holds_changes:
             return
         if node is not None and node.object is not None and _is_same(node, object):
             object = node.object  # under the name that its bytes are looked for by

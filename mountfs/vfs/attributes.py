@@ -173,7 +173,7 @@ def is_same_special(one: Attributes, other: Attributes) -> bool:
 
 def stat_of(node: Node) -> Stat:
     """Return the answer to stat(2) for a node."""
-    kept = node.attributes
+    kept, size = node.seen()
     assert kept.mode is not None, "a node is given its attributes when it is made"
     return Stat(
         inode=node.inode,
@@ -182,7 +182,7 @@ def stat_of(node: Node) -> Stat:
         links=_links(node),
         uid=kept.uid or 0,
         gid=kept.gid or 0,
-        size=_size(node),
+        size=size,
         atime_ns=kept.atime_ns or 0,
         mtime_ns=kept.mtime_ns or 0,
         ctime_ns=kept.ctime_ns or 0,
@@ -224,14 +224,6 @@ def _links(node: Node) -> int:
     if node.is_nameless:
         return 0
     return node.links
-
-
-def _size(node: Node) -> int:
-    if node.file is not None:
-        return node.file.size
-    if node.kind is ObjectKind.LINK and node.object is not None:
-        return node.object.size or 0
-    return 0
 
 
 def _either(new: int | None, old: int | None) -> int | None:

@@ -8,8 +8,9 @@ import itertools
 from dataclasses import dataclass, field
 from functools import partial
 
+import trio
+
 from mountfs.storage.types import ABSENT, Object, ObjectKind
-from mountfs.vfs.filestate import Dirty
 from mountfs.vfs.foreign import shown
 from mountfs.vfs.inodes import Node
 from mountfs.vfs.laterlinks import LaterLinks
@@ -18,6 +19,9 @@ from mountfs.vfs.lister import Lister
 from mountfs.vfs.listings import component_of
 from mountfs.vfs.volume import RESERVED, Volume
 from mountfs.vfs.walks import Walks
+
+AT_ONCE = 1000
+"""So many entries are looked at before anybody else has a turn."""
 
 
 @dataclass(slots=True, eq=False)
@@ -88,10 +92,13 @@ class Directories:
             return what if what is known else None
         if known is not None and known.pins:
             return known
-        if known is not None and known.file is not None and known.file.holds_changes:
+        if known is not None and known.holds_changes:
             return known
         tail = "/" if what.kind is ObjectKind.DIRECTORY else ""
         key = directory.key() + component_of(what) + tail
+        packed = self._volume.metadata.packed(key)
+        if known is not None and packed is not None and known.is_kept_as(packed):
+            return known
         newest = self._volume.metadata.last_known(key)
         if newest is ABSENT:
             return None
@@ -100,7 +107,7 @@ class Directories:
             return known or self._volume.attach(
                 directory, name, dataclasses.replace(what, key=key)
             )
-        return self._volume.attach(directory, name, newest)
+        return self._volume.attach(directory, name, newest, packed=packed)
 
     async def _snapshot(self, node: Node) -> "list[tuple[bytes, Object | Node]]":
         if node.is_nameless:
@@ -119,7 +126,9 @@ class Directories:
         if is_root:
             await self._learning.learn_root()
         known = {object.key for object in objects}
-        for component, object in shown(objects):
+        for number, (component, object) in enumerate(shown(objects)):
+            if number % AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()  # others wait, too
             if object.key not in known:
                 object = self._volume.metadata.put(object)
             if is_root and component == RESERVED:
@@ -132,8 +141,7 @@ class Directories:
         found |= {
             name: child
             for name, child in node.children.items()
-            if (child.file is not None and isinstance(child.file.state, Dirty))
-            or self._later.is_at(node, name)
+            if child.holds_changes or self._later.is_at(node, name)
         }
         return sorted(found.items())
 

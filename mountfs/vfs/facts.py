@@ -64,7 +64,8 @@ class Facts:
     def _state(self, node: Node) -> str:
         if self._failure(node) is not None:
             return "failed"
-        return "dirty" if node.file is not None and node.file.needs_commit else "clean"
+        file = node.loaded_file
+        return "dirty" if file is not None and file.needs_commit else "clean"
 
     def _last_error(self, node: Node) -> str | None:
         """Return what went wrong last, although no call can say so any more."""
@@ -79,7 +80,7 @@ class Facts:
 
     def _failure(self, node: Node) -> str | None:
         """Return why the bytes that are here are not in the store."""
-        file = node.file
+        file = node.loaded_file
         error = (file.failure or file.refusal) if file is not None else None
         if error is not None:
             return str(error)

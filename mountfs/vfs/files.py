@@ -214,8 +214,8 @@ class Files:
 
     async def commit_all(self) -> None:
         """Commit every file that is left, at unmount; failures are kept and logged."""
-        for node in self._volume.inodes:
-            file = node.file
+        for node in self._volume.inodes.loaded():
+            file = node.loaded_file
             if file is None or not file.needs_commit or _is_unlinked(node):
                 continue
             if file.refusal is not None and not node.is_nameless:

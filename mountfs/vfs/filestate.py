@@ -45,13 +45,13 @@ class FileState:
     __slots__ = (
         "_failed_revision",
         "_failure",
+        "_lock",
         "_push",
         "_unpushable",
         "committed_revision",
         "has_new_attributes",
         "late_error",
         "late_errors",
-        "lock",
         "refusal",
         "state",
         "writers",
@@ -59,7 +59,7 @@ class FileState:
 
     def __init__(self, state: Clean | Dirty) -> None:
         self.state = state
-        self.lock = trio.Lock()
+        self._lock: trio.Lock | None = None
         self.writers = 0
         self._push: trio.Event | None = None
         self._unpushable = 0
@@ -105,6 +105,13 @@ class FileState:
             yield
         finally:
             self._unpushable -= 1
+
+    @property
+    def lock(self) -> trio.Lock:
+        """What is held over every change of the file."""
+        if self._lock is None:
+            self._lock = trio.Lock()
+        return self._lock
 
     @property
     def holds_changes(self) -> bool:

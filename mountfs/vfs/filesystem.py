@@ -212,8 +212,8 @@ class FileSystem:
 
     def uncommitted(self) -> Iterator[Node]:
         """Yield the files whose bytes are not in the store."""
-        for node in self.volume.inodes:
-            file = node.file
+        for node in self.volume.inodes.loaded():
+            file = node.loaded_file
             if file is not None and file.needs_commit and not node.is_nameless:
                 yield node
 

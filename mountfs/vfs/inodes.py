@@ -15,195 +15,24 @@ import errno
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import NewType
 
-import trio
-
-from mountfs.storage.types import Attributes, Object, ObjectKind
+from mountfs.storage.types import ObjectKind
 from mountfs.vfs.errors import fail
-from mountfs.vfs.filestate import FileState
-from mountfs.vfs.numbers import Number, Numbers, Place, place_of, place_of_group
+from mountfs.vfs.node import ROOT_INODE, Alias, Home, Inode, Node
+from mountfs.vfs.numbers import Numbers, Place, place_of, place_of_group
 
-Inode = NewType("Inode", int)
+__all__ = ["ROOT_INODE", "Alias", "Inode", "InodeTable", "Node"]
 
-ROOT_INODE = Inode(1)
 KEPT_MAX = 4096
 """So many nodes are kept for their times alone."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Alias:
-    """One more name of a file, beside its first."""
-
-    parent: "Node"
-    name: bytes
-    component: str
-    is_shadowed: bool = False
-
-
-class Node:
-    """One file, directory or link that the kernel may know.
-
-    `file` is there exactly for regular files. `object` is what the store last said of
-    it (None while it is only here), `attributes` what programs see, every field of it
-    set. `pins` counts the renames under way, in which the store is ahead of the name:
-    meanwhile nobody asks it what the name means. `changes`, `quiet` and `barrier`
-    belong to `mountfs.vfs.tree`. `parent`, `name`, `component` and `is_shadowed` are
-    the first name; `links` counts all names that the store knows, loaded here or not.
-    Of a directory they are two and one for each directory in it (that one's `..`), or
-    one as long as nobody knows what is in it.
-    A node without `parent` that is not the root has lost its name: unlinked, or
-    replaced by a foreign client.
-    """
-
-    __slots__ = (
-        "aliases",
-        "attributes",
-        "barrier",
-        "changes",
-        "children",
-        "component",
-        "file",
-        "generation",
-        "inode",
-        "is_shadowed",
-        "kind",
-        "links",
-        "lookups",
-        "name",
-        "object",
-        "opens",
-        "parent",
-        "pins",
-        "quiet",
-    )
-
-    def __init__(self, inode: Inode, kind: ObjectKind, generation: int = 0) -> None:
-        self.inode = inode
-        self.generation = generation
-        self.kind = kind
-        self.parent: Node | None = None
-        self.name = b""
-        self.component = ""
-        self.is_shadowed = False
-        self.aliases: tuple[Alias, ...] = ()
-        self.links = 1
-        self.children: dict[bytes, Node] = {}
-        self.object: Object | None = None
-        self.attributes = Attributes()
-        self.file: FileState | None = None
-        self.changes = 0
-        self.barrier: trio.Event | None = None
-        self.quiet: trio.Event | None = None
-        self.lookups = 0
-        self.opens = 0
-        self.pins = 0
-
-    @property
-    def is_directory(self) -> bool:
-        """Whether this is a directory."""
-        return self.kind is ObjectKind.DIRECTORY
-
-    @property
-    def number(self) -> Number:
-        """The inode number, and which one of its place it was."""
-        return Number(self.inode, self.generation)
-
-    @property
-    def is_nameless(self) -> bool:
-        """Whether no path leads to the node (any more)."""
-        *_, top = self.ancestors()
-        return top.inode != ROOT_INODE
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether a foreign client took its name, and nobody here."""
-        return self.is_nameless and self.object is not None
-
-    @property
-    def is_only_here(self) -> bool:
-        """Whether it, or a file below it, has bytes that the store lacks.
-
-        Then it exists, whatever the store says.
-        """
-        return any(
-            node.file is not None and node.file.holds_changes for node in self.below()
-        )
-
-    @property
-    def is_stored(self) -> bool:
-        """Whether the store has an object under this key, be it of older bytes.
-
-        A large file may have been stored in part before its first commit.
-        """
-        if self.object is not None or self.file is None:
-            return self.object is not None
-        return self.file.is_stored_early
-
-    def ancestors(self) -> "Iterator[Node]":
-        """Yield the node itself and every directory above it."""
-        node: Node | None = self
-        while node is not None:
-            yield node
-            node = node.parent
-
-    def names(self) -> "Iterator[Alias]":
-        """Yield every name that is loaded here, the first one first."""
-        if self.parent is not None:
-            yield Alias(self.parent, self.name, self.component, self.is_shadowed)
-        yield from self.aliases
-
-    def above(self) -> "Iterator[Node]":
-        """Yield the node itself and every directory above any of its names."""
-        yield from self.ancestors()
-        for alias in self.aliases:
-            yield from alias.parent.ancestors()
-
-    def key(self) -> str:
-        """Return the key: of a directory with a slash at the end, of the root ""."""
-        assert not self.is_nameless, "a node without a name has no key"
-        components = [node.component for node in self.ancestors()][:-1]
-        path = "/".join(reversed(components))
-        return path + "/" if self.is_directory and components else path
-
-    def key_at(self, parent: "Node", name: bytes) -> str:
-        """Return the key that belongs to one of the names."""
-        for each in self.names():
-            if each.parent is parent and each.name == name:
-                tail = "/" if self.is_directory else ""
-                return parent.key() + each.component + tail
-        raise AssertionError("the name leads to the node")
-
-    def has_other_name(self, parent: "Node", name: bytes) -> bool:
-        """Tell whether the node has a name, loaded here, besides this one."""
-        return any(
-            each.parent is not parent or each.name != name for each in self.names()
-        )
-
-    def count_directories(self, more: int) -> None:
-        """Note that a directory has so many directories more, or less, in it."""
-        if self.links > 1:
-            self.links = max(2, self.links + more)
-
-    def below(self) -> "Iterator[Node]":
-        """Yield the node and every node in memory whose first name is under it."""
-        waiting = [self]
-        while waiting:
-            node = waiting.pop()
-            yield node
-            waiting.extend(
-                child
-                for name, child in node.children.items()
-                if child.parent is node and child.name == name
-            )
 
 
 class InodeTable:
     """All nodes, by number."""
 
     def __init__(self, numbers: Numbers | None = None) -> None:
-        self.root = Node(ROOT_INODE, ObjectKind.DIRECTORY)
+        self.home = Home()
+        self.root = Node(ROOT_INODE, ObjectKind.DIRECTORY, self.home)
         self.root.lookups = 1
         self._nodes: dict[Inode, Node] = {ROOT_INODE: self.root}
         self._groups: dict[str, Node] = {}
@@ -215,6 +44,10 @@ class InodeTable:
 
     def __iter__(self) -> Iterator[Node]:
         return iter(list(self._nodes.values()))
+
+    def loaded(self) -> "list[Node]":
+        """Return the files that anybody has asked for: no other can be changed."""
+        return list(self.home.loaded)
 
     def get(self, inode: int) -> Node:
         """Return the node of a number that the kernel gave us. Raises ESTALE."""
@@ -239,7 +72,7 @@ class InodeTable:
         """
         place = _place(parent, name, kind) if group is None else place_of_group(group)
         number = self._numbers.assign(place, self._nodes.__contains__)
-        node = Node(Inode(number.inode), kind, number.generation)
+        node = Node(Inode(number.inode), kind, self.home, number.generation)
         node.is_shadowed = is_shadowed
         self._nodes[node.inode] = node
         self._attach(node, parent, name, component)
@@ -280,6 +113,7 @@ class InodeTable:
         node = parent.children.get(name)
         if node is None:
             return
+        _unpack_below(node)
         lost = _name_of(node, parent, name)
         del parent.children[name]
         self._drop_name(node, parent, name)
@@ -289,6 +123,7 @@ class InodeTable:
 
     def detach(self, node: Node) -> None:
         """Take all names from a node; it lives on while somebody holds it."""
+        _unpack_below(node)
         names = list(node.names())
         for each in names:
             if each.parent.children.get(each.name) is node:
@@ -309,6 +144,7 @@ class InodeTable:
         """Give a name's node another in its place; who had that one loses it."""
         old_parent, old_name = old
         node = old_parent.children[old_name]
+        _unpack_below(node)
         if parent.children.get(name) is not node:
             self._free_name(parent, name)
         before, after = _name_of(node, *old), Alias(parent, name, component)
@@ -325,6 +161,8 @@ class InodeTable:
         ]
         if nodes[0] is nodes[1]:
             return
+        for node in nodes:
+            _unpack_below(node)
         self._replace_name(nodes[0], one, names[1])
         self._replace_name(nodes[1], other, names[0])
         self._move_number(nodes[0], *names)
@@ -436,9 +274,11 @@ class InodeTable:
                 if each.parent.children.get(each.name) is current:
                     del each.parent.children[each.name]
             aliases = current.aliases
+            current.keep_key()
             current.parent, current.aliases = None, ()
             self._nodes.pop(current.inode, None)
             self._kept.pop(current, None)
+            self.home.loaded.pop(current, None)
             id = current.attributes.group
             if id is not None and self._groups.get(id) is current:
                 del self._groups[id]
@@ -452,7 +292,13 @@ class InodeTable:
         if node.pins or (node in self._kept and not node.is_nameless):
             return False
         # Bytes that are not in the store yet keep their node: it leads to their key.
-        return node.file is None or not node.file.holds_changes
+        return not node.holds_changes
+
+
+def _unpack_below(top: Node) -> None:
+    """Unpack what lies under a name, before that means something else."""
+    for node in top.below():
+        node.unpack()
 
 
 def _place(parent: Node, name: bytes, kind: ObjectKind) -> Place:

@@ -8,7 +8,7 @@ from mountfs.storage.errors import StoreError
 from mountfs.storage.reason import Reason, because
 from mountfs.storage.types import Object
 from mountfs.vfs.learning import Learning
-from mountfs.vfs.listings import TooManyPages, list_all
+from mountfs.vfs.listings import TooManyPages, pages
 from mountfs.vfs.volume import Volume
 
 log = logging.getLogger(__name__)
@@ -60,8 +60,10 @@ class Lister:
         done = self._running[prefix] = trio.Event()
         begun = metadata.begin_listing(prefix)
         try:
-            objects = await list_all(self._volume.store, prefix, pages_max=pages_max)
-            listed = metadata.put_listing(begun, objects)
+            store = self._volume.store
+            async for objects in pages(store, prefix, pages_max=pages_max):
+                metadata.add_page(begun, objects)
+            listed = metadata.put_listing(begun)
             return await self._learning.completed(prefix, listed)
         finally:
             metadata.drop_listing(begun)  # does nothing if it was taken in

@@ -1,6 +1,7 @@
 """Listing the children of a directory, whole."""
 
 import itertools
+from collections.abc import AsyncIterator
 
 from mountfs.storage.protocol import Storager
 from mountfs.storage.types import Object, ObjectKind
@@ -10,20 +11,24 @@ class TooManyPages(Exception):
     """A directory is larger than was to be listed."""
 
 
-async def list_all(
+async def list_all(store: Storager, prefix: str) -> list[Object]:
+    """Ask the store for everything directly below a prefix."""
+    return [object async for page in pages(store, prefix) for object in page]
+
+
+async def pages(
     store: Storager, prefix: str, *, pages_max: int | None = None
-) -> list[Object]:
-    """Ask the store for everything directly below a prefix.
+) -> AsyncIterator[tuple[Object, ...]]:
+    """Ask the store for everything directly below a prefix, page by page.
 
     Raises `TooManyPages` if that takes more than `pages_max` requests.
     """
-    objects: list[Object] = []
     token: str | None = None
     for _ in itertools.count() if pages_max is None else range(pages_max):
         page = await store.list(prefix, token=token)
-        objects.extend(page.objects)
+        yield page.objects
         if page.token is None:
-            return objects
+            return
         token = page.token
     raise TooManyPages(prefix)
 

@@ -313,7 +313,7 @@ class Namespace:
         others = await self._hard_links.others(node, node.key_at(*lost))
         if not others:
             return False
-        is_needed = node.opens or (node.file is not None and node.file.holds_changes)
+        is_needed = node.opens or node.holds_changes
         if is_needed and not node.has_other_name(*lost):
             for key in others:
                 if await self._walk(key) is node:
@@ -497,7 +497,7 @@ class Namespace:
 
 def _is_settled_here(node: Node) -> bool:
     """Tell whether a name means this node without a question to the store."""
-    is_changed = node.file is not None and node.file.holds_changes
+    is_changed = node.holds_changes
     return is_changed or bool(node.pins)
 
 

@@ -83,7 +83,7 @@ class Resolver:
         newest = await self.newest(known)
         if newest is not None:
             await self._volume.groups.learn([newest])
-        if node.object is not known or node.parent is not parent:
+        if node.object != known or node.parent is not parent:
             return  # changed here while we asked
         if newest is None:
             self._volume.say_outdated(node)

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TypeVar
 
 import trio
@@ -39,7 +40,7 @@ from mountfs.vfs.attributes import (
 )
 from mountfs.vfs.busy import Busy
 from mountfs.vfs.errors import fail
-from mountfs.vfs.filestate import Clean, FileState
+from mountfs.vfs.filestate import Clean
 from mountfs.vfs.groups import Group, Groups
 from mountfs.vfs.inodes import InodeTable, Node
 from mountfs.vfs.listings import component_of
@@ -109,6 +110,7 @@ class Volume:
             believes_all=self.metadata.believes_all,
         )
         self.touched = Touched(self.inodes)
+        self.inodes.home.derive = partial(effective, defaults=self.defaults)
 
     @property
     def incidents(self) -> Incidents:
@@ -194,13 +196,15 @@ class Volume:
             fail(errno.EPERM, "this name is reserved")
         return entry
 
-    def attach(self, parent: Node, name: bytes, object: Object) -> Node:
+    def attach(
+        self, parent: Node, name: bytes, object: Object, *, packed: bytes | None = None
+    ) -> Node:
         """Return the node of a name whose object is known, made or brought up to date.
 
         A foreign client may have put another object there: then the name gets a new
         node, and the old one keeps its version for those who have it open. (The
         kernel owns the size of a file that it knows; a new number is what makes it
-        look again.)
+        look again.) `packed` is the object, if somebody has it in that form.
         """
         node = parent.children.get(name)
         group = self._group(object, node)
@@ -212,14 +216,16 @@ class Volume:
             if node is not None:
                 self._add_name(node, parent, name, object)
         if node is None:
-            node = self._add(parent, name, object, group)
-        elif object is not node.object:
+            node = self._add(parent, name, object, group, packed)
+        elif not node.is_packed_as(object):
             self._bring_up_to_date(node, object)
         if group is not None:
             self.inodes.join_group(node, group.id)
             node.links = len(group.names)
             ctime_ns = max(node.attributes.ctime_ns or 0, group.ctime_ns)
             node.attributes = replace(node.attributes, ctime_ns=ctime_ns)
+        else:
+            node.pack(packed or self.metadata.packed(object.key))
         return node
 
     def group_of(self, node: Node) -> Group | None:
@@ -228,7 +234,12 @@ class Volume:
         return self.groups.known(id) if id is not None else None
 
     def _add(
-        self, parent: Node, name: bytes, object: Object, group: Group | None
+        self,
+        parent: Node,
+        name: bytes,
+        object: Object,
+        group: Group | None,
+        packed: bytes | None,
     ) -> Node:
         node = self.inodes.add(
             parent,
@@ -238,9 +249,9 @@ class Volume:
             is_shadowed=self.names.entry(name).is_shadowed,
             group=group.id if group is not None else None,
         )
-        if object.kind is ObjectKind.FILE:
-            node.file = FileState(Clean(object))
-        self._take_in(node, object)
+        is_plain = object.attributes is None or object.attributes.group is None
+        if packed is None or not is_plain or not node.begin_packed(object, packed):
+            self._take_in(node, object)
         return node
 
     def _group(self, object: Object, node: Node | None = None) -> Group | None:
@@ -260,9 +271,8 @@ class Volume:
         node = self.inodes.group(group.id)
         if node is None or node.kind is not object.kind:
             return None
-        is_changed = node.file is not None and node.file.holds_changes
         known = node.object
-        if is_changed or (known is not None and group.has(known)):
+        if node.holds_changes or (known is not None and group.has(known)):
             return node
         return None
 
@@ -274,8 +284,9 @@ class Volume:
         if is_first and known is not None and known.key != object.key:
             self.blocks.rekey(known, object)
             node.object = object
-            if node.file is not None and isinstance(node.file.state, Clean):
-                node.file.state = Clean(object)
+            file = node.loaded_file
+            if file is not None and isinstance(file.state, Clean):
+                file.state = Clean(object)
 
     def store_of(self, node: Node) -> Storager:
         """Return who is to change the names of a file.
@@ -304,8 +315,9 @@ class Volume:
         queue.aliases.retire(known.key, known.version)
         self.blocks.rekey(known, real)
         node.object = self.metadata.put(real)
-        if node.file is not None and isinstance(node.file.state, Clean):
-            node.file.state = Clean(real)
+        file = node.loaded_file
+        if file is not None and isinstance(file.state, Clean):
+            file.state = Clean(real)
 
     def adopt(self, node: Node, object: Object) -> None:
         """Note that the store now holds this object for a node, by our own doing."""
@@ -386,12 +398,12 @@ class Volume:
             node.attributes, effective(object, self.defaults)
         ):
             return False
-        if node.file is not None and node.file.holds_changes:
+        if node.holds_changes:
             return True
         known = node.object
         if group is not None or node.attributes.group is not None:
             return self._is_same_file(node, object, group)
-        if node.file is None or known is None:
+        if node.kind is not ObjectKind.FILE or known is None:
             return True
         if known.version is None or object.version is None:
             return True
@@ -411,7 +423,7 @@ class Volume:
 
     def _bring_up_to_date(self, node: Node, object: Object) -> None:
         known = node.object
-        if node.file is not None and node.file.holds_changes:
+        if node.holds_changes:
             return
         if node.kind is not object.kind:
             return  # a directory that is only here
@@ -447,5 +459,6 @@ class Volume:
             attributes = replace(attributes, group=None)
             node.links = 1
         node.attributes = attributes
-        if node.file is not None and isinstance(node.file.state, Clean):
-            node.file.state = Clean(object)
+        file = node.loaded_file
+        if file is not None and isinstance(file.state, Clean):
+            file.state = Clean(object)

@@ -108,15 +108,16 @@ async def test_what_is_set_aside_in_an_exchange_is_never_deleted(scene: Scene) -
 
 
 @pytest.mark.parametrize("age_days", [0, 2])
+@pytest.mark.parametrize("key", [".mountfs/probe-1", ".mountfs/zeros"])
 async def test_old_trial_objects_are_deleted(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch, age_days: int
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, key: str, age_days: int
 ) -> None:
-    """One of a mount that is just beginning is left alone."""
-    await scene.put(".mountfs/probe-1")
+    """What a mount may be using just now is left alone."""
+    await scene.put(key)
     now_ns = time.time_ns() + age_days * DAY_NS
     monkeypatch.setattr(time, "time_ns", lambda: now_ns)
 
-    assert await scene.mend() == ({".mountfs/probe-1"} if age_days else set())
+    assert await scene.mend() == ({key} if age_days else set())
 
 
 async def test_a_record_of_names_that_are_gone_is_deleted(scene: Scene) -> None:

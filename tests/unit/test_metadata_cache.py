@@ -1,5 +1,8 @@
 """What is known of keys: freshness, listings, and our own changes during one."""
 
+import tracemalloc
+from typing import Any
+
 import pytest
 
 from mountfs.cache.metadata import MetadataCache, split_key
@@ -111,6 +114,22 @@ def test_forgetting_a_directory_forgets_all_below_it(cache: MetadataCache) -> No
     assert cache.lookup("dx") is not None
 
 
+def test_a_directory_that_was_forgotten_may_be_there_or_not(
+    cache: MetadataCache,
+) -> None:
+    """Its directory is not known as a whole then; what that lacked, it still lacks."""
+    directory = Object(key="d/", kind=ObjectKind.DIRECTORY)
+    cache.put_listing(cache.begin_listing(""), [directory, file("a")])
+    cache.forget_below("d/")
+
+    assert cache.last_known("d/") is None
+    assert cache.lookup("d/") is None
+    assert cache.listing("") is None
+    assert cache.lookup("b") is ABSENT
+    assert cache.put_answer("d/", directory, cache.moment("d/")) == directory
+    assert cache.listing("") == (file("a"), directory)
+
+
 def test_a_listing_goes_with_the_first_name_that_is_evicted(clock: Clock) -> None:
     """A bounded cache never shows an incomplete directory as complete."""
     cache = MetadataCache(ttl_s=1.0, entries_max=2, clock=clock)
@@ -157,3 +176,113 @@ def test_what_is_known_may_be_believed_whatever_its_age(clock: Clock) -> None:
     is_offline = False
     assert cache.lookup("d/b") is None
     assert cache.lookup("e") is None
+
+
+ENTRIES = 20_000
+
+
+def listed(count: int, prefix: str = "d/") -> list[Object]:
+    """Return what an S3 listing tells of so many files."""
+    return [
+        Object(
+            key=f"{prefix}{number:08}",
+            size=number,
+            mtime_ns=number * 10**9,
+            version=Version(f"{number:032x}", str(number)),
+        )
+        for number in range(count)
+    ]
+
+
+def test_an_entry_of_a_listing_takes_little_memory(cache: MetadataCache) -> None:
+    """A million of them take less than half of what all of a mount may."""
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    cache.put_listing(cache.begin_listing("d/"), listed(ENTRIES))
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert (after - before) / ENTRIES < 200
+    assert len(cache) == ENTRIES
+
+
+def test_forgetting_a_directory_looks_at_nothing_else(
+    cache: MetadataCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is known elsewhere is not walked, however much it is."""
+    for number in range(1000):
+        cache.put(file(f"other/{number}/x"))
+    cache.put(file("d/a"))
+    cache.put(file("d/e/f/b"))
+    dropped: list[str] = []
+    drop = cache._drop
+
+    def counted(key: str) -> None:
+        dropped.append(key)
+        drop(key)
+
+    monkeypatch.setattr(cache, "_drop", counted)
+    looked_at = Counting(cache._below)
+    monkeypatch.setattr(cache, "_below", looked_at)
+
+    cache.forget_below("d/")
+
+    assert sorted(dropped) == ["d/", "d/e/f/"]
+    assert looked_at.asked == 3  # d/, d/e/ and d/e/f/
+    assert cache.last_known("d/e/f/b") is None
+    assert len(cache) == 1000
+
+
+class Counting(dict[str, set[str]]):
+    """Counts how often it is asked what lies below a directory."""
+
+    asked = 0
+
+    def get(self, key: str, default: object = None) -> Any:
+        self.asked += 1
+        return super().get(key, default)
+
+
+def test_what_is_dropped_leaves_no_trace(cache: MetadataCache) -> None:
+    """Neither in the count nor in what leads to a directory."""
+    cache.put(file("a/b/c/d"))
+    cache.put_listing(cache.begin_listing("a/b/"), [file("a/b/x")])
+    cache.forget_below("")
+
+    assert (len(cache), cache._below, len(cache._directories)) == (0, {}, 0)
+
+
+def test_a_directory_larger_than_the_cache_is_known_in_part(clock: Clock) -> None:
+    """The rest is asked for; nothing of it is taken for absent."""
+    cache = MetadataCache(ttl_s=1.0, entries_max=10, clock=clock)
+    known = cache.put_listing(cache.begin_listing("d/"), listed(100))
+
+    assert len(known) == 100
+    assert len(cache) == 10
+    assert cache.listing("d/") is None
+    assert cache.lookup("d/00000000") is None
+    assert cache.lookup("d/00000099") == listed(100)[99]
+
+
+def test_a_name_that_a_newer_listing_lacks_is_absent(
+    cache: MetadataCache, clock: Clock
+) -> None:
+    """However lately it was asked for by itself."""
+    cache.put(file("d/a"))
+    clock.now_s += 0.1
+    cache.put_listing(cache.begin_listing("d/"), [file("d/b")])
+
+    assert cache.lookup("d/a") is ABSENT
+    assert cache.last_known("d/a") is None
+
+
+def test_what_is_completed_grows_no_newer(cache: MetadataCache, clock: Clock) -> None:
+    """Metadata from the disk do not make an answer of the store."""
+    cache.put_listing(cache.begin_listing("d/"), [file("d/a")])
+    clock.now_s += 0.5
+    more = file("d/a", metadata=Metadata(user={"k": "v"}))
+
+    assert cache.complete(more, cache.moment("d/a")) == more
+    assert cache.lookup("d/a") == more
+    clock.now_s += 0.5
+    assert cache.lookup("d/a") is None

@@ -1,0 +1,364 @@
+"""One file, directory or link that the kernel may know, in as little room as may be.
+
+A node knows its parent and its component; its key is computed by walking up, so that
+renaming a directory edits one node. Which nodes there are is the matter of
+`mountfs.vfs.inodes`.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, NewType, TypeVar
+
+import trio
+
+from mountfs.cache.packed import pack, unpack
+from mountfs.storage.types import Attributes, Object, ObjectKind
+from mountfs.vfs.filestate import Clean, FileState
+from mountfs.vfs.numbers import Number
+
+T = TypeVar("T")
+Inode = NewType("Inode", int)
+
+ROOT_INODE = Inode(1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Alias:
+    """One more name of a file, beside its first."""
+
+    parent: "Node"
+    name: bytes
+    component: str
+    is_shadowed: bool = False
+
+
+class Home:
+    """What the nodes of one table share."""
+
+    __slots__ = ("derive", "loaded")
+
+    def __init__(self) -> None:
+        self.derive: Callable[[Object], Attributes] = _nothing_is_kept
+        """Returns what programs see of an object whose attributes nobody changed."""
+        self.loaded: dict[Node, None] = {}
+        """The nodes whose `file` was asked for, in that order."""
+
+
+def _nothing_is_kept(object: Object) -> Attributes:
+    return object.attributes or Attributes()
+
+
+class _Rarely(Generic[T]):
+    """A field of a node that has its default but for a few nodes at a time."""
+
+    def __init__(self, default: T) -> None:
+        self._default = default
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, node: "Node", owner: type) -> T:
+        rare = node._rare
+        return self._default if rare is None else rare.get(self._name, self._default)
+
+    def __set__(self, node: "Node", value: T) -> None:
+        rare = dict(node._rare or ())
+        rare[self._name] = value
+        if value == self._default:
+            del rare[self._name]
+        node._rare = rare or None
+
+
+_NO_CHILDREN: "dict[bytes, Node]" = {}
+"""Of all that is no directory. Nobody puts anything in."""
+
+
+class Node:
+    """One file, directory or link that the kernel may know.
+
+    There may be a million of them, most of which were listed and never opened. So what
+    can be made of the rest is made when it is asked for: `object` is kept packed, and
+    `attributes` that follow from it and `file` of a file that nobody has opened not at
+    all. Two looks at `object` may give two that are equal.
+
+    `file` is there exactly for regular files. `object` is what the store last said of
+    it (None while it is only here), `attributes` what programs see, every field of it
+    set. `pins` counts the renames under way, in which the store is ahead of the name:
+    meanwhile nobody asks it what the name means. `changes`, `quiet` and `barrier`
+    belong to `mountfs.vfs.tree`. `parent`, `name`, `component` and `is_shadowed` are
+    the first name; `links` counts all names that the store knows, loaded here or not.
+    Of a directory they are two and one for each directory in it (that one's `..`), or
+    one as long as nobody knows what is in it.
+    A node without `parent` that is not the root has lost its name: unlinked, or
+    replaced by a foreign client.
+    """
+
+    __slots__ = (
+        "_attributes",
+        "_component",
+        "_file",
+        "_home",
+        "_object",
+        "_rare",
+        "children",
+        "generation",
+        "inode",
+        "is_shadowed",
+        "kind",
+        "links",
+        "lookups",
+        "name",
+        "opens",
+        "parent",
+    )
+
+    aliases = _Rarely[tuple[Alias, ...]](())
+    changes = _Rarely(0)
+    barrier = _Rarely[trio.Event | None](None)
+    quiet = _Rarely[trio.Event | None](None)
+    pins = _Rarely(0)
+
+    def __init__(
+        self, inode: Inode, kind: ObjectKind, home: Home, generation: int = 0
+    ) -> None:
+        self._home = home
+        self.inode = inode
+        self.generation = generation
+        self.kind = kind
+        self.parent: Node | None = None
+        self.name = b""
+        self._component: str | None = ""
+        self.is_shadowed = False
+        self._rare: dict[str, Any] | None = None
+        self.links = 1
+        is_directory = kind is ObjectKind.DIRECTORY
+        self.children: dict[bytes, Node] = {} if is_directory else _NO_CHILDREN
+        self._object: Object | bytes | tuple[str, bytes] | None = None
+        self._attributes: Attributes | None = Attributes()
+        self._file: FileState | None = None
+        self.lookups = 0
+        self.opens = 0
+
+    @property
+    def component(self) -> str:
+        """The last component of the key."""
+        if self._component is None:
+            return self.name.decode("utf-8", "surrogateescape")
+        return self._component
+
+    @component.setter
+    def component(self, component: str) -> None:
+        """Set the component that belongs to `name`."""
+        is_plain = component == self.name.decode("utf-8", "surrogateescape")
+        self._component = None if is_plain else component
+
+    @property
+    def object(self) -> Object | None:
+        """What the store last said of it."""
+        if isinstance(self._object, bytes):
+            return unpack(self.key(), self._object)
+        if isinstance(self._object, tuple):
+            return unpack(*self._object)
+        return self._object
+
+    @object.setter
+    def object(self, object: Object | None) -> None:
+        """Set what the store said; what programs see of the node stays."""
+        self.unpack()
+        self._object = object
+
+    @property
+    def attributes(self) -> Attributes:
+        """What programs see."""
+        if self._attributes is not None:
+            return self._attributes
+        assert not isinstance(self._object, Object | None), (
+            "what is packed derives them"
+        )
+        packed = self._object if isinstance(self._object, bytes) else self._object[1]
+        return self._home.derive(unpack("", packed))
+
+    @attributes.setter
+    def attributes(self, attributes: Attributes) -> None:
+        self._attributes = attributes
+
+    @property
+    def file(self) -> FileState | None:
+        """The bytes of a regular file."""
+        if self._file is None and self.kind is ObjectKind.FILE:
+            known = self.object
+            if known is not None:
+                self.file = FileState(Clean(known))
+        return self._file
+
+    @file.setter
+    def file(self, file: FileState | None) -> None:
+        self._file = file
+        if file is not None:
+            self._home.loaded[self] = None
+
+    @property
+    def loaded_file(self) -> FileState | None:
+        """As `file`, but None if nobody has asked for it yet: then nothing changed."""
+        return self._file
+
+    @property
+    def holds_changes(self) -> bool:
+        """Whether it is a file with bytes that the store does not have."""
+        return self._file is not None and self._file.holds_changes
+
+    def is_packed_as(self, object: Object) -> bool:
+        """Tell whether nothing is new in an object, without a look at what is known."""
+        return isinstance(self._object, bytes) and self._object == pack(object)
+
+    def is_kept_as(self, packed: bytes) -> bool:
+        """Tell whether the object is kept as these bytes."""
+        return isinstance(self._object, bytes) and self._object == packed
+
+    def begin_packed(self, object: Object, packed: bytes) -> bool:
+        """Know an object from the beginning, in little room, if that can be."""
+        if object.key != self.key():
+            return False
+        self._object, self._attributes = packed, None
+        return True
+
+    def pack(self, packed: bytes | None) -> None:
+        """Keep the object in little room, until it is another.
+
+        `packed` is what it is elsewhere, of the same content perhaps: then one will do.
+        """
+        known = self._object
+        if not isinstance(known, Object) or self.aliases or self.opens:
+            return
+        if self.is_nameless or known.key != self.key():
+            return
+        if self._attributes == self._home.derive(known):
+            self._attributes = None
+        mine = pack(known)
+        self._object = packed if packed == mine else mine
+
+    def unpack(self) -> None:
+        """Undo `pack`, before the key becomes another."""
+        if isinstance(self._object, bytes | tuple):
+            self._attributes, self._object = self.attributes, self.object
+
+    def keep_key(self) -> None:
+        """Know the object although the key will not be known; nothing changes it."""
+        if isinstance(self._object, bytes):
+            self._object = (self.key(), self._object)
+
+    def seen(self) -> tuple[Attributes, int]:
+        """Return attributes and size as programs see them."""
+        known = self.object
+        if self._attributes is not None:
+            attributes = self._attributes
+        else:
+            assert known is not None, "only what is packed derives them"
+            attributes = self._home.derive(known)
+        if self._file is not None:
+            return attributes, self._file.size
+        has_size = self.kind in (ObjectKind.FILE, ObjectKind.LINK)
+        return attributes, (known.size or 0) if known is not None and has_size else 0
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether this is a directory."""
+        return self.kind is ObjectKind.DIRECTORY
+
+    @property
+    def number(self) -> Number:
+        """The inode number, and which one of its place it was."""
+        return Number(self.inode, self.generation)
+
+    @property
+    def is_nameless(self) -> bool:
+        """Whether no path leads to the node (any more)."""
+        node = self
+        while node.parent is not None:
+            node = node.parent
+        return node.inode != ROOT_INODE
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether a foreign client took its name, and nobody here."""
+        return self.is_nameless and self._object is not None
+
+    @property
+    def is_only_here(self) -> bool:
+        """Whether it, or a file below it, has bytes that the store lacks.
+
+        Then it exists, whatever the store says.
+        """
+        return any(node.holds_changes for node in self.below())
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the store has an object under this key, be it of older bytes.
+
+        A large file may have been stored in part before its first commit.
+        """
+        if self._object is not None or self._file is None:
+            return self._object is not None
+        return self._file.is_stored_early
+
+    def ancestors(self) -> "Iterator[Node]":
+        """Yield the node itself and every directory above it."""
+        node: Node | None = self
+        while node is not None:
+            yield node
+            node = node.parent
+
+    def names(self) -> "Iterator[Alias]":
+        """Yield every name that is loaded here, the first one first."""
+        if self.parent is not None:
+            yield Alias(self.parent, self.name, self.component, self.is_shadowed)
+        yield from self.aliases
+
+    def above(self) -> "Iterator[Node]":
+        """Yield the node itself and every directory above any of its names."""
+        yield from self.ancestors()
+        for alias in self.aliases:
+            yield from alias.parent.ancestors()
+
+    def key(self) -> str:
+        """Return the key: of a directory with a slash at the end, of the root ""."""
+        components: list[str] = []
+        node = self
+        while node.parent is not None:
+            components.append(node.component)
+            node = node.parent
+        assert node.inode == ROOT_INODE, "a node without a name has no key"
+        components.reverse()
+        path = "/".join(components)
+        return path + "/" if self.is_directory and components else path
+
+    def key_at(self, parent: "Node", name: bytes) -> str:
+        """Return the key that belongs to one of the names."""
+        for each in self.names():
+            if each.parent is parent and each.name == name:
+                tail = "/" if self.is_directory else ""
+                return parent.key() + each.component + tail
+        raise AssertionError("the name leads to the node")
+
+    def has_other_name(self, parent: "Node", name: bytes) -> bool:
+        """Tell whether the node has a name, loaded here, besides this one."""
+        return any(
+            each.parent is not parent or each.name != name for each in self.names()
+        )
+
+    def count_directories(self, more: int) -> None:
+        """Note that a directory has so many directories more, or less, in it."""
+        if self.links > 1:
+            self.links = max(2, self.links + more)
+
+    def below(self) -> "Iterator[Node]":
+        """Yield the node and every node in memory whose first name is under it."""
+        waiting = [self]
+        while waiting:
+            node = waiting.pop()
+            yield node
+            waiting.extend(
+                child
+                for name, child in node.children.items()
+                if child.parent is node and child.name == name
+            )
