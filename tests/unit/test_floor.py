@@ -165,6 +165,7 @@ async def test_clean_bytes_give_way_on_a_disk_that_is_full_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_clean: bool
 ) -> None:
     """A write that finds the disk full evicts and is tried again; else it is ENOSPC."""
+    monkeypatch.setattr("mountfs.cache.spool.IN_MEMORY_MAX", 0)
     store = MemoryStore(capabilities=tiny_store())
     known = await store.write("a", BytesBody(bytes(SIZE)))
     refused: list[int] = []

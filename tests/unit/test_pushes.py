@@ -48,7 +48,7 @@ async def test_truncation_waits_for_a_push(tmp_path: Path) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(scene.fs.files.truncate, push.node, 3)
             await trio.testing.wait_all_tasks_blocked()
-            assert push.node.object is push.object
+            assert push.node.object == push.object
             push.end()
 
         assert not push.begin()  # they are the bytes of a version that is no more
