@@ -345,9 +345,11 @@ class WriteBack:
     async def _promise(
         self, promises: Promises, dirty: DirtyFile, metadata: Metadata
     ) -> Object:
-        """Hand a file over to who stores it later; after an error it is ours again."""
-        if dirty.stream is not None:
-            await dirty.stream.settle()
+        """Hand a file over to who stores it later; after an error it is ours again.
+
+        Parts of it may be on their way, and go on: the bytes are all here. Whoever
+        reads the row after a crash asks the store which parts it has.
+        """
         self._open.pop(id(dirty), None)
         dirty.is_promised = True
         try:

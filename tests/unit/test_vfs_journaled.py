@@ -126,6 +126,38 @@ async def test_small_appends_are_few_writes(tmp_path: Path) -> None:
         assert sum(sent(scene.store).values()) < 60
 
 
+async def test_a_large_file_is_closed_while_its_parts_are_on_their_way(
+    tmp_path: Path,
+) -> None:
+    content = bytes(range(50))
+    async with open_scene(tmp_path, journaled=True) as scene:
+        hold = scene.store.hold("write_part")
+        with trio.fail_after(10):
+            await scene.make("a", content)
+        assert hold.reached.is_set()
+        assert await scene.content("a") is None
+        hold.release()
+        assert await scene.drain()
+        assert await scene.content("a") == content
+
+
+async def test_a_crash_finds_the_parts_that_were_on_their_way(tmp_path: Path) -> None:
+    content = bytes(range(50))
+    async with open_scene(tmp_path, journaled=True) as scene:
+        there = scene.there
+        hold = scene.store.hold("write_part", is_after=True)
+        with trio.fail_after(10):
+            await scene.make("a", content)
+        assert hold.reached.is_set()
+        hold.error = Unreachable("the process is gone")
+        scene.store.refused["write_part"] = Unreachable("the process is gone")
+        hold.release()
+
+    async with open_scene(tmp_path, there=there, journaled=True) as scene:
+        assert await scene.drain()
+        assert await scene.content("a") == content
+
+
 async def test_an_edit_of_what_waits_keeps_the_rest_of_it(tmp_path: Path) -> None:
     async with open_scene(tmp_path, journaled=True) as scene:
         await scene.put("file", b"0123456789" * 4)
