@@ -76,6 +76,10 @@ class ListingInProgress:
     found: list[Object] = field(default_factory=list)
     names: dict[str, "_Known"] = field(default_factory=dict)
 
+    def has_changed(self, object: Object) -> bool:
+        """Tell whether we have changed an object's name since."""
+        return split_key(object.key)[1] in self.changed
+
 
 class Notes(Protocol):
     """Who keeps what is learnt for longer than this cache does."""
@@ -287,6 +291,30 @@ class MetadataCache:
             begun.found.append(more)
             begun.names[split_key(object.key)[1]] = pack(more)
 
+    def listed(self, begun: ListingInProgress) -> list[Object]:
+        """Return what a listing told so far, and what we have changed meanwhile."""
+        if not begun.changed:
+            return begun.found
+        found = [each for each in begun.found if not begun.has_changed(each)]
+        for name in begun.changed:
+            known = self.last_known(begun.prefix + name)
+            if isinstance(known, Object):
+                found.append(known)
+        return found
+
+    def complete_listing(
+        self, begun: ListingInProgress, completed: Iterable[Object]
+    ) -> None:
+        """Take in what else was learnt of the objects of a listing, before its end.
+
+        Nobody is to see a listed object of which more is about to be known.
+        """
+        before = {each.key: each for each in begun.found}
+        begun.found = list(completed)
+        for each in begun.found:
+            if before.get(each.key) is not each:
+                begun.names[split_key(each.key)[1]] = pack(each)
+
     def put_listing(
         self,
         begun: ListingInProgress,
@@ -302,17 +330,11 @@ class MetadataCache:
         self.add_page(begun, objects)
         self.drop_listing(begun)
         before = self._directories.get(begun.prefix) or _Directory()
-        names, found, is_whole = begun.names, begun.found, True
-        if begun.changed:
-            found = [
-                each for each in found if split_key(each.key)[1] not in begun.changed
-            ]
+        names, found, is_whole = begun.names, self.listed(begun), True
         for name in begun.changed:
             names.pop(name, None)
             if (known := before.names.get(name)) is not None:
                 names[name] = known
-                if isinstance(now := _knowledge(begun.prefix + name, known), Object):
-                    found.append(now)
         if is_sure is not _always:
             for each in found:
                 name = split_key(each.key)[1]

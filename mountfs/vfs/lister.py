@@ -63,8 +63,12 @@ class Lister:
             store = self._volume.store
             async for objects in pages(store, prefix, pages_max=pages_max):
                 metadata.add_page(begun, objects)
-            listed = metadata.put_listing(begun)
-            return await self._learning.completed(prefix, listed)
+            # Whoever looks a name up meanwhile asks for it, as if nothing was listed:
+            # a listing alone tells neither attributes nor what is a link.
+            listed = metadata.listed(begun)
+            completed = await self._learning.completed(prefix, listed)
+            metadata.complete_listing(begun, completed)
+            return metadata.put_listing(begun)
         finally:
             metadata.drop_listing(begun)  # does nothing if it was taken in
             del self._running[prefix]

@@ -8,10 +8,13 @@ import trio
 import trio.testing
 
 from mountfs.cache.spool import DISK_THREADS
+from mountfs.storage.types import ObjectKind
 from mountfs.vfs.walks import FILES_FIRST
-from tests.fakes.volume import Scene, open_scene
+from tests.fakes.cache_stack import tiny_store
+from tests.fakes.volume import CALLER, Scene, open_scene
 
 TTL_S = 3600.0
+TERSE = tiny_store(move=False, attributes=False, list_metadata=False)
 
 
 async def settled() -> None:
@@ -63,6 +66,27 @@ async def test_second_file_of_a_directory_brings_the_next_ones(tmp_path: Path) -
         assert scene.store.asked["read"] == 40
         assert (counts.files, counts.used_bytes) == (38, 38 * 9)
         assert counts.wasted_bytes == 0
+
+
+async def test_nobody_sees_what_a_listing_alone_tells(tmp_path: Path) -> None:
+    """A link that is looked up while its directory is being learnt is a link."""
+    async with open_scene(tmp_path, capabilities=TERSE) as scene:
+        directory = await scene.fs.namespace.mkdir(scene.root, b"d", 0o755, CALLER)
+        for name in (b"a", b"b"):
+            await scene.fs.namespace.symlink(directory, name, b"to", CALLER)
+        there = scene.there
+    async with open_scene(tmp_path / "next", there=there, ttl_s=TTL_S) as scene:
+        directory = await scene.lookup("d")
+        hold = scene.store.hold("stat")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(scene.nodes, "d")
+            with trio.fail_after(10):
+                await hold.reached.wait()
+            for name in (b"a", b"b"):
+                found = await scene.fs.namespace.lookup(directory, name)
+                assert found is not None
+                assert found.kind is ObjectKind.LINK
+            hold.release()
 
 
 async def test_order_does_not_matter(tmp_path: Path) -> None:
