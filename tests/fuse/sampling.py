@@ -63,6 +63,10 @@ def _store(item: pytest.Function) -> str | None:
 
 
 def _name_without_store(item: pytest.Function) -> str:
-    """Return what the twin of a test on the other store has in common with it."""
-    chosen = {**item.callspec.params, "store": None}
-    return f"{item.path.stem} {item.originalname} {chosen!r}"
+    """Return what the twin of a test on the other store has in common with it.
+
+    It is the same in every process, as the parameters themselves need not be.
+    """
+    store = item.callspec.params["store"]
+    others = [part for part in item.callspec.id.split("-") if part != store]
+    return f"{item.path.stem} {item.originalname} {others}"
