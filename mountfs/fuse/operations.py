@@ -319,7 +319,7 @@ class Operations(pyfuse3.Operations):
             if not pyfuse3.readdir_reply(token, FileNameT(name), answer, position + 1):
                 self._fs.volume.inodes.drop_if_unused(node)
                 return
-            node.lookups += 1
+            node.hand_out()
 
     @handler
     async def releasedir(self, fh: FileHandleT) -> None:
@@ -337,7 +337,7 @@ class Operations(pyfuse3.Operations):
 
     def _hand_out(self, node: Node) -> EntryAttributes:
         """Encode a node for an answer that the kernel counts as a lookup."""
-        node.lookups += 1
+        node.hand_out()
         return entry_of(stat_of(node), self._ttl_s)
 
     def _file_info(self, handle: int) -> FileInfo:

@@ -110,7 +110,8 @@ class Files:
         kernel looks the name up again and opens what is there now.
         """
         file = _regular(node)
-        if node.is_lost:
+        if node.is_lost or node.has_left_its_name:
+            # The kernel hears of that from another thread, perhaps later than this.
             fail(errno.ESTALE, "a foreign client replaced the object")
         can_write = flags & os.O_ACCMODE != os.O_RDONLY
         if not can_write and not flags & os.O_TRUNC:
@@ -362,6 +363,7 @@ class Files:
                 inodes.add_name(node, parent, name, component)
         else:
             inodes.move((parent, node.name), parent, name, component)
+        node.has_left_its_name = True
         if parent is not None:
             volume.touch(parent)
         volume.adopt(node, copy)

@@ -86,7 +86,8 @@ class Node:
     set. `pins` counts the renames under way, in which the store is ahead of the name:
     meanwhile nobody asks it what the name means. `changes`, `quiet` and `barrier`
     belong to `mountfs.vfs.tree`. `parent`, `name`, `component` and `is_shadowed` are
-    the first name; `links` counts all names that the store knows, loaded here or not.
+    the first name; `has_left_its_name` says that a lost race gave it that name, and that
+    the kernel has not been told it since. `links` counts all names that the store knows, loaded here or not.
     Of a directory they are two and one for each directory in it (that one's `..`), or
     one as long as nobody knows what is in it.
     A node without `parent` that is not the root has lost its name: unlinked, or
@@ -117,6 +118,7 @@ class Node:
     barrier = _Rarely[trio.Event | None](None)
     quiet = _Rarely[trio.Event | None](None)
     pins = _Rarely(0)
+    has_left_its_name = _Rarely(False)
 
     def __init__(
         self, inode: Inode, kind: ObjectKind, home: Home, generation: int = 0
@@ -138,6 +140,12 @@ class Node:
         self._file: FileState | None = None
         self.lookups = 0
         self.opens = 0
+
+    def hand_out(self) -> None:
+        """Count that the kernel is told the node, under a name that it has now."""
+        self.lookups += 1
+        if self.has_left_its_name:
+            self.has_left_its_name = False
 
     @property
     def component(self) -> str:

@@ -86,14 +86,14 @@ class Scene:
             found = await self.fs.namespace.lookup(node, name.encode())
             assert found is not None, f"{path} is not there"
             node = found
-        node.lookups += 1
+        node.hand_out()
         return node
 
     async def create(self, parent: Node, name: str, content: bytes = b"") -> OpenFile:
         """Create a file, and write to it."""
         namespace = self.fs.namespace
         node = await namespace.create(parent, name.encode(), 0o644, CALLER)
-        node.lookups += 1
+        node.hand_out()
         opened = self.fs.files.open_new(node, CALLER.pid)
         if content:
             await self.fs.files.write(opened, 0, content)

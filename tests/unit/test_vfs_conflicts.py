@@ -45,6 +45,22 @@ async def test_the_kernel_is_told_of_the_name(tmp_path: Path) -> None:
         assert await scene.lookup("file") is not opened.node
 
 
+async def test_a_name_that_the_kernel_still_has_leads_to_no_copy(
+    tmp_path: Path,
+) -> None:
+    """Whoever opens it at once is told to look it up; the copy has its own name."""
+    async with open_scene(tmp_path) as scene:
+        opened = await scene.create(scene.root, "file", b"ours")
+        await scene.put("file", b"theirs")
+        await scene.close(opened)
+
+        with pytest.raises(OSError, match=r".") as caught:
+            await scene.open(opened.node)
+        assert caught.value.errno == errno.ESTALE
+        assert await scene.lookup(await copy_of(scene, "file")) is opened.node
+        await scene.close(await scene.open(opened.node))
+
+
 async def test_a_file_of_several_names_leaves_them(tmp_path: Path) -> None:
     """The copy is a file of one name; the others keep what was stored last."""
     async with open_scene(tmp_path, features=Features.all()) as scene:
