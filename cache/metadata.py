@@ -171,6 +171,18 @@ class MetadataCache:
         known = self._known(key)
         return None if known is None else _knowledge(key, known)
 
+    def is_gone(self, key: str) -> bool:
+        """Tell whether a key had nothing when the store was last heard of it.
+
+        A listing that does not show a key tells that as well as an answer about it.
+        """
+        parent, name = split_key(key)
+        directory = self._directories.get(parent)
+        if directory is None:
+            return False
+        known = directory.names.get(name)
+        return _is_absent(known) and (known is not None or directory.is_complete)
+
     def packed(self, key: str) -> bytes | None:
         """Return the object that was last known under a key, packed."""
         known = self._known(key)

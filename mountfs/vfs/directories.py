@@ -102,6 +102,10 @@ class Directories:
         newest = self._volume.metadata.last_known(key)
         if newest is ABSENT:
             return None
+        # A newer listing forgets what was removed before it began. It does not show
+        # what other tools keep under other names, though: of that it tells nothing.
+        if not what.has_foreign_name and self._volume.metadata.is_gone(key):
+            return None
         if newest is None:
             # Out of the cache, or its directory was renamed.
             return known or self._volume.attach(

@@ -86,10 +86,10 @@ class Node:
     set. `pins` counts the renames under way, in which the store is ahead of the name:
     meanwhile nobody asks it what the name means. `changes`, `quiet` and `barrier`
     belong to `mountfs.vfs.tree`. `parent`, `name`, `component` and `is_shadowed` are
-    the first name; `has_left_its_name` says that a lost race gave it that name, and that
-    the kernel has not been told it since. `links` counts all names that the store knows, loaded here or not.
-    Of a directory they are two and one for each directory in it (that one's `..`), or
-    one as long as nobody knows what is in it.
+    the first name; `has_left_its_name` says that a lost race gave it that name, and
+    that the kernel has not been told of it since. `links` counts all names that the
+    store knows, loaded here or not. Of a directory they are two and one for each
+    directory in it (that one's `..`), or one as long as nobody knows what is in it.
     A node without `parent` that is not the root has lost its name: unlinked, or
     replaced by a foreign client.
     """

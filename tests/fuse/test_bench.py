@@ -18,7 +18,6 @@ def test_rows_run_and_are_checked(
     """Times are taken, requests counted; who is fast and wrong fails; all is ended."""
     words = ["--tiny", "--rtt-ms=0", "--systems=mountfs-journal,bare"]
     arguments = run.parsed(words)
-    before = len(mounts.all_mounts())
 
     with run.started(arguments, seaweedfs_server) as bench:
         bench.take(BY_NAME["create"], 0)
@@ -26,7 +25,7 @@ def test_rows_run_and_are_checked(
         bench.take(BY_NAME["append"], 0)
         told = run.told(arguments, bench)
 
-    assert len(mounts.all_mounts()) == before
+    assert [mounts.mount_at(system.root) for system in bench.systems] == [None]
     taken = {(each.row, each.system): each for each in bench.taken}
     ours, bare = taken["create", "mountfs-journal"], taken["create", "bare"]
     assert (ours.failed, bare.failed) == ("", "")

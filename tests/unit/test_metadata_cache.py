@@ -286,3 +286,17 @@ def test_what_is_completed_grows_no_newer(cache: MetadataCache, clock: Clock) ->
     assert cache.lookup("d/a") == more
     clock.now_s += 0.5
     assert cache.lookup("d/a") is None
+
+
+def test_what_a_newer_listing_lacks_is_gone(cache: MetadataCache, clock: Clock) -> None:
+    """As what was asked for by itself, however long ago; unlike what nobody knows."""
+    cache.put(file("d/a"))
+    cache.put_absent("d/b")
+    assert [cache.is_gone(key) for key in ("d/a", "d/b", "d/c")] == [False, True, False]
+
+    cache.put_listing(cache.begin_listing("d/"), [file("d/b")])
+    clock.now_s += 100
+
+    assert [cache.is_gone(key) for key in ("d/a", "d/b", "d/c")] == [True, False, True]
+    cache.expire("d/b")
+    assert [cache.is_gone(key) for key in ("d/a", "d/b", "d/c")] == [False] * 3

@@ -85,3 +85,27 @@ async def test_snapshot_of_a_directory_does_not_undo_a_commit(tmp_path: Path) ->
         assert nodes[b"changed"] is opened.node
         assert nodes[b"removed"] is None
         assert nodes[b"kept"] is not None
+
+
+async def test_a_removed_name_is_not_shown_although_it_was_listed_before(
+    tmp_path: Path,
+) -> None:
+    """By a directory that stays open, when a newer listing forgot the removal."""
+    async with open_scene(tmp_path, ttl_s=60.0) as scene:
+        await scene.make("gone", b"bytes")
+        await scene.make("there", b"bytes")
+        directories = scene.fs.directories
+        opened = directories.open(scene.root)
+        await directories.entries(opened, anew=True)
+
+        await scene.fs.namespace.unlink(scene.root, b"gone")
+        metadata = scene.fs.volume.metadata
+        page = await scene.store.list("")
+        metadata.put_listing(metadata.begin_listing(""), page.objects)
+
+        shown = [
+            (name, directories.node_of(scene.root, name, what) is not None)
+            for name, what in await directories.entries(opened, anew=False)
+        ]
+        assert shown == [(b"gone", False), (b"there", True)]
+        directories.release(opened.handle)
