@@ -65,13 +65,28 @@ class _Directory:
     is_whole: bool = True
     """Whether all that is to be known of the names was learnt, too."""
     names: dict[str, _Known] = field(default_factory=dict)
+    listed_as: int = 0
+    """The number of the listing that told them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    """What was known of a name when it was asked for, and after which number."""
+
+    known: _Known | None
+    number: int
 
 
 @dataclass(slots=True, eq=False)
 class ListingInProgress:
-    """A listing that has begun: what it told so far, and the names we changed since."""
+    """A listing that has begun: what it told so far, and the names we changed since.
+
+    `is_overtaken` if what it lists was moved, or removed, since.
+    """
 
     prefix: str
+    number: int = 0
+    is_overtaken: bool = False
     changed: set[str] = field(default_factory=set)
     found: list[Object] = field(default_factory=list)
     names: dict[str, "_Known"] = field(default_factory=dict)
@@ -127,6 +142,9 @@ class MetadataCache:
         self._below: dict[str, set[str]] = {}
         """The directories right below one in, or below, which anything is known."""
         self._in_progress: dict[str, list[ListingInProgress]] = {}
+        self._numbers = 0
+        """Counts what makes answers old: listings, and directories that moved."""
+        self._forgotten_at = 0
 
     def __len__(self) -> int:
         return self._count
@@ -148,19 +166,24 @@ class MetadataCache:
 
     def moment(self, key: str) -> object:
         """Return a token of what is known of a key now, for `put_answer`."""
-        return self._known(key)
+        return _Moment(self._known(key), self._numbers)
 
     def put_answer(self, key: str, answer: Knowledge, asked_at: object) -> Knowledge:
         """Take in an answer to a question that was asked at `asked_at`.
 
         Something newer may have been learnt while it was on its way, above all by a
-        change of our own: then that is kept, and returned.
+        change of our own: then that is kept, and returned. What we removed may even be
+        forgotten by now, with its directory or by a newer listing: then the answer is
+        returned, and not remembered.
         """
+        assert isinstance(asked_at, _Moment)
         known = self._known(key)
         is_expired = isinstance(known, _Entry) and known.at_s == _EXPIRED_S
         now = None if known is None or is_expired else _knowledge(key, known)
-        if now is not None and known is not asked_at:
+        if now is not None and known is not asked_at.known:
             return now
+        if known is None and self._is_overtaken(key, asked_at):
+            return answer
         if isinstance(answer, Object):
             return self._take(answer)
         self._take_absent(key)
@@ -277,11 +300,12 @@ class MetadataCache:
         Nothing was asked, so what is known grows no newer; as with `put_answer`, what
         was learnt since `asked_at` is kept, and returned.
         """
+        assert isinstance(asked_at, _Moment)
         known = self._known(object.key)
         now = None if known is None else _knowledge(object.key, known)
         if known is None or now is None:
             return object
-        if known is not asked_at:
+        if known is not asked_at.known:
             return now
         packed = pack(object)
         if isinstance(known, _Entry):
@@ -292,7 +316,8 @@ class MetadataCache:
 
     def begin_listing(self, prefix: str) -> ListingInProgress:
         """Note that a listing of a directory begins; end it with `put_listing`."""
-        listing = ListingInProgress(prefix)
+        self._numbers += 1
+        listing = ListingInProgress(prefix, self._numbers)
         self._in_progress.setdefault(prefix, []).append(listing)
         return listing
 
@@ -338,15 +363,19 @@ class MetadataCache:
 
         What we changed while the listing ran wins over what the listing says. Of what
         `is_sure` says no to only the name is taken in: it is still to be asked for.
+        Nothing is, if the directory has moved since the listing began.
         """
         self.add_page(begun, objects)
         self.drop_listing(begun)
+        if begun.is_overtaken:
+            return _in_order(begun.found)
         before = self._directories.get(begun.prefix) or _Directory()
         names, found, is_whole = begun.names, self.listed(begun), True
         for name in begun.changed:
-            names.pop(name, None)
-            if (known := before.names.get(name)) is not None:
-                names[name] = known
+            known = before.names.get(name)
+            # We knew of it, and have no room for that: it may be there, or not.
+            names[name] = _Entry(None, _EXPIRED_S) if known is None else known
+            is_whole = is_whole and known is not None
         if is_sure is not _always:
             for each in found:
                 name = split_key(each.key)[1]
@@ -356,9 +385,10 @@ class MetadataCache:
         directory = self._made(begun.prefix)
         self._count += len(names) - len(directory.names)
         directory.names, directory.at_s = names, self._clock()
+        directory.listed_as = begun.number
         directory.is_complete, directory.is_whole = True, is_whole
         self._make_room()
-        return tuple(sorted(found, key=lambda object: object.key))
+        return _in_order(found)
 
     def drop_listing(self, begun: ListingInProgress) -> None:
         """End a listing, because it failed or is about to be taken in."""
@@ -382,7 +412,16 @@ class MetadataCache:
             directory.names[name] = _Entry(packed, _EXPIRED_S)
 
     def forget_below(self, prefix: str) -> None:
-        """Forget a directory and everything below it; costs what is known there."""
+        """Forget a directory and everything below it; costs what is known there.
+
+        What was asked about it before and is on its way tells of it no more.
+        """
+        self._numbers += 1
+        self._forgotten_at = self._numbers
+        for running, listings in self._in_progress.items():
+            if running.startswith(prefix):
+                for listing in listings:
+                    listing.is_overtaken = True
         parent, name = split_key(prefix)
         above = self._directories.get(parent)
         if name and above is not None and name in above.names:
@@ -431,6 +470,12 @@ class MetadataCache:
             link_target=known.link_target,
             has_foreign_name=known.has_foreign_name,
         )
+
+    def _is_overtaken(self, key: str, asked_at: _Moment) -> bool:
+        """Tell whether a name may have gone since it was asked for, and was listed."""
+        directory = self._directories.get(split_key(key)[0])
+        listed_as = 0 if directory is None else directory.listed_as
+        return asked_at.number < max(listed_as, self._forgotten_at)
 
     def _note_change(self, key: str) -> None:
         parent, name = split_key(key)
@@ -515,6 +560,10 @@ class MetadataCache:
 def _knowledge(key: str, known: _Known) -> Knowledge | None:
     packed = known.known if isinstance(known, _Entry) else known
     return unpack(key, packed) if isinstance(packed, bytes) else packed
+
+
+def _in_order(objects: Iterable[Object]) -> tuple[Object, ...]:
+    return tuple(sorted(objects, key=lambda object: object.key))
 
 
 def _with_own_age(directory: _Directory, known: _Known | None) -> _Entry:

@@ -140,6 +140,76 @@ def test_a_listing_goes_with_the_first_name_that_is_evicted(clock: Clock) -> Non
     assert cache.lookup("d/zzz") is None
 
 
+def test_late_answer_does_not_bring_a_removed_name_back(cache: MetadataCache) -> None:
+    """We remove it, and list its directory, while an older answer is on its way."""
+    cache.put_listing(cache.begin_listing("d/"), [file("d/a")])
+    asked_at = cache.moment("d/a")
+    cache.put_absent("d/a")
+    cache.put_listing(cache.begin_listing("d/"), [])
+
+    assert cache.put_answer("d/a", file("d/a"), asked_at) == file("d/a")
+    assert cache.lookup("d/a") is ABSENT
+    assert cache.listing("d/") == ()
+
+
+@pytest.mark.parametrize("is_made_anew", [False, True])
+def test_late_answer_tells_nothing_of_a_directory_that_moved(
+    cache: MetadataCache, *, is_made_anew: bool
+) -> None:
+    """It would tell what another directory had that has the name no more."""
+    cache.put_listing(cache.begin_listing("d/"), [file("d/a")])
+    asked_at = cache.moment("d/a")
+    cache.forget_below("d/")
+    if is_made_anew:
+        cache.put_listing(cache.begin_listing("d/"), [])
+
+    cache.put_answer("d/a", file("d/a"), asked_at)
+
+    assert cache.last_known("d/a") is None
+
+
+def test_answers_to_several_questions_of_a_new_directory_are_all_kept(
+    cache: MetadataCache,
+) -> None:
+    """That one of them is the first that is known there undoes none of the others."""
+    asked_at = {key: cache.moment(key) for key in ("d/a", "d/a/", "d/b")}
+    for key, moment in asked_at.items():
+        cache.put_answer(key, ABSENT, moment)
+
+    assert [cache.lookup(key) for key in asked_at] == [ABSENT] * 3
+
+
+@pytest.mark.parametrize("moved", ["d/", "d/e/"])
+def test_listing_that_a_move_overtook_is_not_taken_in(
+    cache: MetadataCache, moved: str
+) -> None:
+    """What it lists has another name by now, and the old one may be used anew."""
+    begun = cache.begin_listing("d/e/")
+    cache.forget_below(moved)
+    cache.put_listing(cache.begin_listing("d/e/"), [])
+
+    assert cache.put_listing(begun, [file("d/e/a")]) == (file("d/e/a"),)
+    assert cache.listing("d/e/") == ()
+    other = cache.begin_listing("d/f/")
+    cache.put_listing(other, [file("d/f/a")])
+    assert cache.listing("d/f/") == (file("d/f/a"),)
+
+
+def test_name_that_was_evicted_while_it_was_listed_is_not_absent(clock: Clock) -> None:
+    """We made it after the listing had begun, and have no room to remember it."""
+    cache = MetadataCache(ttl_s=1.0, entries_max=2, clock=clock)
+    begun = cache.begin_listing("d/")
+    cache.put(file("d/new"))
+    cache.put(file("e/a"))
+    cache.put(file("e/b"))
+    assert cache.last_known("d/new") is None
+
+    cache.put_listing(begun, [])
+
+    assert cache.lookup("d/new") is None
+    assert cache.listing("d/") is None
+
+
 @pytest.mark.parametrize(
     ("key", "parts"),
     [
