@@ -51,6 +51,15 @@ class Line:
             if self._is_cut:
                 _shut(own)
 
+    def let_go(self, connection: socket.socket) -> None:
+        """Give up a connection that another call may use from now on."""
+        with self._lock:
+            for each in self._held:
+                if each[0] is connection:
+                    self._held.remove(each)
+                    each[1].close()
+                    return
+
     def cut(self) -> None:
         """End the connections, also those that are still to come."""
         with self._lock:
@@ -76,6 +85,13 @@ def hold(connection: socket.socket) -> None:
     line = _line.get()
     if line is not None:
         line.hold(connection)
+
+
+def let_go(connection: socket.socket) -> None:
+    """Take a connection off the line of the running call, before others can have it."""
+    line = _line.get()
+    if line is not None:
+        line.let_go(connection)
 
 
 class Threads:

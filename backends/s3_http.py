@@ -11,6 +11,7 @@ only after a whole answer, so that the next request never reads the rest of one.
 import contextlib
 import http.client
 import io
+import re
 import socket
 import ssl
 import threading
@@ -21,7 +22,7 @@ import botocore.exceptions as sdk
 import urllib3.exceptions
 from urllib3.util.wait import wait_for_read
 
-from mountfs.backends._threads import hold
+from mountfs.backends._threads import hold, let_go
 from mountfs.backends.s3_connections import Route
 
 _BUFFER = 1 << 16
@@ -29,6 +30,7 @@ _PIECE = 1 << 18
 """So much has the whole read time-out to be taken in."""
 _LINE_MAX = 1 << 16
 _HEADERS_MAX = 200
+_HEX = re.compile(rb"\s*[0-9A-Fa-f]{1,15}\s*")
 
 
 class Answer(NamedTuple):
@@ -110,6 +112,9 @@ class Connections:
             connection.close()
 
     def _give_back(self, connection: "_Connection", *, is_reusable: bool) -> None:
+        # Or the end of this call, if it is abandoned from here on, would be that of
+        # whoever has the connection then.
+        let_go(connection.socket)
         with self._lock:
             if is_reusable and not self._is_closed:
                 self._idle.append(connection)
@@ -159,6 +164,8 @@ class _Connection:
 
     def is_dropped(self) -> bool:
         """Whether the server has hung up, or said what nobody asked for."""
+        if isinstance(self.socket, ssl.SSLSocket) and self.socket.pending():
+            return True
         return wait_for_read(self.socket, timeout=0.0)
 
     def close(self) -> None:
@@ -182,6 +189,8 @@ class _Connection:
         status, version, headers = self._read_head()
         while status < 200:
             status, version, headers = self._read_head()
+        if status < 300 and not self._is_sent:
+            raise http.client.HTTPException("the answer came before the whole request")
         length = headers.get("content-length", "")
         is_kept = headers.get("connection", "").lower() != "close"
         is_kept = is_kept and version >= b"HTTP/1.1" and self._is_sent
@@ -233,10 +242,9 @@ class _Connection:
         pieces: list[bytes] = []
         while True:
             size_text, _, _ = self._read_line().partition(b";")
-            try:
-                size = int(size_text, 16)
-            except ValueError as error:
-                raise http.client.HTTPException("a chunk has no size") from error
+            if not _HEX.fullmatch(size_text):
+                raise http.client.HTTPException("a chunk has no size")
+            size = int(size_text, 16)
             if size == 0:
                 break
             pieces.append(self._read(size))

@@ -73,6 +73,9 @@ class Listings:
             ) from error
         if "IsTruncated" not in reply and "Name" not in reply:
             raise ServiceFailed("the answer is not that of an S3 service", key=prefix)
+        if reply.get("IsTruncated") and not reply.get("NextContinuationToken"):
+            # What comes behind must not be taken to be absent.
+            raise ServiceFailed("there is more, and no word on how to ask", key=prefix)
         return reply
 
     async def first_below(self, prefix: str) -> tuple[Object | None, bool]:

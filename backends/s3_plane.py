@@ -185,7 +185,7 @@ class Plane:
             target = f"{target}?{request.query}"
         lines = [f"{name}: {value}" for name, value in headers.items()]
         text = "\r\n".join([f"{operation.method} {target} HTTP/1.1", *lines, "", ""])
-        if text.count("\n") != len(lines) + 2:
+        if not text.count("\n") == text.count("\r") == len(lines) + 2:
             raise InvalidRequest("a header cannot hold a line break")
         try:
             return text.encode("latin-1")

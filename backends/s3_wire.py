@@ -52,6 +52,8 @@ _OTHERS = (
     r"(?:<(?:Checksum(?:Algorithm|Type))>[^<]*</Checksum\w+>"
     "|<Owner>(?:<ID>[^<]*</ID>)?(?:<DisplayName>[^<]*</DisplayName>)?</Owner>)*"
 )
+_VERSIONED = frozenset({"PutObject", "UploadPart"})
+_IN_BODY = frozenset({"CopyObject", "UploadPartCopy"})
 _CUSTOMER_KEYS = frozenset({"SSECustomerKey", "CopySourceSSECustomerKey"})
 _MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec"
 
@@ -140,11 +142,19 @@ class Operation:
             reply = self._told_by(answer)
             if answer.body and self.name != "GetObject":
                 self._add_body(reply, answer)
+            self._check(reply, answer)
         except ElementTree.ParseError as error:
             raise _error(self.name, answer._replace(status=500)) from error
         except ValueError as error:
             raise ResponseParserError(f"no answer of S3: {error}") from error
         return reply
+
+    def _check(self, reply: Reply, answer: Answer) -> None:
+        """See that the server knows what it was asked. Raises `ValueError`."""
+        if self.name in _VERSIONED and "ETag" not in reply:
+            raise ValueError("it does not tell the ETag of what was written")
+        if self.name in _IN_BODY and not answer.body:
+            raise ValueError("it is empty")
 
     def _told_by(self, answer: Answer) -> Reply:
         """Return what the headers tell."""
@@ -172,6 +182,8 @@ class Operation:
         if self.name == "ListObjectsV2":
             _add_page(reply, root, contents)
         elif self.name == "DeleteObjects":
+            if _local(root.tag) != "DeleteResult":
+                raise ValueError(f"it is a {root.tag}")
             failed = [each for each in root if _local(each.tag) == "Error"]
             if failed:
                 reply["Errors"] = [_entry(each) for each in failed]

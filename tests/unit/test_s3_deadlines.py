@@ -171,6 +171,21 @@ async def test_a_line_that_is_cut_takes_no_more() -> None:
     line.hold(ours)  # closed since: nothing is there to be cut
 
 
+async def test_a_line_that_is_cut_spares_what_it_let_go() -> None:
+    """A connection that went back for others is theirs, whatever ends the call."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        line = Line()
+        line.hold(ours)
+        line.let_go(ours)
+        line.cut()
+        line.let_go(ours)
+
+        theirs.sendall(b"x")
+        assert ours.recv(1) == b"x"
+        line.close()
+
+
 async def test_a_line_tells_connections_from_their_numbers() -> None:
     """A call that connects anew often gets the number of the connection before."""
     line = Line()

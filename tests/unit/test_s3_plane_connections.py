@@ -10,16 +10,19 @@ from collections.abc import AsyncIterator, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from select import select
-from socket import create_connection, socket
+from socket import create_connection, socket, socketpair
 
+import botocore.exceptions as sdk
 import pytest
+import trio
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from mountfs.backends._threads import Threads, hold
 from mountfs.backends.s3 import open_s3
 from mountfs.backends.s3_connections import Route
-from mountfs.backends.s3_http import pieces_of
+from mountfs.backends.s3_http import Connections, pieces_of
 from mountfs.storage.body import BytesBody
 from mountfs.storage.errors import (
     Corrupt,
@@ -35,6 +38,7 @@ from tests.fakes.scripted_server import ScriptedServer
 
 pytestmark = pytest.mark.usefixtures("s3_credentials")
 
+GET = b"GET / HTTP/1.1\r\n\r\n"
 OK = b'HTTP/1.1 200 OK\r\ncontent-length: 3\r\netag: "a"\r\n\r\nabc'
 DENIED = (
     b"HTTP/1.1 403 Forbidden\r\ncontent-length: 40\r\nconnection: close\r\n\r\n"
@@ -108,8 +112,12 @@ async def test_a_connection_that_the_server_closed_is_replaced() -> None:
         ),
         (b"HTTP/1.1 200 OK\r\nconnection: close\r\nx-amz", Unreachable),
         (b"220 mail connection: close\r\n", Unreachable),
+        (
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n-1\r\nabc",
+            Unreachable,
+        ),
     ],
-    ids=["none", "short", "cut", "other"],
+    ids=["none", "short", "cut", "other", "chunk"],
 )
 async def test_a_broken_answer_may_have_been_carried_out(
     answer: bytes | None, error: type[StoreError]
@@ -145,6 +153,62 @@ class RefusingServer(ScriptedServer):
     def _read_head(self, reader: object) -> bytes:
         lines = iter(reader.readline, b"\r\n")  # type: ignore[attr-defined]  # a file
         return b"".join(lines)
+
+
+def test_nothing_is_stored_before_all_of_it_was_sent() -> None:
+    """Whoever says so has not taken in what could not be sent any more."""
+    connections = Connections(HangingUp(), 5)  # type: ignore[arg-type]  # what is used
+    with pytest.raises(sdk.ConnectionClosedError):
+        connections.exchange(b"PUT / HTTP/1.1\r\n\r\n", bytes(4 << 20))
+
+
+async def test_an_abandoned_call_leaves_the_connection_that_it_gave_back() -> None:
+    """Somebody else may use it before the call has ended."""
+    has_given_back, may_end = threading.Event(), threading.Event()
+    with ScriptedServer([OK, OK]) as server:
+        connections = Connections(Direct(server.port), 5)  # type: ignore[arg-type]  # what is used
+
+        def call() -> None:
+            connections.exchange(GET, b"")
+            has_given_back.set()
+            may_end.wait(5)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(Threads(1).run, call)
+            await trio.to_thread.run_sync(has_given_back.wait)
+            nursery.cancel_scope.cancel()
+        assert connections.exchange(GET, b"").body == b"abc"
+        may_end.set()
+        connections.close()
+
+    assert server.connections == 1
+
+
+class Direct:
+    """The way to a server on the loopback."""
+
+    def __init__(self, port: int) -> None:
+        self.url, self.proxy = f"http://127.0.0.1:{port}", None
+        self._port = port
+
+    def connect(self) -> socket:
+        """Return a connection that is held, as a route makes it."""
+        made = create_connection(("127.0.0.1", self._port))
+        hold(made)
+        return made
+
+
+class HangingUp:
+    """The way to a server that says yes to anything, and reads none of it."""
+
+    url, proxy = "http://127.0.0.1", None
+
+    def connect(self) -> socket:
+        """Return a connection to it."""
+        ours, theirs = socketpair()
+        theirs.sendall(OK)
+        theirs.close()
+        return ours
 
 
 async def test_silence_ends_at_the_time_out() -> None:

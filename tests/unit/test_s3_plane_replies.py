@@ -13,7 +13,7 @@ import pytest
 from botocore.awsrequest import HeadersDict
 from botocore.exceptions import ClientError
 from botocore.model import OperationModel
-from botocore.parsers import create_parser
+from botocore.parsers import ResponseParserError, create_parser
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -127,6 +127,12 @@ def facts(reply: Any) -> list[tuple[object, ...]]:
     return sorted(found)
 
 
+COPIED = (
+    b"<CopyObjectResult><LastModified>2026-11-26T21:00:00Z</LastModified>"
+    b"<ETag>&quot;a&quot;</ETag></CopyObjectResult>"
+)
+
+
 @pytest.mark.parametrize(
     "headers",
     [
@@ -150,23 +156,17 @@ def test_headers_are_read_as_botocore_reads_them(
     name: str, headers: dict[str, str]
 ) -> None:
     """Texts, numbers, switches, times and user metadata."""
-    found = ours(name, 200, headers, b"")
-    wanted = theirs(name, 200, headers, b"")
+    headers = {"etag": '"a"', **headers}
+    body = COPIED if name == "copy_object" else b""
+    found = ours(name, 200, headers, body)
+    wanted = theirs(name, 200, headers, body)
 
-    assert {**found, "Metadata": found.get("Metadata", {})} == {
-        "Metadata": {},
-        **{key: each for key, each in wanted.items() if key != "CopyObjectResult"},
-    }
+    assert {"Metadata": {}, **found} == {"Metadata": {}, **wanted}
 
 
 def test_the_answer_to_a_copy_is_read() -> None:
     """What is in its body, too."""
-    body = (
-        b"<CopyObjectResult><LastModified>2026-11-26T21:00:00Z</LastModified>"
-        b"<ETag>&quot;a&quot;</ETag></CopyObjectResult>"
-    )
-
-    result = ours("copy_object", 200, HEADERS, body)["CopyObjectResult"]
+    result = ours("copy_object", 200, HEADERS, COPIED)["CopyObjectResult"]
 
     moment = datetime.datetime(2026, 11, 26, 21, tzinfo=datetime.UTC)
     assert result == {"ETag": '"a"', "LastModified": moment}
@@ -223,6 +223,26 @@ def test_an_error_may_come_with_success() -> None:
         with pytest.raises(ClientError) as caught:
             ours("copy_object", 200, HEADERS, body)
         assert isinstance(translate(caught.value), ServiceFailed)
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("put_object", b""),
+        ("put_object", b"<html><body>Log in</body></html>"),
+        ("upload_part", b""),
+        ("copy_object", b""),
+        ("upload_part_copy", b""),
+        ("delete_objects", b"<html><body>Log in</body></html>"),
+    ],
+)
+def test_the_page_of_some_web_server_is_no_success(name: str, body: bytes) -> None:
+    """What was asked for may have been done, or not."""
+    with pytest.raises(ResponseParserError) as caught:
+        ours(name, 200, {"content-type": "text/html"}, body)
+
+    assert isinstance(error := translate(caught.value), ServiceFailed)
+    assert error.is_ambiguous
 
 
 def test_a_head_without_a_body_is_not_found() -> None:

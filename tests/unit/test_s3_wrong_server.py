@@ -12,6 +12,7 @@ from mountfs.storage.errors import (
 )
 from tests.fakes.http_proxy import HttpProxy, Reply, Request
 from tests.fakes.s3_servers import S3Server
+from tests.fakes.scripted_server import ScriptedServer
 
 PAGE = b"<html><body>Welcome</body></html>"
 
@@ -55,3 +56,19 @@ async def test_a_web_server_is_no_empty_bucket(
         await store.close()
 
     assert type(caught.value) is expected
+
+
+async def test_a_listing_without_its_end_is_none(s3_credentials: None) -> None:
+    """A service that says there is more must say how to get it."""
+    page = (
+        b"<ListBucketResult><Name>b</Name><IsTruncated>true</IsTruncated>"
+        b"<NextMarker>k</NextMarker></ListBucketResult>"
+    )
+    head = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(page)
+    with ScriptedServer([head + page]) as server:
+        store = open_s3(
+            "s3://bucket", {"endpoint_url": server.url, "addressing_style": "path"}
+        )
+        with pytest.raises(ServiceFailed):
+            await store.list("")
+        await store.close()
