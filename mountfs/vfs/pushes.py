@@ -39,8 +39,8 @@ class Push:
 
     def begin(self) -> bool:
         """Close the gate, if the bytes are still right and nobody may change them."""
-        node, file = self.node, self.node.file
-        if file is None or not node.lookups or node.is_nameless:
+        node = self.node
+        if not node.lookups or node.is_nameless or (file := node.file) is None:
             return False
         if not file.begin_push(self.object):
             return False

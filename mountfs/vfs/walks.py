@@ -14,10 +14,12 @@ true, so that a walk that is longer than the time to live does not ask for each 
 
 import bisect
 import itertools
+import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import trio
 
@@ -29,6 +31,8 @@ from mountfs.vfs.lister import Lister
 from mountfs.vfs.listings import component_of
 from mountfs.vfs.pushes import Pushes
 from mountfs.vfs.volume import Volume
+
+log = logging.getLogger(__name__)
 
 PLACES_MAX = 128
 """So many directories are remembered, the newest."""
@@ -178,7 +182,6 @@ class Walks:
 
     def _fetch_files(self, place: _Place, *, after: str) -> None:
         """Fetch the next files of a directory, as many as are to wait."""
-        assert self._nursery is not None
         if self._ledger.is_wasteful:
             return
         if not self._has_entries(place):
@@ -199,7 +202,7 @@ class Walks:
                 continue
             size += wanted
             place.files[object.key] = wanted
-            self._nursery.start_soon(self._fetch, place, known, wanted)
+            self._start(partial(self._fetch, place, known, wanted))
 
     async def _fetch(self, place: _Place, object: Object, size: int) -> None:
         metadata = self._volume.metadata
@@ -230,7 +233,6 @@ class Walks:
 
     def _list_directories(self, place: _Place, *, after: str) -> None:
         """List the next directories of a directory, as many as are to wait."""
-        assert self._nursery is not None
         if not self._has_entries(place):
             return
         for object in self._next(place, after, ObjectKind.DIRECTORY, 1024):
@@ -241,7 +243,7 @@ class Walks:
             if self._is_listed(object.key):
                 continue
             place.directories.add(object.key)
-            self._nursery.start_soon(self._list, place, object.key)
+            self._start(partial(self._list, place, object.key))
 
     async def _list(self, above: _Place, key: str) -> None:
         self.counts.listings += 1
@@ -255,10 +257,9 @@ class Walks:
 
     def _start_listing(self, place: _Place) -> None:
         """List a directory itself: many of its names are asked for."""
-        assert self._nursery is not None
         if not place.is_listing:
             place.is_listing = True
-            self._nursery.start_soon(self._list_place, place)
+            self._start(partial(self._list_place, place))
 
     async def _list_place(self, place: _Place) -> None:
         self.counts.listings += 1
@@ -274,6 +275,16 @@ class Walks:
             self._start_listing(place)
 
     # --- inside -----------------------------------------------------------------
+
+    def _start(self, deed: Callable[[], Awaitable[None]]) -> None:
+        assert self._nursery is not None
+        self._nursery.start_soon(self._do, deed)
+
+    async def _do(self, deed: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await deed()
+        except Exception:  # whatever it is, it must not cost the mount
+            log.exception("a bug in mountfs: nothing was fetched ahead")
 
     def _place(self, key: str) -> _Place:
         """Return what is remembered of a directory, now the newest of all."""

@@ -1,14 +1,19 @@
 """Programs that walk: what is fetched ahead of them, how much, and when not."""
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
+import pytest
 import trio
 import trio.testing
 
+from mountfs.cache.blocks import BlockCache
 from mountfs.cache.spool import DISK_THREADS
 from mountfs.storage.types import ObjectKind
+from mountfs.vfs.lister import Lister
 from mountfs.vfs.walks import FILES_FIRST
 from tests.fakes.cache_stack import tiny_store
 from tests.fakes.volume import CALLER, Scene, open_scene
@@ -198,3 +203,70 @@ async def test_files_that_are_changed_here_are_left_alone(tmp_path: Path) -> Non
 
         assert found == b"new004004"
         assert await scene.content("d/004") == b"new004004"
+
+
+async def test_what_comes_late_tells_nothing_of_a_name_that_is_used_anew(
+    tmp_path: Path,
+) -> None:
+    """A directory moves, and another is made, while files of it are on their way."""
+    async with walked(tmp_path) as scene:
+        await put_files(scene, "d", 4)
+        await scene.nodes("d")
+        await read(scene, "d/000")
+        opened = await scene.open(await scene.lookup("d/001"), os.O_RDONLY)
+        hold = scene.store.hold("read", is_after=True)
+        with trio.fail_after(10):
+            await hold.reached.wait()
+        root = scene.root
+        await scene.fs.renames.rename((root, b"d"), (root, b"e"), 0)
+        await scene.fs.namespace.mkdir(root, b"d", 0o755, CALLER)
+        hold.release()
+        await settled()
+
+        assert await scene.nodes("d") == {}
+        assert len(await scene.nodes("e")) == 4
+        await scene.close(opened)
+
+
+async def test_listing_that_a_move_overtook_is_not_shown(tmp_path: Path) -> None:
+    """Its names are under another directory by now."""
+    async with walked(tmp_path) as scene:
+        await put_files(scene, "d", 4)
+        directory, root = await scene.lookup("d"), scene.root
+        hold = scene.store.hold("list", is_after=True)
+        async with trio.open_nursery() as nursery:
+            opened = scene.fs.directories.open(directory)
+            nursery.start_soon(partial(scene.fs.directories.entries, opened, anew=True))
+            await hold.reached.wait()
+            await scene.fs.renames.rename((root, b"d"), (root, b"e"), 0)
+            await scene.fs.namespace.mkdir(root, b"d", 0o755, CALLER)
+            hold.release()
+        scene.fs.directories.release(opened.handle)
+
+        assert await scene.nodes("d") == {}
+        assert len(await scene.nodes("e")) == 4
+
+
+@pytest.mark.parametrize("what", ["list_ahead", "fetch_ahead"])
+async def test_bug_in_what_runs_ahead_costs_nobody_the_mount(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    what: str,
+) -> None:
+    """A backend may raise what is no error of a store."""
+
+    async def broken(*_: object) -> None:
+        raise KeyError(what)
+
+    async with walked(tmp_path) as scene:
+        await put_files(scene, "d", 10)
+        monkeypatch.setattr(Lister, "list_ahead", broken)
+        monkeypatch.setattr(BlockCache, "fetch_ahead", broken)
+        if what == "fetch_ahead":
+            await scene.nodes("d")
+        for number in range(10):
+            assert await read(scene, f"d/{number:03}") == b"%03d" % number * 3
+
+    assert "a bug in mountfs" in caplog.text
+    assert what in caplog.text
