@@ -31,6 +31,8 @@ class Activity:
     """Of those, what a program, or the kernel after a push, has taken since."""
     ahead_unused_bytes: int = 0
     """Of those, what was dropped unread. The rest may still be wanted."""
+    pushed_bytes: int = 0
+    """Of those, what the kernel was given unasked."""
     uploaded_bytes: int = 0
     """Sent to the store, in objects and parts; only what arrived."""
     fetched_bytes: int = 0

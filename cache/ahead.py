@@ -31,9 +31,6 @@ class AheadCounts:
     """Of these: wanted by a program later."""
     wasted_bytes: int = 0
     """Of these: gone before anybody wanted them."""
-    pushed_bytes: int = 0
-    """Put into the kernel's page cache unasked."""
-    pushes: int = 0
     files: int = 0
     """Files that were fetched, whole or their beginning, because a walk was seen."""
     listings: int = 0

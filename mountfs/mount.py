@@ -493,7 +493,8 @@ class _Mounted:
             nursery.start_soon(notify_kernel, self._fs.outdated)
             nursery.start_soon(self._fs.store_times)
             nursery.start_soon(self._fs.walks.run)
-            nursery.start_soon(push_to_kernel, self._fs.pushes.receiving)
+            activity = self._fs.volume.activity
+            nursery.start_soon(push_to_kernel, self._fs.pushes.receiving, activity)
             nursery.start_soon(self._announce, ready)
             await self._session.serve()
             nursery.cancel_scope.cancel()

@@ -14,6 +14,7 @@ from contextlib import suppress
 import pyfuse3
 import trio
 
+from mountfs.cache.activity import Activity
 from mountfs.vfs.pushes import Push
 from mountfs.vfs.volume import Outdated
 
@@ -30,7 +31,9 @@ async def notify_kernel(outdated: "trio.MemoryReceiveChannel[Outdated]") -> None
             )
 
 
-async def push_to_kernel(pushes: "trio.MemoryReceiveChannel[Push]") -> None:
+async def push_to_kernel(
+    pushes: "trio.MemoryReceiveChannel[Push]", activity: Activity
+) -> None:
     """Put bytes into the kernel's page cache until cancelled; what is left is dropped.
 
     Many small ones go in one hop to the thread, which costs as much as three requests.
@@ -43,7 +46,7 @@ async def push_to_kernel(pushes: "trio.MemoryReceiveChannel[Push]") -> None:
             if not begun:
                 continue
             try:
-                await trio.to_thread.run_sync(
+                activity.pushed_bytes += await trio.to_thread.run_sync(
                     _store_all, begun, limiter=limiter, abandon_on_cancel=True
                 )
             finally:
@@ -73,14 +76,18 @@ def _waiting(pushes: "trio.MemoryReceiveChannel[Push]") -> Iterator[Push]:
             yield pushes.receive_nowait()
 
 
-def _store_all(pushes: Sequence[Push]) -> None:
+def _store_all(pushes: Sequence[Push]) -> int:
+    """Push; return how many bytes the kernel took."""
+    taken = 0
     for push in pushes:
         try:
             pyfuse3.notify_store(pyfuse3.InodeT(push.node.inode), 0, push.data)
+            taken += len(push.data)
         except OSError as error:
             # ENOENT: the kernel has forgotten the inode. ENOTCONN: it is unmounted.
             if error.errno not in (errno.ENOENT, errno.ENOTCONN, errno.ENODEV):
                 log.warning("the kernel takes no bytes ahead: %s", error)
+    return taken
 
 
 def _send_pages(inode: int) -> None:
