@@ -76,6 +76,8 @@ class _Place:
     """Files that were fetched, or are being, and not opened since; their bytes."""
     directories: set[str] = field(default_factory=set)
     """Directories that were listed, or are being, and not asked for since."""
+    hopeless: set[str] = field(default_factory=set)
+    """Files and directories that could not be had ahead of programs."""
     is_listing: bool = False
     reads_below: bool = False
     """Whether programs read the files of the directories in it."""
@@ -196,6 +198,8 @@ class Walks:
                 continue
             if object.key in place.files or not known.size:
                 continue
+            if object.key in place.hopeless:
+                continue
             wanted = min(known.size, FILE_SIZE_MAX)
             if self._volume.blocks.is_cached(known, 0, wanted):
                 self._renew(place, known.key)
@@ -210,6 +214,7 @@ class Walks:
         content = await self._volume.blocks.fetch_ahead(object, size)
         if content is None:
             place.files.pop(object.key, None)
+            place.hopeless.add(object.key)
             return
         self.counts.files += 1
         # The store has just said which version is the newest.
@@ -238,7 +243,7 @@ class Walks:
         for object in self._next(place, after, ObjectKind.DIRECTORY, 1024):
             if len(place.directories) >= place.directories_max:
                 return
-            if object.key in place.directories:
+            if object.key in place.directories or object.key in place.hopeless:
                 continue
             if self._is_listed(object.key):
                 continue
@@ -249,6 +254,7 @@ class Walks:
         self.counts.listings += 1
         if await self._lister.list_ahead(key) is None:
             above.directories.discard(key)
+            above.hopeless.add(key)
             return
         if above.reads_below:
             self._fetch_files(self._place(key), after="")

@@ -13,6 +13,7 @@ import trio.testing
 from mountfs.cache.blocks import BlockCache
 from mountfs.cache.spool import DISK_THREADS
 from mountfs.storage.types import ObjectKind
+from mountfs.vfs import lister
 from mountfs.vfs.lister import Lister
 from mountfs.vfs.walks import FILES_FIRST
 from tests.fakes.cache_stack import tiny_store
@@ -270,3 +271,32 @@ async def test_bug_in_what_runs_ahead_costs_nobody_the_mount(
 
     assert "a bug in mountfs" in caplog.text
     assert what in caplog.text
+
+
+async def test_what_fails_ahead_is_not_tried_for_every_program(tmp_path: Path) -> None:
+    """Files that cannot be read (archived, forbidden, gone) are asked for once."""
+    async with walked(tmp_path) as scene:
+        await put_files(scene, "d", 60)
+        await scene.nodes("d")
+        for number in range(20, 60):
+            await scene.there.delete(f"d/{number:03}")
+        for number in range(20):
+            await read(scene, f"d/{number:03}")
+
+        assert scene.store.asked["read"] <= 60
+
+
+async def test_directory_that_is_not_listed_ahead_is_tried_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is too large, say: each try costs requests."""
+    monkeypatch.setattr(lister, "PAGES_AHEAD_MAX", 0)
+    async with walked(tmp_path) as scene:
+        for number in range(20):
+            await put_files(scene, f"t/{number:02}", 1)
+        await scene.nodes("t")
+        for number in range(20):
+            await scene.nodes(f"t/{number:02}")
+            await settled()
+
+        assert scene.fs.walks.counts.listings == 19
