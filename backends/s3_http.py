@@ -123,19 +123,27 @@ class Connections:
 
     def _new(self) -> "_Connection":
         """Connect. Nothing has been sent when this fails."""
-        url = self._route.url
         try:
             made = self._route.connect()
-        except (urllib3.exceptions.SSLError, ssl.SSLError) as error:
-            raise sdk.SSLError(endpoint_url=url, error=error) from error
-        except (urllib3.exceptions.ConnectTimeoutError, TimeoutError) as error:
-            raise sdk.ConnectTimeoutError(endpoint_url=url, error=error) from error
         except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as e:
-            if proxy := self._route.proxy:
-                raise sdk.ProxyConnectionError(proxy_url=proxy, error=e) from e
-            raise sdk.EndpointConnectionError(endpoint_url=url, error=e) from e
+            raise self._meaning(e) from e
         made.settimeout(self._read_timeout_s)
         return _Connection(made)
+
+    def _meaning(self, error: Exception) -> sdk.BotoCoreError:
+        """Return what botocore makes of a connect that failed."""
+        url = self._route.url
+        if isinstance(error, urllib3.exceptions.SSLError | ssl.SSLError):
+            return sdk.SSLError(endpoint_url=url, error=error)
+        # To urllib3 a connect that is refused, or a name that nobody knows, is a kind
+        # of time-out.
+        is_refused = isinstance(error, urllib3.exceptions.NewConnectionError)
+        late = (urllib3.exceptions.ConnectTimeoutError, TimeoutError)
+        if isinstance(error, late) and not is_refused:
+            return sdk.ConnectTimeoutError(endpoint_url=url, error=error)
+        if proxy := self._route.proxy:
+            return sdk.ProxyConnectionError(proxy_url=proxy, error=error)
+        return sdk.EndpointConnectionError(endpoint_url=url, error=error)
 
 
 class _Received(io.RawIOBase):

@@ -211,6 +211,17 @@ class HangingUp:
         return ours
 
 
+@pytest.mark.parametrize("client", ["light", "boto3"])
+async def test_nobody_there_is_no_silence(client: str) -> None:
+    """A refusal comes at once, and is told as what it is."""
+    async with opened("http://127.0.0.1:9", s3_client=client) as store:
+        with pytest.raises(Unreachable) as caught:
+            await store.read("k")
+
+    assert not isinstance(caught.value, TimedOut)
+    assert not caught.value.is_ambiguous
+
+
 async def test_silence_ends_at_the_time_out() -> None:
     """What was sent may have been carried out."""
     with ScriptedServer([b"", OK]) as server:
