@@ -195,9 +195,11 @@ class LaterLinks:
             if node is not None and node in self._links:
                 await self._settle(self._links[node])
 
-    async def settle_all(self) -> None:
-        """As `settle`, of all that wait now."""
-        await self.settle(*self._links)
+    async def settle_below(self, *tops: Node | None) -> None:
+        """As `settle`, of these and of all that have a name below them."""
+        for link in self:
+            if any(step in tops for step in link.node.above()):
+                await self.settle(link.node)
 
     def refuse(self, *nodes: Node | None) -> None:
         """Raise ESTALE if a file got a second name again: the kernel asks again."""

@@ -102,7 +102,7 @@ class Renames:
         rename = _Rename(node, old, new, component, victim)
         self._check(rename, flags)
         if node.is_directory or is_exchange:
-            await self._later.settle_all()
+            await self._later.settle_below(node, victim)
         await self._later.settle(node, victim)
         if node.is_nameless:
             fail(errno.ESTALE)

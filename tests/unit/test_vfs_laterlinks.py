@@ -185,6 +185,29 @@ async def test_directory_with_such_a_name_is_not_empty_and_moves(
         assert await scene.see("e/final") == b"bytes"
 
 
+async def test_directories_without_such_a_name_move_at_once(
+    tmp_path: Path, there: MemoryStore
+) -> None:
+    """They need no store, which may be away."""
+    async with mounted(tmp_path, there) as scene:
+        root = scene.root
+        for name in ("one", "two", "other"):
+            await scene.fs.namespace.mkdir(root, name.encode(), 0o755, CALLER)
+        node = await scene.make("one/a", b"bytes")
+        await scene.fs.namespace.link(node, await scene.lookup("two"), b"b")
+        scene.store.refused = dict.fromkeys(
+            ("write", "copy", "make_dir", "delete"), Unreachable("the store is away")
+        )
+        await scene.fs.renames.rename((root, b"other"), (root, b"moved"), 0)
+        for holder in (b"one", b"two"):
+            with pytest.raises(Unreachable):
+                await scene.fs.renames.rename((root, holder), (root, b"new"), 0)
+        scene.store.refused = {}
+
+        assert await names(scene, "one") == {"a": 2}
+        assert await names(scene, "moved") == {}
+
+
 async def test_foreign_file_under_the_second_name_wins(
     tmp_path: Path, there: MemoryStore
 ) -> None:
@@ -192,7 +215,7 @@ async def test_foreign_file_under_the_second_name_wins(
     async with mounted(tmp_path, there) as scene:
         await linked(scene)
         await there.write("final", BytesBody(b"foreign"))
-        await scene.fs.later_links.settle_all()
+        await scene.fs.later_links.settle_below(scene.root)
 
         assert await scene.content("final") == b"foreign"
         assert await scene.see("temporary") == b"bytes"
