@@ -49,6 +49,8 @@ FOUND_GAP_S = 0.25
 """So many names, each asked for that soon after another, are worth a listing."""
 RENEW_AT = 0.3
 """What is known is renewed when less than this part of its time to live is left."""
+ALL_HERE = 0.1
+"""A directory of which all was here is looked through again after this part of it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -78,6 +80,8 @@ class _Place:
     """Directories that were listed, or are being, and not asked for since."""
     hopeless: set[str] = field(default_factory=set)
     """Files and directories that could not be had ahead of programs."""
+    all_here_until_s: float = 0.0
+    """Until when nothing is looked for that is to be fetched: there was nothing."""
     is_listing: bool = False
     reads_below: bool = False
     """Whether programs read the files of the directories in it."""
@@ -189,24 +193,34 @@ class Walks:
         if not self._has_entries(place):
             self._start_listing(place)
             return
-        size = sum(place.files.values())
+        if place.at_s < place.all_here_until_s:
+            return  # to look through a directory at each of its files takes long
+        size, is_all_here = sum(place.files.values()), not place.files
         for object in self._next(place, after, ObjectKind.FILE, 4 * FILES_MAX):
             if len(place.files) >= place.files_max or size >= self._bytes_max(place):
                 return
             known = self._volume.metadata.last_known(object.key)
-            if not isinstance(known, Object) or known.kind is not ObjectKind.FILE:
+            if not isinstance(known, Object) or not self._is_missing(place, known):
                 continue
-            if object.key in place.files or not known.size:
-                continue
-            if object.key in place.hopeless:
-                continue
-            wanted = min(known.size, FILE_SIZE_MAX)
-            if self._volume.blocks.is_cached(known, 0, wanted):
-                self._renew(place, known.key)
-                continue
+            assert known.size is not None, "it would not be missing"
+            is_all_here, wanted = False, min(known.size, FILE_SIZE_MAX)
             size += wanted
             place.files[object.key] = wanted
             self._start(partial(self._fetch, place, known, wanted))
+        if is_all_here:
+            ttl_s = min(self._volume.metadata.ttl_s, QUIET_S)
+            place.all_here_until_s = place.at_s + ALL_HERE * ttl_s
+
+    def _is_missing(self, place: _Place, known: Object) -> bool:
+        """Tell whether a file is to be fetched; what is known of others is renewed."""
+        if known.kind is not ObjectKind.FILE or not known.size:
+            return False
+        if known.key in place.files or known.key in place.hopeless:
+            return False
+        if self._volume.blocks.is_cached(known, 0, min(known.size, FILE_SIZE_MAX)):
+            self._renew(place, known.key)
+            return False
+        return True
 
     async def _fetch(self, place: _Place, object: Object, size: int) -> None:
         metadata = self._volume.metadata

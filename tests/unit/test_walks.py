@@ -12,7 +12,7 @@ import trio.testing
 
 from mountfs.cache.blocks import BlockCache
 from mountfs.cache.spool import DISK_THREADS
-from mountfs.storage.types import ObjectKind
+from mountfs.storage.types import Object, ObjectKind
 from mountfs.vfs import lister
 from mountfs.vfs.lister import Lister
 from mountfs.vfs.walks import FILES_FIRST
@@ -105,6 +105,30 @@ async def test_order_does_not_matter(tmp_path: Path) -> None:
 
         assert scene.store.asked["read"] == 40
         assert scene.fs.walks.counts.files == 38
+
+
+async def test_directory_that_is_all_here_is_looked_through_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not at each of its files: that would cost the square of their number."""
+    async with walked(tmp_path) as scene:
+        await put_files(scene, "d", 40)
+        await scene.nodes("d")
+        for number in range(40):
+            await read(scene, f"d/{number:03}")
+        blocks, looks = scene.fs.volume.blocks, 0
+        is_cached = blocks.is_cached
+
+        def counted(object: Object, start: int, end: int) -> bool:
+            nonlocal looks
+            looks += 1
+            return is_cached(object, start, end)
+
+        monkeypatch.setattr(blocks, "is_cached", counted)
+        for number in range(40):
+            await scene.see(f"d/{number:03}")
+
+        assert looks <= 2 * 40
 
 
 async def test_files_of_a_directory_that_nobody_listed(tmp_path: Path) -> None:
