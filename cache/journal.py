@@ -9,22 +9,17 @@ A journal that is damaged or written by a newer version is never changed: openin
 raises `JournalError`.
 """
 
-import contextlib
 import sqlite3
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import Self, TypeVar
 
 import trio
 
 from mountfs.cache.phases import reached
 from mountfs.storage.errors import QuotaExceeded, StoreError
-
-if TYPE_CHECKING:
-    import outcome
 
 FORMAT = 5
 _APPLICATION_ID = 0x6D6E7466  # "mntf"
@@ -424,33 +419,35 @@ class Journal:
         put: Iterable[PendingRow] = (),
         drop: Iterable[int] = (),
         aliases: Iterable[AliasRow] = (),
+        *,
+        ended_link: int | None = None,
     ) -> None:
-        """Take in new pending states and give up others, all or none of it."""
+        """Take in new pending states and give up others, all or none of it.
+
+        With them ends a later link, if its second name becomes its only one.
+        """
         dropped = [(id,) for id in drop]
         rows = [(row.id, _encode(row.key), row.state, row.content) for row in put]
         learnt = [(each.token, each.content, each.attributes) for each in aliases]
 
-        statements = (
-            ("DELETE FROM pending WHERE id = ?", dropped),
-            (
+        def change(connection: sqlite3.Connection) -> None:
+            connection.executemany("DELETE FROM pending WHERE id = ?", dropped)
+            connection.executemany(
                 "INSERT OR REPLACE INTO pending (id, key, state, bytes) "
                 "VALUES (?, ?, ?, ?)",
                 rows,
-            ),
-            (
+            )
+            connection.executemany(
                 "INSERT OR REPLACE INTO aliases (token, content, attributes) "
                 "VALUES (?, ?, ?)",
                 learnt,
-            ),
-        )
+            )
+            if ended_link is not None:
+                connection.execute(
+                    "DELETE FROM later_links WHERE id = ?", (ended_link,)
+                )
 
-        def change(connection: sqlite3.Connection) -> None:
-            for statement, values in statements:
-                if values:
-                    connection.executemany(statement, values)
-
-        if dropped or rows or learnt:
-            await self._work(change)
+        await self._work(change)
 
     async def pending(self) -> tuple[PendingRow, ...]:
         """Return the pending states, oldest first."""
@@ -512,7 +509,9 @@ class Journal:
     async def _lead(self) -> None:
         turns, self._turns = self._turns, []
         try:
-            await _in_thread(partial(_transact, self._connection, turns))
+            await trio.to_thread.run_sync(
+                _transact, self._connection, turns, limiter=self._thread
+            )
         finally:
             self._is_busy = bool(self._turns)
             if self._turns:
@@ -520,22 +519,6 @@ class Journal:
                 self._turns[0].begins.set()
             for turn in turns:
                 turn.begins.set()
-
-
-async def _in_thread(deed: Callable[[], None]) -> None:
-    """Run a deed in a worker thread, whatever becomes of who waits for it.
-
-    As `trio.to_thread.run_sync`, with less around it: it is done for each close(2).
-    """
-    task = trio.lowlevel.current_task()
-    token = trio.lowlevel.current_trio_token()
-
-    def deliver(result: "outcome.Outcome[None]") -> None:
-        with contextlib.suppress(trio.RunFinishedError):  # nobody is left to ask
-            token.run_sync_soon(trio.lowlevel.reschedule, task, result)
-
-    trio.lowlevel.start_thread_soon(deed, deliver)
-    await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
 
 
 def _transact(connection: sqlite3.Connection, turns: list[_Turn]) -> None:

@@ -31,6 +31,7 @@ class Journaled:
     direct: Storager
     """The store as it is."""
     queue: Queue
+    moves: Moves
     drain: Drain
 
 
@@ -70,13 +71,12 @@ async def open_queue(
     )
     queue.takes_changes = takes_changes
     await queue.load()
-    queued = QueuedStorager(
-        below.store, queue, Moves(queue, tree_moved), below.writeback
-    )
+    moves = Moves(queue, tree_moved)
+    queued = QueuedStorager(below.store, queue, moves, below.writeback)
     below.blocks.front = queued
     below.writeback.promises = queue
     drain = await stack.enter_async_context(Drain(queue, incidents, hooks))
     below.budget.register_dirty(drain)
     direct = DirectStorager(below.store, queue)
     store = queued if takes_changes else StoreFirstStorager(below.store, queue, queued)
-    return Journaled(store, direct, queue, drain)
+    return Journaled(store, direct, queue, moves, drain)

@@ -46,9 +46,18 @@ class Moves:
         self._tree_moved = tree_moved
 
     async def move(
-        self, source: str, target: str, source_version: Version | None
+        self,
+        source: str,
+        target: str,
+        source_version: Version | None,
+        *,
+        ended_link: int | None = None,
     ) -> Object:
-        """Let an object change its key. Raises `NotFound`, `VersionChanged`."""
+        """Let an object change its key. Raises `NotFound`, `VersionChanged`.
+
+        `ended_link` is the row of the journal that promised the new name to the file
+        of the old one: both change at once, or neither.
+        """
         while True:
             await self._clear([source])
             newest = self._queue.table.newest(source)
@@ -64,7 +73,7 @@ class Moves:
                 _check_source(source, newest, known, source_version)
                 with self._undone_by_errors(self._queue.table.at(source)):
                     old, new = await self._moved(source, target, known)
-                    await self._queue.replace(old, new)
+                    await self._queue.replace(old, new, ended_link=ended_link)
                 shown = next(
                     entry.shown for entry in reversed(new) if entry.key == target
                 )
@@ -273,7 +282,7 @@ class Moves:
         assert entry.shown is not None
         shown = with_key(entry.shown, target)
         moved = self._queue.new_entry(target, change, shown, [], None)
-        moved.since_s = entry.since_s
+        moved.since_s, moved.merges = entry.since_s, entry.merges + 1
         return moved
 
     def _left_behind(

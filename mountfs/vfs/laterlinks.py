@@ -13,10 +13,8 @@ waits for the store, gives the file a third name, or renames it or a directory.
 
 Crash before the row is synced: nobody was told. After it: the next mount finds the row
 and goes on with it. While the group is made: recovery of that (`HardLinks.recover`)
-comes first; then the key has the file, and the row is ended. After the first name has
-become the second, before the row is gone: the first has nothing any more, and the row
-is ended. A program cannot make the first name anew before that, since its removal has
-not returned.
+comes first; then the key has the file, and the row is ended. The first name becomes the
+second in the transaction that ends the row: a program may make the first name anew.
 """
 
 import errno
@@ -165,11 +163,12 @@ class LaterLinks:
         node, file, known = link.node, link.node.file, link.node.object
         assert file is not None, "only files have two names"
         assert known is not None, "what was committed has an object"
-        volume = self._volume
+        volume, journaled = self._volume, self._volume.journaled
+        assert journaled is not None, "who takes second names has a queue"
         old_key, new_key = node.key_at(parent, name), link.key
         try:
-            moved = await volume.store.move(
-                old_key, new_key, source_version=known.version
+            moved = await journaled.moves.move(
+                old_key, new_key, known.version, ended_link=link.id
             )
         except (NotFound, VersionChanged):
             volume.metadata.expire(old_key)
@@ -185,7 +184,6 @@ class LaterLinks:
         volume.inodes.detach_name(parent, name)
         node.object = moved
         node.links = 1
-        await volume.journal.end_later_link(link.id)
 
     # --- making groups of them --------------------------------------------------
 

@@ -156,7 +156,7 @@ async def test_a_lost_answer_frees_where_a_file_came_from(tmp_path: Path) -> Non
 async def test_a_rename_that_the_journal_refuses_changes_nothing(
     tmp_path: Path, is_tree: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def full(*_: object) -> None:
+    async def full(*_: object, **_options: object) -> None:
         raise JournalFull("the disk is full")
 
     async with open_scene(tmp_path, journaled=True) as scene:
@@ -175,7 +175,7 @@ async def test_a_rename_that_the_journal_refuses_changes_nothing(
 async def test_a_file_builds_on_what_was_stored_while_the_disk_was_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def full(*_: object) -> None:
+    async def full(*_: object, **_options: object) -> None:
         raise JournalFull("the disk is full")
 
     async with open_scene(tmp_path, journaled=True) as scene:

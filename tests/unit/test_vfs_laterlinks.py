@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -67,6 +68,29 @@ async def test_link_and_removal_of_the_first_name_is_one_file(
         assert scene.store.asked["copy"] == scene.store.asked["delete"] == 0
         assert await names(scene) == {"final": 1}
         assert await scene.see("final") == b"bytes"
+
+
+async def test_loss_of_the_first_name_is_one_transaction(
+    tmp_path: Path, there: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file moves and the promise of its second name ends at once, or neither."""
+    async with mounted(tmp_path, there) as scene:
+        # What is stored meanwhile has transactions of its own.
+        scene.store.refused = {"write": Unreachable("no request is to be sent")}
+        await linked(scene)
+        journal, works = scene.cache.journal, 0
+        work = journal._work
+
+        async def counted(each: Any) -> Any:
+            nonlocal works
+            works += 1
+            return await work(each)
+
+        monkeypatch.setattr(journal, "_work", counted)
+        await scene.fs.namespace.unlink(scene.root, b"temporary")
+        assert works == 1
+        assert not await journal.later_links()
+        scene.store.refused = {}
 
 
 async def test_nothing_is_sent_before_a_link_returns(
