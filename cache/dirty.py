@@ -16,7 +16,6 @@ import trio
 
 from mountfs.cache.attempts import Attempt
 from mountfs.cache.extents import Extents
-from mountfs.cache.lock import Lock
 from mountfs.cache.spool import Spool
 from mountfs.cache.streaming import Stream
 from mountfs.storage.types import Condition, Metadata, Object
@@ -107,7 +106,7 @@ class DirtyFile:
         self.metadata: Callable[[], Metadata] | None = None
         self.spool = spool
         self.readers = ReadGate()
-        self.changing = Lock()
+        self.changing = trio.Lock()
 
     @property
     def condition(self) -> Condition:

@@ -21,7 +21,7 @@ what a change of ours has made of it to whoever tells other mounts (`Changes`).
 import dataclasses
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Protocol
@@ -151,6 +151,10 @@ class MetadataCache:
 
     # --- asking -----------------------------------------------------------------
 
+    def now_s(self) -> float:
+        """Return the time that the age of knowledge is counted by."""
+        return self._clock()
+
     def lookup(self, key: str) -> Knowledge | None:
         """Return the object or its absence, if either is known freshly."""
         parent, name = split_key(key)
@@ -233,6 +237,30 @@ class MetadataCache:
             return False
         return self._is_fresh(directory.at_s)
 
+    def is_renewed(self, prefix: str) -> bool:
+        """Tell whether a directory's names are known freshly, if not all of them."""
+        directory = self._directories.get(prefix)
+        if directory is None or not directory.is_complete:
+            return False
+        return self._is_fresh(directory.at_s)
+
+    def listed_below(self, top: str) -> list[str]:
+        """Return the directories at and below one that were listed, whenever."""
+        return [each for each in self._tree(top) if self.count_listed(each) is not None]
+
+    def fits_below(self, top: str, names_max: int, unlisted: int) -> bool:
+        """Tell whether a tree has at most so many names, as far as is known.
+
+        A directory that was never listed counts for `unlisted` names.
+        """
+        left = names_max
+        for each in self._tree(top):
+            count = self.count_listed(each)
+            left -= unlisted if count is None else count
+            if left < 0:
+                return False
+        return True
+
     def is_good_for(self, key: str, time_s: float) -> bool:
         """Tell whether the object of a key is known, and will be for so long."""
         parent, name = split_key(key)
@@ -269,6 +297,8 @@ class MetadataCache:
             assert isinstance(now, Object)
             settled = dataclasses.replace(
                 now,
+                # Of a directory nobody had said it; a listing does.
+                size=object.size if now.size is None else now.size,
                 version=Version(version.content, object.version.attributes),
                 mtime_ns=object.mtime_ns or now.mtime_ns,
             )
@@ -536,6 +566,14 @@ class MetadataCache:
     def _drop(self, prefix: str) -> None:
         self._count -= len(self._directories.pop(prefix).names)
         self._unlink(prefix)
+
+    def _tree(self, top: str) -> Iterator[str]:
+        """Yield a directory and all below it in, or below, which anything is known."""
+        waiting = [top]
+        while waiting:
+            each = waiting.pop()
+            yield each
+            waiting.extend(self._below.get(each, ()))
 
     def _link(self, prefix: str) -> None:
         """Let a directory be found from those above it."""

@@ -20,6 +20,7 @@ from mountfs.vfs.pushes import Pushes
 from mountfs.vfs.rename import Renames
 from mountfs.vfs.resolver import Resolver
 from mountfs.vfs.setattr import AttributeChanges
+from mountfs.vfs.subtrees import Subtrees
 from mountfs.vfs.unlinked import Unlinked
 from mountfs.vfs.volume import Outdated, Volume
 from mountfs.vfs.walks import Walks
@@ -46,10 +47,11 @@ class FileSystem:
         self.outdated = outdated
         self.openers = Openers()
         self.unlinked = Unlinked(volume, owner)
-        self.resolver = Resolver(volume)
+        subtrees = Subtrees(volume)
+        self.resolver = Resolver(volume, subtrees)
         self.hard_links = HardLinks(volume)
         self.learning = Learning(volume)
-        lister = Lister(volume, self.learning)
+        lister = Lister(volume, self.learning, subtrees)
         self.pushes = Pushes(volume.inodes)
         self.walks = Walks(volume, lister, self.pushes)
         self.files = Files(

@@ -9,6 +9,7 @@ from mountfs.storage.reason import Reason, because
 from mountfs.storage.types import Object
 from mountfs.vfs.learning import Learning
 from mountfs.vfs.listings import TooManyPages, pages
+from mountfs.vfs.subtrees import Subtrees
 from mountfs.vfs.volume import Volume
 
 log = logging.getLogger(__name__)
@@ -23,9 +24,10 @@ class Lister:
     A directory that is being listed is not listed again: who wants it too waits.
     """
 
-    def __init__(self, volume: Volume, learning: Learning) -> None:
+    def __init__(self, volume: Volume, learning: Learning, subtrees: Subtrees) -> None:
         self._volume = volume
         self._learning = learning
+        self._subtrees = subtrees
         self._running: dict[str, trio.Event] = {}
 
     async def entries(self, prefix: str) -> tuple[Object, ...]:
@@ -37,6 +39,10 @@ class Lister:
             self._volume.activity.metadata_hits += 1
             return known
         self._volume.activity.metadata_misses += 1
+        if await self._subtrees.renew(prefix):
+            known = self._volume.metadata.listing(prefix)
+            if known is not None:
+                return known
         return await self._list(prefix)
 
     async def list_ahead(self, prefix: str) -> tuple[Object, ...] | None:

@@ -3,7 +3,8 @@
 What is freshly known costs nothing. An unknown name costs one HEAD and one LIST at the
 same time: an object of this key is a file, any key below it a directory. A name that
 was known is asked for as what it was. In a directory that is changed much one listing
-tells of all names (`mountfs.vfs.neighbours`).
+tells of all names (`mountfs.vfs.neighbours`), and of a small tree in all directories of
+which names are asked for (`mountfs.vfs.subtrees`).
 
 Unknown is never absent: only an answer of the store that says so makes a name absent;
 every other failure is raised. An answer that a change of our own overtook is not
@@ -13,7 +14,7 @@ believed.
 import errno
 from functools import partial
 
-from mountfs.cache.metadata import Knowledge
+from mountfs.cache.metadata import Knowledge, split_key
 from mountfs.storage.errors import BucketNotFound, NotFound
 from mountfs.storage.foreign_names import other_key, shown_as
 from mountfs.storage.parallel import run_all
@@ -22,15 +23,17 @@ from mountfs.vfs.errors import fail
 from mountfs.vfs.inodes import Node
 from mountfs.vfs.names import Entry
 from mountfs.vfs.neighbours import Neighbours
+from mountfs.vfs.subtrees import Subtrees
 from mountfs.vfs.volume import RESERVED, Volume
 
 
 class Resolver:
     """Finds objects by directory and name."""
 
-    def __init__(self, volume: Volume) -> None:
+    def __init__(self, volume: Volume, subtrees: Subtrees) -> None:
         self._volume = volume
         self._metadata = volume.metadata
+        self._subtrees = subtrees
         self._neighbours = Neighbours(volume)
 
     async def child(self, parent: Node, entry: Entry) -> Object | None:
@@ -105,10 +108,7 @@ class Resolver:
     async def _flat(self, key: str) -> Object | None:
         """Find a name on a store that has keys and no directories."""
         file, directory = self._known(key)
-        # A listing does not settle what a directory is: that is asked for anyway.
-        was_directory = isinstance(self._metadata.last_known(f"{key}/"), Object)
-        may_renew = _leaves_open(file, directory) and not was_directory
-        if may_renew and await self._neighbours.renew(key):
+        if _leaves_open(file, directory) and await self._renewed(key):
             file = self._metadata.lookup(key)
             directory = self._metadata.lookup(f"{key}/")
         if isinstance(directory, Object):
@@ -123,6 +123,15 @@ class Resolver:
             return await self._ask_directory(key + "/")
         link = self._metadata.lookup(other_key(key))
         return link if isinstance(link, Object) and link.has_foreign_name else None
+
+    async def _renewed(self, key: str) -> bool:
+        """List the directory of a key, if that is worth it; tell if it was listed."""
+        prefix, _ = split_key(key)
+        if await self._subtrees.renew(prefix):
+            return True
+        # A listing of it alone does not settle what a directory is: that is asked for.
+        was_directory = isinstance(self._metadata.last_known(f"{key}/"), Object)
+        return not was_directory and await self._neighbours.renew(key)
 
     async def _unknown(self, key: str) -> Object | None:
         if isinstance(self._metadata.last_known(key + "/"), Object):
