@@ -16,6 +16,7 @@ import trio
 
 from mountfs.cache.attempts import Attempt
 from mountfs.cache.extents import Extents
+from mountfs.cache.lock import Lock
 from mountfs.cache.spool import Spool
 from mountfs.cache.streaming import Stream
 from mountfs.storage.types import Condition, Metadata, Object
@@ -106,7 +107,7 @@ class DirtyFile:
         self.metadata: Callable[[], Metadata] | None = None
         self.spool = spool
         self.readers = ReadGate()
-        self.changing = trio.Lock()
+        self.changing = Lock()
 
     @property
     def condition(self) -> Condition:

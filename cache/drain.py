@@ -153,6 +153,7 @@ class Drain:
             for entry in new:
                 entry.due_s = self._queue.now_s()
             if new:
+                self._queue.burst.cut_short()
                 self._queue.tell()
             await look.wait_for_news()
         return True
@@ -166,6 +167,7 @@ class Drain:
                 self._queue.tell()  # who waits for all of it need not wait for this
                 await self._hooks.health.change()
                 continue
+            await self._queue.burst.over()
             next_s = self._take_off()
             with trio.move_on_after(max(0.0, next_s - self._queue.now_s())):
                 await look.wait_for_news()
@@ -180,9 +182,10 @@ class Drain:
                 break
             if entry.flight is not None or queue.is_locked(entry.key):
                 continue
-            is_due = entry.due_s <= now_s
+            due_s = self._due_s(entry)
+            is_due = due_s <= now_s
             if not is_due:
-                next_s = min(next_s, entry.due_s)
+                next_s = min(next_s, due_s)
             is_batched = entry.is_removal and self._may_be_in_batch(entry)
             if not (is_due or is_batched) or queue.table.is_blocked(entry):
                 continue
@@ -190,12 +193,18 @@ class Drain:
                 removals.append(entry)
             elif not queue.table.leaves_older_below(entry):
                 self._start([entry], self._carry_out)
-        if not any(entry.due_s <= now_s for entry in removals):
+        if not any(self._due_s(entry) <= now_s for entry in removals):
             return next_s  # more of them may come
         removals = self._with_all_below(removals)
         if removals:
             self._start(removals, self._remove_all)
         return next_s
+
+    def _due_s(self, entry: Entry) -> float:
+        """Return when an entry is due: removals wait for more of them to come."""
+        if not entry.is_removal or entry.error is not None:
+            return entry.due_s
+        return min(entry.due_s, self._queue.burst.long_over_s)
 
     def _with_all_below(self, removals: list[Entry]) -> list[Entry]:
         """Return removals, children first, without directories that must wait longer.

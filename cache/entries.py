@@ -90,8 +90,8 @@ class Entry:
     shown: Object | None
     stored: Condition
     since_s: float = 0.0
+    changed_s: float = 0.0
     due_s: float = 0.0
-    merges: int = 0
     attempts: int = 0
     is_unsure: bool = False
     """Whether it may have been carried out although nobody knows."""

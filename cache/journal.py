@@ -9,17 +9,22 @@ A journal that is damaged or written by a newer version is never changed: openin
 raises `JournalError`.
 """
 
+import contextlib
 import sqlite3
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import trio
 
 from mountfs.cache.phases import reached
 from mountfs.storage.errors import QuotaExceeded, StoreError
+
+if TYPE_CHECKING:
+    import outcome
 
 FORMAT = 5
 _APPLICATION_ID = 0x6D6E7466  # "mntf"
@@ -429,25 +434,30 @@ class Journal:
         dropped = [(id,) for id in drop]
         rows = [(row.id, _encode(row.key), row.state, row.content) for row in put]
         learnt = [(each.token, each.content, each.attributes) for each in aliases]
+        ended = [] if ended_link is None else [(ended_link,)]
 
-        def change(connection: sqlite3.Connection) -> None:
-            connection.executemany("DELETE FROM pending WHERE id = ?", dropped)
-            connection.executemany(
+        statements = (
+            ("DELETE FROM pending WHERE id = ?", dropped),
+            (
                 "INSERT OR REPLACE INTO pending (id, key, state, bytes) "
                 "VALUES (?, ?, ?, ?)",
                 rows,
-            )
-            connection.executemany(
+            ),
+            (
                 "INSERT OR REPLACE INTO aliases (token, content, attributes) "
                 "VALUES (?, ?, ?)",
                 learnt,
-            )
-            if ended_link is not None:
-                connection.execute(
-                    "DELETE FROM later_links WHERE id = ?", (ended_link,)
-                )
+            ),
+            ("DELETE FROM later_links WHERE id = ?", ended),
+        )
 
-        await self._work(change)
+        def change(connection: sqlite3.Connection) -> None:
+            for statement, values in statements:
+                if values:
+                    connection.executemany(statement, values)
+
+        if any(values for _, values in statements):
+            await self._work(change)
 
     async def pending(self) -> tuple[PendingRow, ...]:
         """Return the pending states, oldest first."""
@@ -509,9 +519,7 @@ class Journal:
     async def _lead(self) -> None:
         turns, self._turns = self._turns, []
         try:
-            await trio.to_thread.run_sync(
-                _transact, self._connection, turns, limiter=self._thread
-            )
+            await _in_thread(partial(_transact, self._connection, turns))
         finally:
             self._is_busy = bool(self._turns)
             if self._turns:
@@ -519,6 +527,22 @@ class Journal:
                 self._turns[0].begins.set()
             for turn in turns:
                 turn.begins.set()
+
+
+async def _in_thread(deed: Callable[[], None]) -> None:
+    """Run a deed in a worker thread, whatever becomes of who waits for it.
+
+    As `trio.to_thread.run_sync`, with less around it: it is done for each close(2).
+    """
+    task = trio.lowlevel.current_task()
+    token = trio.lowlevel.current_trio_token()
+
+    def deliver(result: "outcome.Outcome[None]") -> None:
+        with contextlib.suppress(trio.RunFinishedError):  # nobody is left to ask
+            token.run_sync_soon(trio.lowlevel.reschedule, task, result)
+
+    trio.lowlevel.start_thread_soon(deed, deliver)
+    await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
 
 
 def _transact(connection: sqlite3.Connection, turns: list[_Turn]) -> None:

@@ -282,7 +282,7 @@ class Moves:
         assert entry.shown is not None
         shown = with_key(entry.shown, target)
         moved = self._queue.new_entry(target, change, shown, [], None)
-        moved.since_s, moved.merges = entry.since_s, entry.merges + 1
+        moved.since_s = entry.since_s
         return moved
 
     def _left_behind(

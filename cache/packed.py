@@ -8,6 +8,7 @@ which is fast and keeps every string. Neither ever leaves this process.
 """
 
 import dataclasses
+import functools
 import marshal
 import re
 import struct
@@ -25,6 +26,8 @@ from mountfs.storage.types import (
 _LISTED = struct.Struct("<BQI16s")
 _PLAIN, _DESCRIBED, _OTHER = range(3)
 _DIGEST = re.compile(r"[0-9a-f]{32}")
+_UNPACKED_MAX = 1024
+"""So many are kept unpacked: what is looked at once is looked at again just then."""
 _SECOND_NS = 10**9
 _TIME_MAX = 1 << 32
 _ATTRIBUTES = tuple(field.name for field in dataclasses.fields(Attributes))
@@ -105,6 +108,7 @@ def _fields_of(metadata: Metadata) -> tuple[Any, ...]:
     )
 
 
+@functools.lru_cache(maxsize=_UNPACKED_MAX)
 def _from_full(key: str, packed: bytes) -> Object:
     # `pack` has made it, in this process.
     fields = marshal.loads(packed[1:])  # noqa: S302

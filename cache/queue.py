@@ -21,12 +21,13 @@ import itertools
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import trio
 
 from mountfs.cache.aliases import Aliases, AliasStorager
+from mountfs.cache.burst import Burst
 from mountfs.cache.dirty import DirtyFile
 from mountfs.cache.entries import (
     Copy,
@@ -43,6 +44,7 @@ from mountfs.cache.entries import (
 )
 from mountfs.cache.entry_text import INLINE_SIZE_MAX, from_row, to_row
 from mountfs.cache.journal import Journal, JournalError, PendingRow
+from mountfs.cache.lock import Lock
 from mountfs.cache.metadata import MetadataCache
 from mountfs.cache.phases import reached
 from mountfs.cache.promised import PromisedFiles
@@ -76,6 +78,41 @@ DELAY_S = 0.05
 DELAY_MAX_S = 0.2
 AGE_MAX_S = 1.0
 """How long an entry waits at most for further changes of its name, in seconds."""
+
+
+class _Held:
+    """The locks of some keys, held while a block runs."""
+
+    __slots__ = ("_at_end", "_held", "_keys", "_locks")
+
+    def __init__(
+        self, locks: dict[str, Lock], keys: tuple[str, ...], at_end: Callable[[], None]
+    ) -> None:
+        self._locks = locks
+        self._keys = sorted(set(keys)) if len(keys) > 1 else keys
+        self._at_end = at_end
+        self._held: list[tuple[str, Lock]] = []
+
+    async def __aenter__(self) -> None:
+        try:
+            for key in self._keys:
+                lock = self._locks.setdefault(key, Lock())
+                await lock.acquire()
+                self._held.append((key, lock))
+        except BaseException:
+            self._release()
+            raise
+
+    async def __aexit__(self, kind: object, *_: object) -> None:
+        self._release()
+        if kind is None:
+            self._at_end()
+
+    def _release(self) -> None:
+        for key, lock in reversed(self._held):
+            lock.release()
+            if not lock.is_used:
+                del self._locks[key]
 
 
 class Look:
@@ -120,8 +157,9 @@ class Queue:
         self.metadata = metadata
         self._clock = clock
         self.now_ns = now_ns
+        self.burst = Burst(clock)
         self._ids = itertools.count(1)
-        self._locks: dict[str, trio.Lock] = {}
+        self._locks: dict[str, Lock] = {}
         self._used: set[str] | None = set()
         """Directories that the store may see; None if they were too many to know."""
         self._watchers: list[set[str]] = []
@@ -253,22 +291,9 @@ class Queue:
                 f" {dirty.spool.path} is missing or too short; nothing was changed"
             )
 
-    @asynccontextmanager
-    async def locked(self, *keys: str) -> AsyncIterator[None]:
-        """Hold the locks of keys, taken in one order by everybody."""
-        async with AsyncExitStack() as stack:
-            for key in sorted(set(keys)):
-                lock = self._locks.setdefault(key, trio.Lock())
-                stack.callback(self._drop_lock, key, lock)
-                await stack.enter_async_context(lock)
-            yield
-        self.tell()
-
-    def _drop_lock(self, key: str, lock: trio.Lock) -> None:
-        statistics = lock.statistics()
-        is_used = statistics.locked or statistics.tasks_waiting
-        if not is_used and self._locks.get(key) is lock:
-            del self._locks[key]
+    def locked(self, *keys: str) -> "_Held":
+        """Hold the locks of keys, taken in one order by everybody; tell at the end."""
+        return _Held(self._locks, keys, self.tell)
 
     async def replace(
         self,
@@ -288,6 +313,7 @@ class Queue:
         }
         rows = [to_row(entry, await _content(entry)) for entry in new]
         with trio.CancelScope(shield=True):
+            self.burst.note()
             await self.journal.change_pending(
                 rows, [entry.id for entry in old], ended_link=ended_link
             )
@@ -383,6 +409,8 @@ class Queue:
 
         Those noted lately stay: a row that names one may be about to be written.
         """
+        if not (self._noted or self._noted_before):
+            return
         if not len(self.table):
             self._noted, self._noted_before = [], []
             await self.journal.forget_aliases()
@@ -571,6 +599,7 @@ class Queue:
             if entry.id not in attempts:
                 attempts[entry.id] = entry.attempts
                 entry.due_s = min(entry.due_s, self.now_s())
+                self.burst.cut_short()
                 self.tell()
 
     def _what_stops(
@@ -604,6 +633,7 @@ class Queue:
         """Make everything due now: somebody waits."""
         for entry in self.table:
             entry.due_s = min(entry.due_s, self.now_s())
+        self.burst.cut_short()
         self.tell()
 
     # --- inside -----------------------------------------------------------------
@@ -620,9 +650,12 @@ class Queue:
         replaced = old[-1] if old and old[-1] is last else None
         entry = Entry(next(self._ids), key, change, shown, None)
         now_s = self.now_s()
-        entry.since_s = now_s if replaced is None else replaced.since_s
-        entry.merges = 0 if replaced is None else replaced.merges + 1
-        delay_s = min(DELAY_MAX_S, DELAY_S * 2**entry.merges)
+        entry.since_s = entry.changed_s = now_s
+        delay_s = DELAY_S
+        if replaced is not None:
+            entry.since_s = replaced.since_s
+            # Who changes a name again and again does so about as soon once more.
+            delay_s = max(DELAY_S, min(DELAY_MAX_S, 2 * (now_s - replaced.changed_s)))
         if entry.is_removal:
             delay_s = AGE_MAX_S  # there will be more: they go out together
         entry.due_s = min(now_s + delay_s, entry.since_s + AGE_MAX_S)

@@ -75,6 +75,8 @@ class Streamer:
             for slot in stream.waiting():
                 if slot.error is not None and slot.error.is_retryable:
                     self._start(dirty, stream, slot)
+        # Who writes without a pause is not to fill the room before anything is sent.
+        await trio.lowlevel.checkpoint()
 
     def raise_error(self, dirty: DirtyFile) -> None:
         """Raise the error of a part that no repetition will mend, once."""

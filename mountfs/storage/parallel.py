@@ -16,6 +16,8 @@ async def run_all(
     The first failure cancels the others and is raised as it is, not in a group, so
     that callers catch what a single request would raise.
     """
+    if len(deeds) < 2:  # then it is not worth a nursery
+        return [await deed() for deed in deeds]
     results: dict[int, T] = {}
     failures: list[Exception] = []
     waiting = iter(enumerate(deeds))

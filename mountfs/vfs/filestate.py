@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import trio
 
 from mountfs.cache.dirty import DirtyFile
+from mountfs.cache.lock import Lock
 from mountfs.storage.errors import StoreError
 from mountfs.storage.types import Object
 
@@ -59,7 +60,7 @@ class FileState:
 
     def __init__(self, state: Clean | Dirty) -> None:
         self.state = state
-        self._lock: trio.Lock | None = None
+        self._lock: Lock | None = None
         self.writers = 0
         self._push: trio.Event | None = None
         self._unpushable = 0
@@ -107,10 +108,10 @@ class FileState:
             self._unpushable -= 1
 
     @property
-    def lock(self) -> trio.Lock:
+    def lock(self) -> Lock:
         """What is held over every change of the file."""
         if self._lock is None:
-            self._lock = trio.Lock()
+            self._lock = Lock()
         return self._lock
 
     @property

@@ -62,11 +62,14 @@ class _Rarely(Generic[T]):
         return self._default if rare is None else rare.get(self._name, self._default)
 
     def __set__(self, node: "Node", value: T) -> None:
-        rare = dict(node._rare or ())
-        rare[self._name] = value
-        if value == self._default:
-            del rare[self._name]
-        node._rare = rare or None
+        rare = node._rare
+        if value != self._default:
+            if rare is None:
+                rare = node._rare = {}
+            rare[self._name] = value
+        elif rare is not None:
+            rare.pop(self._name, None)
+            node._rare = rare or None
 
 
 _NO_CHILDREN: "dict[bytes, Node]" = {}

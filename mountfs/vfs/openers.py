@@ -8,12 +8,16 @@ in doubt the answer is no, which costs a request and never a byte.
 """
 
 import os
+from functools import partial
 from pathlib import Path
 
 import trio
 
 DESCRIPTORS_MAX = 512
 """Processes with more open files are not searched."""
+FEW = 32
+"""So many are looked at in less time than a worker thread takes to wake up."""
+_TEXT_MAX = 4096
 
 
 class Openers:
@@ -27,20 +31,26 @@ class Openers:
         """Tell whether a process still has this inode open for writing."""
         if self.device is None or pid <= 0:
             return False
-        return await trio.to_thread.run_sync(_holds, pid, inode, self.device)
-
-
-def _holds(pid: int, inode: int, device: int) -> bool:
-    # Only fdinfo is read: stat(2) of /proc/PID/fd/N would come back to this daemon.
-    folder = Path(f"/proc/{pid}/fdinfo")
-    try:
-        descriptors = os.listdir(folder)  # noqa: PTH208  # names are all that is needed
+        folder = f"/proc/{pid}/fdinfo"
+        try:
+            descriptors = os.listdir(folder)  # noqa: PTH208  # names are all we need
+        except OSError:
+            return False
         if len(descriptors) > DESCRIPTORS_MAX:
             return False
-        wanted = f"ino:\t{inode}\n"
-        mounts: set[str] | None = None
+        look = partial(_holds, pid, inode, self.device, descriptors)
+        if len(descriptors) > FEW:
+            return await trio.to_thread.run_sync(look)
+        return look()
+
+
+def _holds(pid: int, inode: int, device: int, descriptors: list[str]) -> bool:
+    # Only fdinfo is read: stat(2) of /proc/PID/fd/N would come back to this daemon.
+    wanted = f"ino:\t{inode}\n"
+    mounts: set[str] | None = None
+    try:
         for descriptor in descriptors:
-            text = _read(folder / descriptor)
+            text = _read(f"/proc/{pid}/fdinfo/{descriptor}")
             if wanted not in text or not _can_write(text):
                 continue
             if mounts is None:
@@ -52,9 +62,13 @@ def _holds(pid: int, inode: int, device: int) -> bool:
     return False
 
 
-def _read(path: Path) -> str:
+def _read(path: str) -> str:
     try:
-        return path.read_text()
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.read(file, _TEXT_MAX).decode()
+        finally:
+            os.close(file)
     except OSError:
         return ""  # closed since it was listed
 

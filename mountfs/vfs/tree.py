@@ -17,18 +17,23 @@ import trio
 from mountfs.vfs.inodes import Node
 
 
-@asynccontextmanager
-async def changing(*nodes: Node) -> AsyncIterator[None]:
+class changing:  # noqa: N801  # it reads as a verb: `async with changing(node)`
     """Change something in these directories (or in these files themselves)."""
-    while (barrier := _barrier_above(nodes)) is not None:
-        await barrier.wait()
-    above = [step for node in nodes for step in node.above()]
-    for node in above:
-        node.changes += 1
-    try:
-        yield
-    finally:
-        for node in above:
+
+    __slots__ = ("_above", "_nodes")
+
+    def __init__(self, *nodes: Node) -> None:
+        self._nodes = nodes
+
+    async def __aenter__(self) -> None:
+        while (barrier := _barrier_above(self._nodes)) is not None:
+            await barrier.wait()
+        self._above = [step for node in self._nodes for step in node.above()]
+        for node in self._above:
+            node.changes += 1
+
+    async def __aexit__(self, *_: object) -> None:
+        for node in self._above:
             node.changes -= 1
             if node.changes == 0 and node.quiet is not None:
                 node.quiet.set()

@@ -20,6 +20,7 @@ from mountfs.cache.incidents import Incidents
 from mountfs.cache.journal import Journal
 from mountfs.cache.journaled import Journaled
 from mountfs.cache.learnt import Learnt
+from mountfs.cache.lock import Lock
 from mountfs.cache.metadata import MetadataCache
 from mountfs.cache.writeback import WriteBack
 from mountfs.storage.errors import Unreachable
@@ -100,7 +101,7 @@ class Volume:
     busy: Busy = field(default_factory=Busy)
     groups: Groups = field(init=False)
     touched: Touched = field(init=False)
-    _storing: dict[Node, trio.Lock] = field(init=False, default_factory=dict)
+    _storing: dict[Node, Lock] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.groups = Groups(
@@ -383,7 +384,7 @@ class Volume:
     @asynccontextmanager
     async def _alone(self, directory: Node) -> AsyncIterator[None]:
         """Store one state after the other: an older one must not overtake a newer."""
-        lock = self._storing.setdefault(directory, trio.Lock())
+        lock = self._storing.setdefault(directory, Lock())
         try:
             async with lock:
                 yield
