@@ -5,6 +5,7 @@ detached first while still serving, and closed when the last program has left or
 limit has passed.
 """
 
+import errno
 import logging
 import os
 import signal
@@ -30,6 +31,16 @@ WAKE_INTERVAL_S = 1
 UNMOUNT_TIMEOUT_S = 30
 
 
+def is_worth_telling(record: logging.LogRecord) -> bool:
+    """Tell whether a line of pyfuse3 says more than that an answer came late.
+
+    The kernel refuses an answer with ENOENT (write(2) on /dev/fuse) when the program
+    that asked was killed, or the mount is gone: then nobody waits for it.
+    """
+    is_refused_answer = "fuse_reply" in str(record.msg)
+    return not (is_refused_answer and record.args == (os.strerror(errno.ENOENT),))
+
+
 class Session:
     """One mount point, from `mount` to `close`."""
 
@@ -49,6 +60,7 @@ class Session:
             "fsname=" + source.replace("\\", "\\\\").replace(",", "\\,"),
         }
         options |= words
+        logging.getLogger(pyfuse3.__name__).addFilter(is_worth_telling)
         try:
             pyfuse3.init(self._operations, str(self._mount_point), options)
         except RuntimeError as error:

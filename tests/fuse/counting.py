@@ -2,8 +2,9 @@
 
 `counted` is one mount for all tests of a session, with a TTL so long that time does not
 matter; a test makes a directory of its own in it with `counted_directory`, which the
-mount then knows to be complete and empty. What a test puts there from the other side
-is unknown to the mount, and so cold, until somebody asks for it.
+mount then knows to be complete and empty. What is unknown to a mount until a test asks
+for it is below `cold`, in a mount of its own: where names are made or directories are
+listed, a mount also lists what is near.
 """
 
 import contextlib
@@ -44,6 +45,8 @@ class CountingShim(StrictShim):
         self._changed = threading.Condition()
         self._barrier: tuple[tuple[str, ...], threading.Barrier] | None = None
         self._held: tuple[str, str, threading.Event, threading.Event] | None = None
+        self.paths: set[Path] = set()
+        """The mounts whose requests come here."""
         super().__init__(upstream)
 
     def answer(self, request: Request) -> Reply:
@@ -140,6 +143,11 @@ class Tally(Counter[str]):
         super().__init__()
         self.log: list[Logged] = []
 
+    def __repr__(self) -> str:
+        """Tell, for a test that fails, what was asked for."""
+        asked = [f"{each.operation} {each.key}" for each in self.log[:40]]
+        return f"{super().__repr__()} from {asked}"
+
     def keys_of(self, operation: str) -> list[str]:
         """Return the keys that an operation was asked for, sorted."""
         return sorted(each.key for each in self.log if each.operation == operation)
@@ -176,8 +184,9 @@ class Counted:
     def settle(self) -> None:
         """Wait until the daemon has done what programs set going before."""
         # Nobody waits for a RELEASE; what comes behind it finds it begun.
-        os.statvfs(self.path)
-        os.statvfs(self.path)
+        for path in {self.path, *self.shim.paths}:
+            os.statvfs(path)
+            os.statvfs(path)
         self.shim.wait_until_quiet()
 
     def there(self, directory: Path) -> S3Objects:
@@ -217,12 +226,38 @@ def counted_mount(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Counted]:
     """The mount that tests share."""
-    store = store_behind(counting_shim, moto_server, counting_bucket)
-    base = tmp_path_factory.mktemp("counted")
+    with shared(
+        tmp_path_factory.mktemp("counted"), counting_shim, moto_server, counting_bucket
+    ) as counted:
+        yield counted
+
+
+@pytest.fixture(scope="session")
+def cold_mount(
+    moto_server: S3Server,
+    counting_shim: CountingShim,
+    counting_bucket: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Counted]:
+    """The mount that tests share which ask for what is unknown."""
+    with shared(
+        tmp_path_factory.mktemp("cold"), counting_shim, moto_server, counting_bucket
+    ) as counted:
+        counted.store.below(COLD).write("there", b"")
+        counting_shim.paths.add(counted.path)
+        yield counted
+        counting_shim.paths.discard(counted.path)
+
+
+@contextlib.contextmanager
+def shared(
+    base: Path, shim: CountingShim, server: S3Server, bucket: str
+) -> Iterator[Counted]:
+    """Mount a new store for all tests of a session."""
+    store = store_behind(shim, server, bucket)
     options = (*store.options, "--cache-size=1G", "--ttl=3600")
-    store.below(COLD).write("there", b"")
     with Mount(store.url, base, options, life_s=TEST_S) as mount:
-        yield Counted(mount, store, counting_shim)
+        yield Counted(mount, store, shim)
         mount.watch(3600)
 
 
@@ -244,13 +279,16 @@ def counted_directory(counted: Counted) -> Path:
 
 
 @pytest.fixture
-def cold(counted: Counted) -> tuple[Path, S3Objects]:
-    """A name in the shared mount that nobody has asked for, and its other side."""
+def cold(cold_mount: Counted) -> Iterator[tuple[Path, S3Objects]]:
+    """A name in a shared mount that nobody has asked for, and its other side."""
+    cold_mount.mount.watch()
     # Many names found there, one soon after the other, have it listed.
     time.sleep(max(0.0, _quiet_until[0] - time.monotonic()))
     _quiet_until[0] = time.monotonic() + FOUND_GAP_S
-    path = counted.path / COLD / uuid.uuid4().hex[:12]
-    return path, counted.there(path)
+    path = cold_mount.path / COLD / uuid.uuid4().hex[:12]
+    yield path, cold_mount.there(path)
+    cold_mount.mount.check_log()
+    cold_mount.mount.watch(3600)
 
 
 def store_behind(shim: CountingShim, server: S3Server, bucket: str) -> Store:
