@@ -11,6 +11,7 @@ read-only sends no request that changes anything.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
+from mountfs.backends._payload import payload_of
 from mountfs.backends.s3_client import Reply, S3Client
 from mountfs.backends.s3_conditions import condition_parameters, explained
 from mountfs.backends.s3_copies import Copies
@@ -32,7 +33,6 @@ from mountfs.backends.s3_options import (
     parse_options,
     split_url,
 )
-from mountfs.backends.s3_payload import payload_of
 from mountfs.backends.s3_service import S3Service
 from mountfs.backends.s3_survivors import NewObject, Survivors
 from mountfs.storage.body import Body, stated_size

@@ -7,7 +7,6 @@ User metadata must be ASCII in a header, so other texts are sent as an encoded w
 import base64
 import binascii
 import contextlib
-import mimetypes
 import quopri
 import re
 import time
@@ -50,13 +49,6 @@ _SYSTEM = (
     "ObjectLockRetainUntilDate",
     "ObjectLockLegalHoldStatus",
 )
-_COMPRESSED = {
-    "gzip": "application/gzip",
-    "bzip2": "application/x-bzip2",
-    "xz": "application/x-xz",
-    "compress": "application/x-compress",
-    "br": "application/x-brotli",
-}
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
 _WORD = re.compile(r"=\?([^?\s]+)\?([bBqQ])\?([^?\s]*)\?=")
 _PLAIN = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?|")
@@ -94,13 +86,6 @@ def merged(given: Metadata, old: Metadata | None, *, user: bool) -> Metadata:
         commit_id=given.commit_id,
         system=given.system or old.system,
     )
-
-
-def guess_type(key: str) -> str | None:
-    """Return the media type that the name of a file suggests."""
-    endings = key.rpartition("/")[2].split(".")[1:][-2:]
-    media_type, encoding = mimetypes.guess_type(".".join(["name", *endings]))
-    return _COMPRESSED.get(encoding, media_type) if encoding else media_type
 
 
 def metadata_of(reply: Reply) -> Metadata:

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 
 import trio
 
+from mountfs.backends._payload import payload_of
 from mountfs.backends.s3_client import S3Client
 from mountfs.backends.s3_conditions import condition_parameters, explained
 from mountfs.backends.s3_keys import KeySpace
 from mountfs.backends.s3_metadata import plain_etag, quoted_etag, written_object
 from mountfs.backends.s3_options import S3Options
-from mountfs.backends.s3_payload import payload_of
 from mountfs.storage.body import Body
 from mountfs.storage.errors import InvalidRequest, ObjectTooLarge, UploadNotFound
 from mountfs.storage.types import (

@@ -16,12 +16,12 @@ from urllib.parse import urlencode
 
 import trio
 
+from mountfs.backends._content_types import guess_type
 from mountfs.backends.s3_client import S3Client
 from mountfs.backends.s3_keys import KeySpace
 from mountfs.backends.s3_metadata import (
     STANDARD,
     TAG_COUNT,
-    guess_type,
     merged,
     object_of,
     write_parameters,

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mountfs.backends._content_types import guess_type
 from mountfs.backends.s3_metadata import (
     METADATA_SIZE_MAX,
     decode_text,
     encode_text,
-    guess_type,
     merged,
     metadata_of,
     object_of,

@@ -22,7 +22,7 @@ async def payload_of(
     """Give the body of a request: larger ones as a reader, small ones to be read.
 
     They are read in the thread that sends them. Raises `BodyTooShort` before or, for a
-    larger one, while it is sent; S3 stores nothing of a request that breaks off.
+    larger one, while it is sent; a store keeps nothing of a request that breaks off.
     """
     if body is None or size <= IN_MEMORY_MAX:
         yield partial(read_exactly, body, size)
@@ -78,7 +78,7 @@ class ExactReader:
         return self._position
 
     def seekable(self) -> bool:
-        """Tell botocore that it may go back, as it does after a checksum."""
+        """Tell an SDK that it may go back, as it does after a checksum."""
         return True
 
     def close_when_sent(self) -> None:
