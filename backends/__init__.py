@@ -16,13 +16,13 @@ STORES: Mapping[str, str | None] = {
     "file": "mountfs.backends.local:open_local",
     "memory": "mountfs.backends.memory:open_memory",
     "s3": "mountfs.backends.s3:open_s3",
-    "gs": None,
+    "gs": "mountfs.backends.gcs:open_gcs",
     "dropbox": None,
 }
 SERVICES: Mapping[str, str | None] = {
     "memory": "mountfs.backends.memory:open_memory_service",
     "s3": "mountfs.backends.s3:open_s3_service",
-    "gs": None,
+    "gs": "mountfs.backends.gcs:open_gcs_service",
 }
 
 

@@ -128,7 +128,8 @@ def _is_append(
     """
     if not capabilities.append or capabilities.multipart_copy or not is_base_whole:
         return False
-    return 0 < base_end < size and not extents.overlaps(0, base_end)
+    least = max(1, capabilities.append_size_min)
+    return least <= base_end < size and not extents.overlaps(0, base_end)
 
 
 def _write_max(put_size_max: int, capabilities: Capabilities) -> int:

@@ -18,7 +18,11 @@ import pytest
 
 from mountfs import control
 
-pytest_plugins = ["tests.fakes.s3_fixtures", "tests.fuse.counting"]
+pytest_plugins = [
+    "tests.fakes.s3_fixtures",
+    "tests.fakes.gcs_fixtures",
+    "tests.fuse.counting",
+]
 
 MARK = "MOUNTFS_TEST_RUN"
 END_S = 3.0

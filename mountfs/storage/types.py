@@ -262,6 +262,8 @@ class Capabilities:
     move: bool = False
     move_dir: bool = False
     append: bool = False
+    append_size_min: int = 0
+    """To append to a smaller object takes more than to write it anew."""
     multipart: MultipartLimits | None = None
     multipart_copy: bool = False
     metadata: bool = False

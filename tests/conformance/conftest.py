@@ -7,11 +7,16 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from mountfs.storage.protocol import Storager
-from tests.conformance.stores import FACTORIES, Subject
+from tests.conformance.stores import FACTORIES, LACKS, Subject
 from tests.fakes import s3_servers
 from tests.fakes.s3_servers import S3Server
 
-_SHARES = {"boto3": 6, "s3-moto-everything": 3}
+_SHARES = {
+    "boto3": 6,
+    "s3-moto-everything": 3,
+    "gs-strict-everything": 4,
+    "gs-fake-gcs-server": 3,
+}
 """One of so many tests is run on these, too, in every run; `make proof` runs all."""
 
 
@@ -19,12 +24,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Sample what is run a second time on the same server: over boto3 in place of the
     data plane, and behind all wrappers.
     """
+    _leave_out_what_servers_lack(items)
     for item in items:
         if "conformance" not in item.path.parts:
             continue
         for name, share in _SHARES.items():
             if name in item.name and zlib.crc32(item.nodeid.encode()) % share:
                 item.add_marker(pytest.mark.slow)
+
+
+def _leave_out_what_servers_lack(items: list[pytest.Item]) -> None:
+    """Do not collect a test for a server that lacks what the test is about."""
+    items[:] = [
+        item
+        for item in items
+        if not any(
+            f"[{store}" in item.name and item.name.partition("[")[0] in lacks
+            for store, lacks in LACKS.items()
+        )
+    ]
 
 
 @pytest.fixture(scope="session")

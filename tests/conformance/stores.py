@@ -26,6 +26,7 @@ from mountfs.storage.types import Features, ListMode, MultipartLimits, Page
 from mountfs.storage.virtual import VirtualStorager
 from mountfs.storage.wrapper import StoragerWrapper
 from tests.fakes.faulty import FaultyStore
+from tests.fakes.gcs_fixtures import GCS_BUCKET
 
 # Small limits, so that a test reaches them.
 SMALL = dataclasses.replace(
@@ -43,6 +44,7 @@ class Quirk(enum.Enum):
     CLOCK_IN_SECONDS = "time stamps are cut to seconds"
     REWRITES_KEYS = "keys with //, a leading / or \\ are stored as others"
     REFUSES_NEWLINES = "a key with a newline is not found"
+    REFUSES_RETURNS = "a key with a carriage return is refused"
     DROPS_EMPTY_VALUES = "user metadata with an empty value are dropped"
     NAMES_NO_CONDITION = "a refusal does not say which of two conditions failed"
     DELETE_NEEDS_OBJECT = "a conditional delete of what is absent is refused"
@@ -127,6 +129,21 @@ def _s3(
     return make
 
 
+def _gs(
+    server_fixture: str,
+    *quirks: Quirk,
+    wrap: Wrap = lambda store: store,
+    **more: str,
+) -> Factory:
+    def make(request: pytest.FixtureRequest) -> Subject:
+        endpoint_url = request.getfixturevalue(server_fixture)
+        url = f"gs://{GCS_BUCKET}/test{next(_numbers)}"
+        options = {"endpoint_url": endpoint_url, "no_sign_request": True, **more}
+        return Subject(lambda: wrap(open_store(url, options)), frozenset(quirks))
+
+    return make
+
+
 def _limited(store: Storager) -> Storager:
     return LimitStorager(store, Limits(metadata=4, reads=2, uploads=2))
 
@@ -169,6 +186,24 @@ SEAWEEDFS = (
 )
 S3_QUIRKS: dict[str, tuple[Quirk, ...]] = {"moto": MOTO, "seaweedfs": SEAWEEDFS}
 
+GCS = (Quirk.REFUSES_NEWLINES, Quirk.REFUSES_RETURNS)
+LACKS: dict[str, dict[str, str]] = {
+    "gs-fake-gcs-server": {
+        "test_an_append_goes_on_behind_its_base": "compose keeps the generation",
+        "test_a_replaced_base_is_told": "compose ignores preconditions",
+        "test_a_deleted_base_is_told": "compose ignores preconditions",
+        "test_appends_at_once_lose_nothing_in_silence": "compose ignores them",
+        "test_pages_join_to_the_whole": "pages have all prefixes, whatever their size",
+        "test_a_foreign_header_survives": "rewrite ignores the storage class",
+        "test_metadata_come_back": "a read does not tell the metageneration",
+        "test_setting_metadata_leaves_the_bytes": "a patch takes no names away",
+        "test_over_a_thousand_entries_are_listed": "it takes 17 seconds for that",
+        "test_many_are_deleted_in_one_call": "it takes 4 seconds for that",
+    }
+}
+"""The tests that are not run on a store, and what the server lacks for them; the same
+tests run on `gs-strict`."""
+
 FACTORIES: dict[str, Factory] = {
     "memory": _memory(),
     "memory-empty-pages": _memory(EmptyPages),
@@ -185,4 +220,8 @@ FACTORIES: dict[str, Factory] = {
     "s3-moto-everything": _s3("moto_strict_server", *MOTO, wrap=_everything),
     "s3-seaweedfs": _s3("seaweedfs_server", *SEAWEEDFS, Quirk.DELETE_NEEDS_OBJECT),
     "s3-seaweedfs-strict": _s3("seaweedfs_strict_server", *SEAWEEDFS),
+    "gs-strict": _gs("gcs_strict_url", *GCS),
+    "gs-strict-everything": _gs("gcs_strict_url", *GCS, wrap=_everything),
+    # Of preconditions it keeps those of uploads alone.
+    "gs-fake-gcs-server": _gs("fake_gcs_server_url", *GCS, conditions="write"),
 }

@@ -88,8 +88,10 @@ async def test_every_name_survives(
     store: Storager, subject: Subject, name: str
 ) -> None:
     """What a program may call a file is its key, to the byte, also as a directory."""
-    if (Quirk.REWRITES_KEYS in subject.quirks and "\\" in name) or (
-        Quirk.REFUSES_NEWLINES in subject.quirks and "\n" in name
+    if (
+        (Quirk.REWRITES_KEYS in subject.quirks and "\\" in name)
+        or (Quirk.REFUSES_NEWLINES in subject.quirks and "\n" in name)
+        or (Quirk.REFUSES_RETURNS in subject.quirks and "\r" in name)
     ):
         assert not await _is_kept(store, name), "the quirk is gone: take it away"
         return

@@ -375,6 +375,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_PUT = _serve  # noqa: N815
     do_POST = _serve  # noqa: N815
     do_DELETE = _serve  # noqa: N815
+    do_PATCH = _serve  # noqa: N815
 
 
 def _phrase(status: int) -> bytes:

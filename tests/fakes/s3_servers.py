@@ -85,7 +85,7 @@ def seaweedfs(directory: Path, *options: str) -> Iterator[S3Server]:
     logs.mkdir()
     identities = directory / "identities.json"
     identities.write_text(_seaweedfs_identities())
-    s3, master, volume, filer = _free_ports(4, grpc=True)
+    s3, master, volume, filer = free_ports(4, grpc=True)
     command = [
         program("weed"),
         f"-logdir={logs}",
@@ -113,7 +113,7 @@ def seaweedfs(directory: Path, *options: str) -> Iterator[S3Server]:
     environment = {"WEED_S3_SSE_KEY": "mountfs-test-key-encryption-key"}
     server = S3Server("seaweedfs", f"http://127.0.0.1:{s3}")
     try:
-        with _running(command, environment, logs / "output.txt") as process:
+        with running(command, environment, logs / "output.txt") as process:
             _wait_until_ready(server, process, logs / "output.txt")
             yield server
     finally:
@@ -125,11 +125,11 @@ def seaweedfs(directory: Path, *options: str) -> Iterator[S3Server]:
 def moto(directory: Path) -> Iterator[S3Server]:
     """Run a moto server; it keeps everything in memory, `directory` has its log."""
     directory.mkdir(parents=True, exist_ok=True)
-    (port,) = _free_ports(1)
+    (port,) = free_ports(1)
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     server = S3Server("moto", f"http://127.0.0.1:{port}")
     output = directory / "output.txt"
-    with _running(command, {}, output) as process:
+    with running(command, {}, output) as process:
         _wait_until_ready(server, process, output)
         yield server
 
@@ -197,7 +197,7 @@ def program(name: str) -> str:
     return found
 
 
-def _free_ports(count: int, *, grpc: bool = False) -> list[int]:
+def free_ports(count: int, *, grpc: bool = False) -> list[int]:
     """Return ports nobody listens on, below the range the kernel gives out.
 
     SeaweedFS listens on each port + 10 000 as well.
@@ -224,7 +224,7 @@ def _is_free(port: int) -> bool:
 
 
 @contextlib.contextmanager
-def _running(
+def running(
     command: list[str], environment: Mapping[str, str], output: Path
 ) -> Iterator["subprocess.Popen[bytes]"]:
     """Run a child until the block ends."""

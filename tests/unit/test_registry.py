@@ -21,7 +21,6 @@ from mountfs.storage.errors import BucketNotFound, InvalidRequest, StoreError
         ("s3:/bucket", "no URL"),
         ("ftp://host/dir", "choose one of"),
         ("S3://bucket", "choose one of"),
-        ("gs://bucket", "not available in this version"),
         ("dropbox:///folder", "not available in this version"),
         ("file://relative/dir", "file:///directory"),
         ("file:///dir?x=y", "%3F"),

@@ -1,0 +1,144 @@
+"""Objects on the wire: the resource of a write, and what a resource says.
+
+The content version is the generation, which changes with the bytes; the attributes
+version is the metageneration, which changes with the metadata.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from mountfs.backends._checks import user_size
+from mountfs.backends.gcs_client import Reply
+from mountfs.storage.errors import InvalidRequest, MetadataTooLarge, Unsupported
+from mountfs.storage.types import Metadata, Object, ObjectKind, Version
+
+COMMIT_NAME = "mountfs-commit"
+METADATA_SIZE_MAX = 8192
+STANDARD = "STANDARD"
+CLASS = "storage-class"
+SECOND_NS = 1_000_000_000
+
+PAIRS: Mapping[str, str] = {
+    "content-type": "contentType",
+    "content-encoding": "contentEncoding",
+    "content-language": "contentLanguage",
+    "content-disposition": "contentDisposition",
+    "cache-control": "cacheControl",
+    CLASS: "storageClass",
+}
+"""The pairs that are kept, and the fields that keep them."""
+
+_SYSTEM = ("customTime", "kmsKeyName")
+"""What a write of ours carries over besides."""
+FIELDS = ",".join(
+    (
+        "name,size,generation,metageneration,updated,metadata,crc32c,md5Hash",
+        "customTime,kmsKeyName",
+        *PAIRS.values(),
+    )
+)
+"""What is asked for of an object."""
+
+
+def resource_of(metadata: Metadata) -> dict[str, object]:
+    """Return the resource that stores these metadata.
+
+    Raises `MetadataTooLarge`, `InvalidRequest`, `Unsupported` before anything is sent.
+    """
+    if metadata.attributes is not None:
+        raise Unsupported("Google Cloud Storage keeps no POSIX attributes")
+    resource: dict[str, object] = {}
+    for name, value in metadata.pairs.items():
+        if name not in PAIRS:
+            raise Unsupported(f"Google Cloud Storage keeps no pair {name!r}")
+        resource[PAIRS[name]] = value
+    for name in _SYSTEM:
+        if name in metadata.system:
+            resource[name] = metadata.system[name]
+    if user := user_of(metadata):
+        resource["metadata"] = user
+    return resource
+
+
+def user_of(metadata: Metadata) -> dict[str, str]:
+    """Return the custom metadata, commit id included, if they can be kept."""
+    user = dict(metadata.user)
+    if metadata.commit_id is not None:
+        user[COMMIT_NAME] = metadata.commit_id
+    size = user_size(user)
+    if size > METADATA_SIZE_MAX:
+        raise MetadataTooLarge(
+            f"the custom metadata take {size} bytes, and {METADATA_SIZE_MAX} are kept"
+        )
+    try:
+        for name, value in user.items():
+            (name + value).encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequest("custom metadata must be valid UTF-8") from error
+    return user
+
+
+def merged(given: Metadata, old: Metadata | None, *, user: bool) -> Metadata:
+    """Return `given` with what it does not name taken from an older object.
+
+    `user` says whether the older custom metadata are taken over as well.
+    """
+    if old is None:
+        return given
+    return Metadata(
+        user={**old.user, **given.user} if user else given.user,
+        pairs={**old.pairs, **given.pairs},
+        attributes=given.attributes,
+        commit_id=given.commit_id,
+        system={**old.system, **given.system},
+    )
+
+
+def object_of(key: str, resource: Reply) -> Object:
+    """Return the object that a resource tells of, with all that it says."""
+    user = dict(resource.get("metadata") or {})
+    commit_id = user.pop(COMMIT_NAME, None)
+    pairs = {
+        name: str(resource[field])
+        for name, field in PAIRS.items()
+        if resource.get(field)
+    }
+    pairs.setdefault(CLASS, STANDARD)
+    system = {
+        name: _plain_key(str(resource[name])) for name in _SYSTEM if resource.get(name)
+    }
+    for name in ("crc32c", "md5Hash"):
+        if resource.get(name):
+            system[name] = str(resource[name])
+    return Object(
+        key=key,
+        kind=kind_of(key),
+        size=int(resource.get("size", 0)),
+        mtime_ns=time_ns(resource.get("updated")),
+        version=Version(
+            str(resource.get("generation", "")), str(resource.get("metageneration", ""))
+        ),
+        metadata=Metadata(user=user, pairs=pairs, commit_id=commit_id, system=system),
+    )
+
+
+def kind_of(key: str) -> ObjectKind:
+    """Return what a key stands for: a trailing slash makes a directory."""
+    return ObjectKind.DIRECTORY if key.endswith("/") else ObjectKind.FILE
+
+
+def time_ns(text: object) -> int | None:
+    """Return a time of the service, which is RFC 3339 in UTC, as nanoseconds."""
+    if not isinstance(text, str) or not text:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    seconds = int(moment.replace(microsecond=0).timestamp())
+    return seconds * SECOND_NS + moment.microsecond * 1000
+
+
+def _plain_key(name: str) -> str:
+    """Return the name of a KMS key without the version that encrypted the object."""
+    return name.partition("/cryptoKeyVersions/")[0]

@@ -1,0 +1,209 @@
+"""The options of a Google Cloud Storage store: names, types and bounds.
+
+Values come from a command line, a file or a program, so each may be a string or
+already have its type. Nothing is read from the disk or the network here.
+"""
+
+import dataclasses
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from mountfs.storage.errors import InvalidRequest
+from mountfs.storage.types import Call
+
+SSE_CUSTOMER = "customer"
+PUBLIC_ENDPOINT = "https://storage.googleapis.com"
+EMULATOR_VARIABLE = "STORAGE_EMULATOR_HOST"
+_BUCKET_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
+_KMS_KEY = re.compile(r"projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GcsOptions:
+    """How to talk to the service, and what every write of ours carries."""
+
+    endpoint_url: str = PUBLIC_ENDPOINT
+    no_sign_request: bool = False
+    """Send no credentials: for public buckets and emulators."""
+    user_project: str | None = None
+    """The project that pays for requests to buckets whose requester pays."""
+    project: str | None = None
+    """The project that new buckets belong to, if the credentials name none."""
+    storage_class: str | None = None
+    kms_key: str | None = None
+    sse: str | None = None
+    sse_customer_key_file: str | None = None
+    checksums: bool = True
+    """Send a CRC32C with the bytes, and compare that of what comes."""
+    conditions: frozenset[Call] = frozenset(Call)
+    """The calls whose preconditions the service honours; not all emulators do."""
+    content_types: bool = True
+    """Guess Content-Type from the name of a new object."""
+    connect_timeout_s: float = 5.0
+    read_timeout_s: float = 60.0
+    requests_max: int = 64
+    read_only: bool = False
+
+
+def parse_options(
+    options: Mapping[str, object], environ: Mapping[str, str] = os.environ
+) -> GcsOptions:
+    """Return the checked options. Raises `InvalidRequest` with a sentence.
+
+    As with Google's own clients, STORAGE_EMULATOR_HOST names an emulator, which is
+    asked without credentials.
+    """
+    known = {field.name for field in dataclasses.fields(GcsOptions)}
+    unknown = sorted(set(options) - known)
+    if unknown:
+        raise InvalidRequest(
+            f"the store gs:// has no option {unknown[0]!r}, but"
+            f" {', '.join(sorted(known))}"
+        )
+    given = {name: value for name, value in options.items() if value is not None}
+    parsed = {
+        name: _PARSERS.get(name, _text)(name, each) for name, each in given.items()
+    }
+    emulator = emulator_url(environ)
+    if emulator and parsed.setdefault("endpoint_url", emulator) == emulator:
+        parsed["no_sign_request"] = True
+    checked = GcsOptions(**parsed)  # type: ignore[arg-type]  # each parser gives its field's type
+    if checked.sse_customer_key_file and checked.sse != SSE_CUSTOMER:
+        raise InvalidRequest("sse_customer_key_file needs sse=customer")
+    if checked.sse and checked.kms_key:
+        raise InvalidRequest("kms_key and sse=customer exclude each other")
+    return checked
+
+
+def emulator_url(environ: Mapping[str, str]) -> str | None:
+    """Return the URL that STORAGE_EMULATOR_HOST stands for, if it is set."""
+    host = environ.get(EMULATOR_VARIABLE, "").rstrip("/")
+    if not host:
+        return None
+    return host if "://" in host else f"http://{host}"
+
+
+def split_url(url: str) -> tuple[str, str]:
+    """Return the bucket and the root of the keys ("" or ending in `/`) of a URL.
+
+    What follows the bucket is taken as it stands: nothing in it is percent-decoded.
+    """
+    scheme, separator, rest = url.partition("://")
+    bucket, _, prefix = rest.partition("/")
+    if scheme != "gs" or not separator or not _BUCKET_PATTERN.fullmatch(bucket):
+        raise InvalidRequest(
+            f"{url!r} names no bucket; write gs://BUCKET or gs://BUCKET/PREFIX"
+        )
+    prefix = prefix.rstrip("/")
+    return bucket, f"{prefix}/" if prefix else ""
+
+
+def _text(name: str, value: object) -> str:
+    if not isinstance(value, str) or not value or not value.isprintable():
+        raise InvalidRequest(f"{name} must be a text, not {value!r}")
+    return value
+
+
+def _switch(name: str, value: object) -> bool:
+    words = {"on": True, "true": True, "yes": True, "1": True, "": True}
+    words |= {"off": False, "false": False, "no": False, "0": False}
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in words:
+        return words[value.lower()]
+    raise InvalidRequest(f"{name} must be on or off, not {value!r}")
+
+
+def _number(name: str, value: object) -> float:
+    if isinstance(value, str | int | float) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    raise InvalidRequest(f"{name} must be a number, not {value!r}")
+
+
+def _seconds(name: str, value: object) -> float:
+    number = _number(name, value)
+    if not 0 < number <= 3600:
+        raise InvalidRequest(f"{name} must be above 0 and at most 3600, not {value!r}")
+    return number
+
+
+def _count(name: str, value: object) -> int:
+    number = _number(name, value)
+    if number != int(number) or not 1 <= number <= 1024:
+        raise InvalidRequest(
+            f"{name} must be a whole number from 1 to 1024, not {value!r}"
+        )
+    return int(number)
+
+
+def _customer(name: str, value: object) -> str:
+    if value != SSE_CUSTOMER:
+        raise InvalidRequest(
+            f"{name} can only be {SSE_CUSTOMER} here, not {value!r}: everything is"
+            " encrypted anyway, and kms_key chooses the key"
+        )
+    return SSE_CUSTOMER
+
+
+def _kms(name: str, value: object) -> str:
+    text = _text(name, value)
+    if not _KMS_KEY.fullmatch(text):
+        raise InvalidRequest(
+            f"{name} must be projects/P/locations/L/keyRings/R/cryptoKeys/K,"
+            f" not {text!r}"
+        )
+    return text
+
+
+def _class(name: str, value: object) -> str:
+    return _text(name, value).upper()
+
+
+def _calls(name: str, value: object) -> frozenset[Call]:
+    if isinstance(value, frozenset):
+        return value
+    words = _text(name, value).split(",") if value != "none" else []
+    try:
+        return frozenset(Call(word.strip()) for word in words)
+    except ValueError as error:
+        known = ", ".join(call.value for call in Call)
+        raise InvalidRequest(
+            f"{name} must be none or some of {known}, not {value!r}"
+        ) from error
+
+
+def _endpoint(name: str, value: object) -> str:
+    text = _text(name, value).rstrip("/")
+    try:
+        parts = urlsplit(text)
+        is_good = parts.scheme in {"http", "https"} and bool(parts.hostname)
+        is_good = is_good and (parts.port is None or parts.port > 0)
+    except ValueError:
+        is_good = False
+    if not is_good:
+        raise InvalidRequest(
+            f"{name} must look like https://HOST or http://HOST:PORT, not {text!r}"
+        )
+    return text
+
+
+_PARSERS: Mapping[str, Callable[[str, object], object]] = {
+    "endpoint_url": _endpoint,
+    "no_sign_request": _switch,
+    "storage_class": _class,
+    "kms_key": _kms,
+    "sse": _customer,
+    "checksums": _switch,
+    "conditions": _calls,
+    "content_types": _switch,
+    "connect_timeout_s": _seconds,
+    "read_timeout_s": _seconds,
+    "requests_max": _count,
+    "read_only": _switch,
+}
