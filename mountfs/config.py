@@ -184,7 +184,7 @@ def checked_url(url: str) -> str:
             f"this version knows no {scheme}:// URLs{suggestion(scheme, SCHEMES)};"
             f" there are {', '.join(each + '://' for each in SCHEMES)}"
         )
-    if scheme == "s3":
+    if scheme in ("s3", "gs"):
         _check_bucket(url, rest)
     if scheme == "file" and not rest.removeprefix("localhost").startswith("/"):
         raise UsageError(
@@ -196,11 +196,13 @@ def checked_url(url: str) -> str:
 def _check_bucket(url: str, rest: str) -> None:
     bucket = rest.partition("/")[0]
     if not bucket:
-        raise UsageError(f"{url!r} names no bucket: write s3://BUCKET/PREFIX")
+        scheme = url.partition("://")[0]
+        raise UsageError(f"{url!r} names no bucket: write {scheme}://BUCKET/PREFIX")
     if "@" in bucket:
         raise UsageError(
             "a URL must not carry credentials, because every user of this host can"
-            " read a command line: put them where the AWS tools look for them"
+            " read a command line: put them where the tools of the service look for"
+            " them"
         )
 
 
@@ -249,6 +251,12 @@ def sdk_layer(url: str, environ: Mapping[str, str]) -> dict[str, Setting]:
     It is part of what store this is: were it not known here, a file that one service
     refused would be sent to the next one that has a bucket of that name.
     """
+    if url.startswith("gs://"):
+        emulator = environ.get("STORAGE_EMULATOR_HOST", "").rstrip("/")
+        full = emulator if "://" in emulator else f"http://{emulator}"
+        return (
+            {"endpoint_url": Setting(full, "STORAGE_EMULATOR_HOST")} if emulator else {}
+        )
     ignored = environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true"
     if ignored or not url.startswith("s3://"):
         return {}
@@ -283,6 +291,7 @@ def file_layer(path: Path, url: str) -> dict[str, Setting]:
     mounts = _table(document.get("mounts", {}), f"[mounts] in {path}")
     layer: dict[str, Setting] = {}
     _add_section(layer, document.get("mount", {}), "[mount]", path)
+    layer = _of_service(layer, url)
     for section in mounts:
         _add_section({}, mounts[section], f'[mounts."{section}"]', path)
     fitting = [section for section in mounts if _covers(section, url)]
@@ -290,6 +299,16 @@ def file_layer(path: Path, url: str) -> dict[str, Setting]:
         section = max(fitting, key=len)
         _add_section(layer, mounts[section], f'[mounts."{section}"]', path)
     return layer
+
+
+def _of_service(layer: dict[str, Setting], url: str) -> dict[str, Setting]:
+    """Return what is said for all mounts, without the endpoint for one that is not S3.
+
+    It is that of an S3 service, and no other credentials are to be sent there.
+    """
+    if url.startswith("s3://"):
+        return layer
+    return {field: each for field, each in layer.items() if field != "endpoint_url"}
 
 
 def _covers(section: str, url: str) -> bool:
@@ -352,7 +371,8 @@ def _read_layers(
         config_file = Path(named).absolute()
     if config_file is not None or default_config_file(environ).exists():
         layers.append(file_layer(config_file or default_config_file(environ), url))
-    layers += [environment_layer(environ), given]
+    layers.append(_of_service(environment_layer(environ), url))
+    layers.append(given)
     merged = {field: each for layer in layers for field, each in layer.items()}
     return {field: _read(BY_FIELD[field], each) for field, each in merged.items()}
 
@@ -393,13 +413,15 @@ def _store_options(
 ) -> Mapping[str, object]:
     """Return what was given for the store, under the names of its parameters.
 
-    What a file or the environment says for S3 in general is nothing to other stores;
-    on the command line it is a mistake, which the store itself will point out.
+    What a file or the environment says for some store in general is nothing to the
+    others; on the command line it is a mistake, which the store itself will point out.
     """
+    scheme = url.partition("://")[0]
     chosen = {
         field: value
         for field, value in values.items()
-        if BY_FIELD[field].is_for_store and (url.startswith("s3://") or field in given)
+        if BY_FIELD[field].is_for_store
+        and (scheme in BY_FIELD[field].schemes or field in given)
     }
     for one, other in CONTRADICTIONS:
         if chosen.get(one) and chosen.get(other):

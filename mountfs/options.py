@@ -23,6 +23,11 @@ MAXIMUM_TTL_S = 365 * 86400.0
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
+S3_ALONE = frozenset({"s3"})
+GS_ALONE = frozenset({"gs"})
+S3_AND_GS = S3_ALONE | GS_ALONE
+
+
 class BadValue(ValueError):
     """A value that an option does not take; the text says what it takes."""
 
@@ -39,6 +44,8 @@ class Option:
     """It is handed to `open_store` and means nothing to the mount."""
     store_name: str | None = None
     """Its name there, if that is another."""
+    schemes: frozenset[str] = S3_ALONE
+    """The stores that it means something to."""
 
     @property
     def field(self) -> str:
@@ -139,6 +146,14 @@ def read_endpoint(text: str) -> str:
     return text
 
 
+def read_kms_key(text: str) -> str:
+    """Return the full name of a key of Google's Cloud KMS."""
+    pattern = r"projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+"
+    if not re.fullmatch(pattern, text):
+        raise BadValue("projects/P/locations/L/keyRings/R/cryptoKeys/K")
+    return text
+
+
 def read_word(text: str) -> str:
     """Return text that is neither empty nor broken over lines."""
     if not text or not text.isprintable():
@@ -235,8 +250,9 @@ OPTIONS: tuple[Option, ...] = (
         name="endpoint-url",
         read=read_endpoint,
         metavar="URL",
-        help="the S3 service to talk to, if it is not AWS",
+        help="the service to talk to, if it is not AWS or Google",
         is_for_store=True,
+        schemes=S3_AND_GS,
     ),
     Option(
         name="region",
@@ -257,6 +273,7 @@ OPTIONS: tuple[Option, ...] = (
         read=read_switch,
         help="send no credentials: for public buckets",
         is_for_store=True,
+        schemes=S3_AND_GS,
     ),
     Option(
         name="requester-pays",
@@ -264,6 +281,14 @@ OPTIONS: tuple[Option, ...] = (
         help="pay for requests and transfer oneself",
         is_for_store=True,
         store_name="request_payer",
+    ),
+    Option(
+        name="user-project",
+        read=read_word,
+        metavar="PROJECT",
+        help="the Google project that pays for requests and transfer",
+        is_for_store=True,
+        schemes=GS_ALONE,
     ),
     Option(
         name="expected-bucket-owner",
@@ -285,6 +310,7 @@ OPTIONS: tuple[Option, ...] = (
         metavar="KIND",
         help="encrypt on the server: AES256, aws:kms, aws:kms:dsse or customer",
         is_for_store=True,
+        schemes=S3_AND_GS,
     ),
     Option(
         name="sse-kms-key-id",
@@ -312,6 +338,15 @@ OPTIONS: tuple[Option, ...] = (
         metavar="FILE",
         help="encrypt on the server with the key in FILE (32 bytes, or base64 of them)",
         is_for_store=True,
+        schemes=S3_AND_GS,
+    ),
+    Option(
+        name="kms-key",
+        read=read_kms_key,
+        metavar="KEY",
+        help="the key of Google's Cloud KMS that encrypts what is written",
+        is_for_store=True,
+        schemes=GS_ALONE,
     ),
     Option(
         name="storage-class",
@@ -319,6 +354,7 @@ OPTIONS: tuple[Option, ...] = (
         metavar="CLASS",
         help="the storage class of new objects",
         is_for_store=True,
+        schemes=S3_AND_GS,
     ),
     Option(
         name="checksums",
@@ -326,6 +362,7 @@ OPTIONS: tuple[Option, ...] = (
         metavar="on|off",
         help="off for services without the newer checksums (default on)",
         is_for_store=True,
+        schemes=S3_AND_GS,
     ),
     Option(
         name="content-types",
@@ -333,6 +370,7 @@ OPTIONS: tuple[Option, ...] = (
         metavar="on|off",
         help="set Content-Type from the file name (default on)",
         is_for_store=True,
+        schemes=S3_AND_GS,
     ),
     Option(
         name="s3-client",
