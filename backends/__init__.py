@@ -17,7 +17,7 @@ STORES: Mapping[str, str | None] = {
     "memory": "mountfs.backends.memory:open_memory",
     "s3": "mountfs.backends.s3:open_s3",
     "gs": "mountfs.backends.gcs:open_gcs",
-    "dropbox": None,
+    "dropbox": "mountfs.backends.dropbox:open_dropbox",
 }
 SERVICES: Mapping[str, str | None] = {
     "memory": "mountfs.backends.memory:open_memory_service",

@@ -26,6 +26,7 @@ UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 S3_ALONE = frozenset({"s3"})
 GS_ALONE = frozenset({"gs"})
 S3_AND_GS = S3_ALONE | GS_ALONE
+DROPBOX_ALONE = frozenset({"dropbox"})
 
 
 class BadValue(ValueError):
@@ -378,6 +379,51 @@ OPTIONS: tuple[Option, ...] = (
         metavar="CLIENT",
         help="who sends the frequent requests: light or boto3 (default light)",
         is_for_store=True,
+    ),
+    Option(
+        name="dropbox-token-file",
+        read=read_path,
+        metavar="FILE",
+        help="what `mountfs auth dropbox` wrote (default ~/.config/mountfs)",
+        is_for_store=True,
+        store_name="token_file",
+        schemes=DROPBOX_ALONE,
+    ),
+    Option(
+        name="dropbox-path-root",
+        read=read_word,
+        metavar="ID",
+        help="the namespace of a team space or shared folder that paths begin in",
+        is_for_store=True,
+        store_name="path_root",
+        schemes=DROPBOX_ALONE,
+    ),
+    Option(
+        name="dropbox-properties",
+        read=read_switch,
+        help="keep attributes in property groups (default on)",
+        metavar="on|off",
+        is_for_store=True,
+        store_name="properties",
+        schemes=DROPBOX_ALONE,
+    ),
+    Option(
+        name="dropbox-endpoint",
+        read=read_endpoint,
+        metavar="URL",
+        help="a server that stands for all hosts of Dropbox, for tests",
+        is_for_store=True,
+        store_name="endpoint",
+        schemes=DROPBOX_ALONE,
+    ),
+    Option(
+        name="dropbox-ca-file",
+        read=read_path,
+        metavar="FILE",
+        help="the certificates to trust when talking to Dropbox",
+        is_for_store=True,
+        store_name="ca_file",
+        schemes=DROPBOX_ALONE,
     ),
     Option(
         name="equal-parts",

@@ -19,6 +19,7 @@ import pytest
 from mountfs import control
 
 pytest_plugins = [
+    "tests.fakes.dropbox_fixtures",
     "tests.fakes.s3_fixtures",
     "tests.fakes.gcs_fixtures",
     "tests.fuse.counting",

@@ -14,6 +14,7 @@ _TABLE: dict[type[errors.StoreError], int] = {
     errors.BucketNotFound: errno.EIO,
     errors.UploadNotFound: errno.EIO,
     errors.PreconditionFailed: errno.ESTALE,
+    errors.NameTaken: errno.EEXIST,
     errors.PermissionDenied: errno.EACCES,
     errors.WrongKind: errno.EISDIR,
     errors.DirectoryNotEmpty: errno.ENOTEMPTY,

@@ -6,6 +6,7 @@
     │   └── UploadNotFound       no such multipart upload (finished or aborted)
     ├── PreconditionFailed       a conditional request lost
     │   ├── AlreadyExists        the key was to be absent
+    │   │   └── NameTaken        by a name that the store takes for the same
     │   └── VersionChanged       the object is not the version that was named
     ├── PermissionDenied         the credentials do not allow this
     │   └── CredentialsRejected  missing, wrong or expired credentials
@@ -99,6 +100,10 @@ class PreconditionFailed(StoreError):
 
 class AlreadyExists(PreconditionFailed):
     """The key was to be absent, and an object is there."""
+
+
+class NameTaken(AlreadyExists):
+    """The store takes the name for that of another object, as in another case."""
 
 
 class VersionChanged(PreconditionFailed):

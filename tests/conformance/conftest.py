@@ -14,10 +14,15 @@ from tests.fakes.s3_servers import S3Server
 _SHARES = {
     "boto3": 6,
     "s3-moto-everything": 3,
+    "dropbox-everything": 6,
     "gs-strict-everything": 4,
     "gs-fake-gcs-server": 3,
 }
 """One of so many tests is run on these, too, in every run; `make proof` runs all."""
+_AT_LENGTH = {"dropbox": {"test_over_a_thousand_entries_are_listed"}}
+"""What takes long on a store, and is for `make proof`."""
+_WITHOUT_MULTIPART = {"dropbox"}
+"""The stores on which `test_multipart.py` has nothing to test but the refusal."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -25,9 +30,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     data plane, and behind all wrappers.
     """
     _leave_out_what_servers_lack(items)
+    items[:] = [each for each in items if not _is_without_subject(each)]
     for item in items:
         if "conformance" not in item.path.parts:
             continue
+        if getattr(item, "originalname", "") in _AT_LENGTH.get(_store_of(item), ()):
+            item.add_marker(pytest.mark.slow)
         for name, share in _SHARES.items():
             if name in item.name and zlib.crc32(item.nodeid.encode()) % share:
                 item.add_marker(pytest.mark.slow)
@@ -43,6 +51,19 @@ def _leave_out_what_servers_lack(items: list[pytest.Item]) -> None:
             for store, lacks in LACKS.items()
         )
     ]
+
+
+def _store_of(item: pytest.Item) -> str:
+    callspec = getattr(item, "callspec", None)
+    factory = callspec.params.get("subject", "") if callspec is not None else ""
+    return str(factory).partition("-")[0]
+
+
+def _is_without_subject(item: pytest.Item) -> bool:
+    """Tell whether a test of uploads in parts is on a store that has none."""
+    is_refusal = "refused_without_the_capability" in item.name
+    is_about = item.path.name == "test_multipart.py" and not is_refusal
+    return is_about and _store_of(item) in _WITHOUT_MULTIPART
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,7 @@ from mountfs.storage.retry import RetryStorager
 from mountfs.storage.types import Features, ListMode, MultipartLimits, Page
 from mountfs.storage.virtual import VirtualStorager
 from mountfs.storage.wrapper import StoragerWrapper
+from tests.fakes.dropbox_fixtures import options_of
 from tests.fakes.faulty import FaultyStore
 from tests.fakes.gcs_fixtures import GCS_BUCKET
 
@@ -55,6 +56,7 @@ class Quirk(enum.Enum):
     HOLDS_BY_PUT_ALONE = "a hold is refused with a copy and lost with an upload"
     HAS_NO_KMS = "a request that asks for aws:kms is an internal error"
     COPIES_NO_CUSTOMER_PARTS = "a part cannot be copied from an object with a key"
+    FOLDS_CASE = "names that differ in case alone are one: the second is refused"
     HIDES_ENCRYPTION_OF_MARKERS = "a key that ends in / tells no encryption"
 
 
@@ -144,6 +146,17 @@ def _gs(
     return make
 
 
+def _dropbox(wrap: Wrap = lambda store: store) -> Factory:
+    def make(request: pytest.FixtureRequest) -> Subject:
+        server = request.getfixturevalue("dropbox_shared")
+        url = f"dropbox:///test{next(_numbers)}"
+        options = options_of(server)
+        quirks = frozenset({Quirk.CLOCK_IN_SECONDS, Quirk.FOLDS_CASE})
+        return Subject(lambda: wrap(open_store(url, options)), quirks)
+
+    return make
+
+
 def _limited(store: Storager) -> Storager:
     return LimitStorager(store, Limits(metadata=4, reads=2, uploads=2))
 
@@ -215,6 +228,8 @@ FACTORIES: dict[str, Factory] = {
     "local": _local(),
     "local-stack": _local(_stacked),
     "local-everything": _local(_everything),
+    "dropbox": _dropbox(),
+    "dropbox-everything": _dropbox(_everything),
     "s3-moto": _s3("moto_strict_server", *MOTO),
     "s3-moto-boto3": _s3("moto_strict_server", *MOTO, client="boto3"),
     "s3-moto-everything": _s3("moto_strict_server", *MOTO, wrap=_everything),

@@ -80,7 +80,7 @@ async def test_no_link_takes_the_place_of_a_native_directory(store: Storager) ->
     """A native directory raises `WrongKind`; on key stores both keys exist."""
     await put(store, "dir/file", b"bytes")
     if store.capabilities.native_dirs:
-        with pytest.raises(WrongKind):
+        with pytest.raises(WrongKind if can_make_links(store) else Unsupported):
             await store.make_link("dir", "target")
     elif await _make(store, "dir", "target"):
         assert await keys_of(store) == ["dir", "dir/"]

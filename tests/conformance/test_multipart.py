@@ -29,6 +29,18 @@ from tests.conformance.stores import Quirk, Subject
 KEY = "dir/file"
 
 
+async def test_uploads_are_refused_without_the_capability(store: Storager) -> None:
+    """A store without multipart uploads begins none, and lists none."""
+    if store.capabilities.multipart is not None:
+        upload = await store.create_multipart(KEY)
+        await store.abort_multipart(upload)
+        return
+
+    with pytest.raises(Unsupported):
+        await store.create_multipart(KEY)
+    assert await store.list_uploads() == ()
+
+
 async def test_parts_become_an_object(store: Storager) -> None:
     """Parts in any order of arrival make one object, visible only when complete."""
     first, last = part_bytes(store, b"first"), b"last"

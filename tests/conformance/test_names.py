@@ -2,9 +2,15 @@
 
 import pytest
 
-from mountfs.storage.errors import InvalidRequest, KeyTooLong, StoreError
+from mountfs.storage.body import BytesBody
+from mountfs.storage.errors import (
+    AlreadyExists,
+    InvalidRequest,
+    KeyTooLong,
+    StoreError,
+)
 from mountfs.storage.protocol import Storager
-from mountfs.storage.types import ListMode
+from mountfs.storage.types import ABSENT, ListMode
 from tests.conformance.steps import get, is_absent, keys_of, put
 from tests.conformance.stores import Quirk, Subject
 
@@ -144,9 +150,17 @@ async def test_normal_forms_are_two_names(store: Storager) -> None:
     assert await get(store, PLAIN["decomposed"]) == b"decomposed"
 
 
-async def test_case_is_kept_apart(store: Storager) -> None:
-    """Names that differ in case are two objects."""
+async def test_case_is_kept_apart(store: Storager, subject: Subject) -> None:
+    """Names that differ in case are two objects, or the second is refused."""
     await put(store, "Name", b"upper")
+    if Quirk.FOLDS_CASE in subject.quirks:
+        for condition in (None, ABSENT):
+            with pytest.raises(AlreadyExists):
+                await store.write("name", BytesBody(b"lower"), condition=condition)
+        assert await is_absent(store, "name")
+        await store.delete("name")
+        assert await get(store, "Name") == b"upper"
+        return
     await put(store, "name", b"lower")
 
     assert await get(store, "Name") == b"upper"

@@ -283,7 +283,7 @@ def test_options_that_contradict_each_other_are_refused(
         ("s3:///prefix", "names no bucket"),
         ("s3://key:secret@bucket", "must not carry credentials"),
         ("file://srv/data", "needs an absolute path: file:///srv/data"),
-        ("dropbox:///", "knows no dropbox:// URLs"),
+        ("ftp:///", "knows no ftp:// URLs"),
     ],
 )
 def test_a_wrong_url_is_explained(url: str, expected: str) -> None:

@@ -1,0 +1,504 @@
+"""Dropbox: a folder of an account as a store.
+
+Folders are directories of their own; files and folders keep metadata in property
+groups, which listings carry. What Dropbox cannot do (links, appends, multipart uploads
+that outlive one call) is `VirtualStorager`'s, or refused. The parts:
+
+    dropbox_options     the URL and its options
+    dropbox_tokens      who we are
+    dropbox_client      the seam to the SDK
+    dropbox_names       keys as Dropbox names, and back
+    dropbox_objects     answers as objects
+    dropbox_properties  metadata as property groups
+    dropbox_listing     pages in byte order
+    dropbox_uploads     the bytes of new files
+    dropbox_changes     deletion, moves, copies
+
+Invariants: nothing is written beside the name that was asked for (no autorename); what
+has a name of another case of letters is neither found nor replaced; a delete of a file
+names its revision, so that it never takes a folder or a newer file with it.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from dropbox import Dropbox, files
+
+from mountfs.backends import _checks
+from mountfs.backends.dropbox_changes import Changes
+from mountfs.backends.dropbox_client import DropboxClient
+from mountfs.backends.dropbox_listing import PAGE_MAX, Listings
+from mountfs.backends.dropbox_looks import Looks
+from mountfs.backends.dropbox_objects import (
+    KEY_SIZE_MAX,
+    Keys,
+    check_named,
+    client_modified,
+    object_of,
+)
+from mountfs.backends.dropbox_options import DropboxOptions, parse_options, root_of
+from mountfs.backends.dropbox_properties import (
+    CONTENT_HASH,
+    USER_SIZE_MAX,
+    Template,
+    group_of,
+)
+from mountfs.backends.dropbox_uploads import (
+    SESSION_MAX,
+    NewFile,
+    Uploads,
+    check_bytes,
+)
+from mountfs.storage.body import Body, stated_size
+from mountfs.storage.errors import (
+    AlreadyExists,
+    Corrupt,
+    InvalidRequest,
+    NotFound,
+    PreconditionFailed,
+    Unsupported,
+    VersionChanged,
+    WrongKind,
+)
+from mountfs.storage.protocol import Storager
+from mountfs.storage.types import (
+    NO_METADATA,
+    Absent,
+    Append,
+    Call,
+    Capabilities,
+    Condition,
+    Content,
+    Features,
+    ListMode,
+    Metadata,
+    Object,
+    ObjectKind,
+    Page,
+    Part,
+    Upload,
+    Version,
+)
+
+LINK_S = 4 * 3600
+"""How long a temporary link lasts; it is Dropbox that says so."""
+DELETE_MAX = 1000
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+
+
+def open_dropbox(url: str, options: Mapping[str, object]) -> Storager:
+    """Return the store at `dropbox:///folder`; nothing is sent.
+
+    Raises `InvalidRequest` for a URL or an option that makes no sense.
+    """
+    return DropboxStorager(Keys(root_of(url)), parse_options(options))
+
+
+class DropboxStorager:
+    """One folder of one account."""
+
+    def __init__(self, keys: Keys, options: DropboxOptions) -> None:
+        self._keys = keys
+        self._capabilities = _capabilities(keys, has_properties=options.properties)
+        self._client = DropboxClient(options)
+        self._template = Template(is_wanted=options.properties)
+        self._looks = Looks(self._client, keys, self._template)
+        self._listings = Listings(self._client, keys, self._template)
+        self._uploads = Uploads(self._client)
+        self._changes = Changes(
+            self._client, keys, self._looks, self._listings, self._template
+        )
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What Dropbox can do."""
+        return self._capabilities
+
+    @property
+    def features(self) -> Features:
+        """No gate: nothing is emulated here."""
+        return Features()
+
+    async def stat(self, key: str, *, kind: ObjectKind | None = None) -> Object:
+        """Send one get_metadata; none for the root, of which Dropbox tells nothing."""
+        if not key and kind is ObjectKind.DIRECTORY:
+            return Object(key="", kind=ObjectKind.DIRECTORY)
+        self._keys.check(key, self._capabilities)
+        if kind is ObjectKind.LINK:
+            raise NotFound("no link is here", key=key)
+        found = await self._looks.object(key)
+        is_directory = found.kind is ObjectKind.DIRECTORY
+        is_wanted = is_directory if key.endswith("/") else True
+        if kind is not None:
+            is_wanted = is_wanted and found.kind is kind
+        if not is_wanted:
+            raise NotFound("something of another kind is there", key=key)
+        return found
+
+    async def list(
+        self,
+        prefix: str,
+        *,
+        mode: ListMode = ListMode.DIRECTORY,
+        token: str | None = None,
+        limit: int | None = None,
+    ) -> Page:
+        """Send one list_folder, and what continues it, for all pages together."""
+        page = await self._listings.page(prefix, mode, token, limit)
+        self._looks.remember(page.objects)
+        return page
+
+    async def read(
+        self,
+        key: str,
+        offset: int = 0,
+        size: int | None = None,
+        *,
+        version: Version | None = None,
+    ) -> Content:
+        """Send one download, and a get_metadata for what that does not tell.
+
+        Downloads tell no properties: they are asked for with the first bytes of a
+        file, unless they are known of this revision.
+        """
+        self._keys.check(key, self._capabilities)
+        _checks.check_range(offset, size)
+        if size == 0:
+            return await self._read_nothing(key, version)
+        path = self._keys.path(key)
+        try:
+            known, headers, data = await self._client.fetch(path, offset, size, key)
+        except InvalidRequest as error:
+            if error.code != "416":
+                raise
+            return await self._read_nothing(key, version)
+        if not isinstance(known, files.FileMetadata):
+            raise WrongKind("a folder has no bytes", key=key)
+        self._looks.check_found(key, known)
+        if version is not None and known.rev != version.content:
+            raise VersionChanged("the file is another by now", key=key)
+        _check_range(key, known, headers, offset, size, data)
+        return Content(await self._read_object(key, known, offset), data)
+
+    async def _read_object(self, key: str, known: Any, offset: int) -> Object:
+        metadata = self._looks.known_metadata(str(known.rev))
+        if metadata is None and offset == 0:
+            found = await self._looks.object(key)
+            if found.version is not None and found.version.content == known.rev:
+                return found
+        plain = object_of(key, known, None, metadata=metadata or NO_METADATA)
+        return plain if metadata is not None else replace(plain, metadata=None)
+
+    async def _read_nothing(self, key: str, version: Version | None) -> Content:
+        found = await self._looks.object(key)
+        if found.kind is ObjectKind.DIRECTORY:
+            raise WrongKind("a folder has no bytes", key=key)
+        _checks.check_holds(key, version, found.version)
+        return Content(found, b"")
+
+    async def write(
+        self,
+        key: str,
+        body: Body | None,
+        *,
+        size: int | None = None,
+        metadata: Metadata = NO_METADATA,
+        inherit: Object | None = None,
+        condition: Condition = None,
+    ) -> Object:
+        """Send one upload; an upload session for more than 8 MiB.
+
+        Without a condition it is first asked what is there: a folder, or a file whose
+        name differs in case, must not be written over.
+        """
+        self._keys.check(key, self._capabilities)
+        if key.endswith("/"):
+            raise InvalidRequest("the key of a file ends in no '/'", key=key)
+        wanted = stated_size(body, size)
+        _checks.check_metadata(metadata, self._capabilities)
+        _checks.check_condition(Call.WRITE, condition, self._capabilities)
+        _checks.check_write_size(key, wanted, self._capabilities)
+        old = await self._old(key, condition)
+        kept = await self._inherited(key, metadata, inherit)
+        new = self._new_file(key, kept, condition)
+        try:
+            made = await self._uploads.write(key, body, wanted, new)
+        except PreconditionFailed as error:
+            raise _lost(error, condition, key) from error
+        if made.rev == old and self._template.is_wanted:
+            # Equal bytes are not written, and then neither is what was to go along.
+            await self._changes.set_group(key, kept, str(made.content_hash))
+        return self._looks.noted(key, made, kept)
+
+    async def _old(self, key: str, condition: Condition) -> str | None:
+        """Return the rev that a write replaces, if it may be one."""
+        if isinstance(condition, Version):
+            return condition.content
+        if condition is not None:
+            return None
+        try:
+            known = await self._looks.raw(key)
+        except NotFound:
+            return None
+        check_named(key, known)
+        if isinstance(known, files.FolderMetadata):
+            raise WrongKind("a folder is there", key=key)
+        return str(known.rev)
+
+    async def _inherited(
+        self, key: str, metadata: Metadata, inherit: Object | None
+    ) -> Metadata:
+        if inherit is None:
+            return metadata
+        base = inherit.metadata
+        if base is None or not inherit.is_described:
+            try:
+                base = (await self._looks.object(key)).metadata
+            except NotFound:
+                base = None
+        return _checks.inherited(metadata, base)
+
+    def _new_file(self, key: str, metadata: Metadata, condition: Condition) -> NewFile:
+        def groups_for(api: Dropbox, content_hash: str) -> list[Any] | None:
+            template_id = self._template.find(api, make=True)
+            if template_id is None:
+                return None
+            return [group_of(template_id, metadata, content_hash)]
+
+        match condition:
+            case Version():
+                mode = files.WriteMode.update(condition.content)
+            case Absent():
+                mode = files.WriteMode.add
+            case _:
+                mode = files.WriteMode.overwrite
+        return NewFile(
+            path=self._keys.path(key),
+            mode=mode,
+            is_strict=condition is not None,
+            client_modified=client_modified(metadata),
+            groups_for=groups_for,
+        )
+
+    async def delete(self, key: str, *, condition: Condition = None) -> None:
+        """Send one delete_v2; without a condition it is first asked what is there."""
+        self._keys.check(key, self._capabilities)
+        _checks.check_condition(Call.DELETE, condition, self._capabilities)
+        rev = condition.content if isinstance(condition, Version) else None
+        if key.endswith("/"):
+            await self._changes.delete_folder(key)
+        else:
+            await self._changes.delete_file(key, rev)
+
+    async def delete_many(self, keys: Sequence[str]) -> dict[str, Exception]:
+        """Send delete_batch, up to 1 000 files each; directories one by one."""
+        return await self._changes.delete_many(
+            keys, lambda key: self._keys.check(key, self._capabilities)
+        )
+
+    async def copy(
+        self,
+        source: str,
+        target: str,
+        *,
+        source_version: Version | None = None,
+        metadata: Metadata | None = None,
+        condition: Condition = None,
+    ) -> Object:
+        """Send get_metadata, copy_v2 and, for the metadata, properties/overwrite."""
+        for key in (source, target):
+            self._keys.check(key, self._capabilities)
+        _checks.check_condition(Call.COPY, condition, self._capabilities)
+        if metadata is not None:
+            _checks.check_metadata(metadata, self._capabilities)
+        return await self._changes.copy(source, target, source_version, metadata)
+
+    async def move(
+        self, source: str, target: str, *, source_version: Version | None = None
+    ) -> Object:
+        """Send get_metadata and move_v2, for a file or a folder of any size."""
+        for key in (source, target):
+            self._keys.check(key, self._capabilities)
+        if source.endswith("/") != target.endswith("/"):
+            raise InvalidRequest("a file does not move onto a directory", key=source)
+        return await self._changes.move(source, target, source_version)
+
+    async def make_dir(self, key: str, *, metadata: Metadata = NO_METADATA) -> Object:
+        """Send create_folder_v2, and properties/overwrite for metadata."""
+        self._keys.check(key, self._capabilities)
+        if not key.endswith("/"):
+            raise InvalidRequest("the key of a directory ends in '/'", key=key)
+        _checks.check_metadata(metadata, self._capabilities)
+        return await self._changes.make_folder(key, metadata)
+
+    async def make_link(
+        self,
+        key: str,
+        target: str,
+        *,
+        metadata: Metadata = NO_METADATA,
+        condition: Condition = None,
+    ) -> Object:
+        """Refuse: Dropbox tells of links, and makes none."""
+        raise Unsupported("Dropbox makes no links", key=key)
+
+    async def set_metadata(
+        self, object: Object, metadata: Metadata, *, condition: Condition = None
+    ) -> Object:
+        """Send one properties/overwrite; first get_metadata if too little is known."""
+        if not self._capabilities.set_metadata:
+            raise Unsupported("properties are off", key=object.key)
+        self._keys.check(object.key, self._capabilities)
+        _checks.check_metadata(metadata, self._capabilities)
+        _checks.check_condition(Call.COPY, condition, self._capabilities)
+        found = object
+        known = object.metadata
+        if known is None or object.version is None or not _has_hash(object):
+            found = await self._looks.object(object.key)
+        system = (found.metadata or NO_METADATA).system
+        content_hash = system.get(CONTENT_HASH, "")
+        await self._changes.set_group(object.key, metadata, content_hash)
+        return self._looks.changed(found, replace(metadata, system=system))
+
+    async def create_multipart(
+        self,
+        key: str,
+        *,
+        metadata: Metadata = NO_METADATA,
+        inherit: Object | None = None,
+    ) -> Upload:
+        """Refuse: see `Uploads`, which sends a large body in pieces by itself."""
+        raise Unsupported("Dropbox has no multipart uploads", key=key)
+
+    async def write_part(
+        self, upload: Upload, index: int, body: Body, *, size: int | None = None
+    ) -> Part:
+        """Refuse."""
+        raise Unsupported("Dropbox has no multipart uploads", key=upload.key)
+
+    async def copy_part(
+        self, upload: Upload, index: int, source: Object, offset: int, size: int
+    ) -> Part:
+        """Refuse."""
+        raise Unsupported("Dropbox has no multipart uploads", key=upload.key)
+
+    async def list_parts(self, upload: Upload) -> tuple[Part, ...]:
+        """Refuse."""
+        raise Unsupported("Dropbox has no multipart uploads", key=upload.key)
+
+    async def list_uploads(self, prefix: str = "") -> tuple[Upload, ...]:
+        """Return none: Dropbox lists no upload sessions."""
+        return ()
+
+    async def complete_multipart(
+        self,
+        upload: Upload,
+        parts: Sequence[Part],
+        *,
+        inherit: Object | None = None,
+        condition: Condition = None,
+    ) -> Object:
+        """Refuse."""
+        raise Unsupported("Dropbox has no multipart uploads", key=upload.key)
+
+    async def abort_multipart(self, upload: Upload) -> None:
+        """Do nothing: there is none."""
+
+    async def create_append(
+        self,
+        key: str,
+        *,
+        base: Object | None = None,
+        metadata: Metadata = NO_METADATA,
+    ) -> Append:
+        """Refuse: a session makes a new file, and continues none."""
+        raise Unsupported("Dropbox does not append", key=key)
+
+    async def write_append(self, append: Append, body: Body) -> Append:
+        """Refuse."""
+        raise Unsupported("Dropbox does not append", key=append.key)
+
+    async def commit_append(self, append: Append) -> Object:
+        """Refuse."""
+        raise Unsupported("Dropbox does not append", key=append.key)
+
+    async def sign_read(self, key: str, *, expires_s: int) -> str:
+        """Send get_temporary_link; the link lasts four hours, whatever is asked."""
+        self._keys.check(key, self._capabilities)
+        if not 0 < expires_s <= LINK_S:
+            raise InvalidRequest(f"a link lasts at most {LINK_S} s, not {expires_s}")
+        path = self._keys.path(key)
+        reply = await self._client.call(
+            lambda api: api.files_get_temporary_link(path), key
+        )
+        return str(reply.link)
+
+    @property
+    def busy(self) -> int:
+        """How many threads wait for the service, those of abandoned calls included."""
+        return self._client.busy
+
+    async def close(self) -> None:
+        """Close the idle connections."""
+        await self._client.close()
+
+
+def _has_hash(object: Object) -> bool:
+    if object.kind is ObjectKind.DIRECTORY:
+        return True
+    return object.metadata is not None and CONTENT_HASH in object.metadata.system
+
+
+def _lost(error: PreconditionFailed, condition: Condition, key: str) -> Exception:
+    """Return what a lost condition means."""
+    if isinstance(condition, Version):
+        return VersionChanged("the file is another by now", key=key, code=error.code)
+    return AlreadyExists("a file is there", key=key, code=error.code)
+
+
+def _check_range(
+    key: str,
+    known: Any,
+    headers: Mapping[str, str],
+    offset: int,
+    size: int | None,
+    data: bytes,
+) -> None:
+    """Raise `Corrupt` unless the right bytes have come."""
+    total = int(known.size)
+    match = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
+    start = int(match[1]) if match else 0
+    wanted = total - offset if size is None else min(size, total - offset)
+    if start != offset or len(data) != wanted:
+        raise Corrupt(
+            f"{wanted} bytes from {offset} were asked for, "
+            f"and {len(data)} from {start} came",
+            key=key,
+        )
+    if len(data) == total:
+        check_bytes(known, data, key)
+
+
+def _capabilities(keys: Keys, *, has_properties: bool) -> Capabilities:
+    return Capabilities(
+        service="dropbox",
+        native_dirs=True,
+        copy=True,
+        move=True,
+        move_dir=True,
+        metadata=has_properties,
+        metadata_size_max=USER_SIZE_MAX if has_properties else 0,
+        dir_metadata=has_properties,
+        list_metadata=has_properties,
+        conditions=frozenset({Call.WRITE, Call.DELETE}),
+        set_metadata=has_properties,
+        signed_urls=True,
+        utf8_keys=False,
+        key_size_max=KEY_SIZE_MAX - len(keys.root.encode("utf-8", "surrogateescape")),
+        object_size_max=SESSION_MAX,
+        write_size_max=SESSION_MAX,
+        list_page_max=PAGE_MAX,
+        delete_many_max=DELETE_MAX,
+    )

@@ -1,0 +1,369 @@
+"""Deletion, moves, copies, folders and properties.
+
+Dropbox neither moves nor copies onto something, so what is in the way is deleted first,
+by its revision; if the move then fails it is restored. A crash between the two leaves
+the source whole and nothing at the target: the move is sent again and succeeds. The old
+bytes are then among the deleted files of the account for as long as it keeps those.
+"""
+
+import secrets
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import trio
+from dropbox import Dropbox, files
+
+from mountfs.backends import _checks
+from mountfs.backends.dropbox_client import DropboxClient
+from mountfs.backends.dropbox_errors import union_error
+from mountfs.backends.dropbox_listing import Listings
+from mountfs.backends.dropbox_looks import Looks
+from mountfs.backends.dropbox_objects import (
+    Keys,
+    check_named,
+    is_one_name,
+    object_of,
+)
+from mountfs.backends.dropbox_properties import Template, group_of
+from mountfs.storage.errors import (
+    DirectoryNotEmpty,
+    NotFound,
+    PreconditionFailed,
+    ServiceFailed,
+    StoreError,
+    TimedOut,
+    VersionChanged,
+    WrongKind,
+)
+from mountfs.storage.types import NO_METADATA, Metadata, Object, Version
+
+_TRIES = 3
+_BATCH_MAX = 1000
+_LIST_FROM = 3
+"""So many files of one folder are looked up by one listing."""
+_PAUSE_S, _PAUSE_MAX_S, _JOB_S = 0.05, 2.0, 60.0
+
+
+class Changes:
+    """Changes of names in one store."""
+
+    def __init__(
+        self,
+        client: DropboxClient,
+        keys: Keys,
+        looks: Looks,
+        listings: Listings,
+        template: Template,
+    ) -> None:
+        self._client = client
+        self._keys = keys
+        self._looks = looks
+        self._listings = listings
+        self._template = template
+
+    # --- deletion -----------------------------------------------------------------
+
+    async def delete_file(self, key: str, rev: str | None) -> None:
+        """Delete one file of a revision, or of whatever revision is there."""
+        for _ in range(_TRIES):
+            wanted = rev
+            try:
+                if wanted is None:
+                    wanted = await self._rev(key)
+                await self._delete_rev(key, wanted)
+            except NotFound:
+                return
+            except PreconditionFailed as error:
+                if rev is not None:
+                    raise VersionChanged(
+                        "the file is another by now", key=key, code=error.code
+                    ) from error
+                continue  # it was written just now: delete that
+            return
+        raise VersionChanged("the file changes all the time", key=key)
+
+    async def _rev(self, key: str) -> str:
+        known = await self._looks.found(key)
+        if isinstance(known, files.FolderMetadata):
+            raise WrongKind("a directory is there", key=key)
+        return str(known.rev)
+
+    async def _delete_rev(self, key: str, rev: str) -> None:
+        path = self._keys.path(key)
+        await self._client.call(
+            lambda api: api.files_delete_v2(path, parent_rev=rev), key
+        )
+
+    async def delete_folder(self, key: str) -> None:
+        """Delete an empty folder.
+
+        Dropbox deletes a folder with all that is in it, and no condition can be given.
+        What another client puts there between the two requests goes along, and is
+        among the deleted files of the account.
+        """
+        try:
+            await self._looks.found(key)
+            if await self._listings.has_any(key):
+                raise DirectoryNotEmpty(key=key)
+            path = self._keys.path(key)
+            await self._client.call(lambda api: api.files_delete_v2(path), key)
+        except NotFound:
+            return
+
+    async def delete_many(
+        self, keys: Sequence[str], check: Callable[[str], None]
+    ) -> dict[str, Exception]:
+        """Delete files by batches, then directories from the innermost one."""
+        failed: dict[str, Exception] = {}
+        plain: list[str] = []
+        for key in dict.fromkeys(keys):
+            try:
+                check(key)
+                plain.append(key)
+            except StoreError as error:
+                failed[key] = error
+        wanted = [key for key in plain if not key.endswith("/")]
+        if len(wanted) == 1:
+            await _noting(failed, wanted[0], self.delete_file(wanted[0], None))
+        elif wanted:
+            revs = await self._revs(wanted, failed)
+            for at in range(0, len(revs), _BATCH_MAX):
+                await self._delete_batch(revs[at : at + _BATCH_MAX], failed)
+        for key in sorted((key for key in plain if key.endswith("/")), reverse=True):
+            await _noting(failed, key, self.delete_folder(key))
+        return failed
+
+    async def _revs(
+        self, keys: Sequence[str], failed: dict[str, Exception]
+    ) -> list[tuple[str, str]]:
+        """Return the revision of each file that is there."""
+        by_folder: dict[str, list[str]] = defaultdict(list)
+        for key in keys:
+            folder, slash, _ = key.rpartition("/")
+            by_folder[folder + slash].append(key)
+        found: list[tuple[str, str]] = []
+        for folder, inside in by_folder.items():
+            if len(inside) >= _LIST_FROM:
+                found.extend(await self._listed_revs(folder, inside, failed))
+                continue
+            for key in inside:
+                try:
+                    found.append((key, await self._rev(key)))
+                except NotFound:
+                    continue
+                except StoreError as error:
+                    failed[key] = error
+        return found
+
+    async def _listed_revs(
+        self, folder: str, keys: Iterable[str], failed: dict[str, Exception]
+    ) -> list[tuple[str, str]]:
+        try:
+            children = await self._listings.children(folder)
+        except NotFound:
+            return []
+        by_name = {each.name: each for each in children}
+        found: list[tuple[str, str]] = []
+        for key in keys:
+            known = by_name.get(self._keys.path(key).rpartition("/")[2])
+            if isinstance(known, files.FolderMetadata):
+                failed[key] = WrongKind("a directory is there", key=key)
+            elif isinstance(known, files.FileMetadata):
+                found.append((key, str(known.rev)))
+        return found
+
+    async def _delete_batch(
+        self, revs: Sequence[tuple[str, str]], failed: dict[str, Exception]
+    ) -> None:
+        arguments = [files.DeleteArg(self._keys.path(key), rev) for key, rev in revs]
+        launch = await self._client.call(lambda api: api.files_delete_batch(arguments))
+        entries = await self._result(
+            launch, lambda api, job: api.files_delete_batch_check(job)
+        )
+        for (key, _), entry in zip(revs, entries, strict=True):
+            if not entry.is_failure():
+                continue
+            error = union_error(entry.get_failure(), key)
+            if isinstance(error, PreconditionFailed):
+                await _noting(failed, key, self.delete_file(key, None))
+            elif not isinstance(error, NotFound):
+                failed[key] = error
+
+    async def _result(self, launch: Any, check: Callable[[Dropbox, str], Any]) -> Any:
+        """Wait for a job of Dropbox, and return the entries of its result."""
+        if launch.is_complete():
+            return launch.get_complete().entries
+        job = str(launch.get_async_job_id())
+        pause_s, until = _PAUSE_S, trio.current_time() + _JOB_S
+        while trio.current_time() < until:
+            status = await self._client.call(lambda api: check(api, job))
+            if status.is_complete():
+                return status.get_complete().entries
+            if not status.is_in_progress():
+                raise ServiceFailed("Dropbox gave up a batch", is_ambiguous=True)
+            await trio.sleep(pause_s)
+            pause_s = min(pause_s * 2, _PAUSE_MAX_S)
+        raise TimedOut("a batch takes too long", is_ambiguous=True)
+
+    # --- moves and copies ------------------------------------------------------------
+
+    async def move(
+        self, source: str, target: str, source_version: Version | None
+    ) -> Object:
+        """Move a file or a folder, whatever is in it."""
+        known = await self._source(source, source_version)
+        found = object_of(source, known, self._template.known_id)
+        if source == target:
+            return found
+        start, end = self._keys.path(source), self._keys.path(target)
+        if is_one_name(start, end):
+            # Dropbox changes no case of letters in place. A crash between the two
+            # leaves the file under the name in between, which tells what it is.
+            beside = f"{end}.mountfs-{secrets.token_hex(4)}"
+            await self._relocate(source, start, beside)
+            start = beside
+
+        async def do() -> Any:
+            return await self._relocate(source, start, end)
+
+        moved = await self._onto(target, do)
+        return self._looks.noted(target, moved, found.metadata or NO_METADATA)
+
+    async def copy(
+        self,
+        source: str,
+        target: str,
+        source_version: Version | None,
+        metadata: Metadata | None,
+    ) -> Object:
+        """Copy a file; its metadata are then put with the copy."""
+        known = await self._source(source, source_version)
+        if isinstance(known, files.FolderMetadata):
+            raise WrongKind("a directory is there", key=source)
+        kept = object_of(source, known, self._template.known_id).metadata or NO_METADATA
+        if metadata is not None:
+            kept = _checks.changed(metadata, kept)
+        if source == target:
+            if metadata is not None:
+                await self.set_group(target, kept, str(known.content_hash))
+            return self._looks.noted(target, known, kept)
+        start, end = self._keys.path(source), self._keys.path(target)
+
+        def copy(api: Dropbox) -> Any:
+            return api.files_copy_v2(start, end, autorename=False).metadata
+
+        async def do() -> Any:
+            return await self._client.call(copy, source)
+
+        copied = await self._onto(target, do)
+        # A crash here leaves a copy without metadata: its bytes are whole.
+        if self._template.is_wanted and (kept.user or kept.commit_id is not None):
+            await self.set_group(target, kept, str(copied.content_hash))
+        return self._looks.noted(target, copied, kept)
+
+    async def _source(self, key: str, version: Version | None) -> Any:
+        known = await self._looks.found(key)
+        is_folder = isinstance(known, files.FolderMetadata)
+        if is_folder and not key.endswith("/"):
+            raise WrongKind("a directory is there", key=key)
+        if version is not None and not is_folder and known.rev != version.content:
+            raise VersionChanged("the file is another by now", key=key)
+        return known
+
+    async def _relocate(self, key: str, start: str, end: str) -> Any:
+        def move(api: Dropbox) -> Any:
+            return api.files_move_v2(start, end, autorename=False).metadata
+
+        return await self._client.call(move, key)
+
+    async def _onto(self, target: str, do: Callable[[], Awaitable[Any]]) -> Any:
+        """Do what needs a free target; if something is there, in its place."""
+        for _ in range(_TRIES):
+            try:
+                return await do()
+            except (PreconditionFailed, WrongKind) as error:
+                if "to" not in (error.code or "").split("/"):
+                    raise
+            old = await self._cleared(target)
+            try:
+                return await do()
+            except PreconditionFailed:
+                continue  # another client was faster: that is replaced, too
+            except BaseException:
+                if old is not None:
+                    with trio.CancelScope(shield=True), suppress(StoreError):
+                        await self._restore(target, old)
+                raise
+        raise VersionChanged("the target changes all the time", key=target)
+
+    async def _cleared(self, target: str) -> str | None:
+        """Delete what is at a target; return its revision. A folder must be empty."""
+        try:
+            known = await self._looks.raw(target)
+        except NotFound:
+            return None
+        check_named(target, known)
+        if isinstance(known, files.FolderMetadata):
+            if not target.endswith("/"):
+                raise WrongKind("a directory is there", key=target)
+            await self.delete_folder(target)
+            return None
+        if target.endswith("/"):
+            raise WrongKind("a file is there, and no directory", key=target)
+        with suppress(NotFound, PreconditionFailed):
+            await self._delete_rev(target, str(known.rev))
+        return str(known.rev)
+
+    async def _restore(self, target: str, rev: str) -> None:
+        path = self._keys.path(target)
+        await self._client.call(lambda api: api.files_restore(path, rev), target)
+
+    # --- folders and properties -----------------------------------------------------
+
+    async def make_folder(self, key: str, metadata: Metadata) -> Object:
+        """Make a folder, and put its metadata with it; one that is there stays."""
+        path = self._keys.path(key)
+        try:
+            made = await self._client.call(
+                lambda api: api.files_create_folder_v2(path).metadata, key
+            )
+        except (WrongKind, PreconditionFailed) as error:
+            known = await self._looks.raw(key) if _is_taken(error) else None
+            if not isinstance(known, files.FolderMetadata):
+                raise WrongKind(
+                    "a file is in the way", key=key, code=error.code
+                ) from error
+            check_named(key, known)
+            return object_of(key, known, self._template.known_id)
+        # A crash here leaves a directory with the attributes of the mount.
+        if metadata.user:
+            await self.set_group(key, metadata, "")
+            return self._looks.noted(key, made, metadata)
+        return self._looks.noted(key, made, NO_METADATA)
+
+    async def set_group(self, key: str, metadata: Metadata, content_hash: str) -> None:
+        """Put metadata with what is there; raises `NotFound`."""
+        path = self._keys.path(key)
+
+        def overwrite(api: Dropbox) -> None:
+            template_id = self._template.find(api, make=True)
+            assert template_id is not None, "asked for only where properties are kept"
+            group = group_of(template_id, metadata, content_hash)
+            api.file_properties_properties_overwrite(path, [group])
+
+        await self._client.call(overwrite, key)
+
+
+def _is_taken(error: StoreError) -> bool:
+    return not (error.code or "").endswith("file_ancestor")
+
+
+async def _noting(
+    failed: dict[str, Exception], key: str, deed: Awaitable[None]
+) -> None:
+    try:
+        await deed
+    except StoreError as error:
+        failed[key] = error

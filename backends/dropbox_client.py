@@ -1,0 +1,211 @@
+"""The seam to the SDK of Dropbox: one client, its threads, its connections and tokens.
+
+Everything the backend sends goes through `DropboxClient`. A request runs in a worker
+thread; cancelling cuts its connection. Retries are not made here, but for a token that
+has expired, which the SDK renews. When Dropbox asks to slow down, no request leaves
+before the time that it named.
+"""
+
+import contextlib
+import logging
+import os
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import requests
+import trio
+import urllib3
+from dropbox import Dropbox, common, files
+from requests.adapters import HTTPAdapter
+from stone.backends.python_rsrc import stone_serializers
+
+from mountfs import __version__
+from mountfs.backends._threads import Threads, hold
+from mountfs.backends.dropbox_errors import translated
+from mountfs.backends.dropbox_options import DropboxOptions
+from mountfs.backends.dropbox_pace import Pace
+from mountfs.backends.dropbox_tokens import Credentials, credentials_of
+from mountfs.storage.errors import (
+    CredentialsRejected,
+    CredentialsRenewed,
+    InvalidRequest,
+    StoreError,
+    Throttled,
+)
+
+log = logging.getLogger(__name__)
+logging.getLogger("dropbox").setLevel(logging.WARNING)
+
+T = TypeVar("T")
+_USER_AGENT = f"mountfs/{__version__}"
+
+
+class DropboxClient:
+    """Sends requests for one account. Nothing is opened before the first."""
+
+    def __init__(self, options: DropboxOptions) -> None:
+        self._options = options
+        self._threads = Threads(options.requests_max)
+        self._lock = threading.Lock()
+        self._api: Dropbox | None = None
+        self._shows = Credentials()
+        self._pace = Pace()
+
+    async def call(self, request: Callable[[Dropbox], T], key: str | None = None) -> T:
+        """Let the SDK carry out a request in a thread. Raises `StoreError`."""
+        await self._pace.wait()
+        try:
+            return await self._threads.run(self._in_thread, request, key)
+        except Throttled as error:
+            self._pace.slow_down(error.retry_after_s)
+            raise
+
+    async def fetch(
+        self, path: str, offset: int, size: int | None, key: str
+    ) -> tuple[Any, Mapping[str, str], bytes]:
+        """Download a range; return what it is of, the headers, and the bytes."""
+
+        def get(api: Dropbox) -> tuple[Any, Mapping[str, str], bytes]:
+            headers = {}
+            if offset or size is not None:
+                last = "" if size is None else offset + size - 1
+                headers["Range"] = f"bytes={offset}-{last}"
+            argument = files.DownloadArg(path)
+            known, reply = api.request(
+                files.download, "files", argument, None, extra_headers=headers
+            )
+            with contextlib.closing(reply):
+                return known, reply.headers, reply.content
+
+        return await self.call(get, key)
+
+    @property
+    def busy(self) -> int:
+        """How many threads wait for the service, abandoned ones included."""
+        return self._threads.busy
+
+    async def close(self) -> None:
+        """Close the connections that are idle."""
+        api, self._api = self._api, None
+        if api is not None:
+            await trio.to_thread.run_sync(api.close)
+
+    def _in_thread(self, request: Callable[[Dropbox], T], key: str | None) -> T:
+        with translated(key):
+            api = self._connected()
+            try:
+                with translated(key):
+                    with self._lock:  # one renewal is enough for all threads
+                        api.check_and_refresh_access_token()
+                    return request(api)
+            except CredentialsRejected as error:
+                if not self._renew(api):
+                    raise
+                raise CredentialsRenewed(
+                    error.reason, key=key, code=error.code
+                ) from error
+
+    def _connected(self) -> Dropbox:
+        api = self._api
+        if api is not None:
+            return api
+        with self._lock:
+            if self._api is None:
+                self._shows = credentials_of(self._options)
+                self._api = self._opened(self._shows)
+            return self._api
+
+    def _renew(self, refused: Dropbox) -> bool:
+        """Look for other credentials than those refused; tell if there are any."""
+        with self._lock:
+            if self._api is not refused:
+                return self._api is not None  # somebody else has been here
+            try:
+                found = credentials_of(self._options)
+            except StoreError:
+                return False
+            if found == self._shows:
+                return False
+            self._api, self._shows = self._opened(found), found
+        log.info("the token was renewed; the new one is used from now on")
+        return True
+
+    def _opened(self, credentials: Credentials) -> Dropbox:
+        options = self._options
+        headers = None
+        if options.path_root is not None:
+            root = common.PathRoot.namespace_id(options.path_root)
+            headers = {"Dropbox-API-Path-Root": _path_root_json(root)}
+        session = session_for(options)
+        return Dropbox(
+            oauth2_access_token=credentials.access_token,
+            oauth2_refresh_token=credentials.refresh_token,
+            app_key=credentials.app_key,
+            max_retries_on_error=0,
+            max_retries_on_rate_limit=0,
+            user_agent=_USER_AGENT,
+            session=session,
+            headers=headers,
+            timeout=(options.connect_timeout_s, options.read_timeout_s),
+        )
+
+
+def session_for(options: DropboxOptions) -> requests.Session:
+    """Return a session whose connections are held by the call that uses them."""
+    if options.ca_file is not None and not os.access(options.ca_file, os.R_OK):
+        raise InvalidRequest(f"the ca_file {options.ca_file} cannot be read")
+    session = _Session(options)
+    session.mount("https://", _Adapter(pool_maxsize=options.requests_max))
+    return session
+
+
+def _path_root_json(root: common.PathRoot) -> str:
+    encode: Any = stone_serializers.json_encode
+    return str(encode(common.PathRoot_validator, root))
+
+
+class _Session(requests.Session):
+    """Sends all requests to one server, if that stands for Dropbox."""
+
+    def __init__(self, options: DropboxOptions) -> None:
+        super().__init__()
+        self._endpoint = options.endpoint
+        self._ca_file = options.ca_file
+
+    def request(  # type: ignore[override]  # passes on whatever there is
+        self, method: str, url: str, *args: Any, **kwargs: Any
+    ) -> requests.Response:
+        """Send to where the options say."""
+        if self._endpoint is not None:
+            parts = urlsplit(url)
+            kwargs["headers"] = {**(kwargs.get("headers") or {}), "Host": parts.netloc}
+            url = self._endpoint + parts.path
+        if self._ca_file is not None:
+            # Of the session alone it would give way to REQUESTS_CA_BUNDLE.
+            kwargs["verify"] = self._ca_file
+        return super().request(method, url, *args, **kwargs)
+
+
+class _Connection(urllib3.connection.HTTPSConnection):
+    def _new_conn(self) -> Any:
+        made = super()._new_conn()
+        hold(made)
+        return made
+
+    def putrequest(self, *args: Any, **kwargs: Any) -> None:
+        if self.sock is not None:  # it comes from the pool
+            hold(self.sock)
+        super().putrequest(*args, **kwargs)
+
+
+class _Pool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _Connection  # type: ignore[mutable-override]  # as urllib3 does
+
+
+class _Adapter(HTTPAdapter):
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        known = self.poolmanager.pool_classes_by_scheme
+        self.poolmanager.pool_classes_by_scheme = {**known, "https": _Pool}

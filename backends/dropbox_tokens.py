@@ -1,0 +1,84 @@
+"""What a store shows Dropbox to be let in, and the file that it is kept in.
+
+The file holds a refresh token and the key of the app that it was given to, and nothing
+that expires; only its owner can read it. It is read again when the token in it is
+refused, so that `mountfs auth dropbox` mends a mount that is running.
+"""
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mountfs.backends.dropbox_options import DropboxOptions, default_token_file
+from mountfs.storage.errors import CredentialsRejected, InvalidRequest
+
+RUN_AUTH = "run `mountfs auth dropbox`"
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A token that is renewed by its app, or one that just lasts for hours."""
+
+    app_key: str | None = None
+    refresh_token: str | None = field(default=None, repr=False)
+    access_token: str | None = field(default=None, repr=False)
+
+
+def credentials_of(options: DropboxOptions) -> Credentials:
+    """Return what to show. Raises `CredentialsRejected` if there is nothing."""
+    if options.access_token is not None:
+        return Credentials(access_token=options.access_token)
+    path = token_path(options)
+    try:
+        with path.open("rb") as file:
+            _check_private(path, os.fstat(file.fileno()).st_mode)
+            return _parsed(path, file.read())
+    except FileNotFoundError as error:
+        raise CredentialsRejected(f"there is no {path}: {RUN_AUTH}") from error
+    except OSError as error:
+        raise CredentialsRejected(
+            f"{path} cannot be read ({error.strerror}): {RUN_AUTH}"
+        ) from error
+
+
+def token_path(options: DropboxOptions) -> Path:
+    """Return where the credentials are kept."""
+    if options.token_file is not None:
+        return Path(options.token_file)
+    return default_token_file(os.environ)
+
+
+def save(path: Path, credentials: Credentials) -> None:
+    """Keep credentials in a file of mode 0600, in place of those that are there."""
+    text = json.dumps(
+        {"app_key": credentials.app_key, "refresh_token": credentials.refresh_token}
+    )
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    beside = path.with_name(f"{path.name}.{os.getpid()}.new")
+    fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    # A crash before the rename leaves the old file and one beside it of mode 0600.
+    with os.fdopen(fd, "w") as file:
+        file.write(text + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+
+
+def _check_private(path: Path, mode: int) -> None:
+    if mode & 0o077:
+        raise InvalidRequest(f"others can read {path}: run `chmod 600` on it")
+
+
+def _parsed(path: Path, raw: bytes) -> Credentials:
+    try:
+        known = json.loads(raw)
+    except ValueError:
+        known = None
+    match known:
+        case {"app_key": str(app_key), "refresh_token": str(token)}:
+            return Credentials(app_key=app_key, refresh_token=token)
+        case {"access_token": str(token)}:
+            return Credentials(access_token=token)
+        case _:
+            raise CredentialsRejected(f"{path} holds no token: {RUN_AUTH}")

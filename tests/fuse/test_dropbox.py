@@ -1,0 +1,127 @@
+"""A Dropbox mounted through the kernel, against the fake and the real SDK."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.dropbox_server import DropboxServer
+from tests.fakes.dropbox_tree import Commit
+from tests.fuse.mounting import TEST_S, Mount
+
+
+@pytest.fixture
+def options(dropbox_server: DropboxServer, tmp_path: Path) -> tuple[str, ...]:
+    """What leads a mount to the fake, with a refresh token as a user has it."""
+    token = {"app_key": "fakekey", "refresh_token": "refresh-0"}
+    token_file = tmp_path / "dropbox.json"
+    token_file.touch(mode=0o600)
+    token_file.write_text(json.dumps(token))
+    return (
+        f"--dropbox-endpoint={dropbox_server.url}",
+        f"--dropbox-ca-file={dropbox_server.certificate}",
+        f"--dropbox-token-file={token_file}",
+        "--cache-size=64M",
+        "--virtual=all",
+    )
+
+
+def mounted(options: tuple[str, ...], base: Path) -> Mount:
+    """Mount a folder of the fake."""
+    return Mount("dropbox:///Projects", base, options, life_s=TEST_S)
+
+
+def test_a_directory_like_any_other(
+    dropbox_server: DropboxServer, options: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Files, directories, links, modes, times, names and renames; seen from outside,
+    and again by the next mount, which asks once for a directory.
+    """
+    with mounted(options, tmp_path / "first") as mount:
+        mount.announce("mkdir: Dropbox has 'dir' there")
+        top = mount.path
+        (top / "dir").mkdir(0o750)
+        with (top / "dir" / "file").open("wb", buffering=0) as file:
+            file.write(b"some bytes")
+            os.utime(file.fileno(), ns=(1_000_000_001, 2_000_000_003))
+        (top / "dir" / "file").chmod(0o640)
+        os.symlink("dir/file", top / "link")
+        (top / "odd \\ ").write_bytes(b"odd")
+        with (top / "log").open("ab") as log:
+            log.write(b"one\n")
+        with (top / "log").open("ab") as log:
+            log.write(b"two\n")
+        (top / "old").write_bytes(b"old")
+        (top / "new").write_bytes(b"new")
+        os.rename(top / "new", top / "old")
+        with pytest.raises(FileNotFoundError):
+            (top / "LOG").stat()
+        with pytest.raises(FileExistsError):
+            (top / "DIR").mkdir()
+        os.rename(top / "dir", top / "moved")
+        (top / "large").write_bytes(b"x" * (9 << 20))
+        os.unlink(top / "link")
+        os.symlink("moved/file", top / "link")
+
+    tree = dropbox_server.account.tree
+    assert tree.entries["/projects/moved/file"].data == b"some bytes"
+    assert tree.entries["/projects/moved/file"].client_modified == 2
+    assert tree.entries["/projects/old"].data == b"new"
+    assert tree.entries["/projects/log"].data == b"one\ntwo\n"
+    assert tree.entries["/projects/large"].data == b"x" * (9 << 20)
+    assert "/projects/odd \uff3c\u2420" in tree.entries
+    dropbox_server.routes.clear()
+    with mounted(options, tmp_path / "second") as mount:
+        top = mount.path
+        dropbox_server.routes.clear()
+        assert sorted(os.listdir(top)) == [
+            "large",
+            "link",
+            "log",
+            "moved",
+            "odd \\ ",
+            "old",
+        ]
+        with os.scandir(top / "moved") as entries:
+            (found,) = [(entry.name, entry.stat()) for entry in entries]
+        assert dropbox_server.counts["files/list_folder"] <= 3
+        assert dropbox_server.counts["files/get_metadata"] == 0
+        assert found[0] == "file"
+        assert found[1].st_mode & 0o7777 == 0o640
+        assert found[1].st_mtime_ns == 2_000_000_003
+        assert os.readlink(top / "link") == "moved/file"
+        assert (top / "link").read_bytes() == b"some bytes"
+        assert (top / "large").read_bytes() == b"x" * (9 << 20)
+
+
+def test_another_client_that_is_faster_loses_nothing(
+    dropbox_server: DropboxServer, options: tuple[str, ...], tmp_path: Path
+) -> None:
+    """What it wrote stays, and ours is kept beside it."""
+    tree = dropbox_server.account.tree
+    with mounted(options, tmp_path) as mount:
+        mount.announce("conflict")
+        path = mount.path / "file"
+        path.write_bytes(b"first")
+        with path.open("r+b") as file:
+            file.write(b"OURS!")
+            theirs = Commit("/Projects/file", mode="overwrite")
+            with dropbox_server.account.lock, tree.changed:
+                tree.write(theirs, b"theirs")
+        contents = {each.data for each in tree.entries.values() if each.data}
+        assert contents == {b"OURS!", b"theirs"}
+        mount.look()
+
+
+def test_a_storm_of_refusals_fails_nothing(
+    dropbox_server: DropboxServer, options: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Too many requests slow the mount down; an access token that ends is renewed."""
+    with mounted(options, tmp_path) as mount:
+        dropbox_server.tokens.expire()
+        dropbox_server.throttle(times=5)
+        for number in range(3):
+            (mount.path / f"file-{number}").write_bytes(b"bytes")
+        assert len(os.listdir(mount.path)) == 3
+    assert dropbox_server.tokens.refreshes >= 2
