@@ -28,7 +28,7 @@ from mountfs.storage.errors import (
     StoreError,
     VersionChanged,
 )
-from mountfs.storage.types import ABSENT, Condition, Object, ObjectKind
+from mountfs.storage.types import ABSENT, Absent, Condition, Object, ObjectKind
 from mountfs.vfs.attributes import Change, changed
 from mountfs.vfs.errors import fail
 from mountfs.vfs.filestate import Clean, Dirty, FileState
@@ -397,15 +397,18 @@ class Files:
         if node.is_nameless or not isinstance(state, Clean) or not node.object:
             return
         key = node.key()
-        if self._volume.metadata.lookup(key) is not None:
+        known = self._volume.metadata.lookup(key)
+        if known is not None:
+            if _is_another(node, state.object, known):
+                fail(errno.ESTALE, "a foreign client replaced the object")
             return
         newest = await self._resolver.newest(node.object)
         if file.state is not state:
             return  # changed here while we asked
         if newest is None or newest.version is None:
             fail(errno.ESTALE)
-        known = state.object.version
-        if known is not None and newest.version.content != known.content:
+        version = state.object.version
+        if version is not None and newest.version.content != version.content:
             fail(errno.ESTALE)
 
     def _check_append(self, file: FileState) -> None:
@@ -576,6 +579,21 @@ def _regular(node: Node) -> FileState:
     if node.kind is not ObjectKind.FILE or node.file is None:
         fail(errno.ELOOP)
     return node.file
+
+
+def _is_another(node: Node, object: Object, known: Object | Absent) -> bool:
+    """Tell whether a name is known to lead to another object than its node does.
+
+    The names of one file have versions of their own, and what is on its way to another
+    name is looked after by who moves it.
+    """
+    if node.pins or node.attributes.group is not None:
+        return False
+    if not isinstance(known, Object):
+        return True
+    if known.version is None or object.version is None:
+        return False
+    return known.version.content != object.version.content
 
 
 def _is_unlinked(node: Node) -> bool:

@@ -1,6 +1,7 @@
 """Foreign clients change what is in use here."""
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,30 @@ async def test_bytes_for_a_replaced_file_are_kept_and_not_stored(
         (kept,) = scene.fs.volume.writeback.pending()
         assert (kept.key, kept.size) == ("file", 4)
         assert await scene.content("file") == b"foreign"
+
+
+@pytest.mark.parametrize("is_removed", [False, True])
+async def test_open_believes_what_a_listing_has_told_since(
+    tmp_path: Path, is_removed: bool
+) -> None:
+    """The kernel still has the name; it looks again, instead of a read that fails."""
+    async with open_scene(tmp_path, ttl_s=3600.0) as scene:
+        await scene.put("d/file", b"old")
+        node = await scene.lookup("d/file")
+        if is_removed:
+            await scene.there.delete("d/file")
+        else:
+            await scene.put("d/file", b"foreign")
+        # Nobody tells the kernel: a walk is ahead of it, or names are made beside.
+        metadata = scene.fs.volume.metadata
+        page = await scene.there.list("d/")
+        metadata.put_listing(metadata.begin_listing("d/"), page.objects)
+
+        with pytest.raises(OSError, match="foreign") as caught:
+            await scene.open(node, os.O_RDONLY)
+
+        assert caught.value.errno == errno.ESTALE
+        found = await scene.fs.namespace.lookup(await scene.lookup("d"), b"file")
+        assert (found is None) == is_removed
+        if not is_removed:
+            assert await scene.see("d/file") == b"foreign"
