@@ -198,17 +198,19 @@ class MetadataCache:
         known = self._known(key)
         return None if known is None else _knowledge(key, known)
 
-    def is_gone(self, key: str) -> bool:
-        """Tell whether a key had nothing when the store was last heard of it.
+    def newest(self, key: str) -> bytes | Absent | None:
+        """Return what was last known of a key, whatever its age: an object packed.
 
-        A listing that does not show a key tells that as well as an answer about it.
+        A listing that does not show a key tells its absence as well as an answer does.
         """
         parent, name = split_key(key)
         directory = self._directories.get(parent)
         if directory is None:
-            return False
+            return None
         known = directory.names.get(name)
-        return _is_absent(known) and (known is not None or directory.is_complete)
+        if known is None:
+            return ABSENT if directory.is_complete else None
+        return known.known if isinstance(known, _Entry) else known
 
     def packed(self, key: str) -> bytes | None:
         """Return the object that was last known under a key, packed."""

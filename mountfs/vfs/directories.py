@@ -10,6 +10,7 @@ from functools import partial
 
 import trio
 
+from mountfs.cache.packed import pack, unpack
 from mountfs.storage.types import ABSENT, Object, ObjectKind
 from mountfs.vfs.foreign import shown
 from mountfs.vfs.inodes import Node
@@ -96,22 +97,23 @@ class Directories:
             return known
         tail = "/" if what.kind is ObjectKind.DIRECTORY else ""
         key = directory.key() + component_of(what) + tail
-        packed = self._volume.metadata.packed(key)
-        if known is not None and packed is not None and known.is_kept_as(packed):
-            return known
-        newest = self._volume.metadata.last_known(key)
+        metadata = self._volume.metadata
+        newest = metadata.newest(key)
+        if newest is ABSENT and what.has_foreign_name:
+            # Of what other tools keep under other names a listing tells nothing.
+            newest = metadata.packed(key) or metadata.last_known(key)
         if newest is ABSENT:
             return None
-        # A newer listing forgets what was removed before it began. It does not show
-        # what other tools keep under other names, though: of that it tells nothing.
-        if not what.has_foreign_name and self._volume.metadata.is_gone(key):
-            return None
-        if newest is None:
+        if not isinstance(newest, bytes):
             # Out of the cache, or its directory was renamed.
             return known or self._volume.attach(
                 directory, name, dataclasses.replace(what, key=key)
             )
-        return self._volume.attach(directory, name, newest, packed=packed)
+        if known is not None and known.is_kept_as(newest):
+            return known
+        is_same = what.key == key and pack(what) == newest
+        object = what if is_same else unpack(key, newest)
+        return self._volume.attach(directory, name, object, packed=newest)
 
     async def _snapshot(self, node: Node) -> "list[tuple[bytes, Object | Node]]":
         if node.is_nameless:

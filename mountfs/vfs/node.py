@@ -260,7 +260,9 @@ class Node:
 
     def seen(self) -> tuple[Attributes, int]:
         """Return attributes and size as programs see them."""
-        known = self.object
+        # Without its key, which takes long to put together.
+        packed = self._object
+        known = unpack("", packed) if isinstance(packed, bytes) else self.object
         if self._attributes is not None:
             attributes = self._attributes
         else:
