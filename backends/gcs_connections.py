@@ -8,7 +8,7 @@ found where `requests` finds them.
 import os
 import socket
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -17,7 +17,10 @@ import urllib3
 import urllib3.connection
 
 from mountfs.backends._payload import ExactReader
-from mountfs.backends._threads import hold
+from mountfs.backends._threads import hold, let_go
+
+if TYPE_CHECKING:
+    from urllib3._base_connection import BaseHTTPConnection
 
 _BLOCK = 1 << 18
 """So much is read of a body for one send."""
@@ -54,9 +57,15 @@ class _Connection(urllib3.connection.HTTPConnection):
 
 class _TLSConnection(urllib3.connection.HTTPSConnection):
     def _new_conn(self) -> socket.socket:
-        made = super()._new_conn()
-        hold(made)
-        return made
+        self._below = super()._new_conn()
+        hold(self._below)
+        return self._below
+
+    def connect(self) -> None:
+        super().connect()
+        # TLS has taken over the connection, under another object.
+        let_go(self._below)
+        hold(self.sock)
 
     def putrequest(
         self,
@@ -73,9 +82,24 @@ class _TLSConnection(urllib3.connection.HTTPSConnection):
 class _Pool(urllib3.HTTPConnectionPool):
     ConnectionCls = _Connection  # type: ignore[mutable-override]  # as urllib3 does
 
+    def _put_conn(self, conn: "BaseHTTPConnection | None") -> None:
+        _let_go(conn)
+        super()._put_conn(conn)
+
 
 class _TLSPool(urllib3.HTTPSConnectionPool):
     ConnectionCls = _TLSConnection  # type: ignore[mutable-override]  # as urllib3 does
+
+    def _put_conn(self, conn: "BaseHTTPConnection | None") -> None:
+        _let_go(conn)
+        super()._put_conn(conn)
+
+
+def _let_go(connection: "BaseHTTPConnection | None") -> None:
+    """Take a connection off the line: from now on it may be another call's."""
+    made = getattr(connection, "sock", None)
+    if made is not None:
+        let_go(made)
 
 
 class Connections:

@@ -15,7 +15,7 @@ import json
 import re
 import secrets
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
@@ -140,7 +140,7 @@ class Multipart:
         """Return the parts that have arrived, by index; of two the newer one."""
         await self._find(upload, is_asked=True)
         newest: dict[int, tuple[int, Part]] = {}
-        async for full, item in self._listed(upload.id):
+        for full, item in await self._listed(upload.id):
             match = _NAME.fullmatch(full.rpartition("/")[2])
             if match is None or item.version is None or item.size is None:
                 continue
@@ -187,9 +187,7 @@ class Multipart:
     async def _orphans(self, ids: set[str]) -> tuple[Upload, ...]:
         found: list[Upload] = []
         for id in sorted(ids):
-            async for _, item in self._listed(id):
-                found.append(_upload_of(id, item))
-                break
+            found += [_upload_of(id, item) for _, item in await self._listed(id, 1)]
         return tuple(found)
 
     async def complete(
@@ -214,11 +212,9 @@ class Multipart:
     async def abort(self, upload: Upload) -> None:
         """Remove the parts, and last the manifest."""
         self._open.pop(upload.id, None)
-        fulls = [full async for full, _ in self._listed(upload.id)]
+        fulls = [full for full, _ in await self._listed(upload.id)]
         await self._components.remove(fulls, upload.key)
         await self._components.remove([self._manifest(upload.id)], upload.key)
-
-    # --- ----------------------------------------------------------------------------
 
     def _sources(self, upload: Upload, parts: Sequence[Part]) -> Iterator[Source]:
         if not parts:
@@ -266,7 +262,7 @@ class Multipart:
         fulls = set(known.sent) | used
         if not (is_all_known and known.is_all_known):
             try:
-                fulls |= {full async for full, _ in self._listed(upload.id)}
+                fulls |= {full for full, _ in await self._listed(upload.id)}
             except StoreError:
                 return  # the manifest stays, and leads to what is left
         # The manifest goes with the last of them.
@@ -302,16 +298,22 @@ class Multipart:
         owner = Owner(upload.id, upload.key, commit_id, resource.get("storageClass"))
         return _Open(owner, resource, is_all_known=False)
 
-    async def _listed(self, id: str) -> AsyncIterator[tuple[str, Object]]:
-        """Yield every component of an upload, with its key in the bucket."""
+    async def _listed(
+        self, id: str, limit: int | None = None
+    ) -> list[tuple[str, Object]]:
+        """Return the components of an upload, with their keys in the bucket."""
         folder, token = self._components.folder(id), None
+        found: list[tuple[str, Object]] = []
         while True:
-            reply = await self._listings.ask(folder, "", pageToken=token)
-            for item in reply.get("items", ()):
-                yield item["name"], object_of("", item)
+            reply = await self._listings.ask(
+                folder, "", pageToken=token, maxResults=limit
+            )
+            found += [
+                (item["name"], object_of("", item)) for item in reply.get("items", ())
+            ]
             token = reply.get("nextPageToken")
-            if not token:
-                return
+            if not token or (limit is not None and found):
+                return found
 
     def _manifest(self, id: str) -> str:
         return f"{self._components.folder()}{id}"

@@ -68,7 +68,7 @@ class GcsService:
             with _translated():
                 try:
                     client.bucket(name).delete(client=client, retry=None)
-                except api.Conflict as error:
+                except (api.Conflict, api.PreconditionFailed) as error:
                     raise DirectoryNotEmpty("the bucket is not empty") from error
                 except api.NotFound as error:
                     raise BucketNotFound("there is no such bucket") from error

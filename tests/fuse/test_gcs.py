@@ -146,3 +146,27 @@ def test_the_emulator_of_the_environment_is_asked(
     )
 
     assert json.loads(done.stdout)["service"] == "gs"
+
+
+def test_what_gcsfuse_has_left_is_read(mount: Mount, gcs_server: GcsServer) -> None:
+    """Markers, both kinds of links, and times."""
+    put = gcs_server.put
+    put(GCS_BUCKET, "pre/dir/", b"")
+    put(
+        GCS_BUCKET,
+        "pre/dir/file",
+        b"bytes",
+        {"metadata": {"gcsfuse_mtime": "2024-05-06T07:08:09.123456789Z"}},
+    )
+    new = {"metadata": {"goog-reserved-file-is-symlink": "true"}}
+    put(GCS_BUCKET, "pre/dir/new", b"../target", new)
+    old = {"metadata": {"gcsfuse_symlink_target": "file"}}
+    put(GCS_BUCKET, "pre/dir/old", b"", old)
+
+    found = {entry.name: entry.is_symlink() for entry in os.scandir(mount.path / "dir")}
+    assert found == {"file": False, "new": True, "old": True}
+    assert os.readlink(mount.path / "dir" / "new") == "../target"
+    assert os.readlink(mount.path / "dir" / "old") == "file"
+    moment = (mount.path / "dir" / "file").stat().st_mtime_ns
+    assert moment == 1_714_979_289_123_456_789
+    assert (mount.path / "dir" / "old").read_bytes() == b"bytes"
