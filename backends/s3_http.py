@@ -6,14 +6,20 @@ general ways of `http.client` and urllib3 take longer than all the rest of a req
 
 A connection is used by one call at a time, which holds it on its line. It goes back
 only after a whole answer, so that the next request never reads the rest of one.
+
+To make one costs a round trip, or three over TLS. So with the first request that is
+under way others are made behind it, for what follows: programs look a file up with two
+requests at once, and then read it with several.
 """
 
 import contextlib
 import http.client
 import io
+import logging
 import re
 import socket
 import ssl
+import struct
 import threading
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple, Protocol
@@ -25,6 +31,10 @@ from urllib3.util.wait import wait_for_read
 from mountfs.backends._threads import hold, let_go
 from mountfs.backends.s3_connections import Route
 
+log = logging.getLogger(__name__)
+
+READY = 8
+"""So many connections there are at least, in use or idle, once there is one."""
 _BUFFER = 1 << 16
 _PIECE = 1 << 18
 """So much has the whole read time-out to be taken in."""
@@ -70,6 +80,8 @@ class Connections:
         self._route = route
         self._read_timeout_s = read_timeout_s
         self._idle: list[_Connection] = []
+        self._count = 0
+        """Those that are idle, in use, or being made."""
         self._lock = threading.Lock()
         self._is_closed = False
 
@@ -85,7 +97,7 @@ class Connections:
             connection.send(head, body)
             answer, is_reusable = connection.receive(is_head=is_head)
         except (OSError, http.client.HTTPException) as error:
-            is_late = isinstance(error, TimeoutError)
+            is_late = isinstance(error, TimeoutError | BlockingIOError)
             failure = sdk.ReadTimeoutError if is_late else sdk.ConnectionClosedError
             raise failure(endpoint_url=self._route.url, error=error) from error
         finally:
@@ -97,6 +109,7 @@ class Connections:
         with self._lock:
             self._is_closed = True
             idle, self._idle = self._idle, []
+            self._count -= len(idle)
         for connection in idle:
             connection.close()
 
@@ -104,12 +117,16 @@ class Connections:
         while True:
             with self._lock:
                 connection = self._idle.pop() if self._idle else None
+                self._count += connection is None
             if connection is None:
-                return self._new()
+                connection = self._new()
+                self._make_ready()
+                return connection
             if not connection.is_dropped():
                 hold(connection.socket)
+                self._make_ready()
                 return connection
-            connection.close()
+            self._discard(connection)
 
     def _give_back(self, connection: "_Connection", *, is_reusable: bool) -> None:
         # Or the end of this call, if it is abandoned from here on, would be that of
@@ -119,16 +136,44 @@ class Connections:
             if is_reusable and not self._is_closed:
                 self._idle.append(connection)
                 return
+        self._discard(connection)
+
+    def _discard(self, connection: "_Connection") -> None:
         connection.close()
+        with self._lock:
+            self._count -= 1
+
+    def _make_ready(self) -> None:
+        """Begin to make connections for requests to come: the server can be reached."""
+        with self._lock:
+            missing = max(0, READY - self._count)
+            self._count += missing
+        for _ in range(missing):
+            threading.Thread(target=self._add_idle, daemon=True).start()
+
+    def _add_idle(self) -> None:
+        try:
+            connection = self._new()
+        except sdk.BotoCoreError as error:  # who needs one finds out what is wrong
+            log.debug("no connection could be made ready: %s", error)
+            return
+        self._give_back(connection, is_reusable=True)
 
     def _new(self) -> "_Connection":
-        """Connect. Nothing has been sent when this fails."""
+        """Connect; it has been counted. Nothing has been sent when this fails."""
+        try:
+            return self._connected()
+        except BaseException:
+            with self._lock:
+                self._count -= 1
+            raise
+
+    def _connected(self) -> "_Connection":
         try:
             made = self._route.connect()
         except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as e:
             raise self._meaning(e) from e
-        made.settimeout(self._read_timeout_s)
-        return _Connection(made)
+        return _Connection(made, self._read_timeout_s)
 
     def _meaning(self, error: Exception) -> sdk.BotoCoreError:
         """Return what botocore makes of a connect that failed."""
@@ -147,25 +192,42 @@ class Connections:
 
 
 class _Received(io.RawIOBase):
-    """What comes over a socket, counted."""
+    """What comes over a socket, counted.
 
-    def __init__(self, connected: socket.socket) -> None:
+    A large piece of a known length comes in one call, without a turn of Python for
+    each packet: the kernel waits for all of it, or until the time is over.
+    """
+
+    def __init__(self, connected: socket.socket, timeout_s: float) -> None:
         self._socket = connected
+        self._waits = 0
+        if type(connected) is socket.socket:
+            # Python's own timeouts make a socket one that never waits by itself.
+            connected.settimeout(None)
+            seconds, rest = divmod(timeout_s, 1.0)
+            limit = struct.pack("@ll", int(seconds), int(rest * 1e6))
+            for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+                connected.setsockopt(socket.SOL_SOCKET, option, limit)
+            self._waits = socket.MSG_WAITALL
+        else:  # TLS
+            connected.settimeout(timeout_s)
         self.count = 0
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: "bytearray | memoryview") -> int:  # type: ignore[override]  # typeshed's buffer type is private
-        received = self._socket.recv_into(buffer)
+        # More than the reader's own buffer is only asked for if so much is to come.
+        flags = self._waits if len(buffer) > _BUFFER else 0
+        received = self._socket.recv_into(buffer, 0, flags)
         self.count += received
         return received
 
 
 class _Connection:
-    def __init__(self, connected: socket.socket) -> None:
+    def __init__(self, connected: socket.socket, timeout_s: float) -> None:
         self.socket = connected
-        self._received = _Received(connected)
+        self._received = _Received(connected, timeout_s)
         self._reader = io.BufferedReader(self._received, _BUFFER)
         self._taken = 0
         self._is_sent = True

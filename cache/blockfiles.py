@@ -10,7 +10,7 @@ import logging
 import os
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -73,7 +73,12 @@ class BlockFiles:
         found.sort(key=lambda block: block.used_ns)
         return found
 
-    def store(self, name: BlockName, block: bytes) -> None:
+    def store_all(self, blocks: "Mapping[BlockName, bytes | memoryview]") -> None:
+        """Write blocks. After an error some of them may be there."""
+        for name, block in blocks.items():
+            self.store(name, block)
+
+    def store(self, name: BlockName, block: "bytes | memoryview") -> None:
         """Write one block; a crash in the midst leaves a file that is no block."""
         header = _HEADER.pack(
             _MAGIC, name.content, name.index, len(block), zlib.crc32(block)
@@ -90,7 +95,7 @@ class BlockFiles:
             if written < len(header) + len(block):
                 file.write(block[written - len(header) :])
 
-    def load(self, name: BlockName) -> bytes | None:
+    def load(self, name: BlockName) -> memoryview | None:
         """Return a block, or None if the file is gone or is not that block."""
         try:
             content = self._path(name).read_bytes()
@@ -99,7 +104,7 @@ class BlockFiles:
         if len(content) < _HEADER.size:
             return None
         magic, digest, index, size, checksum = _HEADER.unpack_from(content)
-        block = content[_HEADER.size :]
+        block = memoryview(content)[_HEADER.size :]
         if magic != _MAGIC or digest != name.content or index != name.index:
             return None
         if size != len(block) or checksum != zlib.crc32(block):

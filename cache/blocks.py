@@ -13,9 +13,9 @@ own nursery: a reader that goes away takes nothing from the others.
 """
 
 import logging
-from collections import OrderedDict
-from collections.abc import Iterable
-from contextlib import AsyncExitStack
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -30,7 +30,7 @@ from mountfs.cache.budget import Budget
 from mountfs.cache.directory import DirectoryLock
 from mountfs.cache.lanes import Lanes, Place
 from mountfs.cache.pace import Pace
-from mountfs.cache.readahead import ReadStream
+from mountfs.cache.readahead import WHOLE_SHARE, ReadStream
 from mountfs.cache.spool import on_disk
 from mountfs.cache.tokens import is_token
 from mountfs.storage.errors import Corrupt, StoreError, Unreachable
@@ -41,12 +41,30 @@ from mountfs.storage.types import Content, Object, Version
 log = logging.getLogger(__name__)
 
 _ALIASES_MAX = 10_000
-_AHEAD_BYTES_MAX = 96 << 20
+_AHEAD_BYTES_MAX = 48 << 20
 """So many bytes are on their way at once that no program waits for."""
+_UNKEPT_MAX = 64 << 20
+"""So many bytes have come and are not on the disk yet; then fetching waits for it."""
+_POLITE_S = 0.25
+"""So long the disk lets requests go first, which programs wait for."""
 _KEEP_WAIT_S = 1.0
 """How long a read waits for room, or for the disk, at most."""
 _LATE_MAX = 4
 """So many writes to a disk that hangs are waited for in the background."""
+
+
+_WIDE_MAX = 64 << 20
+"""So far ahead of a program that seems to read all of a file are we at once."""
+_WIDE_S = 1.0
+"""Unless one connection takes so long for it: then for what that brings."""
+_CONNECTIONS = 4
+"""Several connections bring so much more than one, at least, if the line allows."""
+_FIRST_STEPS = (1, 1, 2, 2, 4, 4)
+"""How many blocks the first requests for a wide window have: the smaller ones are here
+first, and a program takes their bytes while the others come."""
+
+Block = bytes | memoryview
+"""Bytes of one block. A fetch brings several, each of which is a view of its bytes."""
 
 
 @dataclass(slots=True)
@@ -59,7 +77,7 @@ class _Fetch:
     place: Place
     reason: Reason
     done: trio.Event = field(default_factory=trio.Event)
-    blocks: dict[int, bytes] = field(default_factory=dict)
+    blocks: Mapping[int, Block] = field(default_factory=dict)
     answer: Object | None = None
     """The object as the store has just described it."""
     error: Exception | None = None
@@ -93,7 +111,7 @@ class Front(Protocol):
 class _Keeping:
     """Blocks on their way to the disk."""
 
-    blocks: dict[BlockName, bytes]
+    blocks: Mapping[BlockName, Block]
     done: trio.Event = field(default_factory=trio.Event)
     is_late: bool = False
 
@@ -132,8 +150,13 @@ class BlockCache:
         """Who has bytes that the store does not have yet."""
         self._ahead = 0
         self._late = 0
+        self._begun: deque[tuple[_Fetch, dict[BlockName, int]]] = deque()
+        self._is_beginning = False
+        self._under_way = 0
+        self._unkept = 0
+        self._is_quiet = trio.Event()
         self._memory_max = memory_max
-        self._memory: OrderedDict[BlockName, bytes] = OrderedDict()
+        self._memory: OrderedDict[BlockName, Block] = OrderedDict()
         self._memory_size = 0
         self._disk: OrderedDict[BlockName, int] = OrderedDict()
         self._indexes: dict[bytes, set[int]] = {}
@@ -187,6 +210,18 @@ class BlockCache:
         Raises `VersionChanged` or `NotFound` when they are not here and the store
         has another version or none.
         """
+        found = await self.view(object, offset, size, stream=stream)
+        return found if isinstance(found, bytes) else bytes(found)
+
+    async def view(
+        self,
+        object: Object,
+        offset: int,
+        size: int,
+        *,
+        stream: ReadStream | None = None,
+    ) -> Block:
+        """As `read`, but without a copy where the bytes are those of one block."""
         if object.version is None or object.size is None:
             content = await self._store.read(object.key, offset, size)
             return content.data
@@ -199,17 +234,13 @@ class BlockCache:
         if offset >= end:
             return b""
         if stream is not None:
-            ahead = stream.advance(offset, end - offset)
-            if ahead is not None:
-                self._fetch_ahead(object, *ahead)
-            elif not stream.window:
-                self._read_around(object, offset, end, stream)
+            self._run_ahead(object, offset, end, stream)
         first, last = offset // self._block_size, (end - 1) // self._block_size
         blocks = await self._blocks(object, first, last)
         start = offset - first * self._block_size
         if len(blocks) == 1:
-            return blocks[0][start : start + end - offset]
-        return b"".join(blocks)[start : start + end - offset]
+            return memoryview(blocks[0])[start : start + end - offset]
+        return memoryview(b"".join(blocks))[start : start + end - offset]
 
     async def warm(self, object: Object, offset: int, size: int) -> int:
         """Have bytes here as if they had just been read; return how many were fetched.
@@ -293,7 +324,7 @@ class BlockCache:
             if stop > end:
                 return
             block = data[start - offset : stop - offset]
-            await self._keep(self._name(object, index), block, may_evict=False)
+            await self._keep({self._name(object, index): block}, may_evict=False)
             index += 1
 
     def rekey(self, old: Object, new: Object) -> None:
@@ -347,9 +378,9 @@ class BlockCache:
 
     # Reading.
 
-    async def _blocks(self, object: Object, first: int, last: int) -> list[bytes]:
+    async def _blocks(self, object: Object, first: int, last: int) -> list[Block]:
         """Return consecutive blocks, from memory, the disk or the store."""
-        found: dict[int, bytes] = {}
+        found: dict[int, Block] = {}
         for index in range(first, last + 1):
             name = self._name(object, index)
             self.ledger.note_used(name)
@@ -376,7 +407,7 @@ class BlockCache:
             found[index] = await self._wait_for(object, index, fetch)
         return [found[index] for index in range(first, last + 1)]
 
-    async def _look_up(self, name: BlockName) -> bytes | None:
+    async def _look_up(self, name: BlockName) -> Block | None:
         block = self._memory.get(name)
         if block is not None:
             self._memory.move_to_end(name)
@@ -394,7 +425,7 @@ class BlockCache:
         self._remember(name, block)
         return block
 
-    async def _wait_for(self, object: Object, index: int, fetch: _Fetch) -> bytes:
+    async def _wait_for(self, object: Object, index: int, fetch: _Fetch) -> Block:
         await fetch.done.wait()
         if fetch.error is not None and fetch.is_ahead:
             # Nobody asked for what was read ahead: ask for it now, in earnest.
@@ -406,17 +437,42 @@ class BlockCache:
 
     # Fetching.
 
-    def _fetch_ahead(self, object: Object, start: int, end: int) -> None:
+    def _run_ahead(
+        self, object: Object, offset: int, end: int, stream: ReadStream
+    ) -> None:
+        """Note a read, and fetch what its program will want next, if that shows."""
+        ahead = stream.advance(offset, end - offset, wide=self._wide(object))
+        if ahead is not None:
+            self._want(object, offset, end)
+            self._fetch_ahead(object, *ahead, steps=_FIRST_STEPS)
+        elif not stream.window:
+            self._read_around(object, offset, end, stream)
+
+    def _want(self, object: Object, offset: int, end: int) -> None:
+        """Ask for what a program waits for, before anything that is ahead of it."""
+        wanted = range(offset // self._block_size, -(-end // self._block_size))
+        self._start_fetches(object, self._missing(object, wanted), is_ahead=False)
+
+    def _wide(self, object: Object) -> int:
+        """Return how far to run ahead of who seems to read all of an object."""
         assert object.size is not None
-        end = min(end, object.size)
-        first = start // self._block_size
-        missing = [
-            index
-            for index in range(first, -(-end // self._block_size))
-            if not self._is_here(self._name(object, index))
-        ]
+        if self.ledger.is_wasteful:
+            return 0
+        told = self._pace.size_within(_WIDE_S)
+        wide = _WIDE_MAX if told is None else min(_WIDE_MAX, told)
+        return min(wide, self._budget.size_max // 4)
+
+    def _fetch_ahead(
+        self, object: Object, start: int, end: int, *, steps: tuple[int, ...] = ()
+    ) -> None:
+        assert object.size is not None
+        last = -(-min(end, object.size) // self._block_size)
+        missing = self._missing(object, range(start // self._block_size, last))
         if self._ahead < self._ahead_max:
-            self._start_fetches(object, missing, is_ahead=True)
+            is_wide = len(missing) > sum(steps)
+            self._start_fetches(
+                object, missing, is_ahead=True, steps=steps if is_wide else ()
+            )
 
     def _read_around(
         self, object: Object, offset: int, end: int, stream: ReadStream
@@ -433,72 +489,115 @@ class BlockCache:
         width = self._block_size
         while width * 2 <= min(widest, self._pace.free_size()):
             width *= 2
-        around = stream.around(offset, width)
+        share = WHOLE_SHARE
+        if self._pace.is_known:
+            share = _CONNECTIONS * self._pace.free_size()
+        whole = min(object.size, self._budget.size_max // 4)
+        around = stream.around(
+            offset, width, size=object.size if whole == object.size else 0, share=share
+        )
         if around is None:
             return
-        first = offset // self._block_size
-        wanted = range(first, -(-end // self._block_size))
-        missing = [i for i in wanted if not self._is_here(self._name(object, i))]
-        self._start_fetches(object, missing, is_ahead=False)
+        self._want(object, offset, end)
         self._fetch_ahead(object, *around)
+
+    def _missing(self, object: Object, indexes: Iterable[int]) -> list[int]:
+        content = self._content(object)
+        return [i for i in indexes if not self._is_here(BlockName(content, i))]
 
     def _is_here(self, name: BlockName) -> bool:
         return name in self._memory or name in self._disk or name in self._fetches
 
     def _start_fetches(
-        self, object: Object, missing: list[int], *, is_ahead: bool
+        self,
+        object: Object,
+        missing: list[int],
+        *,
+        is_ahead: bool,
+        steps: tuple[int, ...] = (),
     ) -> list[tuple[int, _Fetch]]:
-        """Start as few requests as the size limit allows; return who brings what."""
+        """Start as few requests as the size limit allows; return who brings what.
+
+        `steps` are smaller limits for the first ones.
+        """
         reason = Reason.PREFETCH if is_ahead else current_reason()
         assert self._nursery is not None
         started: list[tuple[int, _Fetch]] = []
-        for first, count in _runs(missing, self._blocks_per_fetch):
+        content = self._content(object)
+        for first, count in _runs(missing, self._blocks_per_fetch, steps):
             size = sum(self._size_of(object, first + i) for i in range(count))
             fetch = _Fetch(object, first, count, Place(size, is_ahead), reason)
-            names = {
-                self._name(object, index): index
-                for index in range(first, first + count)
-            }
+            # With the names as they are now: the object may get others meanwhile.
+            names = {BlockName(content, first + i): first + i for i in range(count)}
             for name, index in names.items():
                 self._fetches[name] = fetch
                 started.append((index, fetch))
                 if is_ahead:
                     self.ledger.note_fetched(name, self._size_of(object, index))
             self._ahead += is_ahead
-            # With the names as they are now: the object may get others meanwhile.
-            self._nursery.start_soon(self._run_fetch, fetch, names)
+            self._lanes.queue(fetch.place)
+            self._begun.append((fetch, names))
+        if self._begun and not self._is_beginning:
+            self._is_beginning = True
+            self._nursery.start_soon(self._run_begun)
         return started
 
+    async def _run_begun(self) -> None:
+        """Let fetches begin in this order, in which they will be read."""
+        assert self._nursery is not None
+        while self._begun:
+            self._nursery.start_soon(self._run_fetch, *self._begun.popleft())
+            with trio.CancelScope(shield=True):  # each of them must end by itself
+                await trio.lowlevel.checkpoint()
+        self._is_beginning = False
+
     async def _run_fetch(self, fetch: _Fetch, names: dict[BlockName, int]) -> None:
-        await self._lanes.enter(fetch.place)
+        with ExitStack() as place:
+            place.callback(self._lanes.leave, fetch.place)
+            await self._bring(fetch, names)
+            if fetch.error is not None:
+                return
+            # Until a block is on the disk, its fetch is where it is found.
+            blocks = {name: fetch.blocks[index] for name, index in names.items()}
+            if self._unkept < _UNKEPT_MAX:
+                place.close()
+            self._unkept += fetch.place.size
+            try:
+                await self._keep_behind(blocks)
+            finally:
+                self._unkept -= fetch.place.size
+            for name in names:
+                del self._fetches[name]
+
+    async def _bring(self, fetch: _Fetch, names: dict[BlockName, int]) -> None:
+        """Send the request of a fetch and note its outcome."""
         try:
+            await self._lanes.wait(fetch.place)
+            self._under_way += 1
             try:
                 with because(fetch.reason):
                     fetch.blocks = await self._fetch(fetch)
-            except StoreError as error:
-                fetch.error = error
-            except Exception as error:
-                log.exception("a fetch of %r failed in an unforeseen way", names)
-                fetch.error = error
             finally:
-                if not fetch.blocks and fetch.error is None:
-                    fetch.error = Unreachable("the cache is being closed")
-                self._ahead -= fetch.is_ahead
-                if fetch.error is not None:
-                    for name in names:
-                        self.ledger.note_failed(name)
-                        del self._fetches[name]  # whoever comes now asks again
-                fetch.done.set()
-            if fetch.error is None:
-                # Until a block is on the disk, its fetch is where it is found.
-                blocks = {name: fetch.blocks[index] for name, index in names.items()}
-                await self._keep_behind(blocks)
-                for name in names:
-                    del self._fetches[name]
+                self._under_way -= 1
+                if not self._under_way:
+                    self._is_quiet.set()
+                    self._is_quiet = trio.Event()
+        except StoreError as error:
+            fetch.error = error
+        except Exception as error:
+            log.exception("a fetch of %r failed in an unforeseen way", names)
+            fetch.error = error
         finally:
-            self._lanes.leave(fetch.place)
+            if not fetch.blocks and fetch.error is None:
+                fetch.error = Unreachable("the cache is being closed")
+            self._ahead -= fetch.is_ahead
+            if fetch.error is not None:
+                for name in names:
+                    self.ledger.note_failed(name)
+                    del self._fetches[name]  # whoever comes now asks again
+            fetch.done.set()
 
-    async def _fetch(self, fetch: _Fetch) -> dict[int, bytes]:
+    async def _fetch(self, fetch: _Fetch) -> dict[int, Block]:
         object = fetch.object
         assert object.size is not None
         start = fetch.first * self._block_size
@@ -516,15 +615,17 @@ class BlockCache:
                 f"{len(content.data)} came",
                 key=object.key,
             )
-        size = self._block_size
+        if fetch.count == 1:
+            return {fetch.first: content.data}
+        size, whole = self._block_size, memoryview(content.data)
         return {
-            fetch.first + i: content.data[i * size : (i + 1) * size]
+            fetch.first + i: whole[i * size : (i + 1) * size]
             for i in range(fetch.count)
         }
 
     # What is kept, in memory and on the disk.
 
-    async def _keep_behind(self, blocks: dict[BlockName, bytes]) -> None:
+    async def _keep_behind(self, blocks: Mapping[BlockName, Block]) -> None:
         """Keep blocks; return when they are, or when the disk is slow.
 
         Whoever calls holds a slot for requests, or a program that waits. A disk that
@@ -547,31 +648,40 @@ class BlockCache:
     async def _keep_all(self, keeping: _Keeping) -> None:
         try:
             for name, block in keeping.blocks.items():
-                await self._keep(name, block)
+                self._remember(name, block)
+            if self._under_way and self._unkept < _UNKEPT_MAX // 2:
+                with trio.move_on_after(_POLITE_S):
+                    await self._is_quiet.wait()
+            await self._keep(keeping.blocks)
         finally:
             keeping.done.set()
             self._late -= keeping.is_late
 
     async def _keep(
-        self, name: BlockName, block: bytes, *, may_evict: bool = True
+        self, blocks: Mapping[BlockName, Block], *, may_evict: bool = True
     ) -> None:
-        """Keep a block in memory, and on the disk if there is room."""
-        self._remember(name, block)
-        if name in self._disk:
-            return
-        if not await self._budget.reserve_clean(len(block), may_evict=may_evict):
+        """Keep blocks in memory, and on the disk if there is room."""
+        stored: dict[BlockName, Block] = {}
+        for name, block in blocks.items():
+            self._remember(name, block)
+            if name not in self._disk and await self._budget.reserve_clean(
+                len(block), may_evict=may_evict
+            ):
+                stored[name] = block
+        if not stored:
             return
         try:
             with trio.CancelScope(shield=True):
-                await on_disk(self._files.store, name, block)
+                await on_disk(self._files.store_all, stored)
         except OSError:
             # A cache that cannot be written is a slow cache, not a broken mount.
-            await self._remove([name], len(block))
+            await self._remove(stored, sum(map(len, stored.values())))
             return
-        if name in self._disk:
-            self._budget.release_clean(len(block))  # somebody was faster
-            return
-        self._note(name, len(block))
+        for name, block in stored.items():
+            if name in self._disk:
+                self._budget.release_clean(len(block))  # somebody was faster
+            else:
+                self._note(name, len(block))
 
     async def _remove(self, names: Iterable[BlockName], size: int) -> None:
         with trio.CancelScope(shield=True):  # the room is free only when it is
@@ -592,12 +702,29 @@ class BlockCache:
             del self._indexes[name.content]
         return size
 
-    def _remember(self, name: BlockName, block: bytes) -> None:
+    def _remember(self, name: BlockName, block: Block) -> None:
         self._drop_from_memory(name)
         self._memory[name] = block
         self._memory_size += len(block)
         while self._memory_size > self._memory_max:
-            self._drop_from_memory(next(iter(self._memory)))
+            oldest = next(iter(self._memory))
+            # As long as one view of a buffer is here, all of the buffer is.
+            for each in list(self._sharing(oldest)):
+                self._drop_from_memory(each)
+
+    def _sharing(self, name: BlockName) -> Iterator[BlockName]:
+        """Yield a block in memory, and its neighbours that came with it."""
+        yield name
+        block = self._memory[name]
+        if isinstance(block, bytes):
+            return
+        for step in (-1, 1):
+            beside = BlockName(name.content, name.index + step)
+            while isinstance(other := self._memory.get(beside), memoryview):
+                if other.obj is not block.obj:
+                    break
+                yield beside
+                beside = BlockName(name.content, beside.index + step)
 
     def _drop_from_memory(self, name: BlockName) -> None:
         block = self._memory.pop(name, None)
@@ -625,11 +752,15 @@ class BlockCache:
         return min(self._block_size, object.size - index * self._block_size)
 
 
-def _runs(indexes: list[int], count_max: int) -> list[tuple[int, int]]:
+def _runs(
+    indexes: list[int], count_max: int, steps: tuple[int, ...] = ()
+) -> list[tuple[int, int]]:
     """Group ascending indexes into runs `(first, count)` of limited length."""
     runs: list[tuple[int, int]] = []
     for index in indexes:
-        if runs and index == sum(runs[-1]) and runs[-1][1] < count_max:
+        number = max(0, len(runs) - 1)
+        most = min(count_max, steps[number]) if number < len(steps) else count_max
+        if runs and index == sum(runs[-1]) and runs[-1][1] < most:
             runs[-1] = (runs[-1][0], runs[-1][1] + 1)
         else:
             runs.append((index, 1))

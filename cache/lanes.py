@@ -34,10 +34,20 @@ class Lanes:
         self._ahead: deque[Place] = deque()
         self._running_ahead: set[Place] = set()
 
-    async def enter(self, place: Place) -> None:
-        """Wait until the request may begin; `leave` must follow."""
+    def queue(self, place: Place) -> None:
+        """Stand in line; `wait` or `leave` must follow. Who comes first goes first."""
         (self._ahead if place.is_ahead else self._first).append(place)
         self._grant()
+
+    async def enter(self, place: Place) -> None:
+        """Stand in line and wait; `leave` must follow."""
+        self.queue(place)
+        await self.wait(place)
+
+    async def wait(self, place: Place) -> None:
+        """Return when the request may begin; `leave` must follow."""
+        if place.granted.is_set():
+            return  # without a turn of the loop, so that the order stays
         try:
             await place.granted.wait()
         except BaseException:

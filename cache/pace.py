@@ -25,6 +25,17 @@ class Pace:
             rate = size / max(elapsed_s - self._latency_s, 1e-4)
             self._bytes_per_s = _mean(self._bytes_per_s, rate)
 
+    @property
+    def is_known(self) -> bool:
+        """Whether enough was seen to judge by."""
+        return self._latency_s is not None and self._bytes_per_s is not None
+
+    def size_within(self, seconds: float) -> int | None:
+        """Return how many bytes one connection brings in a time, if that is known."""
+        if self._bytes_per_s is None:
+            return None
+        return int(seconds * self._bytes_per_s)
+
     def free_size(self) -> int:
         """Return how many bytes come in about the time of two round trips."""
         if self._latency_s is None or self._bytes_per_s is None:

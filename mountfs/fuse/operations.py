@@ -268,7 +268,7 @@ class Operations(pyfuse3.Operations):
         """Read; a short answer is the end of the file."""
         data = await self._fs.files.read(self._fs.files.get(fh), off, size)
         self.activity.read_bytes += len(data)
-        return data
+        return data  # type: ignore[return-value]  # pyfuse3 takes any buffer
 
     @handler
     async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:

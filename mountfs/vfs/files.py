@@ -226,7 +226,9 @@ class Files:
 
     # --- bytes ------------------------------------------------------------------
 
-    async def read(self, opened: OpenFile, offset: int, size: int) -> bytes:
+    async def read(
+        self, opened: OpenFile, offset: int, size: int
+    ) -> bytes | memoryview:
         """Return bytes of one version of the file, cut at its end.
 
         Raises ESTALE if that version is gone from the store and not kept here.
@@ -459,10 +461,10 @@ class Files:
 
     async def _read(
         self, state: Clean | Dirty, stream: ReadStream, offset: int, size: int
-    ) -> bytes:
+    ) -> bytes | memoryview:
         match state:
             case Clean(object):
-                return await self._volume.blocks.read(
+                return await self._volume.blocks.view(
                     object, offset, size, stream=stream
                 )
             case Dirty(dirty):

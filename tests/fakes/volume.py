@@ -121,7 +121,7 @@ class Scene:
         """Look up, open, read and close."""
         opened = await self.open(await self.lookup(path), os.O_RDONLY)
         try:
-            return await self.fs.files.read(opened, 0, 1 << 20)
+            return bytes(await self.fs.files.read(opened, 0, 1 << 20))
         finally:
             await self.close(opened)
 

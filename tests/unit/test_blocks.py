@@ -418,6 +418,88 @@ async def test_nothing_comes_along_in_a_file_that_does_not_fit(scene: Scene) -> 
         assert cache.ledger.counts.fetched_bytes == 0
 
 
+class Ranges(StoragerWrapper):
+    """Notes which ranges are read, in their order."""
+
+    def __init__(self, inner: MemoryStore) -> None:
+        super().__init__(inner)
+        self.found: list[tuple[int, int]] = []
+
+    async def read(
+        self,
+        key: str,
+        offset: int = 0,
+        size: int | None = None,
+        *,
+        version: Version | None = None,
+    ) -> Content:
+        self.found.append((offset, offset + (size or 0)))
+        await trio.lowlevel.checkpoint()
+        return await super().read(key, offset, size, version=version)
+
+
+MIB = 1 << 20
+
+
+async def test_who_begins_large_is_led_through_the_file_at_once(scene: Scene) -> None:
+    """All is asked for with the first read, in its order, the first bytes apart."""
+    known = await scene.put(data=bytes(24 * MIB))
+    store = Ranges(scene.memory)
+    async with BlockCache(store, scene.directory, Budget(1 << 30)) as cache:
+        await cache.read(known, 0, MIB, stream=ReadStream())
+        await settled()
+        assert cache.is_cached(known, 0, 24 * MIB)
+        sizes = [(end - start) // MIB for start, end in store.found]
+        assert sizes == [1, 1, 1, 2, 2, 4, 4, 8, 1]
+        assert store.found == sorted(store.found)
+        assert cache.ledger.counts.fetched_bytes == 23 * MIB
+
+
+async def test_who_begins_large_in_vain_is_not_led_again(scene: Scene) -> None:
+    """When most that was fetched ahead was never read, windows grow from nothing."""
+    known = await scene.put(data=bytes(24 * MIB))
+    async with BlockCache(scene.memory, scene.directory, Budget(1 << 30)) as cache:
+        cache.ledger.note_fetched("other", 64 * MIB)
+        cache.ledger.note_gone("other")
+        fetched = cache.ledger.counts.fetched_bytes
+        await cache.read(known, 0, MIB, stream=ReadStream())
+        await settled()
+
+        assert cache.ledger.counts.fetched_bytes == fetched
+
+
+async def test_who_jumps_in_a_small_file_gets_all_of_it(scene: Scene) -> None:
+    """From the third jump on; no byte of it comes twice."""
+    known = await scene.put(data=bytes(24 * MIB))
+    store, stream = Ranges(scene.memory), ReadStream()
+    async with BlockCache(store, scene.directory, Budget(1 << 30)) as cache:
+        for offset in (20 * MIB, 3 * MIB, 12 * MIB):
+            assert len(store.found) <= 2
+            await cache.read(known, offset, 4096, stream=stream)
+            await settled()
+
+        assert cache.is_cached(known, 0, 24 * MIB)
+        assert sum(end - start for start, end in store.found) == 24 * MIB
+        assert len(store.found) <= 7
+        assert store.found[2] == (12 * MIB, 13 * MIB)
+
+
+async def test_memory_is_that_of_whole_requests(scene: Scene) -> None:
+    """Blocks that came together share a buffer, and so they go together."""
+    known = await scene.put()
+    async with scene.cache(memory_max=100) as cache:
+        for offset in range(0, SIZE, 40):
+            await cache.read(known, offset, 40)
+        await settled()
+
+        held = {id(block.obj): len(block.obj) for block in _views(cache)}
+        assert 0 < sum(held.values()) <= 100
+
+
+def _views(cache: BlockCache) -> list[Any]:
+    return [each for each in cache._memory.values() if isinstance(each, memoryview)]
+
+
 async def test_bytes_are_brought_before_they_are_wanted(scene: Scene) -> None:
     """Fetching ahead returns the bytes; what fails or is unknown returns nothing."""
     known = await scene.put()

@@ -55,6 +55,26 @@ def test_the_first_read_alone_fetches_nothing_ahead() -> None:
     assert ReadStream().advance(0, 128 * KIB) is None
 
 
+def test_a_large_read_at_the_start_opens_a_wide_window() -> None:
+    """`cat` and `cp` begin like that; who allows it leads them far at once."""
+    assert ReadStream().advance(0, MIB, wide=64 * MIB) == (MIB, 65 * MIB)
+    assert ReadStream().advance(0, 16 * KIB, wide=64 * MIB) is None
+    assert ReadStream().advance(MIB, MIB, wide=64 * MIB) is None
+    assert ReadStream().advance(0, MIB) is None
+
+
+def test_a_wide_window_goes_on_as_others_do() -> None:
+    """Nothing is asked for twice, and more when half of the window is left."""
+    stream = ReadStream()
+    asked = [stream.advance(n * MIB, MIB, wide=64 * MIB) for n in range(200)]
+
+    found = [each for each in asked if each is not None]
+    assert found[0] == (MIB, 65 * MIB)
+    assert len(found) < 12
+    for (_, end), (start, _) in itertools.pairwise(found):
+        assert start == end
+
+
 @given(st.lists(st.tuples(st.integers(0, 10_000), st.integers(1, 500))))
 def test_what_is_asked_for_lies_ahead_and_is_bounded(
     reads: list[tuple[int, int]],
@@ -80,6 +100,20 @@ def test_a_program_that_jumps_gets_the_surroundings() -> None:
 
     assert found[:2] == [None, None]
     assert found[2:] == [(200 * MIB, 208 * MIB), (72 * MIB, 80 * MIB)]
+
+
+def test_a_program_that_jumps_in_a_small_file_gets_all_of_it() -> None:
+    """When what it waited for is much against the file; each jump allows for more."""
+    small, large = ReadStream(), ReadStream()
+    found = []
+    for offset in (10 * MIB, 5 * MIB, 20 * MIB):
+        small.advance(offset, 4 * KIB)
+        large.advance(offset, 4 * KIB)
+        found.append(small.around(offset, 8 * MIB, size=50 * MIB))
+
+    assert found == [None, None, (0, 50 * MIB)]
+    assert large.around(20 * MIB, 8 * MIB, size=100 << 30) == (16 * MIB, 24 * MIB)
+    assert large.around(20 * MIB, 8 * MIB, size=50 * MIB, share=MIB) != (0, 50 * MIB)
 
 
 def test_jumps_that_find_nothing_end_the_surroundings() -> None:

@@ -19,6 +19,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from mountfs.backends import s3_http
 from mountfs.backends._threads import Threads, hold
 from mountfs.backends.s3 import open_s3
 from mountfs.backends.s3_connections import Route
@@ -44,6 +45,12 @@ DENIED = (
     b"HTTP/1.1 403 Forbidden\r\ncontent-length: 40\r\nconnection: close\r\n\r\n"
     b"<Error><Code>AccessDenied</Code></Error>"
 )
+
+
+@pytest.fixture(autouse=True)
+def none_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No connection but those that requests need, unless a test is about others."""
+    monkeypatch.setattr(s3_http, "READY", 1)
 
 
 @contextlib.asynccontextmanager
@@ -79,6 +86,78 @@ async def test_an_answer_is_read_whole_and_the_connection_kept(answer: bytes) ->
 
     assert len(server.heads) == 2
     assert server.connections == 1
+
+
+async def test_others_are_ready_when_the_first_is_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The next requests, several at once, wait for no connection."""
+    monkeypatch.setattr(s3_http, "READY", 4)
+    with ScriptedServer([OK] * 5) as server:
+        async with opened(server.url) as store:
+            await store.read("k")
+            with trio.fail_after(5):
+                while server.connections < 4:  # noqa: ASYNC110  # another thread
+                    await trio.sleep(0.001)
+            async with trio.open_nursery() as nursery:
+                for _ in range(4):
+                    nursery.start_soon(store.read, "k")
+
+    assert server.connections == 4
+    assert len(server.heads) == 5
+
+
+async def test_a_server_that_is_not_there_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who cannot connect makes nobody else try."""
+    monkeypatch.setattr(s3_http, "READY", 4)
+    tried = []
+    connect = Route.connect
+
+    def counted(self: Route) -> socket:
+        tried.append(self)
+        return connect(self)
+
+    monkeypatch.setattr(Route, "connect", counted)
+    with ScriptedServer([]) as server:
+        url = server.url
+    async with opened(url) as store:
+        for _ in range(2):
+            with pytest.raises(Unreachable):
+                await store.read("k")
+
+    assert len(tried) == 2
+
+
+async def test_a_large_answer_comes_in_few_pieces(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The kernel waits for all of it, not Python for each packet."""
+    size = 4 << 20
+    asked = []
+    readinto = s3_http._Received.readinto
+
+    def counted(self: s3_http._Received, buffer: bytearray) -> int:
+        asked.append(len(buffer))
+        return readinto(self, buffer)
+
+    monkeypatch.setattr(s3_http._Received, "readinto", counted)
+    head = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % size
+    with ScriptedServer([head + bytes(size)]) as server:
+        async with opened(server.url) as store:
+            assert (await store.read("k")).data == bytes(size)
+
+    assert len(asked) < 20
+
+
+async def test_silence_in_a_large_answer_ends_at_the_time_out() -> None:
+    """A server that stops in the middle is not waited for without end."""
+    head = b"HTTP/1.1 200 OK\r\ncontent-length: 4000000\r\n\r\n"
+    with ScriptedServer([head + bytes(1_000_000), OK]) as server:
+        async with opened(server.url, read_timeout_s=0.2) as store:
+            with pytest.raises(TimedOut):
+                await store.read("k")
 
 
 async def test_what_comes_behind_an_answer_answers_nothing() -> None:
