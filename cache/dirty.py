@@ -11,6 +11,7 @@ readable until every read that began before has ended (`ReadGate`).
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import trio
 
@@ -59,6 +60,16 @@ class _Cohort:
         self.empty = trio.Event()
 
 
+@dataclass(frozen=True, slots=True)
+class Own:
+    """What a file has put by while it uses the spool of the state before it."""
+
+    spool: Spool
+    extents: Extents
+    lent_bytes: int
+    """How many bytes of the other state are counted for this one as well."""
+
+
 class DirtyFile:
     """The changed state of one file, shared by all its handles.
 
@@ -100,6 +111,9 @@ class DirtyFile:
         self.is_promised = False
         """Whether it belongs to the queue, which stores it and then discards it."""
         self.is_discarded = False
+        self.is_kept = False
+        """Whether a row of a failed file names its spool."""
+        self.own: Own | None = None
         self.stream: Stream | None = None
         self.stream_refused = False
         self.attempt: Attempt | None = None

@@ -7,7 +7,7 @@ of the same name has taken them over.
 
 import dataclasses
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -18,7 +18,8 @@ from mountfs.cache.blocks import BlockCache
 from mountfs.cache.budget import Budget
 from mountfs.cache.commits import Commits
 from mountfs.cache.conflicts import Conflicts
-from mountfs.cache.dirty import DirtyFile
+from mountfs.cache.dirty import DirtyFile, Own
+from mountfs.cache.phases import reached
 from mountfs.cache.streamer import Streamer
 from mountfs.cache.streaming import Ladder
 from mountfs.storage.errors import PreconditionFailed, StoreError
@@ -27,6 +28,8 @@ from mountfs.storage.types import Metadata, Object
 log = logging.getLogger(__name__)
 
 _PIECE_SIZE = 1 << 20
+MERGE_SIZE_MAX = 8 << 20
+"""Up to how many bytes of a waiting file are copied to become part of a newer one."""
 
 
 class Promises(Protocol):
@@ -123,18 +126,62 @@ class PromisedFiles:
                 await dirty.spool.remove()
             self._budget.release_dirty(size)
 
-    async def merge(self, older: DirtyFile, newer: DirtyFile) -> None:
-        """Copy into a newer state of a file what it has in common with an older one.
+    async def merge(self, older: DirtyFile, newer: DirtyFile) -> bool:
+        """Let a newer state of a file have what it has in common with an older one.
 
         The newer one has the older one as its base, and afterwards that one's own base.
-        Its lock is held by who commits it.
+        Its lock is held by who commits it. False if there is too much to be copied, or
+        if parts of the older one are on their way.
         """
-        visible = newer.base_size
-        for start, end in newer.extents.gaps(0, visible):
-            for first, last in older.extents.within(start, end):
-                await self._copy(older, newer, first, last)
+        if older.stream is not None:
+            return False
+        if _only_adds_to(older, newer):
+            await self._share(older, newer)
+        elif older.extents.total > MERGE_SIZE_MAX:
+            return False
+        else:
+            for start, end in newer.extents.gaps(0, newer.base_size):
+                for first, last in older.extents.within(start, end):
+                    await self._copy(older, newer, first, last)
+        newer.base_size = min(older.base_size, newer.base_size)
         newer.base = older.base
-        newer.base_size = min(older.base_size, visible)
+        return True
+
+    async def _share(self, older: DirtyFile, newer: DirtyFile) -> None:
+        """Put what was appended into the spool of the state that it was appended to.
+
+        Crash before the row of the newer one is synced: the row of the older one says
+        where its bytes end, and they are as they were.
+        """
+        own, shared = newer.spool, older.spool
+        await shared.resize(older.size)  # an attempt before this one may have failed
+        for start, end in newer.extents:
+            for offset in range(start, end, _PIECE_SIZE):
+                size = min(_PIECE_SIZE, end - offset)
+                await shared.write(offset, await own.read(offset, size))
+        reached("queue.bytes-appended")
+        lent = older.extents.total
+        newer.own = Own(own, newer.extents.copy(), lent)
+        newer.spool = shared
+        self._budget.force_dirty(lent)
+        for start, end in older.extents:
+            newer.extents.add(start, end)
+
+    async def hand_over(self, older: Iterable[DirtyFile], newer: DirtyFile) -> None:
+        """Give the spool of an older state to the newer one that uses it, for good."""
+        for each in older:
+            if newer.own is not None and each.spool is newer.spool:
+                each.spool, newer.own = newer.own.spool, None
+                # Who reads from that, which goes now, began before it was put by.
+                await newer.readers.wait_for_readers()
+
+    async def take_apart(self, newer: DirtyFile) -> None:
+        """Undo `merge` where that has let two states share a spool."""
+        own, newer.own = newer.own, None
+        if own is not None:
+            newer.spool, newer.extents = own.spool, own.extents
+            self._budget.release_dirty(own.lent_bytes)
+            await newer.readers.wait_for_readers()
 
     async def _copy(
         self, older: DirtyFile, newer: DirtyFile, start: int, end: int
@@ -176,6 +223,13 @@ class PromisedFiles:
         with trio.CancelScope(shield=True):
             await dirty.readers.wait_for_readers()
             await dirty.spool.close()
+
+
+def _only_adds_to(older: DirtyFile, newer: DirtyFile) -> bool:
+    """Tell whether a newer state has bytes only behind the end of an older one."""
+    if newer.base_size != older.size or newer.stream is not None or newer.is_kept:
+        return False
+    return all(start >= older.size for start, _ in newer.extents)
 
 
 @contextmanager

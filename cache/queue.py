@@ -72,8 +72,6 @@ USED_MAX = 100_000
 """How many directories are remembered that the store may see."""
 PATIENCE_S = 60.0
 """How long somebody waits for a store that is out of reach."""
-MERGE_SIZE_MAX = 8 << 20
-"""Up to how many bytes of a waiting file are copied to become part of a newer one."""
 DELAY_S = 0.05
 DELAY_MAX_S = 0.2
 AGE_MAX_S = 1.0
@@ -306,11 +304,9 @@ class Queue:
         old, new = tuple(old), tuple(new)
         for entry in new:
             self._resolve(entry)
-        kept = {
-            id(entry.change.dirty)
-            for entry in new
-            if isinstance(entry.change, StoreBytes)
-        }
+        kept, left = _files_of(new), _files_of(old)
+        for id in kept:
+            left.pop(id, None)
         rows = [to_row(entry, await _content(entry)) for entry in new]
         with trio.CancelScope(shield=True):
             self.burst.note()
@@ -326,10 +322,10 @@ class Queue:
             _succeed(old, new)
             for entry in new:
                 self.table.add(entry)
-            for entry in old:
-                change = entry.change
-                if isinstance(change, StoreBytes) and id(change.dirty) not in kept:
-                    await self.files.forget(change.dirty)
+            for dirty in kept.values():
+                await self.files.hand_over(left.values(), dirty)
+            for dirty in left.values():
+                await self.files.forget(dirty)
 
     def _resolve(self, entry: Entry) -> None:
         """Let an entry speak of what is stored in the store's own words.
@@ -482,6 +478,8 @@ class Queue:
                 # What was beneath is stored by and by, and is gone then.
                 if entry not in self.table:
                     dirty.base, dirty.base_size = base, base_size
+                    with trio.CancelScope(shield=True):
+                        await self.files.take_apart(dirty)
                 raise
         return shown
 
@@ -712,9 +710,8 @@ class Queue:
         self._take_over_commits(last, dirty)
         match last.change:
             case StoreBytes(older) if is_on_top:
-                if older.stream is not None or older.extents.total > MERGE_SIZE_MAX:
+                if not await self.files.merge(older, dirty):
                     return False
-                await self.files.merge(older, dirty)
                 dirty.inherit = older.inherit
             case StoreBytes(older):
                 dirty.inherit = older.inherit
@@ -783,10 +780,11 @@ class Queue:
 
     async def _secure(self, dirty: DirtyFile) -> None:
         """Return when the bytes of a file are safe, unless its row will hold them."""
+        if _is_inline(dirty):
+            return
         await dirty.spool.resize(dirty.size)
-        if not _is_inline(dirty):
-            await dirty.spool.sync()
-            reached("queue.bytes-synced")
+        await dirty.spool.sync()
+        reached("queue.bytes-synced")
 
 
 def _succeed(old: Iterable[Entry], new: Iterable[Entry]) -> None:
@@ -796,6 +794,14 @@ def _succeed(old: Iterable[Entry], new: Iterable[Entry]) -> None:
     for entry in old:
         version = entry.shown.version if entry.shown is not None else None
         entry.successor = by_version.get(version) or by_key.get(entry.key)
+
+
+def _files_of(entries: Iterable[Entry]) -> dict[int, DirtyFile]:
+    """Return the files whose bytes entries hold, by identity."""
+    files = [
+        each.change.dirty for each in entries if isinstance(each.change, StoreBytes)
+    ]
+    return {id(file): file for file in files}
 
 
 def _newest(entry: Entry) -> Entry:

@@ -98,6 +98,7 @@ class FailedFiles:
         row = FailedFile(spool.path.name, dirty.key, dirty.size, state)
         await self._journal.add_failed(row, instead_of=name)
         del self._files[name]
+        dirty.is_kept, kept.is_kept = False, True
         self._files[spool.path.name] = dataclasses.replace(failed, dirty=kept)
         return kept
 
@@ -117,6 +118,7 @@ class FailedFiles:
             with trio.CancelScope(shield=True):
                 await self._journal.end_failed(name)
             del self._files[name]
+            dirty.is_kept = False
 
     async def load(self, in_use: set[str]) -> list[Failed | Recovered]:
         """Return what earlier mounts left; what cannot be used says why.
@@ -146,6 +148,7 @@ class FailedFiles:
             return Recovered(row.key, row.size, error=error)
         failed = Failed(dirty, metadata, reason)
         self._files[row.spool] = failed
+        dirty.is_kept = True
         return failed
 
     async def _write_row(self, failed: Failed) -> None:
@@ -154,6 +157,7 @@ class FailedFiles:
         state = describe(dirty, failed.metadata, failed.error)
         await self._journal.add_failed(FailedFile(name, dirty.key, dirty.size, state))
         self._files[name] = failed
+        dirty.is_kept = True
 
 
 def _remove_unknown(directory: Path, known: set[str]) -> None:

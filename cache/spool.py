@@ -81,7 +81,12 @@ class Spool:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._fd = -1
+        self._size = 0
+        """How long the file is on the disk, if it is there."""
+        self._has_durable_name = False
         self._memory: bytearray | None = None
+        self._origin = 0
+        """Where in the file the first byte in memory lies."""
 
     @property
     def is_open(self) -> bool:
@@ -94,47 +99,63 @@ class Spool:
 
     def body(self, offset: int, size: int) -> Body:
         """Return bytes as they are sent. Nothing may change them until that is over."""
-        memory = self._memory
-        if memory is not None:
-            return BytesBody(_cut(memory, offset, size))
+        if self._memory is not None:
+            return BytesBody(self._cut(self._memory, offset, size))
         return FileBody(self.path, offset, size)
 
     async def write(self, offset: int, data: bytes) -> None:
         """Write all of `data`."""
-        memory = self._grown(offset + len(data))
+        memory = self._grown(offset, offset + len(data))
         if memory is None:
             await on_disk(self._write, offset, data)
         else:
-            memory[offset : offset + len(data)] = data
+            start = offset - self._origin
+            memory[start : start + len(data)] = data
 
     async def read(self, offset: int, size: int) -> bytes:
         """Read exactly `size` bytes; zeros behind the end of the file."""
         memory = self._memory
         if memory is not None:
-            return _cut(memory, offset, size)
+            return self._cut(memory, offset, size)
         return await on_disk(self._read, offset, size)
 
     async def resize(self, size: int) -> None:
         """Give the file this size; what is behind it is gone for good."""
-        memory = self._grown(size)
+        if self._fd >= 0 and self._size == size:
+            return
+        memory = self._grown(0, size)
         if memory is None:
             await on_disk(self._resize, size)
         elif size < len(memory):
             HELD.give_back(len(memory) - size)
             del memory[size:]
 
-    def _grown(self, size: int) -> bytearray | None:
-        """Return the bytes in memory, at least so many, or None if that is no place."""
-        if self._fd >= 0 or size > IN_MEMORY_MAX:
+    def _grown(self, start: int, end: int) -> bytearray | None:
+        """Return the bytes in memory, with a range, or None if that is no place.
+
+        What is appended to a large file is small, too, and lies far from its start.
+        """
+        if self._fd >= 0:
             return None
-        more = size - len(self._memory or b"")
-        if more > 0 and not HELD.take(more):
+        memory = self._memory if self._memory is not None else bytearray()
+        first = self._origin if memory else start
+        last = first + len(memory)
+        size = max(last, end) - min(first, start)
+        if size > IN_MEMORY_MAX or not HELD.take(size - len(memory)):
             return None
-        if self._memory is None:
-            self._memory = bytearray()
-        if more > 0:
-            self._memory += bytes(more)
-        return self._memory
+        if start < first:
+            memory[:0] = bytes(first - start)
+        if end > last:
+            memory += bytes(end - last)
+        self._memory, self._origin = memory, min(first, start)
+        return memory
+
+    def _cut(self, memory: bytearray, offset: int, size: int) -> bytes:
+        """Return bytes of what is in memory; zeros before it, and behind its end."""
+        start = offset - self._origin
+        before = bytes(min(size, max(0, -start)))
+        found = memory[max(0, start) : max(0, start + size)]
+        return before + found + bytes(size - len(before) - len(found))
 
     def _forget_memory(self) -> None:
         memory, self._memory = self._memory, None
@@ -144,8 +165,10 @@ class Spool:
     async def punch(self, start: int, end: int) -> None:
         """Make a range read as zeros, and give its room back to the disk."""
         if self._memory is not None:
-            end = min(end, len(self._memory))
-            self._memory[start:end] = bytes(max(0, end - start))
+            first = max(0, start - self._origin)
+            last = min(end - self._origin, len(self._memory))
+            if first < last:
+                self._memory[first:last] = bytes(last - first)
         elif self.is_open and start < end:
             await on_disk(self._punch, start, end)
 
@@ -179,7 +202,8 @@ class Spool:
             fd = os.open(self.path, flags, 0o600)
             try:
                 if self._memory is not None:
-                    _write_all(fd, 0, self._memory)
+                    _write_all(fd, self._origin, self._memory)
+                self._size = os.fstat(fd).st_size
             except OSError:
                 os.close(fd)
                 raise
@@ -200,6 +224,7 @@ class Spool:
     def _write(self, offset: int, data: bytes) -> None:
         try:
             _write_all(self._open(), offset, data)
+            self._size = max(self._size, offset + len(data))
         except OSError as error:
             raise _translated(error) from error
 
@@ -220,6 +245,7 @@ class Spool:
     def _resize(self, size: int) -> None:
         try:
             os.ftruncate(self._open(), size)
+            self._size = size
         except OSError as error:
             raise _translated(error) from error
 
@@ -237,12 +263,15 @@ class Spool:
 
     def _sync(self) -> None:
         try:
-            os.fsync(self._open())
+            os.fdatasync(self._open())  # its size, too
+            if self._has_durable_name:
+                return
             parent = os.open(self.path.parent, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 os.fsync(parent)
             finally:
                 os.close(parent)
+            self._has_durable_name = True
         except OSError as error:
             raise _translated(error) from error
 
@@ -264,12 +293,6 @@ class Spool:
     def _remove(self, fd: int) -> None:
         os.close(fd)
         self.path.unlink(missing_ok=True)
-
-
-def _cut(memory: bytearray, offset: int, size: int) -> bytes:
-    """Return bytes of what is in memory; zeros behind its end."""
-    found = bytes(memory[offset : offset + size])
-    return found + bytes(size - len(found))
 
 
 def _write_all(fd: int, offset: int, data: "bytes | bytearray | memoryview") -> None:

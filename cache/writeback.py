@@ -568,14 +568,14 @@ class WriteBack:
         """Put the bytes together from spool and base, as of this moment."""
         spooled = dirty.extents.within(start, end)
         gaps = dirty.extents.gaps(start, max(start, min(end, dirty.base_size)))
-        base = dirty.base
+        base, spool = dirty.base, dirty.spool
         if spooled == [(start, end)]:
             with dirty.readers.reading():
-                return await dirty.spool.read(start, end - start)
+                return await spool.read(start, end - start)
         whole = bytearray(end - start)
         with dirty.readers.reading():
             for first, last in spooled:
-                piece = await dirty.spool.read(first, last - first)
+                piece = await spool.read(first, last - first)
                 whole[first - start : last - start] = piece
         for first, last in gaps:
             assert base is not None

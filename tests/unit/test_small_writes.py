@@ -1,19 +1,31 @@
 """What a small file costs here before its close returns: counts, not seconds."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
-from mountfs.cache import journal
+from mountfs.backends.memory import MemoryStore
+from mountfs.cache import journal, queue, spool
 from mountfs.cache.burst import Burst
+from mountfs.cache.journal import JournalFull
+from mountfs.cache.promised import PromisedFiles
+from mountfs.cache.spool import IN_MEMORY_MAX
+from mountfs.storage.types import MultipartLimits
+from mountfs.vfs.attributes import Change
+from mountfs.vfs.filestate import Dirty
 from mountfs.vfs.openers import FEW, Openers
-from tests.fakes.volume import open_scene
+from tests.fakes import volume
+from tests.fakes.cache_stack import open_stack, tiny_store
+from tests.fakes.volume import Scene, open_scene
 
 
 @contextmanager
@@ -68,3 +80,159 @@ async def test_the_few_files_of_a_program_are_looked_at_without_a_thread(
         for file in files:
             os.close(file)
     assert len(hops) == 1
+
+
+# --- appending to what waits for the store -------------------------------------------
+
+MIB = 1 << 20
+LARGE = 3 * IN_MEMORY_MAX // 2
+PIECE = bytes(range(100))
+
+
+ROOMY = tiny_store(
+    move=False,
+    attributes=False,
+    multipart=MultipartLimits(part_size_min=1, part_size_max=1 << 30, parts_max=1000),
+)
+
+
+@pytest.fixture
+def limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let files be stored whole: parts of a few bytes are for other tests."""
+    roomy = partial(open_stack, put_size_max=MIB, part_size=MIB, block_size=MIB)
+    monkeypatch.setattr(volume, "open_stack", roomy)
+
+
+async def append(scene: Scene, name: str, piece: bytes) -> None:
+    """Open, append, close."""
+    opened = await scene.open(await scene.lookup(name), os.O_WRONLY | os.O_APPEND)
+    try:
+        await scene.fs.files.write(opened, opened.file.size, piece)
+    finally:
+        await scene.close(opened)
+
+
+@pytest.mark.usefixtures("limits")
+async def test_an_append_copies_nothing_of_what_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+    write = spool.Spool.write
+
+    async def counted(self: spool.Spool, offset: int, data: bytes) -> None:
+        written.append(len(data))
+        await write(self, offset, data)
+
+    content = os.urandom(LARGE)
+    async with open_scene(tmp_path, journaled=True, capabilities=ROOMY) as scene:
+        scene.queue.burst = Burst(clock=lambda: 0.0)  # in which nothing is sent
+        await scene.make("log", content)
+        monkeypatch.setattr(spool.Spool, "write", counted)
+        for _ in range(20):
+            await append(scene, "log", PIECE)
+        assert sum(written) == 2 * 20 * len(PIECE)  # as written, and where it stays
+        assert len(scene.queue.table) == 1
+        assert len(list((tmp_path / "state" / "spool").glob("*.spool"))) == 1
+        assert await scene.drain()
+        assert await scene.content("log") == content + 20 * PIECE
+        assert scene.cache.budget.dirty == 0
+
+
+@pytest.mark.usefixtures("limits")
+@pytest.mark.parametrize("size", [10, LARGE])
+async def test_an_append_that_the_journal_refuses_can_be_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    content = os.urandom(size)
+    async with open_scene(tmp_path, journaled=True, capabilities=ROOMY) as scene:
+        scene.queue.burst = Burst(clock=lambda: 0.0)
+        await scene.make("log", content)
+        opened = await scene.open(await scene.lookup("log"))
+        await scene.fs.files.write(opened, size, PIECE)
+        with monkeypatch.context() as patch:
+            patch.setattr(scene.cache.journal, "change_pending", refuse)
+            with pytest.raises(JournalFull):
+                await scene.fs.files.fsync_open(opened)
+        # What was taken back is not there when the file grows beyond it.
+        await scene.fs.attributes.apply(opened.node, Change(size=size), is_echo=False)
+        await scene.fs.files.write(opened, size + 50, b"end")
+        assert await scene.fs.files.read(opened, size, 100) == bytes(50) + b"end"
+        await scene.close(opened)
+        assert await scene.drain()
+        assert await scene.content("log") == content + bytes(50) + b"end"
+        assert scene.cache.budget.dirty == 0
+
+
+@pytest.mark.usefixtures("limits")
+@pytest.mark.parametrize("size", [10, LARGE])
+async def test_an_append_that_was_refused_harms_nothing_after_a_crash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    content = os.urandom(size)
+    async with open_scene(tmp_path, journaled=True, capabilities=ROOMY) as scene:
+        scene.queue.burst = Burst(clock=lambda: 0.0)
+        await scene.make("log", content)
+        opened = await scene.open(await scene.lookup("log"))
+        await scene.fs.files.write(opened, size, PIECE)
+        with monkeypatch.context() as patch:
+            patch.setattr(scene.cache.journal, "change_pending", refuse)
+            with pytest.raises(JournalFull):
+                await scene.fs.files.fsync_open(opened)
+        shutil.copytree(tmp_path / "state", tmp_path / "crashed" / "state")
+        await scene.close(opened)
+    async with open_scene(
+        tmp_path / "crashed", there=MemoryStore(capabilities=ROOMY), journaled=True
+    ) as scene:
+        assert await scene.see("log") == content
+        await append(scene, "log", b"more")
+        assert await scene.drain()
+        assert await scene.content("log") == content + b"more"
+
+
+async def refuse(*_: object, **__: object) -> None:
+    raise JournalFull("there is no room")
+
+
+@pytest.mark.usefixtures("limits")
+async def test_who_reads_the_state_before_an_append_reads_it_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its spool goes over to the newer state while it is read piece by piece."""
+    is_given = trio.Event()
+    read, hand_over = spool.Spool.read, PromisedFiles.hand_over
+
+    async def slow(self: spool.Spool, offset: int, size: int) -> bytes:
+        piece = await read(self, offset, size)
+        if size == 3:
+            await is_given.wait()
+        return piece
+
+    async def told(self: PromisedFiles, older: Any, newer: Any) -> None:
+        await hand_over(self, older, newer)
+        if older:
+            is_given.set()
+
+    monkeypatch.setattr(spool.Spool, "read", slow)
+    monkeypatch.setattr(PromisedFiles, "hand_over", told)
+    async with open_scene(tmp_path, journaled=True, capabilities=ROOMY) as scene:
+        scene.queue.burst = Burst(clock=lambda: 0.0)
+        opened = await scene.create(scene.root, "log", b"abc")
+        await scene.fs.files.write(opened, 10, b"defg")
+        assert isinstance(opened.file.state, Dirty)
+        older = opened.file.state.file
+        monkeypatch.setattr(queue, "_content", nothing)  # reads the pieces, too
+        await scene.close(opened)
+        found: list[bytes] = []
+
+        async def look() -> None:
+            found.append(await scene.cache.writeback.read(older, 0, 14))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(look)
+            await trio.testing.wait_all_tasks_blocked()
+            await append(scene, "log", PIECE)
+        assert found == [b"abc" + bytes(7) + b"defg"]
+
+
+async def nothing(_: object) -> None:
+    """Take no bytes into a row."""
