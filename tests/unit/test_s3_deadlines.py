@@ -12,9 +12,11 @@ import trio
 
 from mountfs.backends._threads import Line, Threads
 from mountfs.backends.s3 import S3Storager, open_s3
+from mountfs.backends.s3_options import S3Options
 from mountfs.storage.attempts import RetryPolicy
 from mountfs.storage.body import BytesBody
 from mountfs.storage.errors import TimedOut
+from mountfs.storage.limit import Limits, LimitStorager
 from mountfs.storage.retry import RetryStorager
 from tests.fakes import s3_servers
 from tests.fakes.cutting_proxy import CuttingProxy, Stall, StallBody
@@ -33,12 +35,13 @@ def silent() -> Iterator[SilentServer]:
 
 @asynccontextmanager
 async def opened(
-    endpoint_url: str, bucket: str = "bucket"
+    endpoint_url: str, bucket: str = "bucket", **more: object
 ) -> AsyncIterator[S3Storager]:
     options = {
         "endpoint_url": endpoint_url,
         "addressing_style": "path",
         "requests_max": 4,
+        **more,
     }
     store = open_s3(f"s3://{bucket}", options)
     assert isinstance(store, S3Storager)
@@ -156,6 +159,27 @@ async def test_a_body_that_stops_coming_is_given_up(moto_server: S3Server) -> No
 
             await wait_until(lambda: store.busy == 0)
             assert (await store.read("a")).data == bytes(1 << 20)
+
+
+async def test_every_class_of_requests_has_threads_of_its_own(
+    s3_credentials: None, silent: SilentServer
+) -> None:
+    """A mount that reads, writes and copies as much as it may still asks for names."""
+    most, usual = Limits(), S3Options().requests_max
+    async with opened(silent.endpoint_url, requests_max=usual) as store:
+        limited = LimitStorager(store, most)
+        async with trio.open_nursery() as nursery:
+            for _ in range(most.reads):
+                nursery.start_soon(limited.read, "a")
+            for _ in range(most.uploads):
+                nursery.start_soon(limited.write, "a", BytesBody(b"x"))
+            for _ in range(most.copies):
+                nursery.start_soon(limited.copy, "a", "b")
+            for _ in range(most.metadata):
+                nursery.start_soon(limited.stat, "a")
+            everything = most.reads + most.uploads + most.copies + most.metadata
+            await wait_until(lambda: store.busy == everything)
+            nursery.cancel_scope.cancel()
 
 
 async def test_a_line_that_is_cut_takes_no_more() -> None:
