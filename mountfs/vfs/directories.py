@@ -101,7 +101,8 @@ class Directories:
         newest = metadata.newest(key)
         if newest is ABSENT and what.has_foreign_name:
             # Of what other tools keep under other names a listing tells nothing.
-            newest = metadata.packed(key) or metadata.last_known(key)
+            is_known_absent = metadata.last_known(key) is ABSENT
+            newest = metadata.packed(key) or (ABSENT if is_known_absent else None)
         if newest is ABSENT:
             return None
         if not isinstance(newest, bytes):
