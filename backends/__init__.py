@@ -3,10 +3,12 @@
 import importlib
 import os
 from collections.abc import Callable, Mapping
-from typing import cast
+from pathlib import Path
+from typing import Protocol, cast
 from urllib.parse import quote
 
 from mountfs.storage.errors import InvalidRequest
+from mountfs.storage.events import EventSource, SpaceSource
 from mountfs.storage.protocol import Servicer, Storager
 from mountfs.storage.types import NO_PAIRS
 
@@ -26,6 +28,45 @@ SERVICES: Mapping[str, str | None] = {
 }
 
 
+AUTHORIZATIONS: Mapping[str, str] = {
+    "dropbox": "mountfs.backends.dropbox_auth:DropboxAuthorization",
+}
+
+
+EVENTS: Mapping[str, str] = {"dropbox": "mountfs.backends.dropbox_events:open_events"}
+SPACES: Mapping[str, str] = {"dropbox": "mountfs.backends.dropbox_space:open_space"}
+
+
+class Authorization(Protocol):
+    """How a user lets mountfs into an account."""
+
+    @property
+    def url(self) -> str:
+        """What the user opens in a browser."""
+        ...
+
+    def finish(self, code: str) -> Path:
+        """Turn the code that the user was shown into what is kept; return its file."""
+        ...
+
+
+def open_authorization(
+    service: str, app_key: str, options: Mapping[str, object] = NO_PAIRS
+) -> Authorization:
+    """Begin to let mountfs into an account; nothing is sent.
+
+    Raises `InvalidRequest`.
+    """
+    if service not in AUTHORIZATIONS:
+        known = ", ".join(AUTHORIZATIONS)
+        raise InvalidRequest(f"{service!r} is not one of {known}")
+    opener = cast(
+        "Callable[[str, Mapping[str, object]], Authorization]",
+        _loaded(AUTHORIZATIONS[service]),
+    )
+    return opener(app_key, options)
+
+
 def open_store(url: str, options: Mapping[str, object] = NO_PAIRS) -> Storager:
     """Open the store that a URL names; nothing is emulated, retried or limited.
 
@@ -37,6 +78,28 @@ def open_store(url: str, options: Mapping[str, object] = NO_PAIRS) -> Storager:
     opener = cast(
         "Callable[[str, Mapping[str, object]], Storager]", _opener(url, STORES)
     )
+    return opener(url, options)
+
+
+def open_events(
+    url: str, options: Mapping[str, object] = NO_PAIRS
+) -> EventSource | None:
+    """Return what tells of changes made elsewhere; None for stores that do not."""
+    place = EVENTS.get(url.partition("://")[0])
+    if place is None:
+        return None
+    opener = cast("Callable[[str, Mapping[str, object]], EventSource]", _loaded(place))
+    return opener(url, options)
+
+
+def open_space(
+    url: str, options: Mapping[str, object] = NO_PAIRS
+) -> SpaceSource | None:
+    """Return what tells how full a store is; None for stores without an end."""
+    place = SPACES.get(url.partition("://")[0])
+    if place is None:
+        return None
+    opener = cast("Callable[[str, Mapping[str, object]], SpaceSource]", _loaded(place))
     return opener(url, options)
 
 
@@ -71,5 +134,9 @@ def _opener(url: str, table: Mapping[str, str | None]) -> object:
     place = table[scheme]
     if place is None:
         raise InvalidRequest(f"{scheme}:// is not available in this version")
+    return _loaded(place)
+
+
+def _loaded(place: str) -> object:
     module, _, function = place.partition(":")
     return getattr(importlib.import_module(module), function)

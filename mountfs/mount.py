@@ -19,7 +19,7 @@ from pathlib import Path
 import trio
 
 from mountfs.audit import Audit, audit_of
-from mountfs.backends import object_url
+from mountfs.backends import object_url, open_events, open_space
 from mountfs.cache.aliases import Aliases, AliasStorager
 from mountfs.cache.attribute_index import AttributeIndex
 from mountfs.cache.blocks import BlockCache
@@ -53,10 +53,12 @@ from mountfs.storage.protocol import Storager
 from mountfs.storage.types import Object, ObjectKind
 from mountfs.storage.watched import HealthStorager, Prober
 from mountfs.vfs.attributes import Defaults, effective
+from mountfs.vfs.elsewhere import Elsewhere
 from mountfs.vfs.filesystem import FileSystem
 from mountfs.vfs.inodes import InodeTable
 from mountfs.vfs.names import Names
 from mountfs.vfs.numbers import KEPT_MAX, kept_numbers
+from mountfs.vfs.space import SpaceMeter
 from mountfs.vfs.volume import Outdated, Volume
 from mountfs.waiter import Waiter
 from mountfs.warmer import Warmer
@@ -125,12 +127,28 @@ async def _run(config: MountConfig, ready: Callable[[], None]) -> int:
             settle = partial(_settle, layers, filesystem, config)
         prober = Prober(layers.watched, layers.health, settle=settle)
         await stack.enter_async_context(_beside(prober.run))
+        await _listen(stack, filesystem, config)
         reporter = Reporter(config, filesystem, budget, state_dir, health=layers.health)
         audit = audit_of(layers.watched, config, identity, is_in_use=True)
         warmer = Warmer(filesystem, budget)
         mounted = _Mounted(config, filesystem, reporter, layers.watched, audit, warmer)
         await mounted.run(ready)
     return mounted.exit_code
+
+
+async def _listen(
+    stack: AsyncExitStack, filesystem: FileSystem, config: MountConfig
+) -> None:
+    """Take in what the store tells beside its objects, if it does."""
+    space = open_space(config.url, config.store_options)
+    if space is not None:
+        stack.push_async_callback(space.close)
+        filesystem.space = SpaceMeter(space)
+    events = open_events(config.url, config.store_options)
+    if events is not None:
+        stack.push_async_callback(events.close)
+        elsewhere = Elsewhere(filesystem.volume, events)
+        await stack.enter_async_context(_beside(elsewhere.run))
 
 
 # --- building ---------------------------------------------------------------------

@@ -205,13 +205,14 @@ class Operations(pyfuse3.Operations):
 
     @handler
     async def statfs(self, ctx: RequestContext) -> StatvfsData:
-        """Report a store without an end."""
+        """Report how full the store is, or a store without an end."""
+        space = await self._fs.space.space()
         answer = StatvfsData()
         answer.f_bsize = BLOCK
         answer.f_frsize = BLOCK
-        answer.f_blocks = FREE_SIZE // BLOCK
-        answer.f_bfree = answer.f_blocks
-        answer.f_bavail = answer.f_blocks
+        answer.f_blocks = (space.total if space else FREE_SIZE) // BLOCK
+        answer.f_bfree = (space.free if space else FREE_SIZE) // BLOCK
+        answer.f_bavail = answer.f_bfree
         answer.f_files = 1 << 32
         answer.f_ffree = answer.f_files
         answer.f_favail = answer.f_files

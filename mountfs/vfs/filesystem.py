@@ -20,6 +20,7 @@ from mountfs.vfs.pushes import Pushes
 from mountfs.vfs.rename import Renames
 from mountfs.vfs.resolver import Resolver
 from mountfs.vfs.setattr import AttributeChanges
+from mountfs.vfs.space import SpaceMeter
 from mountfs.vfs.subtrees import Subtrees
 from mountfs.vfs.unlinked import Unlinked
 from mountfs.vfs.volume import Outdated, Volume
@@ -45,6 +46,7 @@ class FileSystem:
     ) -> None:
         self.volume = volume
         self.outdated = outdated
+        self.space = SpaceMeter()
         self.openers = Openers()
         self.unlinked = Unlinked(volume, owner)
         subtrees = Subtrees(volume)

@@ -2,6 +2,8 @@
 
 import json
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -125,3 +127,55 @@ def test_a_storm_of_refusals_fails_nothing(
             (mount.path / f"file-{number}").write_bytes(b"bytes")
         assert len(os.listdir(mount.path)) == 3
     assert dropbox_server.tokens.refreshes >= 2
+
+
+def eventually(claim: Callable[[], bool]) -> None:
+    """Fail unless a claim comes true; it is asked again and again."""
+    until = time.monotonic() + 20
+    while not claim():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_changes_made_elsewhere_appear(
+    dropbox_server: DropboxServer, options: tuple[str, ...], tmp_path: Path
+) -> None:
+    """New bytes, new names and names that are gone, although what is known would be
+    believed for an hour; and our own changes are no news.
+    """
+    account = dropbox_server.account
+    with mounted((*options, "--ttl=3600"), tmp_path) as mount:
+        top = mount.path
+        (top / "dir").mkdir()
+        (top / "dir" / "file").write_bytes(b"ours")
+        (top / "dir" / "gone").write_bytes(b"soon")
+        assert (top / "dir" / "file").stat().st_size == 4
+        assert not (top / "dir" / "new").exists()
+        assert sorted(os.listdir(top / "dir")) == ["file", "gone"]
+        eventually(lambda: "files/list_folder/longpoll" in dropbox_server.counts)
+
+        with account.lock, account.tree.changed:
+            new = Commit("/Projects/dir/file", mode="overwrite")
+            account.tree.write(new, b"theirs, and longer")
+            account.tree.write(Commit("/Projects/dir/new"), b"new")
+            account.tree.delete("/Projects/dir/gone", None)
+
+        eventually(lambda: (top / "dir" / "file").read_bytes() == b"theirs, and longer")
+        eventually(lambda: (top / "dir" / "new").exists())
+        eventually(lambda: not (top / "dir" / "gone").exists())
+        assert sorted(os.listdir(top / "dir")) == ["file", "new"]
+
+
+def test_statfs_tells_the_space_of_the_account(
+    dropbox_server: DropboxServer, options: tuple[str, ...], tmp_path: Path
+) -> None:
+    """What is used and what is left, asked for once a minute."""
+    account = dropbox_server.account
+    account.tree.quota = 1 << 30
+    with account.lock, account.tree.changed:
+        account.tree.write(Commit("/other"), b"x" * (1 << 20))
+    with mounted(options, tmp_path) as mount:
+        told = [os.statvfs(mount.path) for _ in range(3)][-1]
+    assert told.f_blocks * told.f_frsize == 1 << 30
+    assert (told.f_blocks - told.f_bavail) * told.f_frsize == 1 << 20
+    assert dropbox_server.counts["users/get_space_usage"] == 1

@@ -1,0 +1,109 @@
+"""Changes made elsewhere: a cursor of Dropbox, and a question that waits for more.
+
+`list_folder/longpoll` answers when something below the folder has changed, and
+`list_folder/continue` then tells what it is now. A cursor that Dropbox has given up
+("reset") means that anything may have changed.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import trio
+from dropbox import Dropbox, files
+
+from mountfs.backends.dropbox_client import DropboxClient
+from mountfs.backends.dropbox_names import component_of
+from mountfs.backends.dropbox_objects import Keys, object_of
+from mountfs.backends.dropbox_options import parse_options, root_of
+from mountfs.backends.dropbox_properties import Template
+from mountfs.storage.errors import InvalidRequest
+from mountfs.storage.events import Change, EventSource
+
+_PAGES_MAX = 1000
+_RESET = "reset"
+
+
+def open_events(url: str, options: Mapping[str, object]) -> EventSource:
+    """Return what tells of changes below the folder of a URL; nothing is sent."""
+    known = parse_options(options)
+    template = Template(is_wanted=known.properties)
+    return DropboxEvents(
+        DropboxClient(known), Keys(root_of(url)), template, poll_s=known.poll_s
+    )
+
+
+class DropboxEvents:
+    """Tells of changes in one folder of one account."""
+
+    def __init__(
+        self, client: DropboxClient, keys: Keys, template: Template, *, poll_s: int
+    ) -> None:
+        self._client = client
+        self._keys = keys
+        self._template = template
+        self._poll_s = poll_s
+        self._cursor: str | None = None
+        self._pause_until = 0.0
+
+    async def changes(self) -> Sequence[Change] | None:
+        """Wait for changes. At its first call, and after a reset, all may be new."""
+        await trio.sleep_until(max(self._pause_until, trio.current_time()))
+        if self._cursor is None:
+            self._cursor = await self._client.call(self._latest)
+            return None
+        try:
+            await self._wait(self._cursor)
+            return await self._told(self._cursor)
+        except InvalidRequest as error:
+            if error.code != _RESET:
+                raise
+            self._cursor = None
+            return None
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._client.close()
+
+    async def _wait(self, cursor: str) -> None:
+        while True:
+            told = await self._client.call(
+                lambda api: api.files_list_folder_longpoll(cursor, timeout=self._poll_s)
+            )
+            if told.backoff:
+                self._pause_until = trio.current_time() + float(told.backoff)
+            if told.changes:
+                return
+            await trio.sleep_until(max(self._pause_until, trio.current_time()))
+
+    async def _told(self, cursor: str) -> Sequence[Change]:
+        found: list[Change] = []
+        for _ in range(_PAGES_MAX):
+            reply = await self._client.call(partial(_continued, cursor))
+            found.extend(self._change(each) for each in reply.entries)
+            # Only what was told is behind the cursor: an error above asks for it again.
+            self._cursor = cursor = str(reply.cursor)
+            if not reply.has_more:
+                break
+        return found
+
+    def _change(self, known: Any) -> Change:
+        names = str(known.path_display or known.path_lower).split("/")[1:]
+        depth = self._keys.path("").count("/")
+        key = "/".join(component_of(name) for name in names[depth:])
+        if isinstance(known, files.DeletedMetadata):
+            return Change(key, is_gone=True)
+        found = object_of(key, known, self._template.known_id)
+        return Change(found.key, found)
+
+    def _latest(self, api: Dropbox) -> str:
+        reply = api.files_list_folder_get_latest_cursor(
+            self._keys.path(""),
+            recursive=True,
+            include_property_groups=self._template.filter(api),
+        )
+        return str(reply.cursor)
+
+
+def _continued(cursor: str, api: Dropbox) -> Any:
+    return api.files_list_folder_continue(cursor)

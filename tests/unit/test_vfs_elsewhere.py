@@ -1,0 +1,124 @@
+"""What a source of events tells, and what of it is news to the file system."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import trio
+import trio.testing
+
+from mountfs.storage.errors import Unreachable
+from mountfs.storage.events import Change
+from mountfs.vfs.elsewhere import Elsewhere
+from mountfs.vfs.volume import Outdated
+from tests.fakes.volume import Scene, open_scene
+
+
+class ScriptedSource:
+    """Tells what it was given, then waits for ever."""
+
+    def __init__(self, *script: Sequence[Change] | Exception | None) -> None:
+        self.script = list(script)
+
+    async def changes(self) -> Sequence[Change] | None:
+        """Give the next answer."""
+        await trio.lowlevel.checkpoint()
+        if not self.script:
+            await trio.sleep_forever()
+        told = self.script.pop(0)
+        if isinstance(told, Exception):
+            raise told
+        return told
+
+    async def close(self) -> None:
+        """Do nothing."""
+        await trio.lowlevel.checkpoint()
+
+
+def told_kernel(scene: Scene) -> list[Outdated]:
+    """Return what the kernel is to forget."""
+    found = []
+    while True:
+        try:
+            found.append(scene.fs.outdated.receive_nowait())
+        except trio.WouldBlock:
+            return found
+
+
+async def test_what_we_did_is_no_news(tmp_path: Path) -> None:
+    """Neither what we wrote, nor what we removed."""
+    async with open_scene(tmp_path) as scene:
+        await scene.make("file", b"ours")
+        elsewhere = Elsewhere(scene.fs.volume, ScriptedSource())
+        there = await scene.there.stat("file")
+
+        elsewhere.take(Change("file", there))
+        await scene.fs.namespace.unlink(scene.root, b"file")
+        elsewhere.take(Change("file", is_gone=True))
+
+        assert elsewhere.taken == 0
+        assert told_kernel(scene) == []
+
+
+async def test_new_bytes_are_asked_for_again(tmp_path: Path) -> None:
+    """What was known is stale, and the kernel is to forget the name."""
+    async with open_scene(tmp_path, ttl_s=3600) as scene:
+        await scene.put("dir/file", b"old")
+        await scene.lookup("dir/file")
+        folder = await scene.lookup("dir")
+        await scene.put("dir/file", b"newer")
+        there = await scene.there.stat("dir/file")
+        elsewhere = Elsewhere(scene.fs.volume, ScriptedSource())
+        assert scene.fs.volume.metadata.lookup("dir/file") is not None
+
+        elsewhere.take(Change("dir/file", there))
+
+        assert scene.fs.volume.metadata.lookup("dir/file") is None
+        assert told_kernel(scene) == [Outdated(folder.inode, b"file")]
+        assert await scene.see("dir/file") == b"newer"
+
+
+async def test_a_name_that_is_gone_is_news(tmp_path: Path) -> None:
+    """Also of a directory, with all that was known below it."""
+    async with open_scene(tmp_path, ttl_s=3600) as scene:
+        await scene.put("dir/below/file", b"old")
+        await scene.lookup("dir/below/file")
+        folder = await scene.lookup("dir")
+        await scene.there.delete("dir/below/file")
+        elsewhere = Elsewhere(scene.fs.volume, ScriptedSource())
+
+        elsewhere.take(Change("dir/below", is_gone=True))
+
+        assert told_kernel(scene) == [Outdated(folder.inode, b"below")]
+        assert await scene.fs.namespace.lookup(folder, b"below") is None
+
+
+async def test_a_new_name_ends_its_absence(tmp_path: Path) -> None:
+    """Also what the kernel knows not to be there is to be asked for."""
+    async with open_scene(tmp_path) as scene:
+        await scene.put("dir/file", b"old")
+        folder = await scene.lookup("dir")
+        assert await scene.fs.namespace.lookup(folder, b"new") is None
+        await scene.put("dir/new", b"new")
+        elsewhere = Elsewhere(scene.fs.volume, ScriptedSource())
+
+        elsewhere.take(Change("dir/new"))
+
+        assert told_kernel(scene) == [Outdated(folder.inode, b"new")]
+        assert await scene.see("dir/new") == b"new"
+
+
+async def test_a_source_that_fails_is_asked_again(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """After a pause; and "anything" forgets what is known."""
+    async with open_scene(tmp_path) as scene:
+        await scene.put("file", b"old")
+        await scene.lookup("file")
+        source = ScriptedSource(Unreachable("gone"), None)
+        elsewhere = Elsewhere(scene.fs.volume, source)
+
+        with trio.move_on_after(5):
+            await elsewhere.run()
+
+        assert source.script == []
+        assert scene.fs.volume.metadata.last_known("file") is None
