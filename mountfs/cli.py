@@ -9,7 +9,7 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -28,6 +28,7 @@ COMMANDS = (
     "check",
     "recover",
     "features",
+    "auth",
 )
 EPILOG = """\
 examples:
@@ -72,6 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_check(commands)
     _add_recover(commands)
     _add_features(commands)
+    _add_auth(commands)
     return parser
 
 
@@ -86,7 +88,10 @@ def _add_mount(commands: "argparse._SubParsersAction[_Parser]") -> None:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "url", metavar="URL", help="s3://BUCKET/PREFIX, file:///DIRECTORY or memory://"
+        "url",
+        metavar="URL",
+        help="s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, dropbox:///FOLDER,"
+        " file:///DIRECTORY or memory://",
     )
     parser.add_argument("mount_point", metavar="DIR", help="an empty directory")
     parser.add_argument(
@@ -221,6 +226,21 @@ def _add_features(commands: "argparse._SubParsersAction[_Parser]") -> None:
     )
     parser.add_argument("url", metavar="URL", help="the URL of a store")
     parser.add_argument("--json", action="store_true", help="for programs")
+    _add_options(parser, is_mount=False)
+
+
+def _add_auth(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    parser = commands.add_parser(
+        "auth",
+        help="let mountfs into an account: of Dropbox",
+        description="Show a URL where you allow an app of yours, take the code that you"
+        " are shown there, and keep a token that lasts.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("service", metavar="SERVICE", help="dropbox")
+    parser.add_argument(
+        "--app-key", metavar="KEY", required=True, help="the key of the app"
+    )
     _add_options(parser, is_mount=False)
 
 
@@ -414,29 +434,50 @@ def _features(parsed: argparse.Namespace) -> int:
     return os.EX_OK
 
 
+def _auth(parsed: argparse.Namespace) -> int:
+    from mountfs import auth
+
+    settings = config.store_config(
+        f"{parsed.service}:///",
+        _layer(parsed),
+        config_file=_config_file(parsed),
+        environ=os.environ,
+    )
+    return auth.authorize(
+        parsed.service,
+        parsed.app_key,
+        settings.store_options,
+        ask=input,
+        out=sys.stdout,
+    )
+
+
+def _carry_out(parsed: argparse.Namespace, arguments: Sequence[str]) -> int:
+    if parsed.command == "mount":
+        return _mount(parsed, arguments)
+    return _DEEDS[parsed.command](parsed)
+
+
+_DEEDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
+    "umount": _umount,
+    "status": _status,
+    "wait": _wait,
+    "flush": _wait,
+    "warm": _warm,
+    "check": _check,
+    "recover": _recover,
+    "features": _features,
+    "auth": _auth,
+}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     logs.set_up_for_commands()
     try:
         parsed = _parse(arguments)
-        match parsed.command:
-            case "mount":
-                return _mount(parsed, arguments)
-            case "umount":
-                return _umount(parsed)
-            case "status":
-                return _status(parsed)
-            case "wait" | "flush":
-                return _wait(parsed)
-            case "warm":
-                return _warm(parsed)
-            case "check":
-                return _check(parsed)
-            case "recover":
-                return _recover(parsed)
-            case _:
-                return _features(parsed)
+        return _carry_out(parsed, arguments)
     except UsageError as error:
         print(f"mountfs: {logs.redact(str(error))}", file=sys.stderr)
         return error.exit_code
