@@ -54,7 +54,7 @@ log = logging.getLogger(__name__)
 
 ENTRIES_MAX = 50_000
 """How many entries are kept in memory, besides those in use."""
-DELAY_S = 0.3
+DELAY_S = 2.0
 PAUSE_MAX_S = 60.0
 PAUSE_FACTOR = 10
 """A pause is this many times as long as the write before it."""
@@ -247,6 +247,10 @@ class AttributeIndex:
         if ticket.error is not None:
             raise ticket.error
 
+    def made(self, directory: str) -> None:
+        """Note that a directory was made here: its index need not be read first."""
+        self._shards.note_new(directory)
+
     def forget(self, directory: str) -> None:
         """Delete the index of a directory that is gone, when it suits."""
         waiting = self._begin(directory)
@@ -377,15 +381,22 @@ class AttributeIndex:
     ) -> dict[str, Change]:
         """Write changes; return those that others overtook."""
         anew = anew or not self._shards.is_conditional
-        loaded = await self._shards.owning(directory, changes, anew=anew)
+        loaded = await self._shards.owning(
+            directory, changes, anew=anew, may_be_old=True
+        )
         shards = _shards(loaded)
         parts: dict[int, dict[str, Change]] = {}
         for name, change in changes.items():
             parts.setdefault(owner(name, shards), {})[name] = change
         overtaken: dict[str, Change] = {}
         for number, part in parts.items():
+            after = merged(_entries(loaded[number]), part)
+            if after == _entries(loaded[number]):
+                if not (anew or self._shards.is_fresh(loaded[number])):
+                    overtaken |= part  # it may be another by now
+                continue
             try:
-                await self._replace(directory, loaded, number, part)
+                await self._replace(directory, loaded, number, after)
             except PreconditionFailed:
                 overtaken |= part
         return overtaken
@@ -395,13 +406,10 @@ class AttributeIndex:
         directory: str,
         loaded: Mapping[int, Loaded],
         number: int,
-        changes: Mapping[str, Change],
+        after: Mapping[str, Record],
     ) -> None:
         count = 1 if number == 0 else _count(loaded)
         shard = loaded[number].shard or Shard(number, count)
-        after = merged(shard.entries, changes)
-        if all(after.get(name) == shard.entries.get(name) for name in changes):
-            return
         new = Shard(number, shard.count, after)
         await self._shards.replace(directory, loaded[number], new)
         if len(after) > self._shard_entries_max:
@@ -439,6 +447,10 @@ def _supersedes(change: Change, waiting: _Waiting, name: str) -> bool:
 
 def _shards(loaded: Mapping[int, Loaded]) -> dict[int, Shard]:
     return {n: each.shard for n, each in loaded.items() if each.shard is not None}
+
+
+def _entries(loaded: Loaded) -> Mapping[str, Record]:
+    return loaded.shard.entries if loaded.shard is not None else {}
 
 
 def _count(loaded: Mapping[int, Loaded]) -> int:

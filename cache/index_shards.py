@@ -130,24 +130,41 @@ class Shards:
         return _shards(loaded)
 
     async def owning(
-        self, directory: str, names: Iterable[str], *, anew: bool = False
+        self,
+        directory: str,
+        names: Iterable[str],
+        *,
+        anew: bool = False,
+        may_be_old: bool = False,
     ) -> dict[int, Loaded]:
-        """Return the shards that these names belong to, and those on the way."""
-        loaded = {0: await self._load(directory, 0, anew=anew)}
+        """Return the shards that these names belong to, and those on the way.
+
+        What `may_be_old` is replaced only if it is still what the store has.
+        """
+        load = partial(self._load, directory, anew=anew, may_be_old=may_be_old)
+        loaded = {0: await load(number=0)}
         while True:
             known = _shards(loaded)
             wanted = {owner(name, known) for name in names} - loaded.keys()
             if not wanted:
                 return loaded
             for number in wanted:
-                loaded[number] = await self._load(directory, number, anew=anew)
+                loaded[number] = await load(number=number)
 
-    async def _load(self, directory: str, number: int, *, anew: bool = False) -> Loaded:
+    async def _load(
+        self,
+        directory: str,
+        number: int,
+        *,
+        anew: bool = False,
+        may_be_old: bool = False,
+    ) -> Loaded:
         """Return a shard; whoever wants it while it is read waits for that."""
         at = (directory, number)
         while True:
             known = self._known.get(at)
-            if known is not None and not anew and self._is_fresh(known):
+            is_good = known is not None and (may_be_old or self.is_fresh(known))
+            if known is not None and is_good and not anew:
                 self._known.move_to_end(at)
                 return known
             under_way = self._loading.get(at)
@@ -165,7 +182,8 @@ class Shards:
         self._remember(directory, loaded)
         return loaded
 
-    def _is_fresh(self, known: Loaded) -> bool:
+    def is_fresh(self, known: Loaded) -> bool:
+        """Tell whether a shard is as the store had it a time to live ago, or later."""
         return self._clock() - known.at_s < self._ttl_s
 
     async def _read(self, directory: str, number: int, known: Loaded | None) -> Loaded:
@@ -234,6 +252,14 @@ class Shards:
             self._directories[key] = directory
         return self._directories[key]
 
+    def note_new(self, directory: str) -> None:
+        """Note that a directory was just made, and hardly has an index.
+
+        Whoever asks asks the store. Who writes need not: it takes nobody's place.
+        """
+        if (directory, 0) not in self._known:
+            self._remember(directory, Loaded(0, None, ABSENT, 0, float("-inf")))
+
     # --- writing --------------------------------------------------------------------
 
     async def replace(self, directory: str, loaded: Loaded, shard: Shard) -> None:
@@ -296,7 +322,7 @@ class Shards:
     async def remove(self, directory: str) -> None:
         """Delete the index of a directory that is gone, if it may have one."""
         first = self._known.get((directory, 0))
-        if first is not None and first.version is ABSENT and self._is_fresh(first):
+        if first is not None and first.version is ABSENT and self.is_fresh(first):
             return
         known = [number for key, number in self._known if key == directory]
         for number in known:

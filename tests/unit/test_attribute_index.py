@@ -113,6 +113,61 @@ async def test_change_costs_one_write(faulty: FaultyStore) -> None:
     assert faulty.calls == ["write"]
 
 
+async def test_index_that_is_known_for_long_is_replaced_unread(
+    faulty: FaultyStore, autojump_clock: MockClock
+) -> None:
+    """A condition tells if it is another by now; only then it is read."""
+    async with opened(faulty) as index:
+        await index.change("d/", {"one/": Set(kept())})
+        await trio.sleep(60)
+        faulty.times.clear()
+        await index.change("d/", {"two/": Set(kept())})
+        assert faulty.calls == ["write"]
+        async with opened(faulty) as other:
+            await other.change("d/", {"one/": Set(kept(0o711))})
+        await trio.sleep(60)
+        await index.change("d/", {"three/": Set(kept())})
+
+    assert await seen(faulty) == {
+        "one/": kept(0o711),
+        "two/": kept(),
+        "three/": kept(),
+    }
+
+
+async def test_change_back_is_written_over_what_others_wrote(
+    there: MemoryStore, autojump_clock: MockClock
+) -> None:
+    """That it changes nothing is believed only of an index that was just read."""
+    async with opened(there) as index:
+        await index.change("d/", {"sub/": Set(kept(0o700))})
+        async with opened(there) as other:
+            await other.change("d/", {"sub/": Set(kept(0o755))})
+        await trio.sleep(60)
+        await index.change("d/", {"sub/": Set(kept(0o700))})
+
+    assert await seen(there) == {"sub/": kept(0o700)}
+
+
+async def test_index_of_a_new_directory_is_written_unread(
+    faulty: FaultyStore,
+) -> None:
+    """And what is there all the same, from an earlier directory, is not lost."""
+    async with opened(faulty) as other:
+        await other.change("old/", {"sub/": Set(kept())})
+    async with opened(faulty) as index:
+        faulty.times.clear()
+        index.made("d/")
+        await index.change("d/", {"sub/": Set(kept())})
+        assert faulty.calls == ["write"]
+        index.made("old/")
+        assert (await index.records("old/")).keys() == {"sub/"}
+        index.made("old/")
+        await index.change("old/", {"more/": Set(kept())})
+
+    assert (await seen(faulty, "old/")).keys() == {"sub/", "more/"}
+
+
 async def test_change_that_changes_nothing_costs_nothing(faulty: FaultyStore) -> None:
     """What the index says already is not written again."""
     async with opened(faulty) as index:
@@ -151,7 +206,7 @@ async def test_notes_are_written_after_a_while(
         for number in range(100):
             index.note("d/", {str(number): Learnt(learnt(number))})
         assert store.calls == []
-        await trio.sleep(1)
+        await trio.sleep(2.5)
         assert store.calls == ["read", "write"]
         assert len(await index.records("d/")) == 100
     assert set(reasons) == {Reason.INDEX}
@@ -312,7 +367,7 @@ async def test_notes_that_cannot_be_written_are_kept_and_tried_again(
         await trio.sleep(3)
         index.note("d/", {"b": Learnt(learnt())})
         assert (await index.records("d/")).keys() == {"a", "b"}
-        await trio.sleep(60)
+        await trio.sleep(120)
         assert (await seen(there)).keys() == {"a", "b"}
 
     assert len(warnings_in(caplog)) == 1
@@ -582,7 +637,7 @@ async def test_room_for_notes_comes_back(
         await trio.sleep(5)  # refused once, then written
         index.note("d/", {name: Learnt(learnt()) for name in "cd"})
         index.forget("d/")
-        await trio.sleep(5)
+        await trio.sleep(10)
         index.note("d/", {name: Learnt(learnt()) for name in "ef"})
 
     assert (await seen(there)).keys() == {"e", "f"}
@@ -744,7 +799,7 @@ async def test_removal_that_fails_is_tried_again(
     async with opened(store) as index:
         await index.change("d/", {"sub/": Set(kept())})
         index.forget("d/")
-        await trio.sleep(5)
+        await trio.sleep(10)
         assert there.bucket.entries == {}
 
     assert len(warnings_in(caplog)) == 1
