@@ -164,9 +164,11 @@ class Entry:
 class EntryTable:
     """All pending entries, by key and by what they have to do with each other."""
 
-    def __init__(self, *, is_flat: bool = True) -> None:
+    def __init__(self, *, is_flat: bool = True, markers_first: bool = False) -> None:
         self._is_flat = is_flat
         """Whether directories are markers, which may go in any order."""
+        self._markers_first = markers_first
+        """Whether they had better come before what is below them."""
         self._entries: dict[int, Entry] = {}
         self._by_key: dict[str, list[Entry]] = {}
         self._by_token: dict[str, Entry] = {}
@@ -250,7 +252,9 @@ class EntryTable:
         """Tell whether something else must be carried out before an entry."""
         if self._by_key[entry.key][0] is not entry:
             return True
-        return next(self._before(entry), None) is not None
+        if next(self._before(entry), None) is not None:
+            return True
+        return self._waits_for_marker(entry)
 
     def leaves_older_below(self, entry: Entry) -> bool:
         """Tell whether a directory that goes alone would go before what is below it.
@@ -331,6 +335,23 @@ class EntryTable:
         for each in (*directory, *self._older(ancestor[:-1], entry)):
             if not isinstance(each.change, Describe):
                 yield each
+
+    def _waits_for_marker(self, entry: Entry) -> bool:
+        """Tell whether a directory above comes first, which is ready to go.
+
+        SeaweedFS makes directories by itself, and then takes a new marker for one that
+        is there already: to find out what it is costs three more requests. What has
+        failed, or must wait, is not waited for, so nothing can wait for itself.
+        """
+        if not self._markers_first or not isinstance(entry.change, StoreBytes | Make):
+            return False
+        for step in ancestors_of(entry.key):
+            marker = next(iter(self._by_key.get(step, ())), None)
+            if marker is None or not isinstance(marker.change, Make) or marker.error:
+                continue
+            if next(self._before(marker), None) is None:
+                return True
+        return False
 
 
 def ancestors_of(key: str) -> list[str]:

@@ -110,7 +110,6 @@ class IndexedStorager(StoragerWrapper):
         another tool made.
         """
         made = await self._inner.make_dir(key, metadata=metadata)
-        self._index.made(key)
         return await self._keep(made, metadata.attributes)
 
     async def make_link(

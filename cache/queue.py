@@ -147,7 +147,12 @@ class Queue:
         clock: Callable[[], float] = time.monotonic,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        self.table = EntryTable(is_flat=not store.capabilities.native_dirs)
+        able = store.capabilities
+        self.table = EntryTable(
+            is_flat=not able.native_dirs,
+            markers_first=not able.native_dirs
+            and (not able.dir_metadata or ObjectKind.DIRECTORY in able.indexed),
+        )
         self.store = store
         self.aliases = aliases
         self.journal = journal

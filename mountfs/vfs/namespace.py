@@ -159,6 +159,8 @@ class Namespace:
             object = await self._volume.store.make_dir(
                 key, metadata=self._volume.metadata_with(attributes)
             )
+            if self._volume.index is not None:
+                self._volume.index.made(key)
             self._forget_name(parent, name)
             begun = self._volume.metadata.begin_listing(key)
             object = self._volume.metadata.put(object)

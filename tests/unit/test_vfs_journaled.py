@@ -695,3 +695,25 @@ async def test_files_that_wait_make_room_for_those_that_come(tmp_path: Path) -> 
             assert scene.cache.budget.dirty <= 2000
         assert await scene.drain()
         assert len(await scene.keys()) == 20
+
+
+async def test_marker_comes_before_what_is_below_it(tmp_path: Path) -> None:
+    """Where the store makes directories by itself, and would take it for one of those.
+
+    One that has failed holds up nothing.
+    """
+    there = MemoryStore(capabilities=tiny_store(attributes=False, dir_metadata=False))
+    async with open_scene(tmp_path, there=there, journaled=True) as scene:
+        marker = scene.store.hold("write")
+        directory = await scene.fs.namespace.mkdir(scene.root, b"d", 0o755, CALLER)
+        await scene.close(await scene.create(directory, "file", b"bytes"))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(scene.drain)
+            await marker.reached.wait()
+            await trio.testing.wait_all_tasks_blocked()
+            assert scene.store.asked["write"] == 1
+            marker.error = Unreachable("away")
+            marker.release()
+        assert await scene.content("d/file") == b"bytes"
+        assert await scene.drain()
+        assert await scene.keys() == {"d/", "d/file"}
