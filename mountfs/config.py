@@ -31,6 +31,7 @@ SCHEMES = tuple(scheme for scheme, opener in STORES.items() if opener is not Non
 DEFAULT_CACHE_SIZE = 10 << 30
 MIN_FREE_MAX = 1 << 30
 DEFAULT_TTL_S = 1.0
+DEFAULT_NAMES_MAX = 1_000_000
 ENVIRONMENT_PREFIX = "MOUNTFS_"
 
 # fstab words that mean nothing to us: mount(8) and systemd act upon them.
@@ -82,6 +83,8 @@ class MountConfig:
     """For `open_store`, under the names of its parameters; only what was given."""
     features: Features
     ttl_s: float
+    names_max: int
+    """How many names are kept in memory."""
     exclusive: bool
     read_only: bool
     allow_other: bool
@@ -147,6 +150,7 @@ def mount_config(
         store_options=_store_options(url, values, given),
         features=_value(values, "virtual", Features, Features.for_mounts()),
         ttl_s=_value(values, "ttl", float, DEFAULT_TTL_S),
+        names_max=_value(values, "names_max", int, DEFAULT_NAMES_MAX),
         exclusive=_value(values, "exclusive", bool, False),
         read_only=_value(values, "read_only", bool, False),
         allow_other=_value(values, "allow_other", bool, False),

@@ -236,6 +236,7 @@ async def _build(
         )
         metadata = MetadataCache(
             ttl_s=_ttl_s(config),
+            entries_max=config.names_max,
             learnt=learnt,
             changes=index if _has_terse_listings(store) else None,
             believes_all=layers.believes_all,
@@ -285,7 +286,12 @@ async def _build(
     )
     root = Object(key="", kind=ObjectKind.DIRECTORY)
     volume.inodes.root.attributes = effective(root, volume.defaults)
-    filesystem = FileSystem(volume, owner=owner_of(state_dir), outdated=receiving)
+    filesystem = FileSystem(
+        volume,
+        owner=owner_of(state_dir),
+        outdated=receiving,
+        names_max=config.names_max,
+    )
     hooks.outdated, hooks.failed = volume.outdate, filesystem.files.note_late_error
     return filesystem
 
@@ -511,6 +517,7 @@ class _Mounted:
             nursery.start_soon(notify_kernel, self._fs.outdated)
             nursery.start_soon(self._fs.store_times)
             nursery.start_soon(self._fs.walks.run)
+            nursery.start_soon(self._fs.room.run)
             activity = self._fs.volume.activity
             nursery.start_soon(push_to_kernel, self._fs.pushes.receiving, activity)
             nursery.start_soon(self._announce, ready)

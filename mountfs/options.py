@@ -19,6 +19,7 @@ from mountfs.errors import UsageError
 from mountfs.storage.types import Features
 
 MINIMUM_CACHE_SIZE = 16 << 20
+MINIMUM_NAMES = 1000
 MAXIMUM_TTL_S = 365 * 86400.0
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
@@ -79,6 +80,14 @@ def read_cache_size(text: str) -> int:
     if size < MINIMUM_CACHE_SIZE:
         raise BadValue(f"a size of at least {format_size(MINIMUM_CACHE_SIZE)}")
     return size
+
+
+def read_names_max(text: str) -> int:
+    """Return a number of names, which has a lower bound."""
+    found = re.fullmatch(r"\d+", text.strip())
+    if found is None or int(found[0]) < MINIMUM_NAMES:
+        raise BadValue(f"a number of at least {MINIMUM_NAMES}")
+    return int(found[0])
 
 
 def read_ttl(text: str) -> float:
@@ -487,6 +496,12 @@ OPTIONS: tuple[Option, ...] = (
         read=read_ttl,
         metavar="TIME",
         help="how long an answer of the store is trusted (default 1s)",
+    ),
+    Option(
+        name="names-max",
+        read=read_names_max,
+        metavar="N",
+        help="keep so many names in memory, half a kilobyte each (default 1000000)",
     ),
     Option(
         name="exclusive",

@@ -176,6 +176,7 @@ def _lines(status: Status) -> Iterator[str]:
         " only here"
     )
     yield f"  journal   {format_size(status.journal_size)} in {status.state_dir}"
+    yield f"  memory    {status.names} names"
     if status.state is State.DRAINING:
         yield "  It is unmounted, and ends when the store has everything."
 

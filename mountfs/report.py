@@ -71,6 +71,7 @@ class Reporter:
             cache_dirty=self._budget.dirty,
             cache_limit=self._budget.size_max,
             journal_size=_journal_size(self._state_dir),
+            names=len(self._fs.volume.inodes),
             state_dir=str(self._state_dir),
             activity=dataclasses.replace(self._fs.volume.activity),
         )

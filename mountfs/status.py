@@ -86,6 +86,8 @@ class Status:
     """How much of it exists nowhere else. Bytes, as all sizes here."""
     cache_limit: int = 0
     journal_size: int = 0
+    names: int = 0
+    """How many names are in memory."""
     state_dir: str = ""
     activity: Activity = dataclasses.field(default_factory=Activity)
     """What it has done since it began."""
@@ -196,6 +198,7 @@ _NUMBERS = (
     "late_errors",
     "unseen",
     "cache_used",
+    "names",
     "cache_dirty",
     "cache_limit",
     "journal_size",

@@ -19,6 +19,7 @@ from mountfs.vfs.openers import Openers
 from mountfs.vfs.pushes import Pushes
 from mountfs.vfs.rename import Renames
 from mountfs.vfs.resolver import Resolver
+from mountfs.vfs.room import NAMES_MAX, Room
 from mountfs.vfs.setattr import AttributeChanges
 from mountfs.vfs.space import SpaceMeter
 from mountfs.vfs.subtrees import Subtrees
@@ -35,7 +36,8 @@ class FileSystem:
     """The parts of a file system over one volume.
 
     `owner` names the state directory, see `Unlinked`. `outdated` is the other end of
-    the volume's channel, for whoever speaks to the kernel.
+    the volume's channel, for whoever speaks to the kernel. `names_max` bounds the names
+    in memory.
     """
 
     def __init__(
@@ -43,8 +45,10 @@ class FileSystem:
         volume: Volume,
         owner: str,
         outdated: "trio.MemoryReceiveChannel[Outdated]",
+        names_max: int = NAMES_MAX,
     ) -> None:
         self.volume = volume
+        self.room = Room(volume, names_max)
         self.outdated = outdated
         self.space = SpaceMeter()
         self.openers = Openers()

@@ -191,6 +191,11 @@ class InodeTable:
         """Keep a node in memory, as an open handle does, until its `release`."""
         node.opens += 1
 
+    def put_last(self, node: Node) -> None:
+        """Let a node come last when all are gone through."""
+        if self._nodes.pop(node.inode, None) is not None:
+            self._nodes[node.inode] = node
+
     def keep(self, node: Node) -> None:
         """Keep a node that knows times which the store does not.
 
