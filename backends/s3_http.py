@@ -86,16 +86,22 @@ class Connections:
         self._is_closed = False
 
     def exchange(
-        self, head: bytes, body: bytes | Source, *, is_head: bool = False
+        self,
+        head: bytes,
+        body: bytes | Source,
+        *,
+        is_head: bool = False,
+        size_max: int | None = None,
     ) -> Answer:
         """Send one request and return the answer to it.
 
-        Raises what botocore raises for the same failure.
+        Raises what botocore raises for the same failure. A body of more than
+        `size_max` bytes is one that was cut.
         """
         connection, is_reusable = self._taken(), False
         try:
             connection.send(head, body)
-            answer, is_reusable = connection.receive(is_head=is_head)
+            answer, is_reusable = connection.receive(is_head=is_head, size_max=size_max)
         except (OSError, http.client.HTTPException) as error:
             is_late = isinstance(error, TimeoutError | BlockingIOError)
             failure = sdk.ReadTimeoutError if is_late else sdk.ConnectionClosedError
@@ -231,6 +237,7 @@ class _Connection:
         self._reader = io.BufferedReader(self._received, _BUFFER)
         self._taken = 0
         self._is_sent = True
+        self._size_max: int | None = None
 
     def is_dropped(self) -> bool:
         """Whether the server has hung up, or said what nobody asked for."""
@@ -254,8 +261,9 @@ class _Connection:
             # A server may refuse and hang up before all has come: it may have said why.
             self._is_sent = False
 
-    def receive(self, *, is_head: bool) -> tuple[Answer, bool]:
+    def receive(self, *, is_head: bool, size_max: int | None) -> tuple[Answer, bool]:
         """Read the answer; tell whether the connection can be used again."""
+        self._size_max = size_max
         status, version, headers = self._read_head()
         while status < 200:
             status, version, headers = self._read_head()
@@ -270,9 +278,10 @@ class _Connection:
         elif "chunked" in headers.get("transfer-encoding", "").lower():
             body = self._read_chunks()
         elif length.isdecimal():
+            self._check_size(int(length))
             body = self._read(int(length))
         elif status not in (204, 304):
-            body, is_kept = self._reader.read(), False
+            body, is_kept = self._read_rest(), False
         # What came beyond the answer would be taken for that to the next request.
         is_kept = is_kept and self._taken == self._received.count
         return Answer(status, headers, body), is_kept
@@ -308,8 +317,23 @@ class _Connection:
             raise sdk.IncompleteReadError(actual_bytes=len(data), expected_bytes=size)
         return data
 
+    def _read_rest(self) -> bytes:
+        """Read to the end of the connection."""
+        if self._size_max is None:
+            return self._reader.read()
+        data = self._reader.read(self._size_max + 1)
+        self._check_size(len(data))
+        return data
+
+    def _check_size(self, size: int) -> None:
+        if self._size_max is not None and size > self._size_max:
+            raise sdk.IncompleteReadError(
+                actual_bytes=size, expected_bytes=self._size_max
+            )
+
     def _read_chunks(self) -> bytes:
         pieces: list[bytes] = []
+        total = 0
         while True:
             size_text, _, _ = self._read_line().partition(b";")
             if not _HEX.fullmatch(size_text):
@@ -317,6 +341,8 @@ class _Connection:
             size = int(size_text, 16)
             if size == 0:
                 break
+            total += size
+            self._check_size(total)
             pieces.append(self._read(size))
             self._read_line()
         while self._read_line() not in (b"\r\n", b"\n", b""):

@@ -13,6 +13,7 @@ import base64
 import hashlib
 import io
 import logging
+import re
 import threading
 import zlib
 from collections.abc import Mapping
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_TOLD_MAX = 64 << 20
+"""No listing and no error is longer."""
+_RANGE = re.compile(r"bytes=(\d+)-(\d+)")
 _SIGNED = "AWS4-HMAC-SHA256 Credential="
 _OTHER_SIGNATURES = frozenset({"s3express"})
 _ELSEWHERE = frozenset(
@@ -115,7 +119,10 @@ class Plane:
         assert endpoint is not None, "`takes` was asked first"
         head = self._head(operation, request, endpoint)
         answer = endpoint.connections.exchange(
-            head, request.body, is_head=operation.method == "HEAD"
+            head,
+            request.body,
+            is_head=operation.method == "HEAD",
+            size_max=_size_max(name, parameters),
         )
         reply = operation.reply(answer)
         if is_get:
@@ -269,6 +276,14 @@ class Plane:
             route=route,
             connections=Connections(route, self._options.read_timeout_s),
         )
+
+
+def _size_max(name: str, parameters: Mapping[str, object]) -> int | None:
+    """Return how long an answer may be: a server that knows no ranges sends it all."""
+    if name != "get_object":
+        return _TOLD_MAX
+    asked = _RANGE.fullmatch(str(parameters.get("Range", "")))
+    return max(_TOLD_MAX, int(asked[2]) - int(asked[1]) + 1) if asked else None
 
 
 def _header(request: "AWSPreparedRequest", name: str) -> str:

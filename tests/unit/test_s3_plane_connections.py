@@ -19,7 +19,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from mountfs.backends import s3_http
+from mountfs.backends import s3_http, s3_plane
 from mountfs.backends._threads import Threads, hold
 from mountfs.backends.s3 import open_s3
 from mountfs.backends.s3_connections import Route
@@ -275,6 +275,29 @@ class Direct:
         made = create_connection(("127.0.0.1", self._port))
         hold(made)
         return made
+
+
+TOO_LONG = b"HTTP/1.1 200 OK\r\n%s\r\nconnection: close\r\n\r\n%s"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        TOO_LONG % (b"content-length: 99999999999999", b"abc"),
+        TOO_LONG % (b"transfer-encoding: chunked", b"fffffffffff\r\nabc"),
+        TOO_LONG % (b"x: y", b"abcd"),
+    ],
+    ids=["length", "chunk", "end"],
+)
+async def test_no_more_is_taken_in_than_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch, answer: bytes
+) -> None:
+    """Of a large object a server that knows no ranges sends all."""
+    monkeypatch.setattr(s3_plane, "_TOLD_MAX", 3)
+    with ScriptedServer([answer]) as server:
+        async with opened(server.url) as store:
+            with pytest.raises(Corrupt):
+                await store.read("k", 0, 3)
 
 
 class HangingUp:
