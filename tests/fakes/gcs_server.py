@@ -164,7 +164,7 @@ class GcsServer(HttpProxy):
         headers = {name.lower(): value for name, value in request.headers}
         call = _Call(
             request.method,
-            parts.path,
+            parts.path.removeprefix("/download"),
             _query_of(parts.query),
             headers,
             self._taken(request, parts.query),
@@ -616,14 +616,16 @@ def _multipart_of(call: _Call) -> tuple[dict[str, Any], str, bytes]:
     """Take apart a multipart/related upload."""
     content_type = call.headers["content-type"]
     assert content_type.startswith("multipart/related; boundary=")
-    boundary = f"--{content_type.partition('boundary=')[2]}".encode()
+    told = content_type.partition("boundary=")[2].strip('"')
+    boundary = f"--{told}".encode()
     pieces = call.body.split(b"\r\n" + boundary)
     first, last = pieces[0], pieces[1]
     assert first.startswith(boundary)
     assert pieces[2].startswith(b"--")
     resource = json.loads(first.partition(b"\r\n\r\n")[2])
     head, _, data = last.partition(b"\r\n\r\n")
-    media_type = head.decode().partition("content-type: ")[2].split("\r\n")[0]
+    match = re.search(rb"content-type: *([^\r\n]+)", head, re.IGNORECASE)
+    media_type = match[1].decode() if match else ""
     return resource, media_type, data
 
 

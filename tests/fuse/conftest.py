@@ -14,13 +14,15 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import s3_servers
+from tests.fakes.gcs_fixtures import GCS_BUCKET
+from tests.fakes.gcs_server import GcsServer
 from tests.fakes.s3_servers import S3Server
 from tests.fuse import mounting
 from tests.fuse.mounting import TEST_S, Mount
 from tests.fuse.sampling import leave_some
-from tests.fuse.stores import OtherSide, PlainFiles, S3Objects, Store
+from tests.fuse.stores import GcsObjects, OtherSide, PlainFiles, S3Objects, Store
 
-STORES = ("memory", "local", "s3")
+STORES = ("memory", "local", "s3", pytest.param("gs", marks=pytest.mark.slow))
 GATED = ("--virtual=all",)
 Mounter = Callable[..., Mount]
 
@@ -53,6 +55,8 @@ def make_store(
         if kind == "local":
             root = tmp_path_factory.mktemp("store")
             return Store(f"file://{root}", (), PlainFiles(root))
+        if kind == "gs":
+            return gs_store(request.getfixturevalue("gcs_strict_server"))
         if kind not in buckets:
             name = "seaweedfs" if kind == "s3" else kind
             server = request.getfixturevalue(f"{name}_server")
@@ -61,6 +65,14 @@ def make_store(
         return s3_store(*buckets[kind], prefix=uuid.uuid4().hex[:12])
 
     return make
+
+
+def gs_store(server: GcsServer) -> Store:
+    """Return a new store on the fake of Google Cloud Storage."""
+    prefix = uuid.uuid4().hex[:12]
+    other_side = GcsObjects(server, GCS_BUCKET, f"{prefix}/")
+    options = (f"--endpoint-url={server.endpoint_url}", "--no-sign-request")
+    return Store(f"gs://{GCS_BUCKET}/{prefix}", options, other_side)
 
 
 def s3_store(server: S3Server, bucket: str, prefix: str) -> Store:
@@ -137,7 +149,7 @@ def gated_directory(gated_mount: Mount) -> Iterator[Path]:
     gated_mount.watch(3600)
 
 
-@pytest.fixture(params=("local", "s3"))
+@pytest.fixture(params=("local", "s3", pytest.param("gs", marks=pytest.mark.slow)))
 def store(request: pytest.FixtureRequest, make_store: Callable[[str], Store]) -> Store:
     """An empty store for one test."""
     return make_store(request.param)

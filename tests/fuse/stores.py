@@ -1,8 +1,8 @@
 """The stores under the mounts of the tests, and their other side.
 
 The other side is what another program sees that knows nothing of mountfs: plain files
-for `file://`, boto3 for S3. A memory store lives and ends with its daemon, so it has no
-other side.
+for `file://`, boto3 for S3, the fake itself for `gs://`. A memory store lives and ends
+with its daemon, so it has no other side.
 """
 
 import os
@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+
+from tests.fakes.gcs_server import GcsServer
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -103,6 +105,35 @@ class S3Objects:
 
 
 @dataclass(frozen=True)
+class GcsObjects:
+    """The objects of a bucket of the fake of Google Cloud Storage below a prefix."""
+
+    server: GcsServer
+    bucket: str
+    prefix: str
+
+    def listing(self) -> set[str]:
+        """Return all keys."""
+        names = self.server.objects(self.bucket)
+        below = {
+            n.removeprefix(self.prefix) for n in names if n.startswith(self.prefix)
+        }
+        return below - {""}
+
+    def read(self, key: str) -> bytes:
+        """Return the bytes of an object."""
+        return self.server.objects(self.bucket)[self.prefix + key].data
+
+    def write(self, key: str, content: bytes) -> None:
+        """Put an object."""
+        self.server.put(self.bucket, self.prefix + key, content)
+
+    def delete(self, key: str) -> None:
+        """Delete an object."""
+        self.server.remove(self.bucket, self.prefix + key)
+
+
+@dataclass(frozen=True)
 class Store:
     """A store to mount: its URL, the options it needs, and its other side."""
 
@@ -121,7 +152,7 @@ class Store:
         there = self.there
         if isinstance(there, PlainFiles):
             return PlainFiles(there.root / name)
-        assert isinstance(there, S3Objects)
+        assert isinstance(there, S3Objects | GcsObjects)
         return replace(there, prefix=f"{there.prefix}{name}/")
 
 

@@ -17,6 +17,7 @@ OFFERS = {
     "local": Offer(keeps_links=False),
     "s3": Offer(keeps_directories=False),
     "s3 journal": Offer(keeps_directories=False),
+    "gs": Offer(),
 }
 
 
@@ -34,7 +35,13 @@ def _connections_can_be_aborted() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(params=OFFERS)
+PARAMS = [
+    pytest.param(kind, marks=pytest.mark.slow) if kind == "gs" else kind
+    for kind in OFFERS
+]
+
+
+@pytest.fixture(params=PARAMS)
 def ground(
     request: pytest.FixtureRequest,
     tmp_path: Path,

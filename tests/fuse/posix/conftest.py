@@ -16,7 +16,13 @@ from tests.fuse.posix.place import Place
 from tests.fuse.stores import Store
 
 JUDGE = "tmpfs"
-PLACES = (JUDGE, "memory", "local", "s3")
+PLACES = (
+    JUDGE,
+    "memory",
+    "local",
+    "s3",
+    pytest.param("gs", marks=pytest.mark.slow),
+)
 LENGTH_S = 1800
 
 
