@@ -100,6 +100,7 @@ class FileSystem:
             return
         if self.volume.journaled is not None:
             self.volume.journaled.drain.begin()
+        await self.later_links.load()
         await self.renames.recover()
         await self.hard_links.recover()
         await self.later_links.recover()

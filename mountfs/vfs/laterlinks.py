@@ -25,6 +25,7 @@ from dataclasses import dataclass
 import trio
 
 from mountfs.cache.incidents import IncidentKind
+from mountfs.cache.journal import LaterLinkRow
 from mountfs.cache.phases import reached
 from mountfs.cache.tokens import is_token
 from mountfs.storage.errors import NotFound, StoreError, VersionChanged
@@ -71,6 +72,8 @@ class LaterLinks:
         self._hard_links = hard_links
         self._links: dict[Node, LaterLink] = {}
         self._has_some = trio.Event()
+        self._left: list[LaterLinkRow] = []
+        """What an earlier mount promised, and this one has not made yet."""
 
     def __len__(self) -> int:
         return len(self._links)
@@ -249,6 +252,11 @@ class LaterLinks:
 
     async def run(self) -> None:
         """Make in the background what has waited long enough, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._recover_the_rest)
+            await self._settle_on()
+
+    async def _settle_on(self) -> None:
         while True:
             await self._has_some.wait()
             if not self._links:
@@ -273,13 +281,27 @@ class LaterLinks:
 
     # --- the next mount ---------------------------------------------------------
 
+    async def load(self) -> None:
+        """See what an earlier mount promised; nothing is asked."""
+        self._left = list(await self._volume.journal.later_links())
+
     async def recover(self) -> None:
-        """Go on with what an earlier mount promised."""
-        for row in await self._volume.journal.later_links():
+        """Go on with what an earlier mount promised, as far as the store answers."""
+        left, self._left = self._left, []
+        for row in left:
             try:
                 await self._take_up(row.id, row.source, row.target)
             except StoreError as error:
-                log.warning("%r is linked at the next mount: %s", row.target, error)
+                log.warning("the name %r has to wait: %s", row.target, error)
+                self._left.append(row)
+
+    async def _recover_the_rest(self) -> None:
+        while self._left:
+            await trio.sleep(RETRY_S)
+            try:
+                await self.recover()
+            except Exception:  # whatever it is, it must not cost the mount
+                log.exception("a bug in mountfs: a second name waits for another mount")
 
     async def _take_up(self, id: int, source: str, target: str) -> None:
         direct = self._volume.direct

@@ -246,6 +246,30 @@ async def test_foreign_file_under_the_second_name_wins(
         assert len(list(scene.fs.volume.incidents)) == 1
 
 
+async def test_store_that_is_away_at_the_next_mount_gets_the_name_later(
+    tmp_path: Path, there: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mount that finds the promise keeps it, as soon as it can."""
+    monkeypatch.setattr(laterlinks, "RETRY_S", 0.01)
+    await there.write("temporary", BytesBody(b"bytes"))
+    async with mounted(tmp_path, there) as scene:
+        await scene.cache.journal.begin_later_link("temporary", "final")
+        later = scene.fs.later_links
+        await later.load()
+        hold = scene.store.hold("stat")
+        hold.error = Unreachable("the store is away")
+        hold.release()
+        await later.recover()
+        assert await scene.content("final") is None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(later.run)
+            while await scene.cache.journal.later_links():  # noqa: ASYNC110
+                await trio.sleep(0.01)
+            nursery.cancel_scope.cancel()
+
+        assert await names(scene) == {"temporary": 2, "final": 2}
+
+
 async def test_it_is_made_after_a_while(
     tmp_path: Path, there: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
