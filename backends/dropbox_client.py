@@ -25,8 +25,8 @@ from mountfs import __version__
 from mountfs.backends._threads import Threads, hold
 from mountfs.backends.dropbox_errors import translated
 from mountfs.backends.dropbox_options import DropboxOptions
-from mountfs.backends.dropbox_pace import Pace
-from mountfs.backends.dropbox_tokens import Credentials, credentials_of
+from mountfs.backends.dropbox_pace import EarlyError, Pace
+from mountfs.backends.dropbox_tokens import Credentials, credentials_of, token_path
 from mountfs.storage.errors import (
     CredentialsRejected,
     CredentialsRenewed,
@@ -51,16 +51,21 @@ class DropboxClient:
         self._lock = threading.Lock()
         self._api: Dropbox | None = None
         self._shows = Credentials()
-        self._pace = Pace()
+        account = options.access_token or str(token_path(options))
+        self._pace = Pace(f"{options.endpoint or ''} {account}")
 
     async def call(self, request: Callable[[Dropbox], T], key: str | None = None) -> T:
         """Let the SDK carry out a request in a thread. Raises `StoreError`."""
-        await self._pace.wait()
-        try:
-            return await self._threads.run(self._in_thread, request, key)
-        except Throttled as error:
-            self._pace.slow_down(error.retry_after_s)
-            raise
+        while True:
+            await self._pace.wait()
+            try:
+                return await self._threads.run(self._in_thread, request, key)
+            except EarlyError as error:
+                self._pace.slow_down(error.left_s)
+            except Throttled as error:
+                pause_s = self._pace.slow_down(error.retry_after_s)
+                await trio.to_thread.run_sync(self._pace.tell, pause_s)
+                raise
 
     async def fetch(
         self, path: str, offset: int, size: int | None, key: str
@@ -93,6 +98,7 @@ class DropboxClient:
             await trio.to_thread.run_sync(api.close)
 
     def _in_thread(self, request: Callable[[Dropbox], T], key: str | None) -> T:
+        self._pace.check()
         with translated(key):
             api = self._connected()
             try:

@@ -14,6 +14,7 @@ from tests.fakes.s3_servers import S3Server
 _SHARES = {
     "boto3": 6,
     "s3-moto-everything": 3,
+    "dropbox": 3,
     "dropbox-everything": 6,
     "gs-strict-everything": 4,
     "gs-fake-gcs-server": 3,
@@ -37,7 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if getattr(item, "originalname", "") in _AT_LENGTH.get(_store_of(item), ()):
             item.add_marker(pytest.mark.slow)
         for name, share in _SHARES.items():
-            if name in item.name and zlib.crc32(item.nodeid.encode()) % share:
+            if _is_on(item, name) and zlib.crc32(item.nodeid.encode()) % share:
                 item.add_marker(pytest.mark.slow)
 
 
@@ -53,10 +54,18 @@ def _leave_out_what_servers_lack(items: list[pytest.Item]) -> None:
     ]
 
 
-def _store_of(item: pytest.Item) -> str:
+def _factory_of(item: pytest.Item) -> str:
     callspec = getattr(item, "callspec", None)
-    factory = callspec.params.get("subject", "") if callspec is not None else ""
-    return str(factory).partition("-")[0]
+    return str(callspec.params.get("subject", "")) if callspec is not None else ""
+
+
+def _is_on(item: pytest.Item, name: str) -> bool:
+    """Tell whether a test is on a store of a name, or with that word in its name."""
+    return _factory_of(item) == name if name in FACTORIES else name in item.name
+
+
+def _store_of(item: pytest.Item) -> str:
+    return _factory_of(item).partition("-")[0]
 
 
 def _is_without_subject(item: pytest.Item) -> bool:

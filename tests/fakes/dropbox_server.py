@@ -41,6 +41,8 @@ class Fault:
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
     times: int = 1
+    after: int = 0
+    """So many requests pass before it."""
     is_carried_out: bool = False
     """The answer alone is lost."""
 
@@ -52,6 +54,9 @@ class DropboxServer:
         self.account = Account()
         self.tokens = Tokens()
         self.latency_s = 0.0
+        self.damages_downloads = False
+        self.namespaces: frozenset[str] = frozenset()
+        """What `Dropbox-API-Path-Root` may name; all show the same files."""
         self.routes: list[str] = []
         """Every request that has come, in order."""
         self._faults: dict[str, list[Fault]] = {}
@@ -118,6 +123,9 @@ class DropboxServer:
                 if not waiting:
                     continue
                 fault = waiting[0]
+                if fault.after > 0:
+                    fault.after -= 1
+                    continue
                 fault.times -= 1
                 if fault.times <= 0:
                     waiting.pop(0)
@@ -184,6 +192,7 @@ class _Handler(BaseHTTPRequestHandler):
             fake.tokens.check(self.headers.get("Authorization", ""))
         if not fake.account.knows(route):
             raise ValueError("unknown route")
+        self._check_path_root()
         self._check_host(route)
         is_upload = _UPLOADS.fullmatch(route) is not None
         is_content = is_upload or route == "files/download"
@@ -204,6 +213,14 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers["Host"] != host:
             raise ValueError(f"this route is on {host}, not {self.headers['Host']}")
 
+    def _check_path_root(self) -> None:
+        """https://developers.dropbox.com/dbx-team-files-guide: 422 for a wrong root."""
+        text = self.headers["Dropbox-API-Path-Root"]
+        if text and json.loads(text)["namespace_id"] not in self.server.fake.namespaces:
+            error = {".tag": "no_permission"}
+            body = {"error_summary": "path_root/no_permission/..", "error": error}
+            raise Refused(422, body)
+
     def _download_sender(self, shown: Any, content: bytes) -> Callable[[], None]:
         """[requests]: "Range Retrieval Requests" as in HTTP."""
         headers = {
@@ -212,6 +229,8 @@ class _Handler(BaseHTTPRequestHandler):
             "ETag": f'W/"{shown["rev"]}"',
             "Accept-Ranges": "bytes",
         }
+        if self.server.fake.damages_downloads and content:
+            content = bytes([content[0] ^ 1]) + content[1:]
         match = _RANGE.fullmatch(self.headers.get("Range", ""))
         if match is None:
             return self._sender(200, content, headers)

@@ -1,0 +1,447 @@
+"""The Dropbox store: what it sends, and what it must never do. Against the fake."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from mountfs.backends import open_store
+from mountfs.backends.dropbox_pace import EarlyError, Pace
+from mountfs.storage.attempts import RetryPolicy
+from mountfs.storage.body import BytesBody
+from mountfs.storage.errors import (
+    BodyTooShort,
+    Corrupt,
+    DirectoryNotEmpty,
+    InvalidRequest,
+    NameTaken,
+    NotFound,
+    QuotaExceeded,
+    ServiceFailed,
+    Throttled,
+    Unreachable,
+    Unsupported,
+    VersionChanged,
+    WrongKind,
+)
+from mountfs.storage.protocol import Storager
+from mountfs.storage.retry import RetryStorager
+from mountfs.storage.types import ABSENT, Features, ListMode, Metadata, ObjectKind
+from mountfs.storage.virtual import VirtualStorager
+from tests.fakes.dropbox_fixtures import options_of
+from tests.fakes.dropbox_server import DropboxServer, Fault
+from tests.fakes.dropbox_tree import Commit
+
+MIB = 1 << 20
+TEMPLATES = {
+    "file_properties/templates/list_for_user",
+    "file_properties/templates/get_for_user",
+    "file_properties/templates/add_for_user",
+}
+
+
+@pytest.fixture
+async def store(
+    dropbox_server: DropboxServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Storager]:
+    """A folder of the fake, with one file in it, and all else known."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    opened = open_store("dropbox:///top", options_of(dropbox_server))
+    await opened.write("file", BytesBody(b"old"), metadata=Metadata(commit_id="c0"))
+    dropbox_server.routes.clear()
+    yield opened
+    await opened.close()
+
+
+def sent(server: DropboxServer) -> list[str]:
+    """Return the requests since this was asked last, without their folder."""
+    found = [each.removeprefix("files/") for each in server.routes]
+    server.routes.clear()
+    return found
+
+
+def foreign(server: DropboxServer, path: str, data: bytes) -> None:
+    """Let another client write a file."""
+    tree = server.account.tree
+    with server.account.lock, tree.changed:
+        tree.write(Commit(path, mode="overwrite"), data)
+
+
+async def test_what_each_operation_sends(
+    store: Storager, dropbox_server: DropboxServer
+) -> None:
+    """The requests of docs/reference/backends.md, one by one."""
+    made = await store.stat("file")
+    assert sent(dropbox_server) == ["get_metadata"]
+    made = await store.write("file", BytesBody(b"new"), condition=made.version)
+    assert sent(dropbox_server) == ["upload"]
+    new = await store.write("new", None, condition=ABSENT)
+    assert sent(dropbox_server) == ["upload"]
+    assert (await store.read("file")).data == b"new"
+    assert sent(dropbox_server) == ["download"]
+    await store.list("")
+    assert sent(dropbox_server) == ["list_folder"]
+    await store.set_metadata(made, Metadata(user={"a": "b"}))
+    assert sent(dropbox_server) == ["file_properties/properties/overwrite"]
+    await store.move("file", "moved")
+    assert sent(dropbox_server) == ["get_metadata", "move_v2"]
+    await store.copy("moved", "copy")
+    assert sent(dropbox_server) == [
+        "get_metadata",
+        "copy_v2",
+        "file_properties/properties/overwrite",
+    ]
+    await store.delete("new", condition=new.version)
+    assert sent(dropbox_server) == ["delete_v2"]
+    await store.delete("copy")
+    assert sent(dropbox_server) == ["get_metadata", "delete_v2"]
+    await store.make_dir("dir/", metadata=Metadata(user={"a": "b"}))
+    assert sent(dropbox_server) == [
+        "create_folder_v2",
+        "file_properties/properties/overwrite",
+    ]
+    await store.delete("dir/")
+    assert sent(dropbox_server) == [
+        "get_metadata",
+        "list_folder",
+        "delete_v2",
+    ]
+
+
+async def test_a_folder_moves_in_one_request_whatever_is_in_it(
+    store: Storager, dropbox_server: DropboxServer
+) -> None:
+    """With the attributes of everything below it."""
+    for number in range(20):
+        metadata = Metadata(user={"n": str(number)})
+        await store.write(f"dir/sub/{number}", None, metadata=metadata)
+    sent(dropbox_server)
+
+    await store.move("dir/", "other/place/")
+
+    assert sent(dropbox_server) == ["get_metadata", "move_v2"]
+    found = (await store.stat("other/place/sub/7")).metadata
+    assert found is not None
+    assert found.user == {"n": "7"}
+
+
+async def test_many_are_deleted_in_few_requests(
+    store: Storager, dropbox_server: DropboxServer
+) -> None:
+    """One listing for a folder, one batch for 1 000 files; folders afterwards."""
+    keys = [f"dir/{number}" for number in range(12)]
+    for key in keys:
+        await store.write(key, None, condition=ABSENT)
+    sent(dropbox_server)
+
+    failed = await store.delete_many([*keys, "dir/", "absent"])
+
+    assert failed == {}
+    routes = sent(dropbox_server)
+    assert routes.count("list_folder") == 2
+    assert routes.count("delete_batch") == 1
+    assert routes.count("delete_v2") == 1
+    with pytest.raises(NotFound):
+        await store.stat("dir/", kind=ObjectKind.DIRECTORY)
+
+
+async def test_a_large_write_goes_in_pieces(
+    store: Storager, dropbox_server: DropboxServer
+) -> None:
+    """8 MiB each; what is there stays until all have come."""
+    data = bytes(range(256)) * (4096 * 17)  # 17 MiB
+    old = await store.stat("file")
+    sent(dropbox_server)
+
+    await store.write("file", BytesBody(data), condition=old.version)
+
+    assert sorted(sent(dropbox_server)) == [
+        "upload_session/append_v2",
+        "upload_session/append_v2",
+        "upload_session/append_v2",
+        "upload_session/finish",
+        "upload_session/start",
+    ]
+    assert (await store.read("file")).data == data
+    with pytest.raises(VersionChanged):
+        await store.write("file", BytesBody(data), condition=old.version)
+
+
+async def test_a_large_write_that_fails_changes_nothing(
+    store: Storager, dropbox_server: DropboxServer
+) -> None:
+    """A body that is too short, and a service that fails in the middle."""
+    large = BytesBody(b"x" * (9 * MIB))
+    with pytest.raises(BodyTooShort):
+        await store.write("file", large, size=20 * MIB)
+    dropbox_server.add_fault("files/upload_session/append_v2", Fault(503, after=1))
+    with pytest.raises(ServiceFailed):
+        await store.write("file", large)
+
+    assert (await store.read("file")).data == b"old"
+
+
+async def test_bytes_that_were_damaged_are_refused(
+    store: Storager, dropbox_server: DropboxServer
+) -> None:
+    """On their way here, by the content hash of the whole."""
+    dropbox_server.damages_downloads = True
+
+    with pytest.raises(Corrupt):
+        await store.read("file")
+
+
+async def test_a_delete_of_a_file_takes_no_folder(store: Storager) -> None:
+    """Dropbox would delete it with all that is in it."""
+    await store.write("dir/file", None)
+
+    for key in ("dir",):
+        with pytest.raises(WrongKind):
+            await store.delete(key)
+    assert isinstance((await store.delete_many(["dir", "a", "b"]))["dir"], WrongKind)
+    with pytest.raises(DirectoryNotEmpty):
+        await store.delete("dir/")
+    assert (await store.stat("dir/file")).size == 0
+
+
+async def test_no_name_of_another_case_is_touched(store: Storager) -> None:
+    """Not by looking, deleting, moving, nor by an append that was never committed."""
+    virtual = VirtualStorager(store, Features.all())
+    for key in ("FILE", "File"):
+        with pytest.raises(NotFound):
+            await store.stat(key)
+        with pytest.raises(NotFound):
+            await store.read(key)
+        await store.delete(key)
+        append = await virtual.create_append(key)
+        await virtual.write_append(append, BytesBody(b"tail"))
+        await virtual.delete(key)
+        with pytest.raises(NameTaken):
+            await virtual.commit_append(append)
+    await store.write("other", BytesBody(b"other"))
+    with pytest.raises(NameTaken):
+        await store.move("other", "FILE")
+    with pytest.raises(NameTaken):
+        await store.copy("other", "FILE")
+    await store.make_dir("dir/")
+    with pytest.raises(NameTaken):
+        await store.make_dir("DIR/")
+
+    assert (await store.read("file")).data == b"old"
+    assert (await store.read("other")).data == b"other"
+
+
+async def test_an_append_that_is_not_committed_is_no_file(store: Storager) -> None:
+    """Deleting its key deletes what has that key, and nothing comes back."""
+    virtual = VirtualStorager(store, Features.all())
+    append = await virtual.create_append("log")
+    await virtual.write_append(append, BytesBody(b"tail"))
+    await virtual.delete("log")
+    with pytest.raises(NotFound):
+        await virtual.stat("log")
+    base = await virtual.stat("file")
+    append = await virtual.create_append("file", base=base)
+    append = await virtual.write_append(append, BytesBody(b", new"))
+    assert (await store.read("file")).data == b"old"
+    await virtual.delete("file")
+
+    with pytest.raises((NotFound, VersionChanged)):
+        await virtual.commit_append(append)
+    with pytest.raises(NotFound):
+        await virtual.stat("file")
+
+
+async def test_only_the_case_of_a_name_changes(store: Storager) -> None:
+    """Dropbox does not do it by itself: in two steps, for files and folders."""
+    await store.write("dir/below", None)
+
+    await store.move("file", "FILE")
+    await store.move("dir/", "Dir/")
+
+    assert (await store.read("FILE")).data == b"old"
+    found = [each.key for each in (await store.list("", mode=ListMode.PREFIX)).objects]
+    assert found == ["Dir/", "Dir/below", "FILE"]
+
+
+async def test_a_move_that_fails_restores_what_was_in_its_way(
+    store: Storager, dropbox_server: DropboxServer
+) -> None:
+    """Dropbox moves onto nothing, so that the target is deleted first."""
+    await store.write("new", BytesBody(b"new"))
+    dropbox_server.add_fault("files/move_v2", Fault(503, after=1))
+
+    with pytest.raises(ServiceFailed):
+        await store.move("new", "file")
+
+    assert (await store.read("file")).data == b"old"
+    assert (await store.read("new")).data == b"new"
+    await store.move("new", "file")
+    assert (await store.read("file")).data == b"new"
+
+
+async def test_a_folder_replaces_only_an_empty_one(store: Storager) -> None:
+    """A full one, and a file, stay."""
+    await store.write("a/x", BytesBody(b"x"))
+    await store.write("b/y", BytesBody(b"y"))
+
+    with pytest.raises(DirectoryNotEmpty):
+        await store.move("a/", "b/")
+    with pytest.raises(WrongKind):
+        await store.move("a/", "file/")
+    with pytest.raises(WrongKind):
+        await store.move("file", "a")
+    await store.delete("b/y")
+    await store.move("a/", "b/")
+
+    assert (await store.read("b/x")).data == b"x"
+
+
+async def test_metadata_of_bytes_that_are_gone_count_no_more(
+    store: Storager, dropbox_server: DropboxServer
+) -> None:
+    """Another program replaces the bytes and leaves our properties."""
+    await store.write("file", BytesBody(b"ours"), metadata=Metadata(user={"a": "b"}))
+
+    foreign(dropbox_server, "/top/file", b"theirs")
+
+    found = (await store.stat("file")).metadata
+    assert found is not None
+    assert (found.user, found.commit_id) == ({}, None)
+
+
+async def test_equal_bytes_bring_their_new_metadata(
+    store: Storager, dropbox_server: DropboxServer
+) -> None:
+    """Dropbox writes nothing then, properties included: they are put apart."""
+    old = await store.stat("file")
+    new = Metadata(user={"a": "b"}, commit_id="c1")
+    sent(dropbox_server)
+
+    await store.write("file", BytesBody(b"old"), metadata=new, condition=old.version)
+
+    assert sent(dropbox_server) == ["upload", "file_properties/properties/overwrite"]
+    found = (await store.stat("file")).metadata
+    assert found is not None
+    assert (found.user, found.commit_id) == (new.user, "c1")
+
+
+@pytest.mark.parametrize("kind", ["upload", "session"])
+async def test_a_lost_answer_is_no_conflict_with_oneself(
+    store: Storager, dropbox_server: DropboxServer, kind: str
+) -> None:
+    """The commit id in the properties tells whose the file is."""
+    data = b"x" * (9 * MIB if kind == "session" else 9)
+    route = "upload" if kind == "upload" else "upload_session/finish"
+    retried = RetryStorager(store, RetryPolicy())
+    dropbox_server.lose_answer(f"files/{route}")
+
+    made = await retried.write("new", BytesBody(data), condition=ABSENT)
+
+    assert made.size == len(data)
+    assert dropbox_server.account.tree.entries["/top/new"].rev == (
+        made.version.content if made.version else ""
+    )
+
+
+async def test_nothing_is_sent_before_the_time_that_dropbox_names(
+    store: Storager, dropbox_server: DropboxServer
+) -> None:
+    """A 429 holds back every request of the store."""
+    dropbox_server.throttle(retry_after_s=30)
+    with pytest.raises(Throttled) as caught:
+        await store.stat("file")
+    assert caught.value.retry_after_s == 30
+
+    with trio.move_on_after(0.05) as scope:
+        await store.list("")
+
+    assert scope.cancelled_caught
+    assert sent(dropbox_server) == ["get_metadata"]
+
+
+async def test_a_pause_ends(autojump_clock: trio.testing.MockClock) -> None:
+    """After the time that was named, or a second."""
+    pace = Pace("a")
+    for named, expected in ((7.0, 7.0), (None, 1.0), (0.0, 0.0)):
+        begun = trio.current_time()
+        pace.slow_down(named)
+        await pace.wait()
+        assert trio.current_time() == begun + expected
+
+
+async def test_a_pause_holds_for_all_of_an_account(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Other processes learn it from a file; other accounts are not held back."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    one, same, other = Pace("a"), Pace("a"), Pace("b")
+
+    one.tell(one.slow_down(60))
+
+    with pytest.raises(EarlyError) as caught:
+        same.check()
+    assert 55 < caught.value.left_s <= 60
+    other.check()
+    one.tell(one.slow_down(5))
+    with pytest.raises(EarlyError) as caught:
+        same.check()
+    assert caught.value.left_s > 55
+
+
+async def test_errors_are_told_apart(
+    store: Storager, dropbox_server: DropboxServer
+) -> None:
+    """A full account, a server that is gone, a namespace that is none."""
+    dropbox_server.account.tree.quota = 5
+    with pytest.raises(QuotaExceeded):
+        await store.write("large", BytesBody(b"123456"))
+    dropbox_server.add_fault("files/get_metadata", Fault())
+    with pytest.raises(Unreachable) as caught:
+        await store.stat("file")
+    assert caught.value.is_ambiguous
+    options = {**options_of(dropbox_server), "path_root": "42"}
+    team = open_store("dropbox:///top", options)
+    with pytest.raises(InvalidRequest, match="path_root"):
+        await team.stat("file")
+    dropbox_server.namespaces = frozenset({"42"})
+    assert (await team.stat("file")).size == 3
+    await team.close()
+
+
+async def test_a_store_without_properties_keeps_files(
+    dropbox_server: DropboxServer,
+) -> None:
+    """An app that may have no template is told so, or does without."""
+    dropbox_server.account.may_have_templates = False
+    options = options_of(dropbox_server)
+    store = open_store("dropbox:///", options)
+    with pytest.raises(Unsupported, match="properties=off"):
+        await store.write("file", None, metadata=Metadata(commit_id="c"))
+    await store.close()
+    plain = open_store("dropbox:///", {**options, "properties": "off"})
+
+    assert not plain.capabilities.metadata
+    await plain.write("file", BytesBody(b"bytes"), metadata=Metadata(commit_id="c"))
+    assert (await plain.read("file")).data == b"bytes"
+    assert not TEMPLATES & set(sent(dropbox_server)[-2:])
+    await plain.close()
+
+
+async def test_listings_of_more_than_a_page_of_dropbox(
+    store: Storager, dropbox_server: DropboxServer
+) -> None:
+    """All cursors are followed before the first page; the rest waits here."""
+    tree = dropbox_server.account.tree
+    with dropbox_server.account.lock, tree.changed:
+        for number in range(2100):
+            tree.write(Commit(f"/top/many/{number:04}"), b"")
+    sent(dropbox_server)
+
+    first = await store.list("many/", limit=2000)
+    second = await store.list("many/", token=first.token)
+
+    assert sent(dropbox_server) == ["list_folder", "list_folder/continue"]
+    keys = [each.key for each in (*first.objects, *second.objects)]
+    assert keys == [f"many/{number:04}" for number in range(2100)]
