@@ -291,6 +291,8 @@ class Walks:
     def _renew(self, place: _Place, key: str) -> None:
         """Ask anew before what is known of a walked directory is too old."""
         metadata = self._volume.metadata
+        if not metadata.ttl_s:
+            return  # no answer is believed for longer than it takes
         if not metadata.is_good_for(key, RENEW_AT * metadata.ttl_s):
             self._start_listing(place)
 

@@ -324,3 +324,19 @@ async def test_directory_that_is_not_listed_ahead_is_tried_once(
             await settled()
 
         assert scene.fs.walks.counts.listings == 19
+
+
+async def test_nothing_is_listed_for_names_that_are_never_believed(
+    tmp_path: Path,
+) -> None:
+    """Without a time to live a listing behind a program tells it nothing."""
+    async with walked(tmp_path, ttl_s=0.0) as scene:
+        await put_files(scene, "d", 10)
+        await scene.nodes("d")
+        for number in range(10):
+            await read(scene, f"d/{number:03}")
+        scene.store.asked.clear()
+        for number in range(10):
+            await read(scene, f"d/{number:03}")
+
+        assert scene.fs.walks.counts.listings <= 1
