@@ -103,7 +103,7 @@ class GcsStorager:
         client = self._client = GcsClient(options)
         self._listings = Listings(client, keys)
         self._known = Known(client, keys)
-        self._uploads = Uploads(client, keys, checksums=options.checksums)
+        self._uploads = Uploads(client, keys, options)
         components = Components(client, keys, options, self._uploads)
         self._multipart = Multipart(
             client,
@@ -252,11 +252,12 @@ class GcsStorager:
             key, condition, Call.WRITE, self._options.conditions
         )
         resource = await self._new_resource(key, metadata, inherit)
-        query = {**conditions, "kmsKeyName": self._options.kms_key}
         self._known.forget(key)
         with explained(key, condition):
             reply = await self._client.run(
-                lambda: self._uploads.insert(full, body, wanted, resource, query, key),
+                lambda: self._uploads.insert(
+                    full, body, wanted, resource, conditions, key
+                ),
                 key,
             )
         written = object_of(key, reply)

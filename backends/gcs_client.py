@@ -200,7 +200,6 @@ class GcsClient:
             if self._connections is None:
                 options = self._options
                 self._connections = Connections(
-                    options.endpoint_url,
                     connect_timeout_s=options.connect_timeout_s,
                     read_timeout_s=options.read_timeout_s,
                     count=options.requests_max,
@@ -257,7 +256,7 @@ class GcsClient:
 
 def _transport(connections: Connections) -> Transport:
     """Return what google-auth sends its own requests with."""
-    return Transport(connections.pools)  # type: ignore[no-untyped-call]  # google-auth has few types
+    return Transport(connections)  # type: ignore[no-untyped-call]  # google-auth has few types
 
 
 def resource_of(answer: Answer, key: str | None = None) -> Reply:
@@ -274,10 +273,9 @@ def resource_of(answer: Answer, key: str | None = None) -> Reply:
 
 
 def _unzipped(answer: Answer) -> Answer:
-    """Take off what was compressed for the way alone: resources, never media."""
-    if answer.headers.get("content-encoding") != "gzip":
-        return answer
-    if "x-goog-stored-content-encoding" in answer.headers:
+    """Unpack what was packed for the way alone, and not what is stored so."""
+    stored = answer.headers.get("x-goog-stored-content-encoding", "identity")
+    if answer.headers.get("content-encoding") != "gzip" or stored != "identity":
         return answer
     with contextlib.suppress(OSError, EOFError):
         return answer._replace(body=gzip.decompress(answer.body))

@@ -21,7 +21,7 @@ from mountfs.backends.gcs_client import GcsClient, Query
 from mountfs.backends.gcs_keys import UPLOADS, KeySpace
 from mountfs.backends.gcs_objects import COMMIT_NAME, FIELDS, object_of
 from mountfs.backends.gcs_options import GcsOptions
-from mountfs.backends.gcs_uploads import Uploads
+from mountfs.backends.gcs_uploads import OCTETS, Uploads
 from mountfs.storage.body import Body
 from mountfs.storage.errors import Corrupt, StoreError
 from mountfs.storage.types import Object
@@ -92,7 +92,7 @@ class Components:
         full = self.folder(owner.id) + name
         reply = await self._client.run(
             lambda: self._uploads.insert(
-                full, body, size, owner.resource, self._key_query(), owner.key
+                full, body, size, owner.resource, {}, owner.key
             ),
             owner.key,
         )
@@ -183,9 +183,13 @@ class Components:
     ) -> Object:
         content = {
             "sourceObjects": [source.entry for source in sources],
-            "destination": dict(resource),
+            "destination": {"contentType": OCTETS, **resource},
         }
-        query = {"fields": FIELDS, **self._key_query(), **conditions}
+        query = {
+            "fields": FIELDS,
+            "kmsKeyName": self._options.kms_key,
+            **conditions,
+        }
 
         def send() -> Object:
             reply = self._client.send_json(
@@ -199,9 +203,6 @@ class Components:
             return object_of(key, reply)
 
         return await self._client.run(send, key)
-
-    def _key_query(self) -> dict[str, object]:
-        return {"kmsKeyName": self._options.kms_key}
 
 
 def pinned(full: str, item: Object) -> Source:

@@ -1,14 +1,15 @@
 """The connections to Google Cloud Storage: urllib3's, held on the line of their call.
 
 google-cloud-storage sends its requests with `requests`; urllib3 alone, which lies
-below that, takes a third of the time of a small request. Proxies and certificates are
-found where `requests` finds them.
+below that, takes a fraction of the time of a small request. Proxies and certificates
+are found where `requests` finds them.
 """
 
 import os
 import socket
+import threading
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -103,17 +104,16 @@ def _let_go(connection: "BaseHTTPConnection | None") -> None:
 
 
 class Connections:
-    """The pools of connections to one service; they send what they are told, once."""
+    """The pools of connections; they send what they are told, once.
+
+    google-auth sends its own requests over them too (`request`).
+    """
 
     def __init__(
-        self,
-        endpoint_url: str,
-        *,
-        connect_timeout_s: float,
-        read_timeout_s: float,
-        count: int,
+        self, *, connect_timeout_s: float, read_timeout_s: float, count: int
     ) -> None:
-        settings = {
+        self._settings: dict[str, Any] = {
+            "num_pools": 8,
             "timeout": urllib3.Timeout(connect=connect_timeout_s, read=read_timeout_s),
             "maxsize": count,
             "block": False,
@@ -121,13 +121,9 @@ class Connections:
             "blocksize": _BLOCK,
             "ca_certs": _certificates(),
         }
-        proxy = _proxy_for(endpoint_url)
-        self.pools: urllib3.PoolManager = (
-            urllib3.PoolManager(num_pools=8, **settings)  # type: ignore[arg-type]  # one dict for both
-            if proxy is None
-            else urllib3.ProxyManager(proxy, num_pools=8, **settings)  # type: ignore[arg-type]  # see above
-        )
-        self.pools.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
+        self._lock = threading.Lock()
+        self._proxies: dict[str, str | None] = {}
+        self._managers: dict[str | None, urllib3.PoolManager] = {}
 
     def exchange(
         self, method: str, url: str, headers: Mapping[str, str], body: Payload
@@ -136,10 +132,10 @@ class Connections:
 
         Raises what urllib3 raises.
         """
-        response = self.pools.request(
+        response = self.request(
             method,
             url,
-            body=body,  # type: ignore[arg-type]  # a reader is enough
+            body=body,
             headers=headers,
             decode_content=False,
             redirect=False,
@@ -147,18 +143,45 @@ class Connections:
         told = {name.lower(): text for name, text in response.headers.items()}
         return Answer(response.status, told, response.data)
 
+    def request(
+        self, method: str, url: str, **more: object
+    ) -> urllib3.BaseHTTPResponse:
+        """Send a request as a manager of urllib3 does, over the proxy for its URL."""
+        return self._manager_for(url).request(method, url, **more)  # type: ignore[arg-type]  # as given
+
     def close(self) -> None:
         """Close what is idle."""
-        self.pools.clear()
+        for manager in self._managers.values():
+            manager.clear()
+
+    def _manager_for(self, url: str) -> urllib3.PoolManager:
+        parts = urlsplit(url)
+        place = f"{parts.scheme}://{parts.netloc}"
+        with self._lock:
+            if place not in self._proxies:
+                self._proxies[place] = _proxy_for(parts.scheme, parts.hostname or "")
+            proxy = self._proxies[place]
+            manager = self._managers.get(proxy)
+            if manager is None:
+                manager = self._managers[proxy] = self._new_manager(proxy)
+            return manager
+
+    def _new_manager(self, proxy: str | None) -> urllib3.PoolManager:
+        made = (
+            urllib3.PoolManager(**self._settings)
+            if proxy is None
+            else urllib3.ProxyManager(proxy, **self._settings)
+        )
+        made.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
+        return made
 
 
-def _proxy_for(url: str) -> str | None:
-    parts = urlsplit(url)
-    host = parts.hostname or ""
+def _proxy_for(scheme: str, host: str) -> str | None:
+    """Return the proxy that the environment names for a host."""
     if proxy_bypass(host):
         return None
     found = getproxies()
-    return found.get(parts.scheme) or found.get("all")
+    return found.get(scheme) or found.get("all")
 
 
 def _certificates() -> str:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from mountfs.backends.gcs_client import GcsClient, Query, Reply
 from mountfs.backends.gcs_conditions import condition_query, generation_of, lost
+from mountfs.backends.gcs_dialect import OWN_NAMES
 from mountfs.backends.gcs_keys import KeySpace
 from mountfs.backends.gcs_known import Known
 from mountfs.backends.gcs_objects import (
@@ -200,15 +201,16 @@ def _patch(
 ) -> dict[str, object]:
     """Return what makes `new` of an object that was `base` and is `current` by now.
 
-    Custom metadata that `base` had and `new` has not go; what others have added since
-    stays. Names that keep their value are left alone.
+    Custom metadata that `base` had and `new` has not go, and attributes that are not in
+    `new`, of which `base` may tell nothing; what others have added since stays. Names
+    that keep their value are left alone.
     """
     now = current or NO_METADATA
     before, after, there = user_of(base), user_of(new), user_of(now)
     user: dict[str, str | None] = {
         name: value for name, value in after.items() if there.get(name) != value
     }
-    user.update((name, None) for name in before if name not in after)
+    user.update((n, None) for n in OWN_NAMES.union(before) if n not in after)
     patch: dict[str, object] = {
         PAIRS[name]: value
         for name, value in new.pairs.items()

@@ -7,13 +7,14 @@ version is the metageneration, which changes with the metadata.
 from collections.abc import Mapping
 from datetime import datetime
 
+from mountfs.backends import gcs_dialect
 from mountfs.backends._checks import user_size
 from mountfs.backends.gcs_client import Reply
 from mountfs.storage.errors import InvalidRequest, MetadataTooLarge, Unsupported
 from mountfs.storage.types import Metadata, Object, ObjectKind, Version
 
 COMMIT_NAME = "mountfs-commit"
-METADATA_SIZE_MAX = 8192
+METADATA_SIZE_MAX = 8192 - gcs_dialect.RESERVE
 STANDARD = "STANDARD"
 CLASS = "storage-class"
 SECOND_NS = 1_000_000_000
@@ -61,7 +62,10 @@ def resource_of(metadata: Metadata) -> dict[str, object]:
 
 
 def user_of(metadata: Metadata) -> dict[str, str]:
-    """Return the custom metadata, commit id included, if they can be kept."""
+    """Return the custom metadata as they are kept: with the commit id, for gcsfuse too.
+
+    Raises `MetadataTooLarge`, `InvalidRequest` if they cannot be.
+    """
     user = dict(metadata.user)
     if metadata.commit_id is not None:
         user[COMMIT_NAME] = metadata.commit_id
@@ -75,7 +79,7 @@ def user_of(metadata: Metadata) -> dict[str, str]:
             (name + value).encode()
     except UnicodeEncodeError as error:
         raise InvalidRequest("custom metadata must be valid UTF-8") from error
-    return user
+    return {**user, **gcs_dialect.added(user)}
 
 
 def merged(given: Metadata, old: Metadata | None, *, user: bool) -> Metadata:
@@ -96,7 +100,7 @@ def merged(given: Metadata, old: Metadata | None, *, user: bool) -> Metadata:
 
 def object_of(key: str, resource: Reply) -> Object:
     """Return the object that a resource tells of, with all that it says."""
-    user = dict(resource.get("metadata") or {})
+    user = gcs_dialect.removed(resource.get("metadata") or {})
     commit_id = user.pop(COMMIT_NAME, None)
     pairs = {
         name: str(resource[field])

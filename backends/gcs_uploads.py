@@ -20,6 +20,7 @@ from mountfs.backends.gcs_connections import Answer
 from mountfs.backends.gcs_errors import translated
 from mountfs.backends.gcs_keys import KeySpace
 from mountfs.backends.gcs_objects import FIELDS
+from mountfs.backends.gcs_options import GcsOptions
 from mountfs.storage.body import Body, read_exactly
 from mountfs.storage.errors import (
     Corrupt,
@@ -43,10 +44,11 @@ _INCOMPLETE = 308
 class Uploads:
     """Creates objects below one root. Everything here is called in a thread."""
 
-    def __init__(self, client: GcsClient, keys: KeySpace, *, checksums: bool) -> None:
+    def __init__(self, client: GcsClient, keys: KeySpace, options: GcsOptions) -> None:
         self._client = client
         self._keys = keys
-        self._checksums = checksums
+        self._kms_key = options.kms_key
+        self._checksums = options.checksums
 
     def insert(
         self,
@@ -61,7 +63,7 @@ class Uploads:
 
         Raises `BodyTooShort`, and nothing is stored; `Corrupt` if something else is.
         """
-        query = {"name": full, "fields": FIELDS, **query}
+        query = {"name": full, "fields": FIELDS, "kmsKeyName": self._kms_key, **query}
         if body is None or size <= IN_MEMORY_MAX:
             data = read_exactly(body, size)
             sum_sent = gcs_crc32c.of_bytes(data)

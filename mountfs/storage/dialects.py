@@ -355,6 +355,11 @@ _READERS: tuple[_Reader, ...] = (
     ("ctime", "ctime_ns", _time),
 )
 
+ATTRIBUTE_NAMES = frozenset(
+    {XATTR_NAME, SIDECAR_NAME, GROUP_NAME, *(name for name, _, _ in _READERS)}
+)
+"""The names that are read as attributes, in every dialect."""
+
 _TARGETS: tuple[tuple[str, Callable[[str], str]], ...] = (
     (_GCSFUSE_TARGET, _verbatim),
     (_GEESEFS_TARGET, _percent_decoded),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountfs.backends import gcs_crc32c, open_store
+from mountfs.backends import gcs_crc32c, gcs_dialect, open_store
 from mountfs.backends.gcs_objects import time_ns
 from mountfs.storage.body import BytesBody
 from mountfs.storage.errors import (
@@ -22,11 +22,14 @@ from mountfs.storage.protocol import Storager
 from mountfs.storage.types import (
     ABSENT,
     NO_METADATA,
+    Attributes,
+    Features,
     ListMode,
     Metadata,
     Object,
     ObjectKind,
 )
+from mountfs.storage.virtual import VirtualStorager
 from tests.fakes.gcs_fixtures import GCS_BUCKET
 from tests.fakes.gcs_server import GcsServer, refusal
 
@@ -193,6 +196,90 @@ async def test_names_that_are_taken_away_are_gone(
     await store.set_metadata(old, Metadata(user={"b": "2"}))
 
     assert gcs_server.objects(GCS_BUCKET)["pre/file"].metadata == {"b": "2"}
+
+
+async def test_the_last_extended_attribute_goes(
+    store: Storager, gcs_server: GcsServer
+) -> None:
+    """Attributes that are not named go, although those above call them by no name."""
+    stack = VirtualStorager(store, Features.all())
+    some = Attributes(mode=0o644, mtime_ns=5, xattrs={b"user.a": b"1"}, group="g")
+    made = await stack.write(
+        "file", BytesBody(b"bytes"), metadata=NO_METADATA.with_attributes(some)
+    )
+    none = Attributes(mode=0o644, mtime_ns=5, xattrs={})
+    await stack.set_metadata(
+        made, NO_METADATA.with_attributes(none), condition=made.version
+    )
+
+    names = set(gcs_server.objects(GCS_BUCKET)["pre/file"].metadata)
+    assert names == {"mode", "mtime", "gcsfuse_mtime"}
+    found = (await stack.stat("file")).attributes
+    assert found is not None
+    assert found.xattrs == {}
+    assert found.group is None
+
+
+async def test_attributes_of_other_tools_are_replaced(
+    store: Storager, gcs_server: GcsServer
+) -> None:
+    """Else they would stay, and be read first."""
+    theirs = {"goog-reserved-posix-mode": "600", "goog-reserved-file-mtime": "1"}
+    gcs_server.put(GCS_BUCKET, "pre/file", b"", {"metadata": {**theirs, "x": "y"}})
+    stack = VirtualStorager(store, Features.for_mounts())
+    found = await stack.stat("file")
+    assert found.attributes == Attributes(mode=0o600, mtime_ns=10**9)
+    new = Attributes(mode=0o644, mtime_ns=10**9)
+    await stack.set_metadata(found, NO_METADATA.with_attributes(new))
+
+    stored = gcs_server.objects(GCS_BUCKET)["pre/file"].metadata
+    assert set(stored) == {"mode", "mtime", "gcsfuse_mtime", "x"}
+
+
+async def test_gcsfuse_reads_links_and_times(
+    store: Storager, gcs_server: GcsServer
+) -> None:
+    """Its names stand beside ours, and are nobody's metadata."""
+    stack = VirtualStorager(store, Features.for_mounts())
+    when = NO_METADATA.with_attributes(Attributes(mtime_ns=1_500_000_000_120_000_000))
+    await stack.make_link("link", "../target", metadata=when)
+    await stack.write("file", BytesBody(b"bytes"), metadata=when)
+
+    link = gcs_server.objects(GCS_BUCKET)["pre/link"]
+    assert link.data == b"../target"
+    assert link.metadata["goog-reserved-file-is-symlink"] == "true"
+    file = gcs_server.objects(GCS_BUCKET)["pre/file"]
+    assert file.metadata["gcsfuse_mtime"] == "2017-07-14T02:40:00.12Z"
+    found = await stack.stat("file")
+    assert found.metadata is not None
+    assert found.metadata.user == {}
+    assert found.attributes == when.attributes
+
+
+async def test_a_time_that_gcsfuse_has_set_since_is_the_newer_one(
+    store: Storager, gcs_server: GcsServer
+) -> None:
+    """It is read first, and the next change of ours is told to gcsfuse."""
+    stack = VirtualStorager(store, Features.for_mounts())
+    when = NO_METADATA.with_attributes(Attributes(mode=0o644, mtime_ns=5))
+    await stack.write("file", BytesBody(b"bytes"), metadata=when)
+    stored = gcs_server.objects(GCS_BUCKET)["pre/file"]
+    stored.metadata["gcsfuse_mtime"] = "2024-05-06T07:08:09Z"
+    stored.metageneration += 1
+
+    found = await stack.stat("file")
+    assert found.attributes is not None
+    assert found.attributes.mtime_ns == 1_714_979_289_000_000_000
+    known = dataclasses.replace(found.attributes, mode=0o600, mtime_ns=7)
+    await stack.set_metadata(found, NO_METADATA.with_attributes(known))
+    assert stored.metadata["gcsfuse_mtime"] == "1970-01-01T00:00:00.000000007Z"
+    assert stored.metadata["mtime"] == "0.000000007"
+
+
+@given(st.dictionaries(st.sampled_from(["mode", "mtime", "x"]), st.text(max_size=12)))
+def test_what_is_added_for_gcsfuse_comes_off_again(user: dict[str, str]) -> None:
+    """Whatever the metadata are."""
+    assert gcs_dialect.removed({**user, **gcs_dialect.added(user)}) == user
 
 
 async def test_only_the_class_takes_a_copy(
