@@ -28,6 +28,7 @@ from mountfs.cache.ahead import AheadLedger
 from mountfs.cache.blockfiles import BlockFiles, BlockName, content_digest
 from mountfs.cache.budget import Budget
 from mountfs.cache.directory import DirectoryLock
+from mountfs.cache.extents import Range
 from mountfs.cache.lanes import Lanes, Place
 from mountfs.cache.pace import Pace
 from mountfs.cache.readahead import WHOLE_SHARE, ReadStream
@@ -316,16 +317,31 @@ class BlockCache:
         """
         if object.version is None or object.size is None:
             return
-        end = offset + len(data)
-        index = -(-offset // self._block_size)
-        while index * self._block_size < min(end, object.size):
+        end, whole = offset + len(data), memoryview(data)
+        content, blocks = self._content(object), dict[BlockName, Block]()
+        for index in range(-(-offset // self._block_size), -(-end // self._block_size)):
             start = index * self._block_size
             stop = min(start + self._block_size, object.size)
-            if stop > end:
-                return
-            block = data[start - offset : stop - offset]
-            await self._keep({self._name(object, index): block}, may_evict=False)
-            index += 1
+            if start < stop <= end:
+                name = BlockName(content, index)
+                blocks[name] = whole[start - offset : stop - offset]
+        await self._keep(blocks, may_evict=False)
+
+    def want(self, object: Object, ranges: Iterable[Range]) -> None:
+        """Ask for bytes that will be read in a moment, with few requests at once."""
+        if object.version is None or object.size is None:
+            return
+        if self.front is not None and self.front.holds(object.version):
+            return
+        size = self._block_size
+        indexes = sorted(
+            {
+                index
+                for start, end in ranges
+                for index in range(start // size, -(-min(end, object.size) // size))
+            }
+        )
+        self._start_fetches(object, self._missing(object, indexes), is_ahead=False)
 
     def rekey(self, old: Object, new: Object) -> None:
         """Note that the same bytes have another key or version now."""
@@ -443,15 +459,10 @@ class BlockCache:
         """Note a read, and fetch what its program will want next, if that shows."""
         ahead = stream.advance(offset, end - offset, wide=self._wide(object))
         if ahead is not None:
-            self._want(object, offset, end)
+            self.want(object, [(offset, end)])
             self._fetch_ahead(object, *ahead, steps=_FIRST_STEPS)
         elif not stream.window:
             self._read_around(object, offset, end, stream)
-
-    def _want(self, object: Object, offset: int, end: int) -> None:
-        """Ask for what a program waits for, before anything that is ahead of it."""
-        wanted = range(offset // self._block_size, -(-end // self._block_size))
-        self._start_fetches(object, self._missing(object, wanted), is_ahead=False)
 
     def _wide(self, object: Object) -> int:
         """Return how far to run ahead of who seems to read all of an object."""
@@ -498,7 +509,7 @@ class BlockCache:
         )
         if around is None:
             return
-        self._want(object, offset, end)
+        self.want(object, [(offset, end)])
         self._fetch_ahead(object, *around)
 
     def _missing(self, object: Object, indexes: Iterable[int]) -> list[int]:

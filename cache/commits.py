@@ -16,7 +16,9 @@ import trio
 from mountfs.cache.blocks import BlockCache
 from mountfs.cache.budget import Budget
 from mountfs.cache.dirty import DirtyFile
+from mountfs.cache.extents import Extents
 from mountfs.cache.plan import Plan, SendParts, plan_commit
+from mountfs.cache.spool import Spool, new_path
 from mountfs.cache.streamer import Streamer, rebase
 from mountfs.cache.uploader import Uploader
 from mountfs.storage.errors import (
@@ -34,6 +36,8 @@ log = logging.getLogger(__name__)
 
 _OFFER_MAX = 64 << 20
 _OFFER_SIZE = 8 << 20
+_OFFER_LATER = 8 << 20
+"""A commit of so many bytes does not wait until the block cache has them."""
 
 
 class Commits:
@@ -194,10 +198,10 @@ class Commits:
         """Put the new object under the file, and empty the spool."""
         object = dataclasses.replace(object, size=dirty.size)
         with trio.CancelScope(shield=True):
-            try:
-                await self._offer(dirty, object)
-            except StoreError as error:
-                log.info("written bytes could not be cached: %s", error)
+            size = dirty.extents.total
+            is_later = dirty.may_change_spool and size >= _OFFER_LATER
+            if not is_later:
+                await self._offer(dirty.spool, dirty.extents, object)
             if dirty.is_promised:
                 # Its row speaks of these bytes: they stay until that is gone.
                 return object
@@ -205,7 +209,9 @@ class Commits:
             dirty.commit_ids.clear()
             dirty.stored_revision = dirty.revision
             dirty.stream_refused = False
-            size = dirty.extents.total
+            if is_later:
+                self._leave_to_the_cache(dirty, object)
+                return object
             dirty.extents.clear()
             await dirty.readers.wait_for_readers()
             if dirty.spool.is_open:
@@ -213,17 +219,41 @@ class Commits:
             self._budget.release_dirty(size)
         return object
 
-    async def _offer(self, dirty: DirtyFile, object: Object) -> None:
+    def _leave_to_the_cache(self, dirty: DirtyFile, object: Object) -> None:
+        """Give the file an empty spool; from the old one the cache takes the bytes.
+
+        Crash before it is removed: a spool file that no row names, which the next mount
+        removes. The store has the bytes.
+        """
+        spool, extents = dirty.spool, dirty.extents
+        dirty.spool, dirty.extents = Spool(new_path(spool.path.parent)), Extents()
+
+        async def offer() -> None:
+            with self._budget.freeing():
+                await dirty.readers.wait_for_readers()
+                try:
+                    await self._offer(spool, extents, object)
+                finally:
+                    with trio.CancelScope(shield=True):
+                        await spool.remove()
+                    self._budget.release_dirty(extents.total)
+
+        self._streamer.start_soon(offer)
+
+    async def _offer(self, spool: Spool, extents: Extents, object: Object) -> None:
         """Let the block cache have what was written, as far as there is room."""
         left = _OFFER_MAX
-        for start, end in dirty.extents:
-            while start < end and left > 0:
-                # Cut at a multiple of the size, so that no block falls between two.
-                stop = min(end, (start // _OFFER_SIZE + 1) * _OFFER_SIZE)
-                piece = await dirty.spool.read(start, stop - start)
-                await self._blocks.put(object, start, piece)
-                left -= stop - start
-                start = stop
+        try:
+            for start, end in extents:
+                while start < end and left > 0:
+                    # Cut at a multiple of the size, so that no block falls between two.
+                    stop = min(end, (start // _OFFER_SIZE + 1) * _OFFER_SIZE)
+                    piece = await spool.read(start, stop - start)
+                    await self._blocks.put(object, start, piece)
+                    left -= stop - start
+                    start = stop
+        except StoreError as error:
+            log.info("written bytes could not be cached: %s", error)
 
 
 @contextmanager

@@ -120,6 +120,8 @@ class DirtyFile:
         """An upload by a plan that was cut short, and can be gone on with."""
         self.metadata: Callable[[], Metadata] | None = None
         self.spool = spool
+        self.may_change_spool = False
+        """Whether no row names the spool file, so that it may be left to others."""
         self.readers = ReadGate()
         self.changing = Lock()
 

@@ -14,6 +14,7 @@ or were synced (`sync`), which puts them on the disk.
 import ctypes
 import errno
 import os
+import secrets
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,6 +37,11 @@ HELD_MAX = 64 << 20
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def new_path(directory: Path) -> Path:
+    """Return a path for a new spool file."""
+    return directory / f"{secrets.token_hex(12)}.spool"
 
 
 class SpoolFailed(StoreError):
@@ -103,7 +109,7 @@ class Spool:
             return BytesBody(self._cut(self._memory, offset, size))
         return FileBody(self.path, offset, size)
 
-    async def write(self, offset: int, data: bytes) -> None:
+    async def write(self, offset: int, data: bytes | memoryview) -> None:
         """Write all of `data`."""
         memory = self._grown(offset, offset + len(data))
         if memory is None:
@@ -221,7 +227,7 @@ class Spool:
             return False
         return True
 
-    def _write(self, offset: int, data: bytes) -> None:
+    def _write(self, offset: int, data: "bytes | memoryview") -> None:
         try:
             _write_all(self._open(), offset, data)
             self._size = max(self._size, offset + len(data))

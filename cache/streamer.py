@@ -15,7 +15,7 @@ import dataclasses
 import logging
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 import trio
 
@@ -231,6 +231,11 @@ class Streamer:
         self._end(dirty, stream)
         assert self.nursery is not None
         self.nursery.start_soon(self._abort, stream)
+
+    def start_soon(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Start what nobody waits for but who closes us."""
+        assert self.nursery is not None
+        self.nursery.start_soon(work)
 
     def abort_later(self, upload: Upload) -> None:
         """Abort an upload that is of no use any more, while others go on."""

@@ -12,7 +12,7 @@ import dataclasses
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import trio
@@ -24,7 +24,15 @@ from mountfs.cache.dirty import DirtyFile
 from mountfs.cache.extents import Range
 from mountfs.cache.journal import Intent, Journal, JournaledUpload
 from mountfs.cache.phases import reached
-from mountfs.cache.plan import AppendTail, CopyPart, Piece, Plan, PutWhole, SendParts
+from mountfs.cache.plan import (
+    AppendTail,
+    CopyPart,
+    Piece,
+    Plan,
+    PutWhole,
+    SendPart,
+    SendParts,
+)
 from mountfs.cache.zeros import HOLES_MIN, Zeros
 from mountfs.storage.conditions import look_first
 from mountfs.storage.errors import (
@@ -48,6 +56,7 @@ from mountfs.storage.types import (
 log = logging.getLogger(__name__)
 
 _FILL_SIZE = 8 << 20
+_COPIES_MAX = 16
 _ABORT_DEADLINE_S = 30
 
 _IN_VAIN = (PreconditionFailed, NotFound)
@@ -337,6 +346,7 @@ class Uploader:
         inherit: Object | None,
         condition: Condition,
     ) -> Object:
+        self._want_fills(dirty, plan.parts)
         attempt = dirty.attempt or await self._begin(plan, dirty, metadata, inherit)
         upload = attempt.upload
 
@@ -360,7 +370,11 @@ class Uploader:
         try:
             with self._budget.freeing():
                 async with self._zeros.needed():
-                    await for_each(send, missing, self._uploads_max)
+                    copies = [x for x in missing if isinstance(x[1], CopyPart)]
+                    sends = [x for x in missing if isinstance(x[1], SendPart)]
+                    # No byte of a copy is on our line.
+                    groups = [(sends, self._uploads_max), (copies, _COPIES_MAX)]
+                    await for_each(send, groups)
                 reached("parts-sent")
                 object = await self.complete(
                     upload, attempt.ordered(), inherit, condition
@@ -398,13 +412,10 @@ class Uploader:
     ) -> Part:
         if isinstance(piece, CopyPart):
             assert dirty.base is not None
-            async with self._slots:
-                return await self._store.copy_part(
-                    upload, index, dirty.base, piece.offset, piece.size
-                )
-        # As of now: an attempt before this one may have filled some of it.
-        end = min(piece.offset + piece.size, dirty.base_size)
-        fills = dirty.extents.gaps(piece.offset, max(piece.offset, end))
+            return await self._store.copy_part(
+                upload, index, dirty.base, piece.offset, piece.size
+            )
+        fills = _fills(dirty, piece)
         await self._fill(dirty, fills, is_forced=True)
         part = await self.send(upload, index, dirty, piece.offset, piece.size)
         if fills:
@@ -412,14 +423,24 @@ class Uploader:
             await self.drop(dirty, fills)
         return part
 
+    def _want_fills(self, dirty: DirtyFile, pieces: Iterable[Piece]) -> None:
+        """Ask for what the first parts lack of the base, while an upload is opened."""
+        if dirty.base is None:
+            return
+        sends = [piece for piece in pieces if isinstance(piece, SendPart)]
+        for piece in sends[: self._uploads_max]:
+            self._blocks.want(dirty.base, _fills(dirty, piece))
+
     async def _fill(
-        self, dirty: DirtyFile, ranges: Iterable[Range], *, is_forced: bool
+        self, dirty: DirtyFile, ranges: Sequence[Range], *, is_forced: bool
     ) -> None:
         """Bring ranges of the base into the spool, so that they can be sent.
 
         A part at a time is forced past the budget, because sending is what frees
         room; a whole file is not.
         """
+        if is_forced and dirty.base is not None:
+            self._blocks.want(dirty.base, ranges)
         for start, end in ranges:
             for offset in range(start, end, _FILL_SIZE):
                 size = min(_FILL_SIZE, end - offset)
@@ -429,7 +450,7 @@ class Uploader:
                     await self._budget.reserve_dirty(size)
                 try:
                     assert dirty.base is not None
-                    filled = await self._blocks.read(dirty.base, offset, size)
+                    filled = await self._blocks.view(dirty.base, offset, size)
                     await dirty.spool.write(offset, filled)
                 except BaseException:
                     self._budget.release_dirty(size)
@@ -444,6 +465,15 @@ def _is_hole(piece: Piece, dirty: DirtyFile) -> bool:
     return not dirty.extents.overlaps(piece.offset, piece.offset + piece.size)
 
 
+def _fills(dirty: DirtyFile, piece: SendPart) -> list[Range]:
+    """Return what must be read before a part can be sent.
+
+    As of now: an attempt before this one may have filled some of it.
+    """
+    end = min(piece.offset + piece.size, dirty.base_size)
+    return dirty.extents.gaps(piece.offset, max(piece.offset, end))
+
+
 def _mark(dirty: DirtyFile, metadata: Metadata, inherit: Object | None) -> str:
     return mark_of(
         dirty.key, dirty.size, dirty.base, dirty.base_size, metadata, inherit
@@ -456,18 +486,17 @@ def _upload_of(row: JournaledUpload | None) -> Upload | None:
 
 async def for_each(
     call: Callable[[tuple[int, Piece]], Awaitable[None]],
-    items: list[tuple[int, Piece]],
-    tasks_max: int,
+    groups: Iterable[tuple[Sequence[tuple[int, Piece]], int]],
 ) -> None:
-    """Call for all items, several at once; the first error is raised.
+    """Call for all items of all groups, so many at once of each.
 
+    The first error is raised.
     After an error nothing new begins. What is under way may end, for it need not be
     done again, unless the error says that all of it is in vain.
     """
     errors: list[StoreError] = []
-    pending = iter(items)
 
-    async def work(nursery: trio.Nursery) -> None:
+    async def work(nursery: trio.Nursery, pending: Iterator[tuple[int, Piece]]) -> None:
         for item in pending:
             if errors:
                 return
@@ -480,7 +509,9 @@ async def for_each(
                 return
 
     async with trio.open_nursery() as nursery:
-        for _ in range(min(tasks_max, len(items))):
-            nursery.start_soon(work, nursery)
+        for items, tasks_max in groups:
+            pending = iter(items)
+            for _ in range(min(tasks_max, len(items))):
+                nursery.start_soon(work, nursery, pending)
     if errors:
         raise next((each for each in errors if isinstance(each, _IN_VAIN)), errors[0])

@@ -15,7 +15,6 @@ any more they leave the spool, and the room is released.
 """
 
 import logging
-import secrets
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -37,7 +36,7 @@ from mountfs.cache.orphans import Orphans
 from mountfs.cache.plan import PutWhole
 from mountfs.cache.promised import PromisedFiles, Promises
 from mountfs.cache.recovery import Failed, FailedFiles, Recovered
-from mountfs.cache.spool import Spool
+from mountfs.cache.spool import Spool, new_path
 from mountfs.cache.streamer import Streamer
 from mountfs.cache.uploader import DEFAULT_SENDING, Sending, Uploader
 from mountfs.storage.errors import (
@@ -173,12 +172,11 @@ class WriteBack:
         """
         if size is None:
             size = (base.size or 0) if base is not None else 0
-        spool = Spool(self._directory / f"{secrets.token_hex(12)}.spool")
         dirty = DirtyFile(
             key,
             base,
             size,
-            spool,
+            Spool(new_path(self._directory)),
             inherit=inherit,
             condition=condition,
             is_forced=self._conflicts.policy is Policy.OVERWRITE,
@@ -297,7 +295,11 @@ class WriteBack:
             if dirty.is_ahead and dirty.is_like_base:
                 object = await self._commits.store_metadata(dirty, metadata)
             else:
-                object = await self._store_by_policy(dirty, metadata)
+                dirty.may_change_spool = not self._failed.holds(dirty)
+                try:
+                    object = await self._store_by_policy(dirty, metadata)
+                finally:
+                    dirty.may_change_spool = False
             dirty.is_ahead = False
             await self._failed.end(dirty)
             await self.forget_failed(dirty.key)

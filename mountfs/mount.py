@@ -5,6 +5,7 @@ earlier mount left, mount, answer, and then in reverse: detach while still servi
 commit what is left, unmount, close the store. Signals begin the second half.
 """
 
+import gc
 import hashlib
 import logging
 import os
@@ -533,6 +534,9 @@ class _Mounted:
             self._config.mount_point,
             gates,
         )
+        # What is here by now stays: looking through it for garbage, again and again,
+        # would stop all programs for a twentieth of a second each time.
+        gc.freeze()
         self._has_answered = True
         ready()
 

@@ -118,6 +118,67 @@ async def test_a_small_new_file_is_one_put(scene: Scene) -> None:
         assert stack.writeback.pending() == ()
 
 
+async def test_a_large_commit_does_not_wait_for_the_cache(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bytes get there behind it, and the file can be written again meanwhile."""
+    monkeypatch.setattr("mountfs.cache.commits._OFFER_LATER", 100)
+    async with open_stack(scene.store, scene.directory) as stack:
+        dirty = stack.writeback.begin("a", None)
+        await write(stack, dirty, 160)
+        stored = await commit(stack, dirty, ABSENT)
+        assert not stack.blocks.is_cached(stored, 0, 160)
+        assert stack.budget.dirty == 160
+
+        await stack.writeback.write(dirty, 70, b"again", metadata=plain)
+        whole = pattern(0, 70) + b"again" + pattern(75, 85)
+        assert await stack.writeback.read(dirty, 0, 1000) == whole
+        while stack.budget.dirty > 5:
+            await trio.testing.wait_all_tasks_blocked(0.001)
+        assert stack.blocks.is_cached(stored, 0, 160)
+        await commit(stack, dirty, stored.version)
+        assert scene.stored("a") == whole
+        await stack.writeback.discard(dirty)
+
+    assert not list((scene.directory / "state" / "spool").glob("*.spool"))
+
+
+async def test_a_spool_file_that_a_row_names_stays_until_the_row_is_gone(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not left to the cache, which removes it."""
+    monkeypatch.setattr("mountfs.cache.commits._OFFER_LATER", 100)
+    async with open_stack(scene.store, scene.directory) as stack:
+        dirty = stack.writeback.begin("a", None)
+        await write(stack, dirty, 160)
+        error = ServiceFailed("down")
+        await stack.writeback.keep_failed(dirty, error, NO_METADATA)
+        spool = dirty.spool
+        stored = await commit(stack, dirty, ABSENT)
+
+        assert dirty.spool is spool
+        assert stack.blocks.is_cached(stored, 0, 160)
+
+
+async def test_what_lies_around_an_edit_is_one_request(scene: Scene) -> None:
+    """It is asked for before the upload is opened, which takes as long."""
+    base = await scene.put("a", pattern(0, 600))
+    asked: list[str] = []
+
+    async with open_stack(scene.store, scene.directory, block_size=8) as stack:
+        dirty = stack.writeback.begin("a", base)
+        for offset in (4, 304):
+            await stack.writeback.write(dirty, offset, b"edit", metadata=plain)
+        await commit(stack, dirty, base.version)
+        asked.extend(call for call, _ in scene.store.times)
+
+    assert asked.count("read") == asked.count("write_part") == 2
+    assert asked.index("complete_multipart") == len(asked) - 1
+    whole = bytearray(pattern(0, 600))
+    whole[4:8] = whole[304:308] = b"edit"
+    assert scene.stored("a") == bytes(whole)
+
+
 async def test_an_empty_file_is_a_change(scene: Scene) -> None:
     """A new file without bytes is stored by its commit."""
     async with open_stack(scene.store, scene.directory) as stack:
