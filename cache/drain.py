@@ -28,7 +28,7 @@ from mountfs.cache.entries import (
 )
 from mountfs.cache.incidents import IncidentKind, Incidents
 from mountfs.cache.phases import reached
-from mountfs.cache.queue import Queue
+from mountfs.cache.queue import AGE_MAX_S, Queue
 from mountfs.storage.errors import (
     AlreadyExists,
     NotFound,
@@ -81,6 +81,8 @@ class Drain:
         self._incidents = incidents
         self._hooks = hooks
         self._flights = 0
+        self._copies = 0
+        """How many of them copy an object to another key."""
         self._has_begun = False
         self._stack = contextlib.AsyncExitStack()
 
@@ -177,8 +179,10 @@ class Drain:
         queue, now_s = self._queue, self._queue.now_s()
         next_s = float("inf")
         removals: list[Entry] = []
+        may_grow = False
         for entry in queue.table:
             if self._flights >= FLIGHTS_MAX:
+                may_grow = may_grow or self._copies > 0
                 break
             if entry.flight is not None or queue.is_locked(entry.key):
                 continue
@@ -188,23 +192,37 @@ class Drain:
                 next_s = min(next_s, due_s)
             is_batched = entry.is_removal and self._may_be_in_batch(entry)
             if not (is_due or is_batched) or queue.table.is_blocked(entry):
+                may_grow = may_grow or (is_batched and self._is_being_copied(entry))
                 continue
             if is_batched:
                 removals.append(entry)
             elif not queue.table.leaves_older_below(entry):
                 self._start([entry], self._carry_out)
-        if not any(self._due_s(entry) <= now_s for entry in removals):
-            return next_s  # more of them may come
+        return min(next_s, self._take_off_together(removals, may_grow=may_grow))
+
+    def _take_off_together(self, removals: list[Entry], *, may_grow: bool) -> float:
+        """Start what is to be removed, or return until when more may come."""
+        now_s = self._queue.now_s()
+        due = [entry for entry in removals if self._due_s(entry) <= now_s]
+        if not due:
+            return float("inf")
+        if may_grow and (until_s := min(e.since_s for e in due) + AGE_MAX_S) > now_s:
+            return until_s  # those of a directory go together
         removals = self._with_all_below(removals)
         if removals:
             self._start(removals, self._remove_all)
-        return next_s
+        return float("inf")
 
     def _due_s(self, entry: Entry) -> float:
         """Return when an entry is due: removals wait for more of them to come."""
         if not entry.is_removal or entry.error is not None:
             return entry.due_s
         return min(entry.due_s, self._queue.burst.long_over_s)
+
+    def _is_being_copied(self, removal: Entry) -> bool:
+        """Tell whether a key waits only for being copied to another."""
+        needing = self._queue.table.needing(removal.key)
+        return any(isinstance(e.change, Copy) and e.error is None for e in needing)
 
     def _with_all_below(self, removals: list[Entry]) -> list[Entry]:
         """Return removals, children first, without directories that must wait longer.
@@ -240,6 +258,7 @@ class Drain:
             entry.flight = scope
             self._queue.note_flight(entry)
         self._flights += 1
+        self._copies += isinstance(entries[0].change, Copy)
         self._nursery.start_soon(self._fly, entries, deed, scope)
 
     async def _fly(
@@ -248,6 +267,7 @@ class Drain:
         deed: Callable[[list[Entry]], Awaitable[None]],
         scope: trio.CancelScope,
     ) -> None:
+        is_copy = isinstance(entries[0].change, Copy)
         try:
             with scope, because(Reason.BACKGROUND):
                 await deed(entries)
@@ -266,6 +286,7 @@ class Drain:
                 self._note_failure(entry, StoreError(str(error), is_ambiguous=True))
         finally:
             self._flights -= 1
+            self._copies -= is_copy
             for entry in entries:
                 entry.flight = None
             self._queue.tell()
@@ -437,8 +458,13 @@ class Drain:
     async def _copy_or_move(self, entry: Entry, source: Object) -> Object:
         store, version = self._queue.store, source.version
         removal = self._removal_of(source.key, entry)
-        if removal is None:
-            return await store.copy(source.key, entry.key, source_version=version)
+        is_emulated = store.capabilities.move_is_copy
+        if removal is None or (removal.is_of_many and is_emulated):
+            copied = await store.copy(source.key, entry.key, source_version=version)
+            if removal is not None and not removal.is_over:
+                # It has just been seen to be what is to go: with others, in a batch.
+                removal.since_s = self._queue.now_s()
+            return copied
         # It is on its way, too: whatever comes to its key now follows it.
         removal.flight, removal.is_unsure = entry.flight, True
         try:

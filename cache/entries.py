@@ -93,6 +93,8 @@ class Entry:
     changed_s: float = 0.0
     due_s: float = 0.0
     attempts: int = 0
+    is_of_many: bool = False
+    """Whether it is a removal that came with many others, which go together."""
     is_unsure: bool = False
     """Whether it may have been carried out although nobody knows."""
     error: StoreError | None = None

@@ -18,6 +18,7 @@ from mountfs.cache.entries import (
     Entry,
     Remove,
     StoreBytes,
+    ancestors_of,
     content_condition,
     is_only_in_upload,
     with_key,
@@ -92,11 +93,24 @@ class Moves:
         moved = await self._try_to_move(source, target)
         while moved is None:
             moved = await self._try_to_move(source, target)
-        if self._tree_moved is not None:
+        if self._tree_moved is not None and not self._goes_by_itself(source, moved):
             below = [key for key in moved if key.endswith("/")]
             await self._tree_moved(source, target, below)
         moved.setdefault(source, Object(key=target, kind=ObjectKind.DIRECTORY))
         return moved
+
+    def _goes_by_itself(self, source: str, moved: Iterable[str]) -> bool:
+        """Tell whether entries bring along all that is kept beside directories.
+
+        Those of markers do: their attributes go to the store with them. What exists by
+        its children alone has no entry.
+        """
+        if not self._queue.store.capabilities.indexed <= {ObjectKind.DIRECTORY}:
+            return False
+        keys = set(moved)
+        on_the_way = {step for key in keys for step in ancestors_of(key)}
+        below = {step for step in on_the_way if step.startswith(source)}
+        return {source, *below} <= keys
 
     async def _try_to_move(self, source: str, target: str) -> dict[str, Object] | None:
         """Move a directory, unless what is below it was stored while we looked.
@@ -320,6 +334,8 @@ class Moves:
             )
             old += gone
             new += come
+        for entry in new:
+            entry.is_of_many = entry.is_removal
         old_keys = {target: key for key, target in targets.items()}
         moved = {
             old_keys[entry.key]: entry.shown for entry in new if entry.shown is not None

@@ -148,6 +148,7 @@ class Translator:
             groups=native.groups or self._fields.group,
             specials=native.specials or self._marks_specials,
             move=native.move or (features.virtual_move and native.copy),
+            move_is_copy=not native.move,
             append=native.append or features.virtual_append,
             pairs=pairs,
         )

@@ -260,6 +260,8 @@ class Capabilities:
     native_links: bool = False
     copy: bool = False
     move: bool = False
+    move_is_copy: bool = False
+    """Whether a move is emulated, by a copy and a removal."""
     move_dir: bool = False
     append: bool = False
     append_size_min: int = 0

@@ -324,11 +324,20 @@ class HardLinks:
 
     # --- renamed directories, and crashes ---------------------------------------
 
-    async def moved(self, prefixes: "dict[str, str]") -> None:
-        """Follow in every record when all keys below some prefixes have moved."""
+    async def all_groups(self) -> list[Group]:
+        """Return every group of the store, of which there are none without the gate."""
         if not self._volume.direct.features.virtual_hard_link:
-            return
-        for group in await self._groups.all():
+            return []
+        return await self._groups.all()
+
+    async def moved(
+        self, prefixes: "dict[str, str]", groups: "list[Group] | None" = None
+    ) -> None:
+        """Follow in every record when all keys below some prefixes have moved.
+
+        `groups` are all that there are, if that is known.
+        """
+        for group in await self.all_groups() if groups is None else groups:
             targets = {
                 key: target
                 for key in group.names

@@ -14,6 +14,7 @@ from mountfs.cache.queued import QueuedStorager
 from mountfs.storage.errors import NotFound, StoreError
 from mountfs.storage.parallel import run_all
 from mountfs.storage.types import ListMode, Object
+from mountfs.vfs.groups import Group
 from mountfs.vfs.hardlinks import HardLinks
 from mountfs.vfs.volume import Volume
 
@@ -54,22 +55,36 @@ class TreeMoves:
         # An error is no crash: what fails is ended here, or the next mount would
         # carry it out behind the back of those who were told that it failed.
         id = await self._volume.journal.begin_rename(old_key, new_key)
+        groups: list[Group] | None = None
+        arrived: dict[str, Object] = {}
+
+        async def move() -> None:
+            arrived.update(await self.move_keys(old_key, new_key))
+
+        async def ask() -> None:
+            # Nothing below it is linked meanwhile: `moving` is held.
+            nonlocal groups
+            with contextlib.suppress(StoreError):
+                groups = await self._hard_links.all_groups()
+
         try:
-            arrived = await self.move_keys(old_key, new_key)
+            await run_all([move, ask], at_once=2)
         except StoreError:
             await self._volume.journal.end_rename(id)
             raise
-        if await self.follow({old_key: new_key}):
+        if await self.follow({old_key: new_key}, groups):
             await self._volume.journal.end_rename(id)
         return arrived
 
-    async def follow(self, prefixes: dict[str, str]) -> bool:
+    async def follow(
+        self, prefixes: dict[str, str], groups: list[Group] | None = None
+    ) -> bool:
         """Let what the store keeps of names elsewhere follow; tell if that was done.
 
         There is no way back by now: what fails is left to the next mount.
         """
         try:
-            await self._hard_links.moved(prefixes)
+            await self._hard_links.moved(prefixes, groups)
         except StoreError as error:
             log.warning(
                 "hard links below %s are files of their own until the next mount: %s",

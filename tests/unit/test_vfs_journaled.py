@@ -5,6 +5,7 @@ The store is in memory behind `HeldStore`, which counts the requests.
 
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -717,3 +718,40 @@ async def test_marker_comes_before_what_is_below_it(tmp_path: Path) -> None:
         assert await scene.content("d/file") == b"bytes"
         assert await scene.drain()
         assert await scene.keys() == {"d/", "d/file"}
+
+
+async def test_directory_goes_by_copies_and_one_removal(tmp_path: Path) -> None:
+    """Each object is copied, and all are removed at once when that is done."""
+    there = MemoryStore(capabilities=tiny_store(move=False, attributes=False))
+    for number in range(100):
+        await there.write(f"old/{number}", BytesBody(b"bytes"))
+    async with open_scene(tmp_path, there=there, journaled=True) as scene:
+        await rename(scene, "old", "new")
+        assert await scene.drain()
+
+        assert sent(scene.store) == {"copy": 100, "delete_many": 1}
+        assert await scene.keys() == {f"new/{number}" for number in range(100)}
+
+
+async def test_attributes_of_directories_move_without_a_question(
+    tmp_path: Path,
+) -> None:
+    """What the index keeps of them goes to the store with their markers."""
+    features = replace(Features.for_mounts(), virtual_index=True)
+    forgetful = tiny_store(move=False, attributes=False, dir_metadata=False)
+    there = MemoryStore(capabilities=forgetful)
+    async with open_scene(
+        tmp_path / "one", there=there, features=features, journaled=True
+    ) as scene:
+        old = await scene.fs.namespace.mkdir(scene.root, b"old", 0o711, CALLER)
+        sub = await scene.fs.namespace.mkdir(old, b"sub", 0o722, CALLER)
+        await scene.close(await scene.create(sub, "file", b"bytes"))
+        assert await scene.drain()
+        scene.store.asked.clear()
+        await rename(scene, "old", "new")
+        assert sent(scene.store) == {}
+        await scene.fs.finish()
+    async with open_scene(tmp_path / "two", there=there, features=features) as scene:
+        assert (await scene.lookup("new")).attributes.mode == 0o40711
+        assert (await scene.lookup("new/sub")).attributes.mode == 0o40722
+        assert await scene.see("new/sub/file") == b"bytes"
