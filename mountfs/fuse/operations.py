@@ -227,7 +227,10 @@ class Operations(pyfuse3.Operations):
     async def getxattr(self, inode: InodeT, name: bytes, ctx: RequestContext) -> bytes:
         """Return the value of an extended attribute."""
         self._check_xattrs()
-        return await self._fs.xattrs.get(self._node(inode), name)
+        value = await self._fs.xattrs.find(self._node(inode), name)
+        if value is None:
+            _refuse(errno.ENODATA)
+        return value
 
     @handler
     async def setxattr(

@@ -18,6 +18,7 @@ import trio
 
 from mountfs.errors import UsageError
 from mountfs.fuse.operations import Operations
+from mountfs.fuse.turns import fewer_turns
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +79,8 @@ class Session:
         _wake_a_frozen_read()
         self._is_serving = True
         try:
-            await pyfuse3.main(min_tasks=4, max_tasks=TASKS_MAX)
+            with fewer_turns():
+                await pyfuse3.main(min_tasks=4, max_tasks=TASKS_MAX)
         finally:
             self._is_serving = False
 

@@ -41,16 +41,16 @@ class AttributeChanges:
         """Change attributes. `is_echo` marks the kernel's own report of the times of
         bytes that it wrote: it needs no permission of a gate.
         """
-        if change.size is not None or not is_only_ctime(
-            node.attributes, self._after(node, change)
-        ):
+        before, after = node.attributes, self._after(node, change)
+        if change.size is not None or not is_only_ctime(before, after):
             await self._resolver.learn(node)
         if change.size is not None:
             await self._files.truncate(node, change.size, change)
-        after = self._after(node, change)
-        if after == node.attributes:
+        if node.attributes is not before:
+            before, after = node.attributes, self._after(node, change)
+        if after == before:
             return
-        if node.is_nameless or is_only_ctime(node.attributes, after):
+        if node.is_nameless or is_only_ctime(before, after):
             node.attributes = after
             self._volume.inodes.keep(node)
             return
@@ -67,7 +67,7 @@ class AttributeChanges:
     def _after(self, node: Node, change: Change) -> Attributes:
         now_ns = self._volume.now_ns()
         ctime_ns = change.ctime_ns if change.ctime_ns is not None else now_ns
-        return changed(node.attributes, replace(change, size=None, ctime_ns=ctime_ns))
+        return changed(node.attributes, change, ctime_ns=ctime_ns)
 
     def _accept_unkept(self, node: Node, after: Attributes, *, is_echo: bool) -> None:
         """Without the gate: the kernel's own times are shown, all else is refused."""

@@ -57,15 +57,23 @@ class Xattrs:
         return self._volume.store.capabilities.xattrs
 
     async def get(self, node: Node, name: bytes) -> bytes:
-        """Return a value. Raises ENODATA, EOPNOTSUPP, and EIO if it cannot be had."""
+        """As `find`, but raises ENODATA."""
+        value = await self.find(node, name)
+        if value is None:
+            fail(errno.ENODATA)
+        return value
+
+    async def find(self, node: Node, name: bytes) -> bytes | None:
+        """Return a value, if there is one. Raises EOPNOTSUPP, and EIO if it is lost.
+
+        There is none of what the kernel asks for before every write(2): that is no
+        exception.
+        """
         _check_name(name)
         if name.startswith(PREFIX):
-            fact = await self._facts.get(node, name.removeprefix(PREFIX))
-        else:
-            fact = (await self._known(node)).get(name)
-        if fact is None:
-            fail(errno.ENODATA)
-        return fact
+            return await self._facts.get(node, name.removeprefix(PREFIX))
+        known = node.attributes.xattrs
+        return (await self._known(node) if known is None else known).get(name)
 
     async def names(self, node: Node, uid: int) -> tuple[bytes, ...]:
         """Return the names that a user may see."""
