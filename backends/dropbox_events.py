@@ -21,6 +21,7 @@ from mountfs.storage.errors import InvalidRequest
 from mountfs.storage.events import Change, EventSource
 
 _PAGES_MAX = 1000
+_GATHER_S = 0.25
 _RESET = "reset"
 
 
@@ -54,6 +55,8 @@ class DropboxEvents:
             return None
         try:
             await self._wait(self._cursor)
+            # What follows at once comes along, each file once and as it is by then.
+            await trio.sleep(_GATHER_S)
             return await self._told(self._cursor)
         except InvalidRequest as error:
             if error.code != _RESET:

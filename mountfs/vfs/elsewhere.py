@@ -18,6 +18,7 @@ from mountfs.vfs.volume import Outdated, Volume
 
 log = logging.getLogger(__name__)
 
+SETTLE_S = 0.25
 _PAUSE_S, _PAUSE_MAX_S = 1.0, 60.0
 
 
@@ -42,6 +43,8 @@ class Elsewhere:
                 pause_s = min(pause_s * 2, _PAUSE_MAX_S)
                 continue
             pause_s = _PAUSE_S
+            # A change of our own may be told before the answer to its request is here.
+            await trio.sleep(SETTLE_S)
             if changes is None:
                 self._volume.metadata.forget_below("")
                 continue

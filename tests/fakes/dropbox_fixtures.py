@@ -13,6 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from mountfs.backends.dropbox_tokens import Credentials, save
 from tests.fakes.dropbox_server import DropboxServer
 
 
@@ -53,6 +54,17 @@ def options_of(server: DropboxServer) -> dict[str, object]:
         "ca_file": str(server.certificate),
         "access_token": server.tokens.new_access_token(),
     }
+
+
+def mount_options_of(server: DropboxServer, directory: Path) -> tuple[str, ...]:
+    """Return the options that mount it, with a refresh token as users have it."""
+    token_file = directory / "dropbox.json"
+    save(token_file, Credentials("fakekey", "refresh-0"))
+    return (
+        f"--dropbox-endpoint={server.url}",
+        f"--dropbox-ca-file={server.certificate}",
+        f"--dropbox-token-file={token_file}",
+    )
 
 
 @pytest.fixture(scope="session")

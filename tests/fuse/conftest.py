@@ -14,13 +14,22 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import s3_servers
+from tests.fakes.dropbox_fixtures import mount_options_of
+from tests.fakes.dropbox_server import DropboxServer
 from tests.fakes.gcs_fixtures import GCS_BUCKET
 from tests.fakes.gcs_server import GcsServer
 from tests.fakes.s3_servers import S3Server
 from tests.fuse import mounting
 from tests.fuse.mounting import TEST_S, Mount
 from tests.fuse.sampling import leave_some
-from tests.fuse.stores import GcsObjects, OtherSide, PlainFiles, S3Objects, Store
+from tests.fuse.stores import (
+    DropboxFiles,
+    GcsObjects,
+    OtherSide,
+    PlainFiles,
+    S3Objects,
+    Store,
+)
 
 STORES = ("memory", "local", "s3", pytest.param("gs", marks=pytest.mark.slow))
 GATED = ("--virtual=all",)
@@ -57,6 +66,9 @@ def make_store(
             return Store(f"file://{root}", (), PlainFiles(root))
         if kind == "gs":
             return gs_store(request.getfixturevalue("gcs_strict_server"))
+        if kind == "dropbox":
+            server = request.getfixturevalue("dropbox_shared")
+            return dropbox_store(server, tmp_path_factory.mktemp("token"))
         if kind not in buckets:
             name = "seaweedfs" if kind == "s3" else kind
             server = request.getfixturevalue(f"{name}_server")
@@ -65,6 +77,13 @@ def make_store(
         return s3_store(*buckets[kind], prefix=uuid.uuid4().hex[:12])
 
     return make
+
+
+def dropbox_store(server: DropboxServer, directory: Path) -> Store:
+    """Return a new folder of the fake Dropbox."""
+    folder = uuid.uuid4().hex[:12]
+    options = mount_options_of(server, directory)
+    return Store(f"dropbox:///{folder}", options, DropboxFiles(server, f"{folder}/"))
 
 
 def gs_store(server: GcsServer) -> Store:
@@ -149,7 +168,14 @@ def gated_directory(gated_mount: Mount) -> Iterator[Path]:
     gated_mount.watch(3600)
 
 
-@pytest.fixture(params=("local", "s3", pytest.param("gs", marks=pytest.mark.slow)))
+@pytest.fixture(
+    params=(
+        "local",
+        "s3",
+        pytest.param("gs", marks=pytest.mark.slow),
+        pytest.param("dropbox", marks=pytest.mark.slow),
+    )
+)
 def store(request: pytest.FixtureRequest, make_store: Callable[[str], Store]) -> Store:
     """An empty store for one test."""
     return make_store(request.param)

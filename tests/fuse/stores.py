@@ -1,8 +1,8 @@
 """The stores under the mounts of the tests, and their other side.
 
 The other side is what another program sees that knows nothing of mountfs: plain files
-for `file://`, boto3 for S3, the fake itself for `gs://`. A memory store lives and ends
-with its daemon, so it has no other side.
+for `file://`, boto3 for S3, the fakes themselves for others. A memory store lives and
+ends with its daemon, so it has no other side.
 """
 
 import os
@@ -11,6 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from mountfs.backends.dropbox_names import component_of, path_of
+from tests.fakes.dropbox_server import DropboxServer
+from tests.fakes.dropbox_tree import Commit
 from tests.fakes.gcs_server import GcsServer
 
 if TYPE_CHECKING:
@@ -134,6 +137,49 @@ class GcsObjects:
 
 
 @dataclass(frozen=True)
+class DropboxFiles:
+    """What is in a folder of the fake Dropbox."""
+
+    server: DropboxServer
+    prefix: str
+
+    def listing(self) -> set[str]:
+        """Return the files, and the folders with a `/` at the end."""
+        found = set()
+        with self.server.account.lock:
+            tree = self.server.account.tree
+            for lower, entry in tree.entries.items():
+                shown = tree.display(lower)
+                key = "/".join(map(component_of, shown.split("/")[1:]))
+                if key.startswith(self.prefix):
+                    slash = "/" if entry.is_folder else ""
+                    found.add(key.removeprefix(self.prefix) + slash)
+        return found
+
+    def read(self, key: str) -> bytes:
+        """Return the bytes of a file."""
+        with self.server.account.lock:
+            data = self.server.account.tree.find(self._path(key)).data
+        assert data is not None
+        return data
+
+    def write(self, key: str, content: bytes) -> None:
+        """Upload a file."""
+        account = self.server.account
+        with account.lock, account.tree.changed:
+            account.tree.write(Commit(self._path(key), mode="overwrite"), content)
+
+    def delete(self, key: str) -> None:
+        """Delete a file."""
+        account = self.server.account
+        with account.lock, account.tree.changed:
+            account.tree.delete(self._path(key), None)
+
+    def _path(self, key: str) -> str:
+        return "/" + path_of(self.prefix + key)
+
+
+@dataclass(frozen=True)
 class Store:
     """A store to mount: its URL, the options it needs, and its other side."""
 
@@ -152,7 +198,7 @@ class Store:
         there = self.there
         if isinstance(there, PlainFiles):
             return PlainFiles(there.root / name)
-        assert isinstance(there, S3Objects | GcsObjects)
+        assert isinstance(there, S3Objects | GcsObjects | DropboxFiles)
         return replace(there, prefix=f"{there.prefix}{name}/")
 
 

@@ -1,6 +1,5 @@
 """A Dropbox mounted through the kernel, against the fake and the real SDK."""
 
-import json
 import os
 import time
 from collections.abc import Callable
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.dropbox_fixtures import mount_options_of
 from tests.fakes.dropbox_server import DropboxServer
 from tests.fakes.dropbox_tree import Commit
 from tests.fuse.mounting import TEST_S, Mount
@@ -16,17 +16,8 @@ from tests.fuse.mounting import TEST_S, Mount
 @pytest.fixture
 def options(dropbox_server: DropboxServer, tmp_path: Path) -> tuple[str, ...]:
     """What leads a mount to the fake, with a refresh token as a user has it."""
-    token = {"app_key": "fakekey", "refresh_token": "refresh-0"}
-    token_file = tmp_path / "dropbox.json"
-    token_file.touch(mode=0o600)
-    token_file.write_text(json.dumps(token))
-    return (
-        f"--dropbox-endpoint={dropbox_server.url}",
-        f"--dropbox-ca-file={dropbox_server.certificate}",
-        f"--dropbox-token-file={token_file}",
-        "--cache-size=64M",
-        "--virtual=all",
-    )
+    options = mount_options_of(dropbox_server, tmp_path)
+    return (*options, "--cache-size=64M", "--virtual=all")
 
 
 def mounted(options: tuple[str, ...], base: Path) -> Mount:

@@ -18,6 +18,7 @@ OFFERS = {
     "s3": Offer(keeps_directories=False),
     "s3 journal": Offer(keeps_directories=False),
     "gs": Offer(),
+    "dropbox": Offer(),
 }
 
 
@@ -36,7 +37,7 @@ def _connections_can_be_aborted() -> Iterator[None]:
 
 
 PARAMS = [
-    pytest.param(kind, marks=pytest.mark.slow) if kind == "gs" else kind
+    pytest.param(kind, marks=pytest.mark.slow) if kind in {"gs", "dropbox"} else kind
     for kind in OFFERS
 ]
 

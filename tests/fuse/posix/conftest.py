@@ -22,6 +22,7 @@ PLACES = (
     "local",
     "s3",
     pytest.param("gs", marks=pytest.mark.slow),
+    pytest.param("dropbox", marks=pytest.mark.slow),
 )
 LENGTH_S = 1800
 
