@@ -1,5 +1,8 @@
 """Writing files: one request for small ones, an upload session for large ones.
 
+Small files that are written at once go into sessions, too, and become visible together
+(`dropbox_commits`).
+
 A session is concurrent: several pieces are on their way at once, each a multiple of
 4 MiB at its own offset, the last one alone may be shorter. Nothing of it is visible
 before it is finished; Dropbox forgets what is not after seven days.
@@ -15,6 +18,7 @@ from typing import Any, NamedTuple
 from dropbox import Dropbox, files
 
 from mountfs.backends.dropbox_client import DropboxClient
+from mountfs.backends.dropbox_commits import Commits, finish_argument
 from mountfs.storage.body import Body, read_exactly
 from mountfs.storage.errors import BodyTooShort, Corrupt
 from mountfs.storage.parallel import run_all
@@ -43,11 +47,18 @@ class Uploads:
 
     def __init__(self, client: DropboxClient) -> None:
         self._client = client
+        self._commits = Commits(client)
+        self._small = 0
 
     async def write(self, key: str, body: Body | None, size: int, new: NewFile) -> Any:
         """Save a file; return what Dropbox says of it."""
         if size <= UPLOAD_MAX:
-            return await self._in_one(key, body, size, new)
+            self._small += 1
+            send = self._in_one if self._small == 1 else self._with_others
+            try:
+                return await send(key, body, size, new)
+            finally:
+                self._small -= 1
         assert body is not None
         return await self._in_session(key, body, size, new)
 
@@ -73,21 +84,29 @@ class Uploads:
 
         return await self._client.call(upload, key)
 
+    async def _with_others(
+        self, key: str, body: Body | None, size: int, new: NewFile
+    ) -> Any:
+        def start(api: Dropbox) -> tuple[str, files.CommitInfo]:
+            data = read_exactly(body, size)
+            hashed = hash_of(block_digests(data))
+            begun = api.files_upload_session_start(
+                data, close=True, content_hash=hashed
+            )
+            return str(begun.session_id), _commit_info(api, new, hashed)
+
+        session_id, commit = await self._client.call(start, key)
+        return await self._commits.commit(
+            key, finish_argument(session_id, size, commit)
+        )
+
     async def _in_session(self, key: str, body: Body, size: int, new: NewFile) -> Any:
         session_id = await self._client.call(_start, key)
         digests = await self._send_pieces(session_id, key, body, size)
         content_hash = hash_of([each for piece in digests for each in piece])
 
         def finish(api: Dropbox) -> Any:
-            commit = files.CommitInfo(
-                path=new.path,
-                mode=new.mode,
-                autorename=False,
-                client_modified=new.client_modified,
-                mute=True,
-                property_groups=new.groups_for(api, content_hash),
-                strict_conflict=new.is_strict,
-            )
+            commit = _commit_info(api, new, content_hash)
             cursor = files.UploadSessionCursor(session_id, size)
             made = api.files_upload_session_finish(b"", cursor, commit)
             _check_hash(made, content_hash, key)
@@ -128,6 +147,18 @@ class Uploads:
             return found
 
         return await self._client.call(send, key)
+
+
+def _commit_info(api: Dropbox, new: NewFile, content_hash: str) -> files.CommitInfo:
+    return files.CommitInfo(
+        path=new.path,
+        mode=new.mode,
+        autorename=False,
+        client_modified=new.client_modified,
+        mute=True,
+        property_groups=new.groups_for(api, content_hash),
+        strict_conflict=new.is_strict,
+    )
 
 
 def block_digests(data: bytes) -> list[bytes]:

@@ -1,5 +1,6 @@
 """The Dropbox store: what it sends, and what it must never do. Against the fake."""
 
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from mountfs.backends.dropbox_pace import EarlyError, Pace
 from mountfs.storage.attempts import RetryPolicy
 from mountfs.storage.body import BytesBody
 from mountfs.storage.errors import (
+    AlreadyExists,
     BodyTooShort,
     Corrupt,
     DirectoryNotEmpty,
@@ -445,3 +447,57 @@ async def test_listings_of_more_than_a_page_of_dropbox(
     assert sent(dropbox_server) == ["list_folder", "list_folder/continue"]
     keys = [each.key for each in (*first.objects, *second.objects)]
     assert keys == [f"many/{number:04}" for number in range(2100)]
+
+
+async def test_small_files_at_once_are_finished_together(
+    store: Storager, dropbox_server: DropboxServer
+) -> None:
+    """All but the first go into sessions; a conflict is told to its own alone."""
+    refused: list[str] = []
+
+    async def write(key: str) -> None:
+        try:
+            await store.write(key, BytesBody(key.encode()), condition=ABSENT)
+        except AlreadyExists:
+            refused.append(key)
+
+    dropbox_server.latency_s = 0.01
+    async with trio.open_nursery() as nursery:
+        for number in range(12):
+            nursery.start_soon(write, f"new-{number}")
+        nursery.start_soon(write, "file")
+
+    routes = Counter(sent(dropbox_server))
+    assert routes["upload"] == 1
+    assert routes["upload_session/start"] == 12
+    assert 1 <= routes["upload_session/finish_batch_v2"] < 12
+    assert refused == ["file"]
+    for number in range(12):
+        assert (await store.read(f"new-{number}")).data == b"new-%d" % number
+    assert (await store.read("file")).data == b"old"
+
+
+async def test_a_batch_that_is_lost_or_given_up_loses_nothing(
+    store: Storager, dropbox_server: DropboxServer
+) -> None:
+    """Whoever was in it looks whether it was done, by the commit id."""
+    retried = RetryStorager(store, RetryPolicy())
+    dropbox_server.lose_answer("files/upload_session/finish_batch_v2")
+    dropbox_server.latency_s = 0.01
+    scopes = {number: trio.CancelScope() for number in range(10)}
+
+    async def write(number: int) -> None:
+        with scopes[number]:
+            await retried.write(f"{number}", BytesBody(b"x"), condition=ABSENT)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(10):
+            nursery.start_soon(write, number)
+        await trio.sleep(0.03)
+        scopes[1].cancel()
+        scopes[2].cancel()
+
+    assert {each.key for each in (await store.list("")).objects} >= {
+        "0",
+        *map(str, range(3, 10)),
+    }

@@ -1,0 +1,116 @@
+"""Making many small files visible by one request.
+
+Each commit of a file locks its namespace for a moment, and Dropbox refuses writes when
+too many wait for that ("too_many_write_operations"). So files that are written at once
+are uploaded to sessions, which lock nothing, and whatever sessions are complete while
+one batch is under way are finished together by the next.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import trio
+from dropbox import Dropbox, files
+
+from mountfs.backends.dropbox_client import DropboxClient
+from mountfs.backends.dropbox_errors import union_error
+from mountfs.storage.errors import ServiceFailed, StoreError, Unreachable
+
+BATCH_MAX = 1000
+
+
+class _Waiting:
+    """One complete session, and what becomes of it."""
+
+    def __init__(self, key: str, argument: Any) -> None:
+        self.key = key
+        self.argument = argument
+        self.is_called = trio.Event()
+        """Set when it is done, or when it is the turn of this one to send."""
+        self.made: Any = None
+        self.error: StoreError | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is an answer."""
+        return self.made is not None or self.error is not None
+
+    def fail(self, error: StoreError) -> None:
+        """Take an error for the answer."""
+        self.error = error
+        self.is_called.set()
+
+
+class Commits:
+    """Finishes upload sessions, those that wait together in one request."""
+
+    def __init__(self, client: DropboxClient) -> None:
+        self._client = client
+        self._waiting: list[_Waiting] = []
+        self._is_sending = False
+
+    async def commit(self, key: str, argument: Any) -> Any:
+        """Finish a closed session; return what Dropbox says of the file."""
+        mine = _Waiting(key, argument)
+        self._waiting.append(mine)
+        while not mine.is_done:
+            if self._is_sending:
+                await self._wait(mine)
+            else:
+                await self._send_next()
+        if mine.error is not None:
+            raise mine.error
+        return mine.made
+
+    async def _wait(self, mine: _Waiting) -> None:
+        mine.is_called = trio.Event()
+        try:
+            await mine.is_called.wait()
+        except trio.Cancelled:
+            if mine in self._waiting:  # else it is on its way
+                self._waiting.remove(mine)
+                self._call_next()  # it may have been the turn of this one
+            raise
+
+    async def _send_next(self) -> None:
+        batch, self._waiting = self._waiting[:BATCH_MAX], self._waiting[BATCH_MAX:]
+        self._is_sending = True
+        try:
+            await self._send(batch)
+        except StoreError as error:
+            for each in batch:
+                each.fail(error)
+        except BaseException:
+            # Whoever sends was cancelled. The others must look whether it was done.
+            for each in batch:
+                each.fail(Unreachable("a batch was given up", key=each.key))
+            raise
+        finally:
+            self._is_sending = False
+            self._call_next()
+
+    def _call_next(self) -> None:
+        """Let the first of those that wait send the next batch."""
+        if self._waiting and not self._is_sending:
+            self._waiting[0].is_called.set()
+
+    async def _send(self, batch: Sequence[_Waiting]) -> None:
+        def finish(api: Dropbox) -> Any:
+            arguments = [each.argument for each in batch]
+            return api.files_upload_session_finish_batch_v2(arguments)
+
+        entries = (await self._client.call(finish)).entries
+        if len(entries) != len(batch):
+            raise ServiceFailed("a batch was answered in part")
+        for each, entry in zip(batch, entries, strict=True):
+            if entry.is_success():
+                each.made = entry.get_success()
+            else:
+                each.error = union_error(entry.get_failure(), each.key)
+            each.is_called.set()
+
+
+def finish_argument(session_id: str, size: int, commit: files.CommitInfo) -> Any:
+    """Return what finishes one session of a batch."""
+    cursor = files.UploadSessionCursor(session_id, size)
+    return files.UploadSessionFinishArg(cursor, commit)
