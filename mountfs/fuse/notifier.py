@@ -8,8 +8,8 @@ a worker thread, one at a time, holding no lock.
 
 import errno
 import logging
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
 
 import pyfuse3
 import trio
@@ -20,11 +20,18 @@ from mountfs.vfs.volume import Outdated
 
 log = logging.getLogger(__name__)
 
+ENDS_WITHIN_S = 2.0
+"""A notification ends at once when the mount is gone, which is when we end, too."""
+_NOT_THERE = (errno.ENOENT, errno.ENOTCONN, errno.ENODEV, errno.EINVAL)
+"""ENOENT: the kernel does not know the name or the inode. ENOTCONN, ENODEV: it is
+unmounted. EINVAL, from libfuse: the session is closed.
+"""
+
 
 async def notify_kernel(outdated: "trio.MemoryReceiveChannel[Outdated]") -> None:
     """Pass on notifications until cancelled; what is left then is dropped."""
     limiter = trio.CapacityLimiter(1)
-    async with outdated:
+    async with outdated, _ended(limiter):
         async for message in outdated:
             await trio.to_thread.run_sync(
                 _invalidate, message, limiter=limiter, abandon_on_cancel=True
@@ -39,7 +46,7 @@ async def push_to_kernel(
     Many small ones go in one hop to the thread, which costs as much as three requests.
     """
     limiter = trio.CapacityLimiter(1)
-    async with pushes:
+    async with pushes, _ended(limiter):
         async for first in pushes:
             batch = [first, *_waiting(pushes)]
             begun = [push for push in batch if push.begin()]
@@ -52,6 +59,19 @@ async def push_to_kernel(
             finally:
                 for push in begun:
                     push.end()
+
+
+@asynccontextmanager
+async def _ended(limiter: trio.CapacityLimiter) -> AsyncIterator[None]:
+    """Wait in the end for the thread that is left behind: the session is closed next.
+
+    It has the only token of `limiter` as long as it runs.
+    """
+    try:
+        yield
+    finally:
+        with trio.move_on_after(ENDS_WITHIN_S, shield=True):
+            await limiter.acquire()
 
 
 async def fetch_unsent(inodes: Iterable[int], *, timeout_s: float) -> None:
@@ -84,8 +104,7 @@ def _store_all(pushes: Sequence[Push]) -> int:
             pyfuse3.notify_store(pyfuse3.InodeT(push.node.inode), 0, push.data)
             taken += len(push.data)
         except OSError as error:
-            # ENOENT: the kernel has forgotten the inode. ENOTCONN: it is unmounted.
-            if error.errno not in (errno.ENOENT, errno.ENOTCONN, errno.ENODEV):
+            if error.errno not in _NOT_THERE:
                 log.warning("the kernel takes no bytes ahead: %s", error)
     return taken
 
@@ -95,7 +114,7 @@ def _send_pages(inode: int) -> None:
         # Dirty pages are sent, and waited for, before they are dropped.
         pyfuse3.invalidate_inode(pyfuse3.InodeT(inode))
     except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.ENOTCONN, errno.ENODEV):
+        if error.errno not in _NOT_THERE:
             log.warning("the kernel keeps bytes of inode %d: %s", inode, error)
 
 
@@ -105,6 +124,5 @@ def _invalidate(message: Outdated) -> None:
             pyfuse3.InodeT(message.parent), pyfuse3.FileNameT(message.name)
         )
     except OSError as error:
-        # ENOENT: the kernel did not know the name. ENOTCONN: it is unmounted.
-        if error.errno not in (errno.ENOENT, errno.ENOTCONN, errno.ENODEV):
+        if error.errno not in _NOT_THERE:
             log.warning("the kernel keeps an outdated name: %s", error)
