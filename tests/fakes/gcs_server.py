@@ -37,6 +37,7 @@ from tests.fakes.s3_servers import S3Server
 
 PAGE_MAX = 1000
 BATCH_MAX = 100
+BURST = 4
 GRANULE = 256 << 10
 """Of an upload that breaks off, whole pieces of this size are kept."""
 _NOBODY = S3Server("nobody", "http://127.0.0.1:9")
@@ -89,7 +90,7 @@ class GcsServer(HttpProxy):
 
     def __init__(self, *, rewritten_max: int = 1 << 40, rate_s: float = 0.0) -> None:
         """`rewritten_max` bytes are copied in a call; an object takes a change each
-        `rate_s` seconds ("Quotas & limits": one a second).
+        `rate_s` seconds ("Quotas & limits": one a second), and `BURST` at once.
         """
         self._lock = threading.RLock()
         self._buckets: dict[str, dict[str, Stored]] = {}
@@ -343,9 +344,11 @@ class GcsServer(HttpProxy):
         if not self._rate_s:
             return
         now, place = time.monotonic(), f"{bucket}/{name}"
-        if now - self._changed.get(place, -self._rate_s) < self._rate_s:
+        # When the last of the changes that were let through would have had its turn.
+        due = max(self._changed.get(place, 0.0), now) + self._rate_s
+        if due > now + BURST * self._rate_s:
             raise Refused(429, "rateLimitExceeded", "The object exceeded the rate")
-        self._changed[place] = now
+        self._changed[place] = due
 
     def _rewrite(self, call: _Call) -> Reply:
         bucket, name, target_bucket, target = _rewrite_names(call.path)

@@ -170,3 +170,32 @@ def test_what_gcsfuse_has_left_is_read(mount: Mount, gcs_server: GcsServer) -> N
     moment = (mount.path / "dir" / "file").stat().st_mtime_ns
     assert moment == 1_714_979_289_123_456_789
     assert (mount.path / "dir" / "old").read_bytes() == b"bytes"
+
+
+def test_changes_of_one_object_are_gathered(tmp_path: Path) -> None:
+    """Where an object takes a change a second, lines of a log do not wait for it."""
+    with GcsServer(rate_s=1.0) as server:
+        server.make_bucket(GCS_BUCKET)
+        with _mount(server, tmp_path / "m", "--durability=journal") as mounted:
+            for number in range(100):
+                with (mounted.path / "log").open("a") as file:
+                    file.write(f"{number}\n")
+            mounted.unmount()
+
+        stored = server.objects(GCS_BUCKET)["pre/log"].data
+        assert stored == b"".join(b"%d\n" % number for number in range(100))
+        changes = server.requests("objects.insert") + server.requests("objects.patch")
+        assert len([entry for entry in changes if entry.status == 200]) <= 20
+
+
+def test_a_program_that_is_too_fast_waits(tmp_path: Path) -> None:
+    """With `durability=store` each change is made, and none fails."""
+    with GcsServer(rate_s=1.0) as server:
+        server.make_bucket(GCS_BUCKET)
+        with _mount(server, tmp_path / "m") as mounted:
+            for number in range(6):
+                with (mounted.path / "log").open("a") as file:
+                    file.write(f"{number}\n")
+
+        assert server.objects(GCS_BUCKET)["pre/log"].data == b"0\n1\n2\n3\n4\n5\n"
+        assert 429 in {entry.status for entry in server.requests()}

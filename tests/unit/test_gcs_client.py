@@ -166,14 +166,14 @@ async def test_changes_to_one_object_wait_their_turn() -> None:
     with GcsServer(rate_s=0.3) as server:
         server.make_bucket(GCS_BUCKET)
         store = RetryStorager(opened(server), RetryPolicy())
-        for number in range(3):
+        for number in range(4):
             written = await store.write("file", BytesBody(b"%d" % number))
             await store.set_metadata(written, Metadata(user={"n": f"{number}"}))
         await store.close()
 
         stored = server.objects(GCS_BUCKET)["pre/file"]
-        assert stored.data == b"2"
-        assert stored.metadata["n"] == "2"
+        assert stored.data == b"3"
+        assert stored.metadata["n"] == "3"
         assert 429 in [entry.status for entry in server.requests()]
 
 
