@@ -108,7 +108,8 @@ class Components:
         """Make an object of sources, whatever their number.
 
         Returns the object, and the keys in the bucket of components that were made on
-        the way. Raises `Corrupt` if the object is not what its sources are.
+        the way. Raises `StoreError` if the object is not what its sources are: it loses
+        its commit id then, so that nobody takes it for what was to be stored.
         """
         made: list[str] = []
         wanted, level = list(sources), 0
@@ -119,8 +120,24 @@ class Components:
         found = await self._compose(
             self._keys.full(owner.key), owner.key, wanted, resource, conditions
         )
-        _check(found, sources)
+        try:
+            _check(found, sources)
+        except Corrupt as error:
+            await self._disown(found)
+            raise StoreError(error.reason, key=owner.key) from error
         return found, made
+
+    async def _disown(self, made: Object) -> None:
+        try:
+            await self._client.call(
+                "PATCH",
+                self._keys.path(made.key),
+                {"ifGenerationMatch": made.version.content if made.version else None},
+                {"metadata": {COMMIT_NAME: None}},
+                key=made.key,
+            )
+        except StoreError as error:
+            log.warning("%r holds wrong bytes under our name: %s", made.key, error)
 
     async def remove(self, fulls: Sequence[str], key: str) -> None:
         """Delete components; one that is gone is success. Raises the first error."""

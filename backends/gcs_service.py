@@ -108,7 +108,8 @@ def signed_url(
     Raises `Unsupported` if the credentials hold no key to sign with.
     """
     sdk = sdk_client(client, options)
-    blob = sdk.bucket(keys.bucket).blob(keys.full(key))
+    bucket = sdk.bucket(keys.bucket, user_project=options.user_project)
+    blob = bucket.blob(keys.full(key))
     try:
         url: str = blob.generate_signed_url(
             expiration=datetime.timedelta(seconds=expires_s), version="v4", method="GET"

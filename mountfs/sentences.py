@@ -16,7 +16,11 @@ from mountfs.storage.errors import (
     Unreachable,
 )
 
-NEEDED = "docs/how-to/s3-credentials.md"
+NEEDED = {
+    "s3": "docs/how-to/s3-credentials.md",
+    "gs": "docs/how-to/google-cloud-storage.md",
+    "dropbox": "docs/how-to/dropbox.md",
+}
 _PARAMETERS = {
     parameter: option.name
     for option in OPTIONS
@@ -28,6 +32,7 @@ _PARAMETERS = {
 def sentence_about(url: str, error: StoreError) -> str:
     """Return why the store at `url` cannot be used, and what to do about it."""
     reason = reason_of(error)
+    needed = NEEDED.get(url.partition("://")[0], NEEDED["s3"])
     match error:
         case BucketNotFound():
             return (
@@ -35,9 +40,9 @@ def sentence_about(url: str, error: StoreError) -> str:
                 " or check the name and --endpoint-url"
             )
         case CredentialsRejected():
-            return f"{url}: {reason} (see {NEEDED})"
+            return f"{url}: {reason} (see {needed})"
         case PermissionDenied():
-            return f"{url} may not be listed ({reason}): {NEEDED} names what is needed"
+            return f"{url} may not be listed ({reason}): {needed} names what is needed"
         case Unreachable():
             return (
                 f"{url}: the store cannot be reached ({reason}): check the network and"

@@ -104,6 +104,8 @@ class GcsServer(HttpProxy):
         self.fault: Fault | None = None
         self.loses_replies: set[str] = set()
         """Operations whose next reply is lost although they were carried out."""
+        self.garbles = False
+        """Whether what is composed is something else."""
         self.breaks_after: list[int] = []
         """The bytes after which the next uploads in sessions break off."""
         super().__init__(_NOBODY)
@@ -415,7 +417,7 @@ class GcsServer(HttpProxy):
             resource["kmsKeyName"] = call.query["kmsKeyName"]
         composed = made(
             name,
-            b"".join(source.data for source in sources),
+            b"".join(source.data for source in sources)[:: -1 if self.garbles else 1],
             resource,
             default_class=self._classes[bucket],
             key_sha256=_key_sha256(call),

@@ -10,6 +10,7 @@ from mountfs.backends.gcs_keys import UPLOADS
 from mountfs.storage.attempts import RetryPolicy
 from mountfs.storage.body import BytesBody
 from mountfs.storage.errors import (
+    AlreadyExists,
     ServiceFailed,
     StoreError,
     UploadNotFound,
@@ -274,6 +275,21 @@ async def test_what_a_crash_of_an_append_left_goes_a_day_later(
     assert hidden(gcs_server) == []
     await second.close()
     await third.close()
+
+
+async def test_what_was_composed_wrongly_is_not_ours(
+    store: Storager, gcs_server: GcsServer
+) -> None:
+    """The checksum tells, and a later look does not take it for a lost answer."""
+    retrying = RetryStorager(store, RetryPolicy(backoff_base_s=0.0))
+    upload, parts = await begun(retrying)
+    gcs_server.garbles = True
+
+    with pytest.raises(StoreError, match="composed"):
+        await retrying.complete_multipart(upload, parts, condition=ABSENT)
+    with pytest.raises(AlreadyExists):
+        await retrying.complete_multipart(upload, parts, condition=ABSENT)
+    assert len(hidden(gcs_server)) == 4
 
 
 async def test_a_failing_service_fails_the_part(
