@@ -12,7 +12,7 @@ import trio
 
 from mountfs.storage.errors import StoreError
 from mountfs.storage.events import Change, EventSource
-from mountfs.storage.types import ABSENT, Object, is_same_state
+from mountfs.storage.types import Object, ObjectKind, is_same_state
 from mountfs.vfs.node import Node
 from mountfs.vfs.volume import Outdated, Volume
 
@@ -53,48 +53,59 @@ class Elsewhere:
                 await trio.lowlevel.checkpoint()
 
     def take(self, change: Change) -> None:
-        """Forget what one change makes old."""
-        if self._is_known(change):
-            return
-        self.taken += 1
+        """Forget what one change makes old, here and in the kernel."""
         name = change.key.rstrip("/")
         if not name:
             return
-        self._volume.metadata.expire(name)
-        self._volume.metadata.expire(f"{name}/")
-        if change.object is None:
-            self._volume.metadata.forget_below(f"{name}/")
+        volume = self._volume
+        if not self._is_known(change, self._known(name)):
+            self.taken += 1
+            volume.metadata.expire(name)
+            volume.metadata.expire(f"{name}/")
+            if change.object is None:
+                volume.metadata.forget_below(f"{name}/")
         above, _, component = name.rpartition("/")
         parent = self._node_of(above)
-        if parent is None:
-            return  # the kernel knows nothing below what is not known here
-        node = parent.children.get(self._volume.names.name(component))
+        if parent is not None:  # else the kernel knows nothing below it
+            self._tell_kernel(parent, volume.names.name(component), change)
+
+    def _tell_kernel(self, parent: Node, name: bytes, change: Change) -> None:
+        """Let the kernel forget a name, unless it means to it what the change says.
+
+        A listing may have told us the news before the event does, and nobody the
+        kernel.
+        """
+        node = parent.children.get(name)
         if node is not None:
-            self._volume.say_outdated(node)
+            if not self._is_known(change, node.object):
+                self._volume.say_outdated(node)
             return
-        # The kernel may know that there is nothing.
+        if change.is_gone:
+            return
         try:
-            self._volume.outdated.send_nowait(
-                Outdated(parent.inode, self._volume.names.name(component))
-            )
+            self._volume.outdated.send_nowait(Outdated(parent.inode, name))
         except (trio.WouldBlock, trio.BrokenResourceError):
             return  # the kernel finds out when its time to live ends, or it is gone
 
-    def _is_known(self, change: Change) -> bool:
-        metadata = self._volume.metadata
-        if change.object is None:
-            name = change.key.rstrip("/")
-            if not change.is_gone:
-                return False
-            return all(metadata.newest(each) is ABSENT for each in (name, f"{name}/"))
-        known = metadata.last_known(change.key)
-        if not isinstance(known, Object):
+    def _is_known(self, change: Change, known: Object | None) -> bool:
+        """Tell whether something is known to be as a change says that it is now."""
+        if change.is_gone:
+            return known is None
+        if change.object is None or known is None or known.key != change.key:
             return False
         if self._volume.journaled is not None:
             known = self._volume.journaled.queue.aliases.inward(known)
-        if known.key.endswith("/") and known.version is None:
+        if known.version is None and known.kind is ObjectKind.DIRECTORY:
             return True  # it is there, as it was
         return is_same_state(known, change.object)
+
+    def _known(self, name: str) -> Object | None:
+        """Return what is known under a name, or None for nothing."""
+        for key in (name, f"{name}/"):
+            known = self._volume.metadata.last_known(key)
+            if isinstance(known, Object):
+                return known
+        return None
 
     def _node_of(self, key: str) -> Node | None:
         node: Node | None = self._volume.inodes.root

@@ -122,3 +122,22 @@ async def test_a_source_that_fails_is_asked_again(
 
         assert source.script == []
         assert scene.fs.volume.metadata.last_known("file") is None
+
+
+async def test_news_that_a_listing_told_first_is_told_to_the_kernel(
+    tmp_path: Path,
+) -> None:
+    """What is known here already may be unknown to the kernel."""
+    async with open_scene(tmp_path, ttl_s=3600) as scene:
+        await scene.put("dir/file", b"old")
+        folder = await scene.lookup("dir")
+        assert await scene.fs.namespace.lookup(folder, b"new") is None
+        await scene.put("dir/new", b"new")
+        there = await scene.there.stat("dir/new")
+        scene.fs.volume.metadata.put(there)
+        elsewhere = Elsewhere(scene.fs.volume, ScriptedSource())
+
+        elsewhere.take(Change("dir/new", there))
+
+        assert elsewhere.taken == 0
+        assert told_kernel(scene) == [Outdated(folder.inode, b"new")]
