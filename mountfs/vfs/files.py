@@ -151,7 +151,7 @@ class Files:
         if not file.needs_commit or _is_unlinked(node):
             self._tell_late_error(opened)
             return
-        if await self._openers.holds(opened.pid, node.inode):
+        if await self._openers.holds(opened.pid, node.inode, node.name):
             return
         try:
             await self.commit(node)

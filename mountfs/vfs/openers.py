@@ -27,34 +27,35 @@ class Openers:
         self.device: int | None = None
         """`st_dev` of the mount; unknown until it answers."""
 
-    async def holds(self, pid: int, inode: int) -> bool:
-        """Tell whether a process still has this inode open for writing."""
+    async def holds(self, pid: int, inode: int, name: bytes) -> bool:
+        """Tell whether a process still has a file of this name open for writing."""
         if self.device is None or pid <= 0:
             return False
-        folder = f"/proc/{pid}/fdinfo"
         try:
-            descriptors = os.listdir(folder)  # noqa: PTH208  # names are all we need
+            descriptors = os.listdir(b"/proc/%d/fd" % pid)  # noqa: PTH208  # only names
         except OSError:
             return False
         if len(descriptors) > DESCRIPTORS_MAX:
             return False
-        look = partial(_holds, pid, inode, self.device, descriptors)
+        look = partial(_holds, pid, inode, name, self.device, descriptors)
         if len(descriptors) > FEW:
             return await trio.to_thread.run_sync(look)
         return look()
 
 
-def _holds(pid: int, inode: int, device: int, descriptors: list[str]) -> bool:
-    # Only fdinfo is read: stat(2) of /proc/PID/fd/N would come back to this daemon.
-    wanted = f"ino:\t{inode}\n"
-    mounts: set[str] | None = None
+def _holds(
+    pid: int, inode: int, name: bytes, device: int, descriptors: list[bytes]
+) -> bool:
+    wanted, mounts = f"ino:\t{inode}\n", set[str]()
     try:
         for descriptor in descriptors:
-            text = _read(f"/proc/{pid}/fdinfo/{descriptor}")
+            if not _leads_to(b"/proc/%d/fd/%b" % (pid, descriptor), name):
+                continue
+            # Nor is it looked at by stat(2): that would come back to this daemon.
+            text = _read(b"/proc/%d/fdinfo/%b" % (pid, descriptor))
             if wanted not in text or not _can_write(text):
                 continue
-            if mounts is None:
-                mounts = _mounts_of(pid, device)
+            mounts = mounts or _mounts_of(pid, device)
             if _field(text, "mnt_id:") in mounts:
                 return True
     except OSError:
@@ -62,7 +63,15 @@ def _holds(pid: int, inode: int, device: int, descriptors: list[str]) -> bool:
     return False
 
 
-def _read(path: str) -> str:
+def _leads_to(link: bytes, name: bytes) -> bool:
+    """Tell whether a descriptor is of some file of this name; the kernel knows that."""
+    try:
+        return os.readlink(link).endswith(b"/" + name)  # noqa: PTH115  # bytes
+    except OSError:
+        return False  # closed since it was listed
+
+
+def _read(path: bytes) -> str:
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:

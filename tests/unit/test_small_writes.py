@@ -70,12 +70,12 @@ async def test_the_few_files_of_a_program_are_looked_at_without_a_thread(
     openers.device = 1
     inode = 12345
     with small_process() as pid:
-        assert not await openers.holds(pid, inode)
+        assert not await openers.holds(pid, inode, b"name")
     assert hops == []
 
     files = [os.open(os.devnull, os.O_RDONLY) for _ in range(FEW)]
     try:
-        await openers.holds(os.getpid(), inode)
+        await openers.holds(os.getpid(), inode, b"name")
     finally:
         for file in files:
             os.close(file)
