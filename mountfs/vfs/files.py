@@ -118,6 +118,7 @@ class Files:
             self._walks.note_opened(node)
             return await self._open_checked(node, file, flags, pid, uid)
         self._volume.check_writable()
+        self._walks.note_changed(node)
         async with file.closed_to_pushes():
             return await self._open_checked(node, file, flags, pid, uid)
 

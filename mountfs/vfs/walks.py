@@ -25,7 +25,7 @@ import trio
 
 from mountfs.cache.ahead import AheadCounts
 from mountfs.storage.reason import Reason, because
-from mountfs.storage.types import Object, ObjectKind
+from mountfs.storage.types import Object, ObjectKind, Version
 from mountfs.vfs.inodes import Node
 from mountfs.vfs.lister import Lister
 from mountfs.vfs.listings import component_of
@@ -78,8 +78,8 @@ class _Place:
     """Files that were fetched, or are being, and not opened since; their bytes."""
     directories: set[str] = field(default_factory=set)
     """Directories that were listed, or are being, and not asked for since."""
-    hopeless: set[str] = field(default_factory=set)
-    """Files and directories that could not be had ahead of programs."""
+    hopeless: set[tuple[str, Version | None]] = field(default_factory=set)
+    """Versions of files, and directories, that could not be had ahead of programs."""
     all_here_until_s: float = 0.0
     """Until when nothing is looked for that is to be fetched: there was nothing."""
     is_listing: bool = False
@@ -146,6 +146,14 @@ class Walks:
                 place.files_max = min(place.files_max * 2, FILES_MAX)
                 place.bytes_max = min(place.bytes_max * 2, BYTES_MAX)
             self._fetch_files(place, after=key)
+
+    def note_changed(self, node: Node) -> None:
+        """Note that a program opens a file to change it: it waits for nobody now."""
+        if self._nursery is None or node.parent is None or node.is_nameless:
+            return
+        place = self._places.get(node.parent.key())
+        if place is not None:
+            place.files.pop(node.key(), None)
 
     def note_listed(self, directory: Node) -> None:
         """Note that a program lists a directory."""
@@ -215,7 +223,7 @@ class Walks:
         """Tell whether a file is to be fetched; what is known of others is renewed."""
         if known.kind is not ObjectKind.FILE or not known.size:
             return False
-        if known.key in place.files or known.key in place.hopeless:
+        if known.key in place.files or (known.key, known.version) in place.hopeless:
             return False
         if self._volume.blocks.is_cached(known, 0, min(known.size, FILE_SIZE_MAX)):
             self._renew(place, known.key)
@@ -228,7 +236,7 @@ class Walks:
         content = await self._volume.blocks.fetch_ahead(object, size)
         if content is None:
             place.files.pop(object.key, None)
-            place.hopeless.add(object.key)
+            place.hopeless.add((object.key, object.version))
             return
         self.counts.files += 1
         # The store has just said which version is the newest.
@@ -257,7 +265,7 @@ class Walks:
         for object in self._next(place, after, ObjectKind.DIRECTORY, 1024):
             if len(place.directories) >= place.directories_max:
                 return
-            if object.key in place.directories or object.key in place.hopeless:
+            if object.key in place.directories or (object.key, None) in place.hopeless:
                 continue
             if self._is_listed(object.key):
                 continue
@@ -268,7 +276,7 @@ class Walks:
         self.counts.listings += 1
         if await self._lister.list_ahead(key) is None:
             above.directories.discard(key)
-            above.hopeless.add(key)
+            above.hopeless.add((key, None))
             return
         if above.reads_below:
             self._fetch_files(self._place(key), after="")

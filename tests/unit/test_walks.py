@@ -340,3 +340,36 @@ async def test_nothing_is_listed_for_names_that_are_never_believed(
             await read(scene, f"d/{number:03}")
 
         assert scene.fs.walks.counts.listings <= 1
+
+
+async def test_files_that_are_opened_to_be_changed_wait_for_nobody(
+    tmp_path: Path,
+) -> None:
+    """A program that reads one file and rewrites the next still has them fetched."""
+    async with walked(tmp_path) as scene:
+        await put_files(scene, "d", 3 * FILES_FIRST)
+        await scene.nodes("d")
+        for number in range(0, 3 * FILES_FIRST, 2):
+            await read(scene, f"d/{number:03}")
+            opened = await scene.open(await scene.lookup(f"d/{number + 1:03}"))
+            await scene.close(opened)
+
+        assert scene.fs.walks.counts.files >= 3 * FILES_FIRST - 3
+
+
+async def test_new_version_of_what_could_not_be_had_is_tried(tmp_path: Path) -> None:
+    """It was replaced while it was fetched, say."""
+    async with walked(tmp_path) as scene:
+        await put_files(scene, "d", 10)
+        await scene.nodes("d")
+        await scene.put("d/005", b"another")
+        for number in range(3):
+            await read(scene, f"d/{number:03}")
+        before = scene.fs.walks.counts.files
+        metadata = scene.fs.volume.metadata
+        page = await scene.there.list("d/")
+        metadata.put_listing(metadata.begin_listing("d/"), page.objects)
+        await read(scene, "d/003")
+
+        assert scene.fs.walks.counts.files == before + 1
+        assert await read(scene, "d/005") == b"another"
