@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mountfs.backends.dropbox_tokens import Credentials, save
 from tests.fakes.dropbox_fixtures import mount_options_of
 from tests.fakes.dropbox_server import DropboxServer
 from tests.fakes.dropbox_tree import Commit
@@ -170,3 +171,39 @@ def test_statfs_tells_the_space_of_the_account(
     assert told.f_blocks * told.f_frsize == 1 << 30
     assert (told.f_blocks - told.f_bavail) * told.f_frsize == 1 << 20
     assert dropbox_server.counts["users/get_space_usage"] == 1
+
+
+def test_without_properties_there_are_files_and_directories(
+    dropbox_server: DropboxServer, options: tuple[str, ...], tmp_path: Path
+) -> None:
+    """An app that sees its own folder alone may keep none: attributes are dropped."""
+    dropbox_server.account.may_have_templates = False
+    options = (*options, "--dropbox-properties=off")
+    with mounted(options, tmp_path / "first") as mount:
+        (mount.path / "dir").mkdir(0o750)
+        (mount.path / "dir" / "file").write_bytes(b"bytes")
+        (mount.path / "dir" / "file").chmod(0o604)
+        os.rename(mount.path / "dir", mount.path / "moved")
+    with mounted(options, tmp_path / "second") as mount:
+        assert (mount.path / "moved" / "file").read_bytes() == b"bytes"
+        assert (mount.path / "moved" / "file").stat().st_mode & 0o7777 == 0o644
+    assert not dropbox_server.account.templates
+
+
+def test_a_revoked_token_takes_the_mount_offline_until_there_is_another(
+    dropbox_server: DropboxServer, options: tuple[str, ...], tmp_path: Path
+) -> None:
+    """`status` says what to do, and doing it mends the running mount."""
+    with mounted(options, tmp_path) as mount:
+        mount.announce("rejects the (token|credentials)")
+        (mount.path / "file").write_bytes(b"bytes")
+        dropbox_server.tokens.revoke()
+        for _ in range(3):
+            with pytest.raises(OSError, match=r"Permission denied|I/O error"):
+                os.listdir(mount.path / "absent")
+        told = mount.look()
+        assert "mountfs auth dropbox" in told
+        dropbox_server.tokens.refresh_tokens.add("refresh-9")
+        save(tmp_path / "dropbox.json", Credentials("fakekey", "refresh-9"))
+        eventually(lambda: "ONLINE" in mount.look() or "online" in mount.look())
+        assert (mount.path / "file").read_bytes() == b"bytes"
