@@ -20,7 +20,7 @@ what a change of ours has made of it to whoever tells other mounts (`Changes`).
 
 import dataclasses
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -31,6 +31,8 @@ from mountfs.storage.types import ABSENT, Absent, Object, Version, is_same_state
 
 Knowledge = Object | Absent
 
+FORGOTTEN_MAX = 100
+"""So many directories that moved are remembered, for answers that come late."""
 _EXPIRED_S = float("-inf")
 
 
@@ -144,7 +146,10 @@ class MetadataCache:
         self._in_progress: dict[str, list[ListingInProgress]] = {}
         self._numbers = 0
         """Counts what makes answers old: listings, and directories that moved."""
+        self._forgotten: deque[tuple[int, str]] = deque()
+        """What was forgotten lately, and when."""
         self._forgotten_at = 0
+        """Since when all of that is known."""
 
     def __len__(self) -> int:
         return self._count
@@ -449,7 +454,9 @@ class MetadataCache:
         What was asked about it before and is on its way tells of it no more.
         """
         self._numbers += 1
-        self._forgotten_at = self._numbers
+        self._forgotten.append((self._numbers, prefix))
+        if len(self._forgotten) > FORGOTTEN_MAX:
+            self._forgotten_at, _ = self._forgotten.popleft()
         for running, listings in self._in_progress.items():
             if running.startswith(prefix):
                 for listing in listings:
@@ -507,7 +514,12 @@ class MetadataCache:
         """Tell whether a name may have gone since it was asked for, and was listed."""
         directory = self._directories.get(split_key(key)[0])
         listed_as = 0 if directory is None else directory.listed_as
-        return asked_at.number < max(listed_as, self._forgotten_at)
+        if asked_at.number < max(listed_as, self._forgotten_at):
+            return True
+        return any(
+            asked_at.number < number and key.startswith(prefix)
+            for number, prefix in reversed(self._forgotten)
+        )
 
     def _note_change(self, key: str) -> None:
         parent, name = split_key(key)

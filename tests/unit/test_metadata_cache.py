@@ -169,6 +169,20 @@ def test_late_answer_tells_nothing_of_a_directory_that_moved(
     assert cache.last_known("d/a") is None
 
 
+@pytest.mark.parametrize("others", [1, 200])
+def test_move_of_another_directory_costs_no_answer(
+    cache: MetadataCache, others: int
+) -> None:
+    """Unless so many have moved that it is not known which."""
+    asked_at = cache.moment("d/a")
+    for number in range(others):
+        cache.forget_below(f"e/{number}/")
+
+    cache.put_answer("d/a", file("d/a"), asked_at)
+
+    assert (cache.lookup("d/a") == file("d/a")) == (others == 1)
+
+
 def test_answers_to_several_questions_of_a_new_directory_are_all_kept(
     cache: MetadataCache,
 ) -> None:
