@@ -9,6 +9,7 @@ state changes only between awaits, and because spool bytes that left `extents` s
 readable until every read that began before has ended (`ReadGate`).
 """
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -119,6 +120,7 @@ class DirtyFile:
         self.attempt: Attempt | None = None
         """An upload by a plan that was cut short, and can be gone on with."""
         self.metadata: Callable[[], Metadata] | None = None
+        self.begun_s = time.monotonic()
         self.spool = spool
         self.may_change_spool = False
         """Whether no row names the spool file, so that it may be left to others."""

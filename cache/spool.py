@@ -30,6 +30,8 @@ DISK_THREADS = trio.CapacityLimiter(16)
 _FALLOC_FL_KEEP_SIZE = 0x01
 _FALLOC_FL_PUNCH_HOLE = 0x02
 _ZEROS = bytes(1 << 20)
+_WRITE_OUT = 8 << 20
+_SYNC_FILE_RANGE_WRITE = 2
 IN_MEMORY_MAX = 64 << 10
 """Up to this size a file is in memory; the journal takes so much into a row."""
 HELD_MAX = 64 << 20
@@ -87,6 +89,9 @@ class Spool:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._fd = -1
+        self.is_for_sync = False
+        """Whether what is written will be synced, so that the disk may begin."""
+        self._unwritten = 0
         self._size = 0
         """How long the file is on the disk, if it is there."""
         self._has_durable_name = False
@@ -233,6 +238,10 @@ class Spool:
             self._size = max(self._size, offset + len(data))
         except OSError as error:
             raise _translated(error) from error
+        self._unwritten += len(data)
+        if self.is_for_sync and self._unwritten >= _WRITE_OUT:
+            self._unwritten = 0
+            _write_out(self._fd)
 
     def _read(self, offset: int, size: int) -> bytes:
         if self._fd < 0:
@@ -337,6 +346,19 @@ _libc.fallocate.argtypes = (
     ctypes.c_int64,
     ctypes.c_int64,
 )
+
+
+_libc.sync_file_range.argtypes = (
+    ctypes.c_int,
+    ctypes.c_int64,
+    ctypes.c_int64,
+    ctypes.c_uint,
+)
+
+
+def _write_out(fd: int) -> None:
+    """Let the disk begin; what goes wrong the sync will tell."""
+    _libc.sync_file_range(fd, 0, 0, _SYNC_FILE_RANGE_WRITE)
 
 
 def _punch_hole(fd: int, offset: int, size: int) -> None:

@@ -15,6 +15,7 @@ any more they leave the spool, and the room is released.
 """
 
 import logging
+import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -52,6 +53,9 @@ from mountfs.storage.types import Condition, Metadata, Object, Upload
 log = logging.getLogger(__name__)
 
 _EVICTED_AT_ONCE = 4 << 20
+_STREAM_AFTER_S = 1.0
+"""Where a close does not wait for the store, a file that is written within this time is
+sent afterwards: while it is written, sending would only make the program slower."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +185,8 @@ class WriteBack:
             condition=condition,
             is_forced=self._conflicts.policy is Policy.OVERWRITE,
         )
+        # A commit will only be acknowledged when the disk has the bytes.
+        dirty.spool.is_for_sync = self._waits_for_disk
         self._open[id(dirty)] = dirty
         return dirty
 
@@ -218,7 +224,21 @@ class WriteBack:
             dirty.extents.add(offset, end)
             dirty.size = max(dirty.size, end)
             dirty.revision += 1
-            await self._streamer.advance(dirty)
+            if dirty.stream is not None or self._may_stream(dirty):
+                await self._streamer.advance(dirty)
+
+    def _may_stream(self, dirty: DirtyFile) -> bool:
+        """Tell whether a file may be sent while it is written."""
+        if not self._waits_for_disk:
+            return True
+        if dirty.extents.total > self._budget.size_max // 4:
+            return True
+        return time.monotonic() - dirty.begun_s > _STREAM_AFTER_S
+
+    @property
+    def _waits_for_disk(self) -> bool:
+        """Whether commits wait for the local disk, and not for the store."""
+        return self.promises is not None and self.promises.takes_changes
 
     async def read(self, dirty: DirtyFile, offset: int, size: int) -> bytes:
         """Return the file's bytes as they are now, cut at its size.

@@ -127,9 +127,23 @@ async def test_small_appends_are_few_writes(tmp_path: Path) -> None:
         assert sum(sent(scene.store).values()) < 60
 
 
-async def test_a_large_file_is_closed_while_its_parts_are_on_their_way(
+async def test_a_large_file_that_is_written_at_once_is_sent_afterwards(
     tmp_path: Path,
 ) -> None:
+    """Its close waits for the disk, and nothing else takes the program's time."""
+    content = bytes(range(50))
+    async with open_scene(tmp_path, journaled=True) as scene:
+        await scene.make("a", content)
+        assert not scene.store.asked["write_part"]
+        assert await scene.drain()
+        assert await scene.content("a") == content
+        assert scene.store.asked["write_part"] > 1
+
+
+async def test_a_large_file_is_closed_while_its_parts_are_on_their_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mountfs.cache.writeback._STREAM_AFTER_S", -1.0)
     content = bytes(range(50))
     async with open_scene(tmp_path, journaled=True) as scene:
         hold = scene.store.hold("write_part")
@@ -142,7 +156,10 @@ async def test_a_large_file_is_closed_while_its_parts_are_on_their_way(
         assert await scene.content("a") == content
 
 
-async def test_a_crash_finds_the_parts_that_were_on_their_way(tmp_path: Path) -> None:
+async def test_a_crash_finds_the_parts_that_were_on_their_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mountfs.cache.writeback._STREAM_AFTER_S", -1.0)
     content = bytes(range(50))
     async with open_scene(tmp_path, journaled=True) as scene:
         there = scene.there
