@@ -313,7 +313,9 @@ class DropboxStorager:
         _checks.check_condition(Call.COPY, condition, self._capabilities)
         if metadata is not None:
             _checks.check_metadata(metadata, self._capabilities)
-        return await self._changes.copy(source, target, source_version, metadata)
+        return await self._changes.copy(
+            source, target, source_version, metadata, condition
+        )
 
     async def move(
         self, source: str, target: str, *, source_version: Version | None = None
@@ -347,16 +349,20 @@ class DropboxStorager:
     async def set_metadata(
         self, object: Object, metadata: Metadata, *, condition: Condition = None
     ) -> Object:
-        """Send one properties/overwrite; first get_metadata if too little is known."""
+        """Send one properties/overwrite; first get_metadata if too little is known.
+
+        Bytes that another client writes between the two never get these metadata: the
+        property group names the hash of those that it is for.
+        """
         if not self._capabilities.set_metadata:
             raise Unsupported("properties are off", key=object.key)
         self._keys.check(object.key, self._capabilities)
         _checks.check_metadata(metadata, self._capabilities)
         _checks.check_condition(Call.COPY, condition, self._capabilities)
         found = object
-        known = object.metadata
-        if known is None or object.version is None or not _has_hash(object):
+        if condition is not None or not _is_enough(object):
             found = await self._looks.object(object.key)
+            _checks.check_holds(object.key, condition, found.version)
         system = (found.metadata or NO_METADATA).system
         content_hash = system.get(CONTENT_HASH, "")
         await self._changes.set_group(object.key, metadata, content_hash)
@@ -445,10 +451,12 @@ class DropboxStorager:
         await self._client.close()
 
 
-def _has_hash(object: Object) -> bool:
-    if object.kind is ObjectKind.DIRECTORY:
-        return True
-    return object.metadata is not None and CONTENT_HASH in object.metadata.system
+def _is_enough(object: Object) -> bool:
+    """Tell whether all is known that a change of metadata needs."""
+    if object.metadata is None or object.version is None:
+        return False
+    is_directory = object.kind is ObjectKind.DIRECTORY
+    return is_directory or CONTENT_HASH in object.metadata.system
 
 
 def _lost(error: PreconditionFailed, condition: Condition, key: str) -> Exception:
@@ -492,7 +500,7 @@ def _capabilities(keys: Keys, *, has_properties: bool) -> Capabilities:
         metadata_size_max=USER_SIZE_MAX if has_properties else 0,
         dir_metadata=has_properties,
         list_metadata=has_properties,
-        conditions=frozenset({Call.WRITE, Call.DELETE}),
+        conditions=frozenset({Call.WRITE, Call.COPY, Call.DELETE}),
         set_metadata=has_properties,
         signed_urls=True,
         utf8_keys=False,

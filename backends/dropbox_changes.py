@@ -28,6 +28,7 @@ from mountfs.backends.dropbox_objects import (
 )
 from mountfs.backends.dropbox_properties import Template, group_of
 from mountfs.storage.errors import (
+    AlreadyExists,
     DirectoryNotEmpty,
     NotFound,
     PreconditionFailed,
@@ -37,7 +38,7 @@ from mountfs.storage.errors import (
     VersionChanged,
     WrongKind,
 )
-from mountfs.storage.types import NO_METADATA, Metadata, Object, Version
+from mountfs.storage.types import NO_METADATA, Condition, Metadata, Object, Version
 
 _TRIES = 3
 _BATCH_MAX = 1000
@@ -237,6 +238,7 @@ class Changes:
         target: str,
         source_version: Version | None,
         metadata: Metadata | None,
+        condition: Condition = None,
     ) -> Object:
         """Copy a file; its metadata are then put with the copy."""
         known = await self._source(source, source_version)
@@ -246,6 +248,8 @@ class Changes:
         if metadata is not None:
             kept = _checks.changed(metadata, kept)
         if source == target:
+            rev = Version(str(known.rev))
+            _checks.check_holds(target, condition, rev)
             if metadata is not None:
                 await self.set_group(target, kept, str(known.content_hash))
             return self._looks.noted(target, known, kept)
@@ -257,11 +261,33 @@ class Changes:
         async def do() -> Any:
             return await self._client.call(copy, source)
 
-        copied = await self._onto(target, do)
+        copied = await self._under(condition, target, do)
         # A crash here leaves a copy without metadata: its bytes are whole.
         if self._template.is_wanted and (kept.user or kept.commit_id is not None):
             await self.set_group(target, kept, str(copied.content_hash))
         return self._looks.noted(target, copied, kept)
+
+    async def _under(
+        self, condition: Condition, target: str, do: Callable[[], Awaitable[Any]]
+    ) -> Any:
+        """Do what needs a free target, if a condition on what is there holds."""
+        if condition is None:
+            return await self._onto(target, do)
+        rev = condition.content if isinstance(condition, Version) else None
+        try:
+            if rev is not None:
+                await self._delete_rev(target, rev)
+            return await self._or_restore(target, rev, do)
+        except (PreconditionFailed, NotFound) as error:
+            if rev is None and "to" in (error.code or "").split("/"):
+                raise AlreadyExists(
+                    "a file is there", key=target, code=error.code
+                ) from error
+            if isinstance(error, NotFound) and "from_lookup" in (error.code or ""):
+                raise
+            raise VersionChanged(
+                "the file is another by now", key=target, code=error.code
+            ) from error
 
     async def _source(self, key: str, version: Version | None) -> Any:
         known = await self._looks.found(key)
@@ -288,15 +314,24 @@ class Changes:
                     raise
             old = await self._cleared(target)
             try:
-                return await do()
+                return await self._or_restore(target, old, do)
             except PreconditionFailed:
                 continue  # another client was faster: that is replaced, too
-            except BaseException:
-                if old is not None:
-                    with trio.CancelScope(shield=True), suppress(StoreError):
-                        await self._restore(target, old)
-                raise
         raise VersionChanged("the target changes all the time", key=target)
+
+    async def _or_restore(
+        self, target: str, old: str | None, do: Callable[[], Awaitable[Any]]
+    ) -> Any:
+        """Do it where an old revision was deleted; restore that if it fails."""
+        try:
+            return await do()
+        except PreconditionFailed:
+            raise  # something is there, and newer
+        except BaseException:
+            if old is not None:
+                with trio.CancelScope(shield=True), suppress(StoreError):
+                    await self._restore(target, old)
+            raise
 
     async def _cleared(self, target: str) -> str | None:
         """Delete what is at a target; return its revision. A folder must be empty."""

@@ -264,7 +264,10 @@ class NarrowedStorager(StoragerWrapper):
     @property
     def ignored(self) -> tuple[Call, ...]:
         """The calls whose conditions are checked here, just before they are sent."""
-        return tuple(c for c in Call if c not in self._capabilities.conditions)
+        calls = set(Call) - self._capabilities.conditions
+        if self._capabilities.multipart is None:
+            calls.discard(Call.COMPLETE)  # there is none
+        return tuple(call for call in Call if call in calls)
 
     @property
     def capabilities(self) -> Capabilities:

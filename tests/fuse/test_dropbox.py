@@ -57,6 +57,7 @@ def test_a_directory_like_any_other(
         (top / "large").write_bytes(b"x" * (9 << 20))
         os.unlink(top / "link")
         os.symlink("moved/file", top / "link")
+        assert "ignores conditions" not in mount.log()
 
     tree = dropbox_server.account.tree
     assert tree.entries["/projects/moved/file"].data == b"some bytes"

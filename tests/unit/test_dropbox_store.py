@@ -501,3 +501,24 @@ async def test_a_batch_that_is_lost_or_given_up_loses_nothing(
         "0",
         *map(str, range(3, 10)),
     }
+
+
+async def test_a_conditional_copy_replaces_only_what_it_names(
+    store: Storager, dropbox_server: DropboxServer
+) -> None:
+    """What is in the way is deleted by its revision, and restored if the copy fails."""
+    await store.write("new", BytesBody(b"new"))
+    old = await store.stat("file")
+    with pytest.raises(AlreadyExists):
+        await store.copy("new", "file", condition=ABSENT)
+    dropbox_server.add_fault("files/copy_v2", Fault(503))
+    with pytest.raises(ServiceFailed):
+        await store.copy("new", "file", condition=old.version)
+    assert (await store.read("file")).data == b"old"
+    restored = await store.stat("file")
+    with pytest.raises(VersionChanged):
+        await store.copy("new", "file", condition=old.version)
+
+    await store.copy("new", "file", condition=restored.version)
+
+    assert (await store.read("file")).data == b"new"
