@@ -49,6 +49,9 @@ _UNKEPT_MAX = 64 << 20
 _POLITE_S = 0.25
 """So long the disk lets requests go first, which programs wait for."""
 _KEEP_WAIT_S = 1.0
+GATHER_S = 0.02
+GATHERED_MAX = 4 << 20
+"""How many bytes of small objects wait for the disk at most."""
 """How long a read waits for room, or for the disk, at most."""
 _LATE_MAX = 4
 """So many writes to a disk that hangs are waited for in the background."""
@@ -164,6 +167,8 @@ class BlockCache:
         self._aliases: OrderedDict[tuple[str, str], bytes] = OrderedDict()
         self._fetches: dict[BlockName, _Fetch] = {}
         self._nursery: trio.Nursery | None = None
+        self._gathered: dict[BlockName, Block] = {}
+        self._gathered_size = 0
         self._stack = AsyncExitStack()
 
     @property
@@ -194,6 +199,9 @@ class BlockCache:
         trace: TracebackType | None,
     ) -> None:
         assert self._nursery is not None
+        with trio.CancelScope(shield=True), trio.move_on_after(_KEEP_WAIT_S):
+            gathered, self._gathered = self._gathered, {}
+            await self._keep(gathered, may_evict=False)
         self._nursery.cancel_scope.cancel()
         await self._stack.aclose()
         self._nursery = None
@@ -315,17 +323,46 @@ class BlockCache:
 
         Nothing is evicted for them.
         """
+        await self._keep(self._blocks_of(object, offset, data), may_evict=False)
+
+    def put_small(self, object: Object, data: bytes) -> None:
+        """As `put`, for all bytes of a small object: they are on the disk before long.
+
+        Many small files are written one after the other, and a thread for each would
+        take as long as sending it.
+        """
+        assert self._nursery is not None
+        blocks = self._blocks_of(object, 0, data)
+        for name, block in blocks.items():
+            self._remember(name, block)
+        if self._gathered_size + len(data) > GATHERED_MAX:
+            return  # the disk is slow: they are in memory, and can be fetched again
+        if not self._gathered_size and blocks:
+            self._nursery.start_soon(self._keep_gathered)
+        self._gathered |= blocks
+        self._gathered_size += len(data)
+
+    async def _keep_gathered(self) -> None:
+        await trio.sleep(GATHER_S)
+        blocks, self._gathered, self._gathered_size = self._gathered, {}, 0
+        await self._keep(blocks, may_evict=False)
+
+    def _blocks_of(
+        self, object: Object, offset: int, data: bytes
+    ) -> dict[BlockName, Block]:
+        """Return the whole blocks among bytes of an object."""
+        blocks = dict[BlockName, Block]()
         if object.version is None or object.size is None:
-            return
+            return blocks
         end, whole = offset + len(data), memoryview(data)
-        content, blocks = self._content(object), dict[BlockName, Block]()
+        content = self._content(object)
         for index in range(-(-offset // self._block_size), -(-end // self._block_size)):
             start = index * self._block_size
             stop = min(start + self._block_size, object.size)
             if start < stop <= end:
                 name = BlockName(content, index)
                 blocks[name] = whole[start - offset : stop - offset]
-        await self._keep(blocks, may_evict=False)
+        return blocks
 
     def want(self, object: Object, ranges: Iterable[Range]) -> None:
         """Ask for bytes that will be read in a moment, with few requests at once."""
@@ -361,6 +398,8 @@ class BlockCache:
             return
         content = self._content(object)
         self._aliases.pop((object.key, object.version.content), None)
+        for name in [name for name in self._gathered if name.content == content]:
+            del self._gathered[name]
         names = [BlockName(content, i) for i in self._indexes.get(content, ())]
         for name in [name for name in self._memory if name.content == content]:
             self._drop_from_memory(name)
@@ -430,6 +469,8 @@ class BlockCache:
             if name in self._disk:
                 self._disk.move_to_end(name)
             return block
+        if name in self._gathered:
+            return self._gathered[name]
         if name not in self._disk:
             return None
         self._disk.move_to_end(name)
@@ -517,7 +558,8 @@ class BlockCache:
         return [i for i in indexes if not self._is_here(BlockName(content, i))]
 
     def _is_here(self, name: BlockName) -> bool:
-        return name in self._memory or name in self._disk or name in self._fetches
+        places = (self._memory, self._gathered, self._disk, self._fetches)
+        return any(name in place for place in places)
 
     def _start_fetches(
         self,

@@ -34,6 +34,7 @@ from mountfs.storage.types import Metadata, Object
 
 log = logging.getLogger(__name__)
 
+_OFFER_SMALL = 64 << 10
 _OFFER_MAX = 64 << 20
 _OFFER_SIZE = 8 << 20
 _OFFER_LATER = 8 << 20
@@ -244,6 +245,12 @@ class Commits:
         """Let the block cache have what was written, as far as there is room."""
         left = _OFFER_MAX
         try:
+            if (object.size or 0) <= _OFFER_SMALL and list(extents) == [
+                (0, object.size)
+            ]:
+                whole = await spool.read(0, object.size or 0)
+                self._blocks.put_small(object, whole)
+                return
             for start, end in extents:
                 while start < end and left > 0:
                     # Cut at a multiple of the size, so that no block falls between two.

@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from mountfs.backends.memory import MemoryStore
+from mountfs.cache.blockfiles import BlockFiles
 from mountfs.cache.blocks import BlockCache
 from mountfs.cache.budget import Budget
 from mountfs.cache.directory import DirectoryInUse
@@ -519,3 +520,39 @@ async def test_bytes_are_brought_before_they_are_wanted(scene: Scene) -> None:
         other = await scene.put("b")
         scene.store.script.append(Fault("read", ServiceFailed("down")))
         assert await cache.fetch_ahead(other, 10) is None
+
+
+async def test_small_files_go_to_the_disk_together(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One after the other is put; one hop to a thread keeps them all."""
+    hops: list[int] = []
+    store_all = BlockFiles.store_all
+
+    def counted(self: BlockFiles, blocks: Any) -> None:
+        hops.append(len(blocks))
+        store_all(self, blocks)
+
+    monkeypatch.setattr(BlockFiles, "store_all", counted)
+    objects = [await scene.put(str(number), WHOLE[:10]) for number in range(20)]
+    async with scene.cache() as blocks:
+        for each in objects:
+            blocks.put_small(each, WHOLE[:10])
+        assert hops == []
+        assert await blocks.read(objects[7], 0, 10) == WHOLE[:10]
+    assert hops == [20]
+    async with scene.cache() as later:
+        assert all(later.is_cached(each, 0, 10) for each in objects)
+        assert await later.read(objects[7], 0, 10) == WHOLE[:10]
+    assert scene.requests()["read"] == 0
+
+
+async def test_a_small_file_that_is_forgotten_does_not_go_to_the_disk(
+    scene: Scene,
+) -> None:
+    object = await scene.put("a", WHOLE[:10])
+    async with scene.cache() as blocks:
+        blocks.put_small(object, WHOLE[:10])
+        blocks.forget(object)
+    async with scene.cache() as later:
+        assert not later.is_cached(object, 0, 10)
