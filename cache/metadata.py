@@ -310,6 +310,8 @@ class MetadataCache:
                 mtime_ns=object.mtime_ns or now.mtime_ns,
             )
             self._put(settled.key, _Entry(pack(settled), self._clock()))
+            # A listing that began before shows what was promised, with its time.
+            self._note_change(settled.key)
         known = (
             object
             if object.is_described

@@ -127,6 +127,8 @@ class Resolver:
     async def _renewed(self, key: str) -> bool:
         """List the directory of a key, if that is worth it; tell if it was listed."""
         prefix, _ = split_key(key)
+        if self._metadata.is_renewed(prefix):
+            return False  # it was just listed, and that left this open
         if await self._subtrees.renew(prefix):
             return True
         # A listing of it alone does not settle what a directory is: that is asked for.

@@ -44,7 +44,8 @@ ASKED_WITHIN_S = 2.0
 """In so many directories of a tree names must have been asked for, within this time."""
 ASKED_MAX = 256
 UNFIT_S = 60.0
-UNFIT_MAX = 1000
+"""For how long a tree that does not fit in a page is not tried again."""
+NOTED_MAX = 1000
 
 Names = dict[str, Object]
 
@@ -56,8 +57,8 @@ class Subtrees:
         self._volume = volume
         self._asked: OrderedDict[str, float] = OrderedDict()
         self._running: dict[str, trio.Event] = {}
-        self._not_before_s: dict[str, float] = {}
-        """When a tree may be listed again: it was just listed, or does not fit."""
+        self._renewed_until_s: dict[str, float] = {}
+        self._unfit_until_s: dict[str, float] = {}
 
     async def renew(self, prefix: str) -> bool:
         """List a directory with others around it; tell if it was listed."""
@@ -79,7 +80,10 @@ class Subtrees:
         finally:
             del self._running[top]
             done.set()
-        self._hold_off(top, metadata.ttl_s if is_listed else UNFIT_S)
+        if is_listed:
+            self._note_until(self._renewed_until_s, top, metadata.ttl_s)
+        else:
+            self._note_until(self._unfit_until_s, top, UNFIT_S)
         return is_listed and metadata.is_renewed(prefix)
 
     def _note(self, prefix: str) -> None:
@@ -96,7 +100,9 @@ class Subtrees:
         ]
         # Not the root: what is ours lies below it, too.
         for top in reversed([prefix, *ancestors_of(prefix)]):
-            if not top or self._not_before_s.get(top, 0.0) > now_s:
+            if self._renewed_until_s.get(top, 0.0) > now_s:
+                return None  # it was listed with all below it, and left this open
+            if not top or self._unfit_until_s.get(top, 0.0) > now_s:
                 continue
             if sum(each.startswith(top) for each in lately) < ASKED_MIN:
                 continue
@@ -104,10 +110,10 @@ class Subtrees:
                 return top
         return None
 
-    def _hold_off(self, top: str, time_s: float) -> None:
-        if len(self._not_before_s) >= UNFIT_MAX:
-            self._not_before_s.clear()
-        self._not_before_s[top] = self._volume.metadata.now_s() + time_s
+    def _note_until(self, until_s: dict[str, float], top: str, time_s: float) -> None:
+        if len(until_s) >= NOTED_MAX:
+            until_s.clear()
+        until_s[top] = self._volume.metadata.now_s() + time_s
 
     async def _list(self, top: str) -> bool:
         metadata = self._volume.metadata

@@ -387,3 +387,20 @@ def test_what_a_newer_listing_lacks_is_gone(cache: MetadataCache, clock: Clock) 
     assert [cache.newest(f"d/{name}") for name in "abc"] == [ABSENT, packed, ABSENT]
     cache.expire("d/b")
     assert [cache.newest(f"d/{name}") for name in "abc"] == [None, packed, None]
+
+
+def test_what_is_stored_during_a_listing_keeps_what_the_store_said(
+    cache: MetadataCache,
+) -> None:
+    """The listing shows what was promised, by which the next one cannot be checked."""
+    promised = Object(
+        key="d/a", size=1, mtime_ns=5, version=Version("~t"), metadata=Metadata()
+    )
+    cache.put(promised)
+    begun = cache.begin_listing("d/")
+    cache.settle(promised, file("d/a", mtime_ns=9 * 10**9))
+    cache.put_listing(begun, [promised])
+
+    found = cache.last_known("d/a")
+    assert isinstance(found, Object)
+    assert (found.version, found.mtime_ns) == (Version("~t", "a"), 9 * 10**9)

@@ -99,6 +99,28 @@ async def test_tree_is_listed_once_for_all_its_directories(tmp_path: Path) -> No
         assert questions(scene) <= 1
 
 
+async def test_what_a_tree_leaves_open_is_not_sought_in_a_part_of_it(
+    tmp_path: Path,
+) -> None:
+    """Its listing has told all that one of a smaller tree could tell."""
+    async with tree(tmp_path) as (scene, clock):
+        within = await scene.lookup("top/d00")
+        paths = [f"top/d00/{name}/file" for name in "abcdef"]
+        for name, path in zip("abcdef", paths, strict=True):
+            await scene.fs.namespace.mkdir(within, name.encode(), 0o755, CALLER)
+            await scene.make(path, b"bytes")
+        clock.now_s += 10 * TTL_S
+        for path in paths:
+            await scene.there.write(path, BytesBody(b"another"))
+        scene.store.asked.clear()
+        await scene.lookup(FILES[1])
+        for path in paths:
+            await scene.lookup(path)
+
+        assert scene.store.asked["list"] <= 3, "what two directories are, and the tree"
+        assert scene.store.asked["stat"] <= 2 + len(paths)
+
+
 async def test_what_others_changed_in_a_tree_is_seen(tmp_path: Path) -> None:
     """The listing tells that it is another, and then it is asked for."""
     async with tree(tmp_path) as (scene, _):
