@@ -23,6 +23,7 @@ an object whose mode says so.
 """
 
 import datetime
+import functools
 import re
 import stat
 import urllib.parse
@@ -257,6 +258,7 @@ def _fraction_ns(decimals: str | None) -> int:
     return int((decimals or "")[:9].ljust(9, "0"))
 
 
+@functools.lru_cache(maxsize=1024)
 def _time(text: str) -> int | None:
     seconds = parse_seconds(text)
     return seconds if seconds is not None else parse_rfc3339(text)
@@ -274,6 +276,7 @@ def _number(text: str, base: int, largest: int) -> int | None:
     return number if number <= largest else None
 
 
+@functools.lru_cache(maxsize=256)
 def _id(text: str) -> int | None:
     return _number(text, 10, _ID_MAX)
 
@@ -286,6 +289,7 @@ def _octal_mode(text: str) -> int | None:
     return _valid_mode(_number(text, 8, 0o177777))
 
 
+@functools.lru_cache(maxsize=256)
 def _shared_mode(text: str) -> int | None:
     """Read the `mode` that s3fs and GeeseFS write decimal, and rclone octal.
 
