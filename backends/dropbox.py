@@ -283,7 +283,7 @@ class DropboxStorager:
         )
 
     async def delete(self, key: str, *, condition: Condition = None) -> None:
-        """Send one delete_v2; without a condition it is first asked what is there."""
+        """Send one delete_v2; it is first asked what is there if that is not known."""
         self._keys.check(key, self._capabilities)
         _checks.check_condition(Call.DELETE, condition, self._capabilities)
         rev = condition.content if isinstance(condition, Version) else None
@@ -360,9 +360,9 @@ class DropboxStorager:
         _checks.check_metadata(metadata, self._capabilities)
         _checks.check_condition(Call.COPY, condition, self._capabilities)
         found = object
-        if condition is not None or not _is_enough(object):
+        if not _is_enough(object):
             found = await self._looks.object(object.key)
-            _checks.check_holds(object.key, condition, found.version)
+        _checks.check_holds(object.key, condition, found.version)
         system = (found.metadata or NO_METADATA).system
         content_hash = system.get(CONTENT_HASH, "")
         await self._changes.set_group(object.key, metadata, content_hash)

@@ -69,7 +69,8 @@ class Changes:
     async def delete_file(self, key: str, rev: str | None) -> None:
         """Delete one file of a revision, or of whatever revision is there."""
         for _ in range(_TRIES):
-            wanted = rev
+            # What was known last will do: if it is wrong, Dropbox says so.
+            wanted = rev or self._looks.take_rev(key)
             try:
                 if wanted is None:
                     wanted = await self._rev(key)
@@ -145,7 +146,10 @@ class Changes:
             folder, slash, _ = key.rpartition("/")
             by_folder[folder + slash].append(key)
         found: list[tuple[str, str]] = []
-        for folder, inside in by_folder.items():
+        for folder, names in by_folder.items():
+            revs = {key: self._looks.take_rev(key) for key in names}
+            found.extend((key, rev) for key, rev in revs.items() if rev is not None)
+            inside = [key for key, rev in revs.items() if rev is None]
             if len(inside) >= _LIST_FROM:
                 found.extend(await self._listed_revs(folder, inside, failed))
                 continue

@@ -24,6 +24,7 @@ class Looks:
         self._keys = keys
         self._template = template
         self._known: OrderedDict[str, Metadata] = OrderedDict()
+        self._revs: OrderedDict[str, str] = OrderedDict()
 
     async def raw(self, key: str) -> Any:
         """Send one get_metadata; raises `NotFound` for an absent path alone."""
@@ -80,15 +81,25 @@ class Looks:
         return made
 
     def remember(self, objects: Iterable[Object]) -> None:
-        """Remember the metadata of files, for downloads that do not tell them."""
+        """Remember files: their metadata for downloads, which do not tell them, their
+        revisions for deletions, which must name them.
+        """
         for each in objects:
             if each.kind is ObjectKind.DIRECTORY or each.version is None:
                 continue
+            self._revs[each.key] = each.version.content
+            self._revs.move_to_end(each.key)
             if each.metadata is not None:
                 self._known[each.version.content] = each.metadata
                 self._known.move_to_end(each.version.content)
         while len(self._known) > _KNOWN_MAX:
             self._known.popitem(last=False)
+        while len(self._revs) > _KNOWN_MAX:
+            self._revs.popitem(last=False)
+
+    def take_rev(self, key: str) -> str | None:
+        """Return the revision that a file was last known to have, and forget it."""
+        return self._revs.pop(key, None)
 
     def known_metadata(self, rev: str) -> Metadata | None:
         """Return what was told last of a revision."""

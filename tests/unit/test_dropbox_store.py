@@ -98,6 +98,9 @@ async def test_what_each_operation_sends(
     await store.delete("new", condition=new.version)
     assert sent(dropbox_server) == ["delete_v2"]
     await store.delete("copy")
+    assert sent(dropbox_server) == ["delete_v2"]
+    foreign(dropbox_server, "/top/theirs", b"theirs")
+    await store.delete("theirs")
     assert sent(dropbox_server) == ["get_metadata", "delete_v2"]
     await store.make_dir("dir/", metadata=Metadata(user={"a": "b"}))
     assert sent(dropbox_server) == [
@@ -132,10 +135,17 @@ async def test_a_folder_moves_in_one_request_whatever_is_in_it(
 async def test_many_are_deleted_in_few_requests(
     store: Storager, dropbox_server: DropboxServer
 ) -> None:
-    """One listing for a folder, one batch for 1 000 files; folders afterwards."""
+    """One listing for what is not known of a folder, one batch for 1 000 files.
+
+    What was known and is newer by now is deleted apart, and folders afterwards.
+    """
     keys = [f"dir/{number}" for number in range(12)]
-    for key in keys:
-        await store.write(key, None, condition=ABSENT)
+    for number, key in enumerate(keys):
+        if number % 2:  # of half of them nothing is known
+            foreign(dropbox_server, f"/top/{key}", b"")
+        else:
+            await store.write(key, None, condition=ABSENT)
+            foreign(dropbox_server, f"/top/{keys[0]}", b"newer")
     sent(dropbox_server)
 
     failed = await store.delete_many([*keys, "dir/", "absent"])
@@ -144,7 +154,7 @@ async def test_many_are_deleted_in_few_requests(
     routes = sent(dropbox_server)
     assert routes.count("list_folder") == 2
     assert routes.count("delete_batch") == 1
-    assert routes.count("delete_v2") == 1
+    assert routes.count("delete_v2") == 2
     with pytest.raises(NotFound):
         await store.stat("dir/", kind=ObjectKind.DIRECTORY)
 
