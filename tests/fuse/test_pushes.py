@@ -64,7 +64,7 @@ def test_next_files_are_read_without_asking(mounter: Mounter, store: Store) -> N
 
 @pytest.mark.parametrize(
     "rounds",
-    [300, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.timeout(900)])],
+    [300, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])],
 )
 def test_push_never_replaces_what_a_program_wrote(
     mounter: Mounter,
@@ -77,14 +77,14 @@ def test_push_never_replaces_what_a_program_wrote(
     chooser = random.Random(rounds)
     (tmp_path / "sitecustomize.py").write_text(HESITATION)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-    mount = mounter(store, f"--ttl={TTL_S}", life_s=900)
+    mount = mounter(store, f"--ttl={TTL_S}", life_s=1800)
     directory = mount.path / "d"
     there = store.below("d")
     assert isinstance(there, PlainFiles)
     for batch in range(-(-rounds // (FILES - 2))):
         race_once(directory, there, batch, chooser)
-    # Most come too late for a gate that is shut, as it should be; not all.
-    assert count(mount, "pushed_bytes") > rounds * PAGE
+    # Many meet a gate that is shut, as it should be; in each batch some do not.
+    assert count(mount, "pushed_bytes") > rounds * PAGE // 8
 
 
 def race_once(
