@@ -25,6 +25,7 @@ from mountfs.backends.gcs_connections import Answer
 from mountfs.backends.gcs_copies import Copies
 from mountfs.backends.gcs_keys import KEY_SIZE_MAX, KeySpace
 from mountfs.backends.gcs_known import Known
+from mountfs.backends.gcs_leftovers import Leftovers
 from mountfs.backends.gcs_listing import PAGE_MAX, Listings
 from mountfs.backends.gcs_multipart import LIMITS, OBJECT_SIZE_MAX, Multipart
 from mountfs.backends.gcs_objects import (
@@ -120,9 +121,9 @@ class GcsStorager:
             options,
             self._uploads,
             components=components,
-            multipart=self._multipart,
             known=self._known,
         )
+        self._leftovers = Leftovers(self._multipart, self._listings, self._known)
         self._copies = Copies(client, keys, options, self._known)
         self._capabilities = _capabilities(keys, options)
 
@@ -251,6 +252,7 @@ class GcsStorager:
         conditions = condition_query(
             key, condition, Call.WRITE, self._options.conditions
         )
+        await self._leftovers.before_a_write()
         resource = await self._new_resource(key, metadata, inherit)
         self._known.forget(key)
         with explained(key, condition):
@@ -355,6 +357,7 @@ class GcsStorager:
     ) -> Upload:
         """Write the manifest of an upload: all that its object will have."""
         self._check_write(key)
+        await self._leftovers.before_parts()
         resource = await self._new_resource(key, metadata, inherit)
         return await self._multipart.create(key, resource, metadata.commit_id)
 
@@ -417,6 +420,7 @@ class GcsStorager:
         """Send one component."""
         self._check_write(append.key)
         assert isinstance(append, GcsAppend)
+        await self._leftovers.before_parts()
         return await self._appends.write(append, body)
 
     async def commit_append(self, append: Append) -> Object:
@@ -450,7 +454,8 @@ class GcsStorager:
         return self._client.busy
 
     async def close(self) -> None:
-        """Close the idle connections."""
+        """Remove what could not be removed before, and close the idle connections."""
+        await self._leftovers.before_the_end()
         await self._client.close()
 
     def _check_write(self, key: str) -> str:

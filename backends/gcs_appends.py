@@ -2,14 +2,11 @@
 
 The old bytes are not moved, and the object is replaced in one step, by its generation:
 of two appends to one object one wins and the other is told. What is to be appended is
-sent as components first. A crash before the compose leaves those; the next process that
-sends components here removes them when they are a day old.
+sent as components first. A crash before the compose leaves those (`gcs_leftovers`).
 """
 
 import dataclasses
-import logging
 import secrets
-import time
 from dataclasses import dataclass
 
 import trio
@@ -19,7 +16,6 @@ from mountfs.backends.gcs_components import Components, Owner, Source, pinned
 from mountfs.backends.gcs_conditions import generation_of, lost
 from mountfs.backends.gcs_keys import KeySpace
 from mountfs.backends.gcs_known import Known
-from mountfs.backends.gcs_multipart import Multipart
 from mountfs.backends.gcs_objects import merged, object_of, resource_of
 from mountfs.backends.gcs_options import GcsOptions
 from mountfs.backends.gcs_uploads import Uploads
@@ -27,17 +23,12 @@ from mountfs.storage.body import Body
 from mountfs.storage.errors import (
     NotFound,
     PreconditionFailed,
-    StoreError,
     VersionChanged,
 )
-from mountfs.storage.reason import Reason, because
 from mountfs.storage.types import Append, Metadata, Object
-
-log = logging.getLogger(__name__)
 
 APPEND_MIN = 2 << 20
 """A smaller object is written anew in one request; a compose takes three."""
-ORPHAN_NS = 24 * 3600 * 10**9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +50,6 @@ class Appends:
         uploads: Uploads,
         *,
         components: Components,
-        multipart: Multipart,
         known: Known,
     ) -> None:
         self._client = client
@@ -67,9 +57,7 @@ class Appends:
         self._options = options
         self._uploads = uploads
         self._components = components
-        self._multipart = multipart
         self._known = known
-        self._has_swept = False
 
     async def create(
         self, key: str, base: Object | None, metadata: Metadata
@@ -94,7 +82,6 @@ class Appends:
 
     async def write(self, append: GcsAppend, body: Body) -> GcsAppend:
         """Send a component. Nothing is visible before the commit."""
-        await self._sweep()
         if body.size == 0:
             return append
         name = f"{len(append.sources):05}-{secrets.token_hex(4)}"
@@ -151,20 +138,6 @@ class Appends:
     async def _drop(self, append: GcsAppend, joined: "list[str] | None" = None) -> None:
         fulls = [source.full for source in append.sources] + (joined or [])
         await self._components.remove_later(fulls, append.key)
-
-    async def _sweep(self) -> None:
-        """Remove, once, what a crash has left that no upload leads to."""
-        if self._has_swept:
-            return
-        self._has_swept = True
-        try:
-            with because(Reason.PROBE):
-                for orphan in await self._multipart.orphans():
-                    if time.time_ns() - (orphan.begun_ns or 0) > ORPHAN_NS:
-                        await self._multipart.abort(orphan)
-                        log.info("parts of %r, left by a crash, are gone", orphan.key)
-        except StoreError as error:
-            log.info("parts that a crash has left may be there: %s", error)
 
     def _owner(self, append: GcsAppend) -> Owner:
         storage_class = append.metadata.pairs.get("storage-class")

@@ -148,12 +148,14 @@ class Components:
             for error in failed.values():
                 raise error
 
-    async def remove_later(self, fulls: Sequence[str], key: str) -> None:
-        """Delete components that are of no use any more; what fails stays for later."""
+    async def remove_later(self, fulls: Sequence[str], key: str) -> bool:
+        """Delete components that are of no use any more; tell whether all are gone."""
         try:
             await self.remove(fulls, key)
         except StoreError as error:
             log.info("parts of %r are left over for now: %s", key, error)
+            return False
+        return True
 
     async def _joined(
         self, owner: Owner, sources: Sequence[Source], level: int

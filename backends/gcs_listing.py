@@ -25,6 +25,8 @@ class Listings:
     def __init__(self, client: GcsClient, keys: KeySpace) -> None:
         self._client = client
         self._keys = keys
+        self.has_shown_parts = False
+        """Whether parts of uploads were left out of a listing."""
 
     async def page(
         self, prefix: str, mode: ListMode, token: str | None, limit: int | None
@@ -98,13 +100,17 @@ class Listings:
     def _items(self, reply: Reply) -> Iterator[Object]:
         for item in reply.get("items", ()):
             key = self._keys.relative(item["name"])
-            if key and not is_hidden(key):
+            if is_hidden(key):
+                self.has_shown_parts = True
+            elif key:
                 yield object_of(key, item)
 
     def _prefixes(self, reply: Reply) -> Iterator[tuple[str, Object]]:
         for name in reply.get("prefixes", ()):
             key = self._keys.relative(name)
-            if key and not is_hidden(key):
+            if is_hidden(key):
+                self.has_shown_parts = True
+            elif key:
                 yield key, Object(key=key, kind=ObjectKind.DIRECTORY)
 
 

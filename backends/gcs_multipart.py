@@ -99,6 +99,8 @@ class Multipart:
         self._listings = listings
         self._known = known
         self._open: OrderedDict[str, _Open] = OrderedDict()
+        self.has_failed_to_remove = False
+        """Whether parts of a finished upload may still be there."""
 
     async def create(
         self, key: str, resource: Mapping[str, object], commit_id: str | None
@@ -157,14 +159,17 @@ class Multipart:
 
         Components that have lost their manifest are an upload, too.
         """
-        found, folders = await self._manifests()
-        orphans = await self._orphans(folders - {each.id for each in found})
+        found, orphans = await self.found()
         return tuple(each for each in (*found, *orphans) if each.key.startswith(prefix))
 
-    async def orphans(self) -> tuple[Upload, ...]:
-        """Return what is left of uploads and appends that are no more."""
+    async def found(self) -> tuple[Sequence[Upload], Sequence[Upload]]:
+        """Return the open uploads, and what is left of those that are no more."""
         found, folders = await self._manifests()
-        return await self._orphans(folders - {each.id for each in found})
+        return found, await self._orphans(folders - {each.id for each in found})
+
+    def is_ours(self, upload: Upload) -> bool:
+        """Tell whether this process has to do with an open upload."""
+        return upload.id in self._open
 
     async def _manifests(self) -> tuple[list[Upload], set[str]]:
         """Return the uploads that have a manifest, and the ids of all components."""
@@ -264,10 +269,12 @@ class Multipart:
             try:
                 fulls |= {full for full, _ in await self._listed(upload.id)}
             except StoreError:
-                return  # the manifest stays, and leads to what is left
+                self.has_failed_to_remove = True  # the manifest leads to what is left
+                return
         # The manifest goes with the last of them.
         ordered = [*sorted(fulls), self._manifest(upload.id)]
-        await self._components.remove_later(ordered, upload.key)
+        if not await self._components.remove_later(ordered, upload.key):
+            self.has_failed_to_remove = True
 
     async def _find(self, upload: Upload, *, is_asked: bool = False) -> _Open:
         """Return what is known of an upload. Raises `UploadNotFound`."""

@@ -1,17 +1,23 @@
 """A mount of Google Cloud Storage's API, through the kernel."""
 
+import contextlib
 import json
 import os
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from mountfs.backends.gcs_keys import UPLOADS
 from tests.fakes.gcs_fixtures import GCS_BUCKET
 from tests.fakes.gcs_server import GcsServer
+from tests.fakes.http_proxy import Reply
+from tests.fakes.pubsub_server import SUBSCRIPTION, PubSubServer
 from tests.fuse.mounting import TEST_S, Mount
 
 URL = f"gs://{GCS_BUCKET}/pre"
@@ -185,7 +191,8 @@ def test_changes_of_one_object_are_gathered(tmp_path: Path) -> None:
         stored = server.objects(GCS_BUCKET)["pre/log"].data
         assert stored == b"".join(b"%d\n" % number for number in range(100))
         changes = server.requests("objects.insert") + server.requests("objects.patch")
-        assert len([entry for entry in changes if entry.status == 200]) <= 20
+        made = [e for e in changes if e.status == 200 and e.key == "pre/log"]
+        assert len(made) <= 20
 
 
 def test_a_program_that_is_too_fast_waits(tmp_path: Path) -> None:
@@ -199,3 +206,73 @@ def test_a_program_that_is_too_fast_waits(tmp_path: Path) -> None:
 
         assert server.objects(GCS_BUCKET)["pre/log"].data == b"0\n1\n2\n3\n4\n5\n"
         assert 429 in {entry.status for entry in server.requests()}
+
+
+@pytest.mark.parametrize("where", ["amid the parts", "after the compose"])
+def test_a_crash_leaves_no_parts(
+    gcs_server: GcsServer, tmp_path: Path, where: str
+) -> None:
+    """The next mount goes on with the upload, or removes what is left of it."""
+    with _mount(gcs_server, tmp_path / "m") as first:
+        reached = threading.Event()
+        operation = "batch" if where == "after the compose" else "objects.insert"
+        writer = threading.Thread(target=_write_large, args=(first.path / "file",))
+
+        def hold(asked: str, _: object) -> Reply | None:
+            name = f"pre/{UPLOADS}"
+            parts = [n for n in gcs_server.objects(GCS_BUCKET) if n.startswith(name)]
+            if asked != operation or len(parts) < 3:
+                return None
+            reached.set()
+            return Reply(500, cut_after=-1)
+
+        gcs_server.fault = hold
+        writer.start()
+        assert reached.wait(30)
+        first.kill()
+        writer.join()
+    gcs_server.fault = None
+    left = [n for n in gcs_server.objects(GCS_BUCKET) if UPLOADS in n]
+    assert len(left) >= 3
+
+    with _mount(gcs_server, tmp_path / "m") as second:
+        second.announce("cleaning up|kept by an earlier mount")
+        (second.path / "small").write_bytes(b"bytes")
+
+    assert not [n for n in gcs_server.objects(GCS_BUCKET) if UPLOADS in n]
+    if where == "after the compose":
+        assert gcs_server.objects(GCS_BUCKET)["pre/file"].data == bytes(40 * MIB)
+
+
+def _write_large(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.write_bytes(bytes(40 * MIB))
+
+
+def test_what_others_change_is_seen_at_once(
+    gcs_server: GcsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bucket that tells of changes needs no time to live."""
+    with contextlib.closing(PubSubServer()) as pubsub:
+        gcs_server.notify = pubsub.publish
+        monkeypatch.setenv("PUBSUB_EMULATOR_HOST", pubsub.host)
+        options = (f"--events={SUBSCRIPTION}", "--ttl=1h")
+        with _mount(gcs_server, tmp_path / "m", *options) as mounted:
+            path = mounted.path / "file"
+            path.write_bytes(b"ours")
+            assert not (mounted.path / "new").exists()
+            assert path.read_bytes() == b"ours"
+            gcs_server.put(GCS_BUCKET, "pre/file", b"their bytes")
+            gcs_server.put(GCS_BUCKET, "pre/new", b"new")
+
+            _wait_for(lambda: path.read_bytes() == b"their bytes")
+            _wait_for(lambda: (mounted.path / "new").exists())
+            gcs_server.remove(GCS_BUCKET, "pre/new")
+            _wait_for(lambda: not (mounted.path / "new").exists())
+
+
+def _wait_for(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.05)

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from mountfs.backends import gcs_appends, open_store
+from mountfs.backends import gcs_leftovers, open_store
 from mountfs.backends.gcs_keys import UPLOADS
 from mountfs.storage.attempts import RetryPolicy
 from mountfs.storage.body import BytesBody
@@ -110,6 +110,41 @@ async def test_a_crash_after_the_compose_is_found_out(
     assert again.version == done.version
     assert hidden(gcs_server) == []
     assert await later.list_uploads("") == ()
+    await later.close()
+
+
+async def test_what_could_not_be_removed_is_removed_at_the_end(
+    store: Storager, gcs_server: GcsServer
+) -> None:
+    """The upload is complete all the same."""
+    upload, parts = await begun(store)
+    fail(gcs_server, "batch")
+    await store.complete_multipart(upload, parts)
+    assert len(hidden(gcs_server)) == 4
+    gcs_server.fault = None
+    await store.close()
+
+    assert hidden(gcs_server) == []
+
+
+async def test_what_a_complete_upload_has_left_goes_with_the_next_write(
+    store: Storager, gcs_server: GcsServer
+) -> None:
+    """A later process has seen it in a listing; what is not complete stays."""
+    other = await store.create_multipart("other", metadata=Metadata(commit_id="x"))
+    upload, parts = await begun(store)
+    fail(gcs_server, "batch")
+    await store.complete_multipart(upload, parts)
+    gcs_server.fault = None
+    later = opened(gcs_server)
+    await later.list("")
+    assert len(hidden(gcs_server)) == 5
+    gcs_server.clear()
+    for _ in range(2):
+        await later.write("small", BytesBody(b"bytes"))
+
+    assert hidden(gcs_server) == [f"pre/{UPLOADS}{other.id}"]
+    assert gcs_server.counts() == {"objects.insert": 2}
     await later.close()
 
 
@@ -229,7 +264,6 @@ async def test_an_append_moves_the_new_bytes_alone(
     old = await store.write(
         KEY, BytesBody(bytes(3 * MIB)), metadata=Metadata(user={"a": "b"})
     )
-    await store.list_uploads("")
     gcs_server.clear()
 
     done = await _append(store, old, b"tail")
@@ -269,7 +303,7 @@ async def test_what_a_crash_of_an_append_left_goes_a_day_later(
     second = opened(gcs_server)
     await _append(second, old, b"1")
     assert len(hidden(gcs_server)) == 1
-    monkeypatch.setattr(gcs_appends, "ORPHAN_NS", -(10**12))
+    monkeypatch.setattr(gcs_leftovers, "ORPHAN_NS", -(10**12))
     third = opened(gcs_server)
     await _append(third, await third.stat(KEY), b"2")
     assert hidden(gcs_server) == []
