@@ -33,7 +33,10 @@ AUTHORIZATIONS: Mapping[str, str] = {
 }
 
 
-EVENTS: Mapping[str, str] = {"dropbox": "mountfs.backends.dropbox_events:open_events"}
+EVENTS: Mapping[str, str] = {
+    "dropbox": "mountfs.backends.dropbox_events:open_events",
+    "gs": "mountfs.backends.gcs_events:open_events",
+}
 SPACES: Mapping[str, str] = {"dropbox": "mountfs.backends.dropbox_space:open_space"}
 
 
@@ -88,7 +91,9 @@ def open_events(
     place = EVENTS.get(url.partition("://")[0])
     if place is None:
         return None
-    opener = cast("Callable[[str, Mapping[str, object]], EventSource]", _loaded(place))
+    opener = cast(
+        "Callable[[str, Mapping[str, object]], EventSource | None]", _loaded(place)
+    )
     return opener(url, options)
 
 

@@ -15,7 +15,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
@@ -61,8 +61,11 @@ class GcsClient:
     request away.
     """
 
-    def __init__(self, options: GcsOptions) -> None:
+    def __init__(
+        self, options: GcsOptions, *, scopes: Sequence[str] | None = None
+    ) -> None:
         self._options = options
+        self._scopes = scopes or (READ_SCOPES if options.read_only else SCOPES)
         self._threads = Threads(options.requests_max)
         self._lock = threading.Lock()
         self._connections: Connections | None = None
@@ -211,8 +214,7 @@ class GcsClient:
     def _find_credentials(self) -> Credentials:
         if self._options.no_sign_request:
             return AnonymousCredentials()  # type: ignore[no-untyped-call]  # google-auth has no types here
-        scopes = READ_SCOPES if self._options.read_only else SCOPES
-        found, _ = google.auth.default(scopes=scopes)
+        found, _ = google.auth.default(scopes=self._scopes)
         return found
 
     def _authorize(

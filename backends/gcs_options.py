@@ -18,6 +18,7 @@ SSE_CUSTOMER = "customer"
 PUBLIC_ENDPOINT = "https://storage.googleapis.com"
 EMULATOR_VARIABLE = "STORAGE_EMULATOR_HOST"
 _BUCKET_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
+_SUBSCRIPTION = re.compile(r"projects/[^/]+/subscriptions/[^/]+")
 _KMS_KEY = re.compile(r"projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+")
 
 
@@ -47,6 +48,8 @@ class GcsOptions:
     requests_max: int = 192
     """Threads, and connections; a mount lets fewer requests through, of all classes."""
     read_only: bool = False
+    events: str | None = None
+    """The subscription of Pub/Sub, of this mount alone, that tells of changes."""
 
 
 def parse_options(
@@ -162,6 +165,13 @@ def _kms(name: str, value: object) -> str:
     return text
 
 
+def _subscription(name: str, value: object) -> str:
+    text = _text(name, value)
+    if not _SUBSCRIPTION.fullmatch(text):
+        raise InvalidRequest(f"{name} must be projects/P/subscriptions/S, not {text!r}")
+    return text
+
+
 def _class(name: str, value: object) -> str:
     return _text(name, value).upper()
 
@@ -207,4 +217,5 @@ _PARSERS: Mapping[str, Callable[[str, object], object]] = {
     "read_timeout_s": _seconds,
     "requests_max": _count,
     "read_only": _switch,
+    "events": _subscription,
 }

@@ -164,6 +164,13 @@ def read_kms_key(text: str) -> str:
     return text
 
 
+def read_subscription(text: str) -> str:
+    """Return the full name of a subscription of Google's Pub/Sub."""
+    if not re.fullmatch(r"projects/[^/]+/subscriptions/[^/]+", text):
+        raise BadValue("projects/P/subscriptions/S")
+    return text
+
+
 def read_word(text: str) -> str:
     """Return text that is neither empty nor broken over lines."""
     if not text or not text.isprintable():
@@ -349,6 +356,15 @@ OPTIONS: tuple[Option, ...] = (
         help="encrypt on the server with the key in FILE (32 bytes, or base64 of them)",
         is_for_store=True,
         schemes=S3_AND_GS,
+    ),
+    Option(
+        name="events",
+        read=read_subscription,
+        metavar="SUBSCRIPTION",
+        help="the Pub/Sub subscription, of this mount alone, that tells what others"
+        " change in the bucket",
+        is_for_store=True,
+        schemes=GS_ALONE,
     ),
     Option(
         name="kms-key",

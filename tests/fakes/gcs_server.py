@@ -81,6 +81,7 @@ class _Call:
     base_url: str = ""
 
 
+Notify = Callable[[str, str, Mapping[str, Any]], None]
 Fault = Callable[[str, _Call], Reply | None]
 """Gets the operation; what it returns is the answer, and nothing is carried out."""
 
@@ -101,6 +102,8 @@ class GcsServer(HttpProxy):
         self._rate_s = rate_s
         self._changed: dict[str, float] = {}
         self._log: list[Logged] = []
+        self.notify: Notify = lambda event, bucket, resource: None
+        """Is told of each change, as a bucket with notifications tells a topic."""
         self.fault: Fault | None = None
         self.loses_replies: set[str] = set()
         """Operations whose next reply is lost although they were carried out."""
@@ -130,13 +133,13 @@ class GcsServer(HttpProxy):
         """Store an object as another client would."""
         with self._lock:
             stored = made(name, data, resource, default_class=self._classes[bucket])
-            self._buckets[bucket][name] = stored
+            self._place(bucket, stored)
             return stored
 
     def remove(self, bucket: str, name: str) -> None:
         """Delete an object as another client would."""
         with self._lock:
-            del self._buckets[bucket][name]
+            self._take_away(bucket, name)
 
     def requests(
         self, operation: str | None = None, *, reason: str | None = None
@@ -327,20 +330,31 @@ class GcsServer(HttpProxy):
             key_sha256=_key_sha256(call),
         )
         self._check_rate(bucket, name)
-        objects[name] = stored
+        self._place(bucket, stored)
         return self._told(call, bucket, stored)
 
     def _delete(self, call: _Call) -> Reply:
         bucket, stored = self._find(call)
         self._check_rate(bucket, stored.name)
-        del self._buckets[bucket][stored.name]
+        self._take_away(bucket, stored.name)
         return Reply(204)
 
     def _patch(self, call: _Call) -> Reply:
         bucket, stored = self._find(call)
         self._check_rate(bucket, stored.name)
         patched(stored, json.loads(call.body))
+        resource = stored.resource(bucket, has_key=False)
+        self.notify("OBJECT_METADATA_UPDATE", bucket, resource)
         return self._told(call, bucket, stored)
+
+    def _place(self, bucket: str, stored: Stored) -> None:
+        self._buckets[bucket][stored.name] = stored
+        resource = stored.resource(bucket, has_key=False)
+        self.notify("OBJECT_FINALIZE", bucket, resource)
+
+    def _take_away(self, bucket: str, name: str) -> None:
+        stored = self._buckets[bucket].pop(name)
+        self.notify("OBJECT_DELETE", bucket, stored.resource(bucket, has_key=False))
 
     def _check_rate(self, bucket: str, name: str) -> None:
         if not self._rate_s:
@@ -387,7 +401,7 @@ class GcsServer(HttpProxy):
             is_composite=source.is_composite,
         )
         self._check_rate(target_bucket, target)
-        objects[target] = copied
+        self._place(target_bucket, copied)
         told = {
             "done": True,
             "totalBytesRewritten": str(len(source.data)),
@@ -426,7 +440,7 @@ class GcsServer(HttpProxy):
         if {source.storage_class for source in sources} != {composed.storage_class}:
             raise Refused(400, "invalid", "All objects must have one storage class")
         self._check_rate(bucket, name)
-        objects[name] = composed
+        self._place(bucket, composed)
         return self._told(call, bucket, composed)
 
     # --- sessions -------------------------------------------------------------------

@@ -1,0 +1,119 @@
+"""Changes made elsewhere: notifications of a bucket, by a subscription of Pub/Sub.
+
+The bucket publishes what happens to its objects to a topic; a subscription to that,
+which this mount has for itself, is asked for what has come. Messages may come twice and
+out of order, so none is believed further than that something has changed.
+"""
+
+import base64
+import dataclasses
+import json
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import trio
+
+from mountfs.backends.gcs_client import GcsClient
+from mountfs.backends.gcs_keys import KeySpace, is_hidden
+from mountfs.backends.gcs_objects import object_of
+from mountfs.backends.gcs_options import GcsOptions, parse_options, split_url
+from mountfs.storage.errors import StoreError
+from mountfs.storage.events import Change, EventSource
+
+log = logging.getLogger(__name__)
+
+PUBLIC_ENDPOINT = "https://pubsub.googleapis.com"
+EMULATOR_VARIABLE = "PUBSUB_EMULATOR_HOST"
+SCOPES = ("https://www.googleapis.com/auth/pubsub",)
+MESSAGES_MAX = 1000
+PAUSE_S = 1.0
+"""Between two questions that were both answered with nothing at once."""
+_READ_TIMEOUT_S = 180.0
+_GONE = frozenset({"OBJECT_DELETE", "OBJECT_ARCHIVE"})
+
+
+def open_events(url: str, options: Mapping[str, object]) -> EventSource | None:
+    """Return what tells of changes in a bucket; None if no subscription is named."""
+    known = parse_options(options)
+    if known.events is None:
+        return None
+    return PubSubEvents(KeySpace(*split_url(url)), known, os.environ)
+
+
+class PubSubEvents:
+    """Tells of changes below one root."""
+
+    def __init__(
+        self, keys: KeySpace, options: GcsOptions, environ: Mapping[str, str]
+    ) -> None:
+        assert options.events is not None
+        self._keys = keys
+        self._path = f"/v1/{options.events}"
+        emulator = environ.get(EMULATOR_VARIABLE, "")
+        own = dataclasses.replace(
+            options,
+            endpoint_url=f"http://{emulator}" if emulator else PUBLIC_ENDPOINT,
+            no_sign_request=bool(emulator),
+            user_project=None,
+            read_timeout_s=_READ_TIMEOUT_S,
+            requests_max=2,
+        )
+        self._client = GcsClient(own, scopes=SCOPES)
+        self._has_warned = False
+
+    async def changes(self) -> Sequence[Change] | None:
+        """Wait until something has come, and return it."""
+        while True:
+            began = time.monotonic()
+            messages = await self._pulled()
+            if messages:
+                break
+            # The service keeps the question; an emulator may not.
+            if time.monotonic() - began < PAUSE_S:
+                await trio.sleep(PAUSE_S)
+        ids = [message["ackId"] for message in messages]
+        # What is told is taken in by this process or by none: a crash forgets it all.
+        await self._client.call(
+            "POST", f"{self._path}:acknowledge", content={"ackIds": ids}
+        )
+        found = (self._change(message.get("message") or {}) for message in messages)
+        return [change for change in found if change is not None]
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._client.close()
+
+    async def _pulled(self) -> list[Mapping[str, Any]]:
+        try:
+            reply = await self._client.call(
+                "POST", f"{self._path}:pull", content={"maxMessages": MESSAGES_MAX}
+            )
+        except StoreError as error:
+            if not error.is_retryable and not self._has_warned:
+                self._has_warned = True
+                log.warning("nothing is told of what others change: %s", error)
+            raise
+        return list(reply.get("receivedMessages", ()))
+
+    def _change(self, message: Mapping[str, Any]) -> Change | None:
+        """Return what a message tells of an object below the root, if it does."""
+        about: Mapping[str, str] = message.get("attributes") or {}
+        full = about.get("objectId", "")
+        key = self._keys.relative(full)
+        is_ours = about.get("bucketId") == self._keys.bucket and key
+        if not is_ours or not full.startswith(self._keys.root) or is_hidden(key):
+            return None
+        if about.get("eventType") in _GONE:
+            # One that was overwritten is not gone; the message on the new one comes.
+            if "overwrittenByGeneration" in about:
+                return None
+            return Change(key, is_gone=True)
+        try:
+            resource = json.loads(base64.b64decode(message.get("data", "")))
+            found = object_of(key, resource) if resource.get("generation") else None
+        except (ValueError, AttributeError):  # the bucket was told to send no payload
+            found = None
+        return Change(key, found)
