@@ -12,6 +12,7 @@ have to be read before they can be sent.
 from dataclasses import dataclass
 
 from mountfs.cache.extents import Extents, Range
+from mountfs.storage.append import MEMORY_MAX
 from mountfs.storage.errors import ObjectTooLarge
 from mountfs.storage.types import Capabilities, MultipartLimits
 
@@ -128,6 +129,8 @@ def _is_append(
     """
     if not capabilities.append or capabilities.multipart_copy or not is_base_whole:
         return False
+    if capabilities.multipart is None and base_end > MEMORY_MAX:
+        return False  # it is emulated, in memory: through the disk, larger ones can be
     least = max(1, capabilities.append_size_min)
     return least <= base_end < size and not extents.overlaps(0, base_end)
 

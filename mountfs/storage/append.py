@@ -34,7 +34,7 @@ _WRITE_MAX = 8 * _MIB
 """Up to here one write is cheaper than an upload in parts."""
 _PIECE = 16 * _MIB
 """The part that is wanted when bytes pass through here; it bounds the memory."""
-_MEMORY_MAX = 64 * _MIB
+MEMORY_MAX = 64 * _MIB
 """The largest object that is rewritten on a store without multipart uploads."""
 _ABORT_S = 10.0
 
@@ -133,7 +133,7 @@ async def _at_once(store: Storager, append: VirtualAppend, tail: SplicedBody) ->
     base = append.base
     body: Body = tail
     if base is not None and base.size:
-        if base.size > _MEMORY_MAX:
+        if base.size > MEMORY_MAX:
             raise ObjectTooLarge(
                 "the object is too large to be rewritten", key=base.key
             )

@@ -198,6 +198,15 @@ def test_a_store_that_appends_is_given_the_tail_alone() -> None:
     assert cut == PutWhole(15, ((0, 10),))
 
 
+def test_a_large_file_is_rewritten_through_the_disk_where_there_are_no_parts() -> None:
+    """An append that is emulated there holds the old bytes in memory."""
+    store = Capabilities(service="no parts", append=True)
+    size = 65 * MIB
+    tail = Extents([(size, size + 5)])
+
+    assert plan_commit(size + 5, tail, size, store) == PutWhole(size + 5, ((0, size),))
+
+
 def test_more_edits_than_parts_grow_the_parts() -> None:
     """A hundred thousand scattered edits still fit into the store's number of parts."""
     step = MIB

@@ -224,7 +224,7 @@ async def test_object_that_cannot_be_rewritten_is_too_large(
     capabilities: dict[str, object], size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Memory and the store's limits bound what is written again."""
-    monkeypatch.setattr(append_module, "_MEMORY_MAX", 20)
+    monkeypatch.setattr(append_module, "MEMORY_MAX", 20)
     flat = flat_store(**capabilities)
     base = flat.put("a", b"x" * size)
 
