@@ -11,23 +11,28 @@ Dropbox checks the hash of each piece, and the hash of the whole is compared her
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+import trio
 from dropbox import Dropbox, files
 
 from mountfs.backends.dropbox_client import DropboxClient
 from mountfs.backends.dropbox_commits import Commits, finish_argument
 from mountfs.storage.body import Body, read_exactly
-from mountfs.storage.errors import BodyTooShort, Corrupt
+from mountfs.storage.errors import BodyTooShort, Corrupt, StoreError, Throttled
 from mountfs.storage.parallel import run_all
+
+T = TypeVar("T")
 
 BLOCK = 4 << 20
 UPLOAD_MAX = 8 << 20
 """The most bytes of one request; above, a session."""
 PIECE = 8 << 20
 AT_ONCE = 4
+_TRIES = 5
+_PAUSE_S = 0.1
 SESSION_MAX = (1 << 41) - (1 << 22)
 
 
@@ -112,7 +117,26 @@ class Uploads:
             _check_hash(made, content_hash, key)
             return made
 
-        return await self._client.call(finish, key)
+        return await self._sent_again(finish, key)
+
+    async def _sent_again(
+        self, request: Callable[[Dropbox], T], key: str, *, is_piece: bool = False
+    ) -> T:
+        """Send a request of a session, again if it fails for now.
+
+        What has arrived of a large file is not to be sent anew for one of its pieces. A
+        piece that arrives twice lies where it lay. To finish is tried again only if
+        Dropbox was busy; else somebody must look whether it was done.
+        """
+        for attempt in range(1, _TRIES):
+            try:
+                return await self._client.call(request, key)
+            except StoreError as error:
+                is_safe = error.is_retryable if is_piece else _is_busy(error)
+                if not is_safe:
+                    raise
+                await trio.sleep(_PAUSE_S * 2**attempt)
+        return await self._client.call(request, key)
 
     async def _send_pieces(
         self, session_id: str, key: str, body: Body, size: int
@@ -146,7 +170,7 @@ class Uploads:
             )
             return found
 
-        return await self._client.call(send, key)
+        return await self._sent_again(send, key, is_piece=True)
 
 
 def _commit_info(api: Dropbox, new: NewFile, content_hash: str) -> files.CommitInfo:
@@ -159,6 +183,10 @@ def _commit_info(api: Dropbox, new: NewFile, content_hash: str) -> files.CommitI
         property_groups=new.groups_for(api, content_hash),
         strict_conflict=new.is_strict,
     )
+
+
+def _is_busy(error: StoreError) -> bool:
+    return isinstance(error, Throttled)
 
 
 def block_digests(data: bytes) -> list[bytes]:

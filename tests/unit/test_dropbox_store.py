@@ -188,11 +188,29 @@ async def test_a_large_write_that_fails_changes_nothing(
     large = BytesBody(b"x" * (9 * MIB))
     with pytest.raises(BodyTooShort):
         await store.write("file", large, size=20 * MIB)
-    dropbox_server.add_fault("files/upload_session/append_v2", Fault(503, after=1))
+    dropbox_server.add_fault("files/upload_session/append_v2", Fault(503, times=9))
     with pytest.raises(ServiceFailed):
         await store.write("file", large)
 
     assert (await store.read("file")).data == b"old"
+
+
+async def test_no_piece_is_sent_again_for_another(
+    store: Storager, dropbox_server: DropboxServer
+) -> None:
+    """Neither for one that failed, or was lost, nor because Dropbox is busy."""
+    data = b"x" * (17 * MIB)
+    dropbox_server.add_fault("files/upload_session/append_v2", Fault(503))
+    dropbox_server.lose_answer("files/upload_session/append_v2")
+    dropbox_server.throttle("files/upload_session/finish")
+    old = await store.stat("file")
+
+    await store.write("file", BytesBody(data), condition=old.version)
+
+    routes = Counter(sent(dropbox_server))
+    assert routes["upload_session/append_v2"] == 3 + 2
+    assert routes["upload_session/finish"] == 2
+    assert (await store.read("file")).data == data
 
 
 async def test_bytes_that_were_damaged_are_refused(
