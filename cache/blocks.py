@@ -47,7 +47,10 @@ _AHEAD_BYTES_MAX = 48 << 20
 _UNKEPT_MAX = 64 << 20
 """So many bytes have come and are not on the disk yet; then fetching waits for it."""
 _POLITE_S = 0.25
-"""So long the disk lets requests go first, which programs wait for."""
+_PAUSE_S = 0.03
+"""So long the disk lets requests go first, and then programs take what they brought."""
+_LARGE = 2 << 20
+"""With less than that nobody is in the way."""
 _KEEP_WAIT_S = 1.0
 GATHER_S = 0.02
 GATHERED_MAX = 4 << 20
@@ -159,6 +162,7 @@ class BlockCache:
         self._under_way = 0
         self._unkept = 0
         self._is_quiet = trio.Event()
+        self._large_keeps = trio.Semaphore(2)
         self._memory_max = memory_max
         self._memory: OrderedDict[BlockName, Block] = OrderedDict()
         self._memory_size = 0
@@ -702,13 +706,22 @@ class BlockCache:
         try:
             for name, block in keeping.blocks.items():
                 self._remember(name, block)
-            if self._under_way and self._unkept < _UNKEPT_MAX // 2:
-                with trio.move_on_after(_POLITE_S):
-                    await self._is_quiet.wait()
-            await self._keep(keeping.blocks)
+            if sum(map(len, keeping.blocks.values())) < _LARGE:
+                await self._keep(keeping.blocks)
+                return
+            await self._wait_for_a_pause()
+            async with self._large_keeps:
+                await self._keep(keeping.blocks)
         finally:
             keeping.done.set()
             self._late -= keeping.is_late
+
+    async def _wait_for_a_pause(self) -> None:
+        with trio.move_on_after(_POLITE_S):
+            await trio.sleep(_PAUSE_S)
+            while self._under_way:
+                await self._is_quiet.wait()
+                await trio.sleep(_PAUSE_S)
 
     async def _keep(
         self, blocks: Mapping[BlockName, Block], *, may_evict: bool = True
