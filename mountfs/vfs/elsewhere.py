@@ -93,8 +93,11 @@ class Elsewhere:
             return known is None
         if change.object is None or known is None or known.key != change.key:
             return False
-        if self._volume.journaled is not None:
-            known = self._volume.journaled.queue.aliases.inward(known)
+        if self._volume.journaled is not None and known.version is not None:
+            aliases = self._volume.journaled.queue.aliases
+            if not aliases.is_known(known.version):
+                return True  # ours waits: who was faster is found out when it is stored
+            known = aliases.inward(known)
         if known.version is None and known.kind is ObjectKind.DIRECTORY:
             return True  # it is there, as it was
         return is_same_state(known, change.object)

@@ -1,6 +1,7 @@
 """A Dropbox mounted through the kernel, against the fake and the real SDK."""
 
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -208,3 +209,30 @@ def test_a_revoked_token_takes_the_mount_offline_until_there_is_another(
         save(tmp_path / "dropbox.json", Credentials("fakekey", "refresh-9"))
         eventually(lambda: "ONLINE" in mount.look() or "online" in mount.look())
         assert (mount.path / "file").read_bytes() == b"bytes"
+
+
+def test_many_small_files_with_a_journal(
+    dropbox_server: DropboxServer, options: tuple[str, ...], tmp_path: Path
+) -> None:
+    """They become visible together; a tree moves by one request, and goes by few."""
+    with mounted((*options, "--durability=journal"), tmp_path) as mount:
+        (mount.path / "dir").mkdir()
+        for number in range(40):
+            (mount.path / "dir" / f"{number}").write_bytes(b"x" * number)
+        mount.flush()
+        tree = dropbox_server.account.tree
+        for number in range(40):
+            assert tree.entries[f"/projects/dir/{number}"].data == b"x" * number
+        counts = dropbox_server.counts
+        commits = counts["files/upload_session/finish_batch_v2"]
+        # Those of the attributes index are among the others.
+        assert commits < counts["files/upload_session/start"]
+        dropbox_server.routes.clear()
+        os.rename(mount.path / "dir", mount.path / "moved")
+        mount.flush()
+        assert dropbox_server.counts["files/move_v2"] == 1
+        dropbox_server.routes.clear()
+        shutil.rmtree(mount.path / "moved")
+        mount.flush()
+        assert dropbox_server.counts["files/delete_batch"] <= 2
+        assert "/projects/moved" not in tree.entries

@@ -141,3 +141,23 @@ async def test_news_that_a_listing_told_first_is_told_to_the_kernel(
 
         assert elsewhere.taken == 0
         assert told_kernel(scene) == [Outdated(folder.inode, b"new")]
+
+
+async def test_what_waits_to_be_stored_is_not_forgotten(tmp_path: Path) -> None:
+    """Our own change is newer than what an event tells, until it meets the store."""
+    async with open_scene(tmp_path, ttl_s=3600, journaled=True) as scene:
+        await scene.put("file", b"old")
+        there = await scene.there.stat("file")
+        hold = scene.store.hold("write")
+        opened = await scene.open(await scene.lookup("file"))
+        await scene.fs.files.write(opened, 0, b"new")
+        await scene.close(opened)
+        elsewhere = Elsewhere(scene.fs.volume, ScriptedSource())
+
+        elsewhere.take(Change("file", there))
+
+        assert elsewhere.taken == 0
+        assert told_kernel(scene) == []
+        hold.release()
+        assert await scene.drain()
+        assert await scene.content("file") == b"new"
