@@ -14,7 +14,7 @@ own nursery: a reader that goes away takes nothing from the others.
 
 import logging
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +32,7 @@ from mountfs.cache.extents import Range
 from mountfs.cache.lanes import Lanes, Place
 from mountfs.cache.pace import Pace
 from mountfs.cache.readahead import WHOLE_SHARE, ReadStream
-from mountfs.cache.spool import on_disk
+from mountfs.cache.shelf import Block, Shelf
 from mountfs.cache.tokens import is_token
 from mountfs.storage.errors import Corrupt, StoreError, Unreachable
 from mountfs.storage.protocol import Storager
@@ -52,10 +52,10 @@ _PAUSE_S = 0.03
 _LARGE = 2 << 20
 """With less than that nobody is in the way."""
 _KEEP_WAIT_S = 1.0
+"""How long a read waits for room, or for the disk, at most."""
 GATHER_S = 0.02
 GATHERED_MAX = 4 << 20
 """How many bytes of small objects wait for the disk at most."""
-"""How long a read waits for room, or for the disk, at most."""
 _LATE_MAX = 4
 """So many writes to a disk that hangs are waited for in the background."""
 
@@ -69,9 +69,6 @@ _CONNECTIONS = 4
 _FIRST_STEPS = (1, 1, 2, 2, 4, 4)
 """How many blocks the first requests for a wide window have: the smaller ones are here
 first, and a program takes their bytes while the others come."""
-
-Block = bytes | memoryview
-"""Bytes of one block. A fetch brings several, each of which is a view of its bytes."""
 
 
 @dataclass(slots=True)
@@ -141,7 +138,6 @@ class BlockCache:
         self.activity = activity if activity is not None else Activity()
         self._store = store
         self._directory = directory
-        self._files = BlockFiles(directory / "blocks")
         self._budget = budget
         self._block_size = block_size
         self._blocks_per_fetch = max(1, fetch_size_max // block_size)
@@ -163,13 +159,15 @@ class BlockCache:
         self._unkept = 0
         self._is_quiet = trio.Event()
         self._large_keeps = trio.Semaphore(2)
-        self._memory_max = memory_max
-        self._memory: OrderedDict[BlockName, Block] = OrderedDict()
-        self._memory_size = 0
-        self._disk: OrderedDict[BlockName, int] = OrderedDict()
-        self._indexes: dict[bytes, set[int]] = {}
         self._aliases: OrderedDict[tuple[str, str], bytes] = OrderedDict()
         self._fetches: dict[BlockName, _Fetch] = {}
+        self._shelf = Shelf(
+            BlockFiles(directory / "blocks"),
+            budget,
+            self.ledger,
+            memory_max=memory_max,
+            is_coming=self._fetches.__contains__,
+        )
         self._nursery: trio.Nursery | None = None
         self._gathered: dict[BlockName, Block] = {}
         self._gathered_size = 0
@@ -183,16 +181,10 @@ class BlockCache:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             stack.enter_context(DirectoryLock(self._directory))
-            for block in await on_disk(self._files.scan):
-                self._note(block.name, block.size)
-                self._budget.force_clean(block.size)
-            self._budget.register_clean(self)
-            over = self._budget.clean + self._budget.dirty - self._budget.size_max
-            if over > 0:
-                await self.reclaim(over)
+            await self._shelf.open()
             self._nursery = await stack.enter_async_context(trio.open_nursery())
             if self._budget.floor is not None:
-                self._nursery.start_soon(self._budget.floor.watch, self)
+                self._nursery.start_soon(self._budget.floor.watch, self._shelf)
             self._stack = stack.pop_all()
         return self
 
@@ -205,7 +197,7 @@ class BlockCache:
         assert self._nursery is not None
         with trio.CancelScope(shield=True), trio.move_on_after(_KEEP_WAIT_S):
             gathered, self._gathered = self._gathered, {}
-            await self._keep(gathered, may_evict=False)
+            await self._shelf.keep(gathered, may_evict=False)
         self._nursery.cancel_scope.cancel()
         await self._stack.aclose()
         self._nursery = None
@@ -269,9 +261,9 @@ class BlockCache:
         waiting: list[tuple[int, _Fetch]] = []
         for index in range(offset // self._block_size, -(-end // self._block_size)):
             name = self._name(object, index)
-            if name in self._disk:
-                self._disk.move_to_end(name)
-            elif (fetch := self._fetches.get(name)) is not None:
+            if self._shelf.touch(name):
+                continue
+            if (fetch := self._fetches.get(name)) is not None:
                 waiting.append((index, fetch))
             else:
                 missing.append(index)  # of memory alone as well: that is not kept
@@ -327,7 +319,7 @@ class BlockCache:
 
         Nothing is evicted for them.
         """
-        await self._keep(self._blocks_of(object, offset, data), may_evict=False)
+        await self._shelf.keep(self._blocks_of(object, offset, data), may_evict=False)
 
     def put_small(self, object: Object, data: bytes) -> None:
         """As `put`, for all bytes of a small object: they are on the disk before long.
@@ -338,7 +330,7 @@ class BlockCache:
         assert self._nursery is not None
         blocks = self._blocks_of(object, 0, data)
         for name, block in blocks.items():
-            self._remember(name, block)
+            self._shelf.remember(name, block)
         if self._gathered_size + len(data) > GATHERED_MAX:
             return  # the disk is slow: they are in memory, and can be fetched again
         if not self._gathered_size and blocks:
@@ -349,7 +341,7 @@ class BlockCache:
     async def _keep_gathered(self) -> None:
         await trio.sleep(GATHER_S)
         blocks, self._gathered, self._gathered_size = self._gathered, {}, 0
-        await self._keep(blocks, may_evict=False)
+        await self._shelf.keep(blocks, may_evict=False)
 
     def _blocks_of(
         self, object: Object, offset: int, data: bytes
@@ -404,12 +396,9 @@ class BlockCache:
         self._aliases.pop((object.key, object.version.content), None)
         for name in [name for name in self._gathered if name.content == content]:
             del self._gathered[name]
-        names = [BlockName(content, i) for i in self._indexes.get(content, ())]
-        for name in [name for name in self._memory if name.content == content]:
-            self._drop_from_memory(name)
-        sizes = [self._unnote(name) for name in names]
-        if names:
-            self._nursery.start_soon(self._remove, names, sum(sizes))
+        remove = self._shelf.forget(content)
+        if remove is not None:
+            self._nursery.start_soon(remove)
 
     def is_cached(self, object: Object, offset: int, size: int) -> bool:
         """Tell whether bytes are here, so that reading them asks nobody."""
@@ -423,18 +412,6 @@ class BlockCache:
         indexes = range(offset // self._block_size, -(-end // self._block_size))
         return all(self._is_here(self._name(object, index)) for index in indexes)
 
-    async def reclaim(self, size: int) -> int:
-        """Evict the blocks that were not used for longest; return the bytes freed."""
-        names: list[BlockName] = []
-        freed = 0
-        while freed < size and self._disk:
-            name = next(iter(self._disk))
-            freed += self._unnote(name)
-            names.append(name)
-        if names:
-            await self._remove(names, freed)
-        return freed
-
     # Reading.
 
     async def _blocks(self, object: Object, first: int, last: int) -> list[Block]:
@@ -443,7 +420,7 @@ class BlockCache:
         for index in range(first, last + 1):
             name = self._name(object, index)
             self.ledger.note_used(name)
-            block = await self._look_up(name)
+            block = self._gathered.get(name) or await self._shelf.look_up(name)
             if block is not None and len(block) == self._size_of(object, index):
                 found[index] = block
         self.activity.block_hits += len(found)
@@ -465,26 +442,6 @@ class BlockCache:
         for index, fetch in waiting:
             found[index] = await self._wait_for(object, index, fetch)
         return [found[index] for index in range(first, last + 1)]
-
-    async def _look_up(self, name: BlockName) -> Block | None:
-        block = self._memory.get(name)
-        if block is not None:
-            self._memory.move_to_end(name)
-            if name in self._disk:
-                self._disk.move_to_end(name)
-            return block
-        if name in self._gathered:
-            return self._gathered[name]
-        if name not in self._disk:
-            return None
-        self._disk.move_to_end(name)
-        block = await on_disk(self._files.load, name)
-        if block is None:
-            if name in self._disk:
-                await self._remove([name], self._unnote(name))
-            return None
-        self._remember(name, block)
-        return block
 
     async def _wait_for(self, object: Object, index: int, fetch: _Fetch) -> Block:
         await fetch.done.wait()
@@ -562,7 +519,7 @@ class BlockCache:
         return [i for i in indexes if not self._is_here(BlockName(content, i))]
 
     def _is_here(self, name: BlockName) -> bool:
-        places = (self._memory, self._gathered, self._disk, self._fetches)
+        places = (self._shelf, self._gathered, self._fetches)
         return any(name in place for place in places)
 
     def _start_fetches(
@@ -691,7 +648,7 @@ class BlockCache:
         """
         if self._late >= _LATE_MAX:
             for name, block in blocks.items():
-                self._remember(name, block)
+                self._shelf.remember(name, block)
             return
         assert self._nursery is not None
         keeping = _Keeping(blocks)
@@ -705,13 +662,13 @@ class BlockCache:
     async def _keep_all(self, keeping: _Keeping) -> None:
         try:
             for name, block in keeping.blocks.items():
-                self._remember(name, block)
+                self._shelf.remember(name, block)
             if sum(map(len, keeping.blocks.values())) < _LARGE:
-                await self._keep(keeping.blocks)
+                await self._shelf.keep(keeping.blocks)
                 return
             await self._wait_for_a_pause()
             async with self._large_keeps:
-                await self._keep(keeping.blocks)
+                await self._shelf.keep(keeping.blocks)
         finally:
             keeping.done.set()
             self._late -= keeping.is_late
@@ -722,82 +679,6 @@ class BlockCache:
             while self._under_way:
                 await self._is_quiet.wait()
                 await trio.sleep(_PAUSE_S)
-
-    async def _keep(
-        self, blocks: Mapping[BlockName, Block], *, may_evict: bool = True
-    ) -> None:
-        """Keep blocks in memory, and on the disk if there is room."""
-        stored: dict[BlockName, Block] = {}
-        for name, block in blocks.items():
-            self._remember(name, block)
-            if name not in self._disk and await self._budget.reserve_clean(
-                len(block), may_evict=may_evict
-            ):
-                stored[name] = block
-        if not stored:
-            return
-        try:
-            with trio.CancelScope(shield=True):
-                await on_disk(self._files.store_all, stored)
-        except OSError:
-            # A cache that cannot be written is a slow cache, not a broken mount.
-            await self._remove(stored, sum(map(len, stored.values())))
-            return
-        for name, block in stored.items():
-            if name in self._disk:
-                self._budget.release_clean(len(block))  # somebody was faster
-            else:
-                self._note(name, len(block))
-
-    async def _remove(self, names: Iterable[BlockName], size: int) -> None:
-        with trio.CancelScope(shield=True):  # the room is free only when it is
-            await on_disk(self._files.remove, list(names))
-        self._budget.release_clean(size)
-
-    def _note(self, name: BlockName, size: int) -> None:
-        self._disk[name] = size
-        self._indexes.setdefault(name.content, set()).add(name.index)
-
-    def _unnote(self, name: BlockName) -> int:
-        size = self._disk.pop(name)
-        if name not in self._memory:
-            self.ledger.note_gone(name)
-        indexes = self._indexes[name.content]
-        indexes.discard(name.index)
-        if not indexes:
-            del self._indexes[name.content]
-        return size
-
-    def _remember(self, name: BlockName, block: Block) -> None:
-        self._drop_from_memory(name)
-        self._memory[name] = block
-        self._memory_size += len(block)
-        while self._memory_size > self._memory_max:
-            oldest = next(iter(self._memory))
-            # As long as one view of a buffer is here, all of the buffer is.
-            for each in list(self._sharing(oldest)):
-                self._drop_from_memory(each)
-
-    def _sharing(self, name: BlockName) -> Iterator[BlockName]:
-        """Yield a block in memory, and its neighbours that came with it."""
-        yield name
-        block = self._memory[name]
-        if isinstance(block, bytes):
-            return
-        for step in (-1, 1):
-            beside = BlockName(name.content, name.index + step)
-            while isinstance(other := self._memory.get(beside), memoryview):
-                if other.obj is not block.obj:
-                    break
-                yield beside
-                beside = BlockName(name.content, beside.index + step)
-
-    def _drop_from_memory(self, name: BlockName) -> None:
-        block = self._memory.pop(name, None)
-        if block is not None:
-            self._memory_size -= len(block)
-            if name not in self._disk and name not in self._fetches:
-                self.ledger.note_gone(name)
 
     # Names.
 

@@ -498,7 +498,7 @@ async def test_memory_is_that_of_whole_requests(scene: Scene) -> None:
 
 
 def _views(cache: BlockCache) -> list[Any]:
-    return [each for each in cache._memory.values() if isinstance(each, memoryview)]
+    return [each for each in cache._shelf.in_memory if isinstance(each, memoryview)]
 
 
 async def test_bytes_are_brought_before_they_are_wanted(scene: Scene) -> None:

@@ -1,0 +1,187 @@
+"""Blocks that are here: in memory, and on the disk as far as the budget has room.
+
+Blocks in demand stay in memory, because a program reads a block in many small pieces
+and each load from the disk checks it whole. Those that were not used for longest go
+first, from either. Who fetches blocks, and whether they are right, is not known here.
+
+Invariant: what the budget counts as clean is on the disk, or about to be.
+"""
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+
+import trio
+
+from mountfs.cache.ahead import AheadLedger
+from mountfs.cache.blockfiles import BlockFiles, BlockName
+from mountfs.cache.budget import Budget
+from mountfs.cache.spool import on_disk
+
+Block = bytes | memoryview
+"""Bytes of one block. A fetch brings several, each of which is a view of its bytes."""
+
+
+class Shelf:
+    """What is kept of the blocks of a cache."""
+
+    def __init__(
+        self,
+        files: BlockFiles,
+        budget: Budget,
+        ledger: AheadLedger,
+        *,
+        memory_max: int,
+        is_coming: Callable[[BlockName], bool],
+    ) -> None:
+        """`is_coming` tells whether a fetch still holds a block."""
+        self._files = files
+        self._budget = budget
+        self._ledger = ledger
+        self._memory_max = memory_max
+        self._is_coming = is_coming
+        self._memory: OrderedDict[BlockName, Block] = OrderedDict()
+        self._memory_size = 0
+        self._disk: OrderedDict[BlockName, int] = OrderedDict()
+        self._indexes: dict[bytes, set[int]] = {}
+
+    def __contains__(self, name: BlockName) -> bool:
+        return name in self._memory or name in self._disk
+
+    @property
+    def in_memory(self) -> Iterable[Block]:
+        """The blocks in memory."""
+        return self._memory.values()
+
+    async def open(self) -> None:
+        """Find what earlier mounts have kept, and evict what is too much."""
+        for block in await on_disk(self._files.scan):
+            self._note(block.name, block.size)
+            self._budget.force_clean(block.size)
+        self._budget.register_clean(self)
+        over = self._budget.clean + self._budget.dirty - self._budget.size_max
+        if over > 0:
+            await self.reclaim(over)
+
+    def touch(self, name: BlockName) -> bool:
+        """Note that a block is in demand; tell whether it is on the disk."""
+        if name not in self._disk:
+            return False
+        self._disk.move_to_end(name)
+        return True
+
+    async def look_up(self, name: BlockName) -> Block | None:
+        """Return a block, or None if it is not here, or damaged."""
+        block = self._memory.get(name)
+        if block is not None:
+            self._memory.move_to_end(name)
+            self.touch(name)
+            return block
+        if not self.touch(name):
+            return None
+        block = await on_disk(self._files.load, name)
+        if block is None:
+            if name in self._disk:
+                await self._remove([name], self._unnote(name))
+            return None
+        self.remember(name, block)
+        return block
+
+    async def keep(
+        self, blocks: Mapping[BlockName, Block], *, may_evict: bool = True
+    ) -> None:
+        """Keep blocks in memory, and on the disk if there is room."""
+        stored: dict[BlockName, Block] = {}
+        for name, block in blocks.items():
+            self.remember(name, block)
+            if name not in self._disk and await self._budget.reserve_clean(
+                len(block), may_evict=may_evict
+            ):
+                stored[name] = block
+        if not stored:
+            return
+        try:
+            with trio.CancelScope(shield=True):
+                await on_disk(self._files.store_all, stored)
+        except OSError:
+            # A cache that cannot be written is a slow cache, not a broken mount.
+            await self._remove(stored, sum(map(len, stored.values())))
+            return
+        for name, block in stored.items():
+            if name in self._disk:
+                self._budget.release_clean(len(block))  # somebody was faster
+            else:
+                self._note(name, len(block))
+
+    def remember(self, name: BlockName, block: Block) -> None:
+        """Keep a block in memory; those that were not used for longest make room."""
+        self._drop_from_memory(name)
+        self._memory[name] = block
+        self._memory_size += len(block)
+        while self._memory_size > self._memory_max:
+            oldest = next(iter(self._memory))
+            # As long as one view of a buffer is here, all of the buffer is.
+            for each in list(self._sharing(oldest)):
+                self._drop_from_memory(each)
+
+    async def reclaim(self, size: int) -> int:
+        """Evict the blocks that were not used for longest; return the bytes freed."""
+        names: list[BlockName] = []
+        freed = 0
+        while freed < size and self._disk:
+            name = next(iter(self._disk))
+            freed += self._unnote(name)
+            names.append(name)
+        if names:
+            await self._remove(names, freed)
+        return freed
+
+    def forget(self, content: bytes) -> Callable[[], Awaitable[None]] | None:
+        """Forget all blocks of some bytes; return what removes them, if there are any.
+
+        That is to be called, and awaited, at once.
+        """
+        for name in [name for name in self._memory if name.content == content]:
+            self._drop_from_memory(name)
+        names = [BlockName(content, i) for i in self._indexes.get(content, ())]
+        size = sum([self._unnote(name) for name in names])
+        return (lambda: self._remove(names, size)) if names else None
+
+    async def _remove(self, names: Iterable[BlockName], size: int) -> None:
+        with trio.CancelScope(shield=True):  # the room is free only when it is
+            await on_disk(self._files.remove, list(names))
+        self._budget.release_clean(size)
+
+    def _note(self, name: BlockName, size: int) -> None:
+        self._disk[name] = size
+        self._indexes.setdefault(name.content, set()).add(name.index)
+
+    def _unnote(self, name: BlockName) -> int:
+        size = self._disk.pop(name)
+        if name not in self._memory:
+            self._ledger.note_gone(name)
+        indexes = self._indexes[name.content]
+        indexes.discard(name.index)
+        if not indexes:
+            del self._indexes[name.content]
+        return size
+
+    def _sharing(self, name: BlockName) -> Iterator[BlockName]:
+        """Yield a block in memory, and its neighbours that came with it."""
+        yield name
+        block = self._memory[name]
+        if isinstance(block, bytes):
+            return
+        for step in (-1, 1):
+            beside = BlockName(name.content, name.index + step)
+            while isinstance(other := self._memory.get(beside), memoryview):
+                if other.obj is not block.obj:
+                    break
+                yield beside
+                beside = BlockName(name.content, beside.index + step)
+
+    def _drop_from_memory(self, name: BlockName) -> None:
+        block = self._memory.pop(name, None)
+        if block is not None:
+            self._memory_size -= len(block)
+            if name not in self._disk and not self._is_coming(name):
+                self._ledger.note_gone(name)
