@@ -16,8 +16,8 @@ from mountfs.vfs.inodes import Node
 from mountfs.vfs.volume import Outdated, Volume
 
 NAMES_MAX = 1_000_000
-LOOK_S = 1.0
-"""How often the nodes are counted."""
+LOOK_S, LOOK_MAX_S = 1.0, 60.0
+"""How often the nodes are counted; seldom when those that are too many do not go."""
 KEPT_PART = 0.8
 """How much of the most is left when there were too many."""
 AT_ONCE = 1000
@@ -33,9 +33,16 @@ class Room:
 
     async def run(self) -> None:
         """Look now and then, until cancelled."""
+        pause_s = LOOK_S
         while True:
-            await trio.sleep(LOOK_S)
-            await self.make()
+            await trio.sleep(pause_s)
+            was_in_vain = bool(await self.make()) and not await self._has_helped()
+            pause_s = min(2 * pause_s, LOOK_MAX_S) if was_in_vain else LOOK_S
+
+    async def _has_helped(self) -> bool:
+        """Tell whether the kernel, given a moment, has forgotten enough."""
+        await trio.sleep(LOOK_S)
+        return len(self._volume.inodes) <= self._names_max
 
     async def make(self) -> int:
         """Ask the kernel to forget what is too much; return how many names that is."""

@@ -92,6 +92,26 @@ async def test_what_is_in_use_stays(scene: Scene) -> None:
     await scene.close(changed)
 
 
+async def test_nobody_is_asked_every_second_in_vain(
+    scene: Scene, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Directories alone may be too many, or a program holds all that it has seen."""
+    await known(scene)
+    start_s, asked_at_s = trio.current_time(), set[int]()
+
+    async def note() -> None:
+        async for _ in scene.fs.outdated:
+            asked_at_s.add(round(trio.current_time() - start_s))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(note)
+        nursery.start_soon(Room(scene.fs.volume, NAMES_MAX).run)
+        await trio.sleep(15)
+        nursery.cancel_scope.cancel()
+
+    assert sorted(asked_at_s) == [1, 4, 9]
+
+
 async def test_who_does_not_go_is_not_asked_over_and_over(scene: Scene) -> None:
     """The kernel may need an inode after all: then others are asked for next."""
     await known(scene)
