@@ -450,9 +450,13 @@ class Drain:
             await self._check(entry)
         except PreconditionFailed:
             copied = await self._own_copy(entry)
-            if copied is None:
+            if copied is not None:
+                return copied
+            # A store that moves nothing onto another object removes that one first:
+            # killed in between, it is our own move that must go on. Nobody's bytes are
+            # replaced then, whoever removed it.
+            if not await self._is_gone(entry):
                 raise
-            return copied
         return None
 
     async def _copy_or_move(self, entry: Entry, source: Object) -> Object:

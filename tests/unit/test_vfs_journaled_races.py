@@ -299,6 +299,26 @@ async def test_a_file_that_lost_both_its_names_is_in_a_copy(tmp_path: Path) -> N
         assert scene.fs.volume.incidents.count(IncidentKind.CONFLICT) == 1
 
 
+async def test_a_move_goes_on_whose_target_is_gone_already(tmp_path: Path) -> None:
+    """So it is found after a crash, if the store removes a target before it moves."""
+    async with open_scene(tmp_path, journaled=True) as scene:
+        await scene.put("a", b"first")
+        await scene.put("b", b"second")
+        for call in ("copy", "delete"):
+            scene.store.refused[call] = Unreachable("no route")
+        await scene.lookup("b")
+        await move(scene, "a", "b")
+        assert not await scene.drain()
+        for entry in scene.queue.table:
+            entry.since_s -= 10
+        await scene.there.delete("b")
+        scene.store.refused.clear()
+        assert await scene.drain()
+        assert await scene.keys() == {"b"}
+        assert await scene.content("b") == b"first"
+        assert scene.fs.volume.incidents.count(IncidentKind.CONFLICT) == 0
+
+
 async def test_an_object_of_the_same_size_is_not_the_one_that_moved(
     tmp_path: Path,
 ) -> None:
