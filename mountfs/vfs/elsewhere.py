@@ -49,8 +49,15 @@ class Elsewhere:
                 self._volume.metadata.forget_below("")
                 continue
             for change in changes:
-                self.take(change)
+                self._take_safely(change)
                 await trio.lowlevel.checkpoint()
+
+    def _take_safely(self, change: Change) -> None:
+        """Take in a change; without it what is known grows old, and that is all."""
+        try:
+            self.take(change)
+        except Exception:  # whatever it is, it must not cost the mount
+            log.exception("a change of %r could not be taken in", change.key)
 
     def take(self, change: Change) -> None:
         """Forget what one change makes old, here and in the kernel."""

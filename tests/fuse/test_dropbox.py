@@ -110,6 +110,7 @@ def test_another_client_that_is_faster_loses_nothing(
         mount.look()
 
 
+@pytest.mark.slow
 def test_a_storm_of_refusals_fails_nothing(
     dropbox_server: DropboxServer, options: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -175,6 +176,7 @@ def test_statfs_tells_the_space_of_the_account(
     assert dropbox_server.counts["users/get_space_usage"] == 1
 
 
+@pytest.mark.slow
 def test_without_properties_there_are_files_and_directories(
     dropbox_server: DropboxServer, options: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -225,7 +227,6 @@ def test_many_small_files_with_a_journal(
             assert tree.entries[f"/projects/dir/{number}"].data == b"x" * number
         counts = dropbox_server.counts
         commits = counts["files/upload_session/finish_batch_v2"]
-        # Those of the attributes index are among the others.
         assert commits < counts["files/upload_session/start"]
         dropbox_server.routes.clear()
         os.rename(mount.path / "dir", mount.path / "moved")
