@@ -439,13 +439,19 @@ class MetadataCache:
 
     # --- forgetting -------------------------------------------------------------
 
-    def expire(self, key: str) -> None:
-        """Make what is known of a key stale; it is asked for again when needed."""
+    def expire(self, key: str, *, is_there: bool = False) -> None:
+        """Make what is known of a key stale; it is asked for again when needed.
+
+        If `is_there`, and it was before, all names of its directory are still known.
+        """
         parent, name = split_key(key)
         directory = self._directories.get(parent)
         if directory is None:
             return
-        directory.is_complete = False
+        if is_there and not _is_absent(directory.names.get(name)):
+            directory.is_whole = False
+        else:
+            directory.is_complete = False
         if (known := directory.names.get(name)) is not None:
             packed = known.known if isinstance(known, _Entry) else known
             directory.names[name] = _Entry(packed, _EXPIRED_S)

@@ -65,16 +65,24 @@ class Elsewhere:
         if not name:
             return
         volume = self._volume
-        if not self._is_known(change, self._known(name)):
+        known = self._known(name)
+        if not self._is_known(change, known):
             self.taken += 1
-            volume.metadata.expire(name)
-            volume.metadata.expire(f"{name}/")
-            if change.object is None:
-                volume.metadata.forget_below(f"{name}/")
+            self._expire(change, known)
         above, _, component = name.rpartition("/")
         parent = self._node_of(above)
         if parent is not None:  # else the kernel knows nothing below it
             self._tell_kernel(parent, volume.names.name(component), change)
+
+    def _expire(self, change: Change, known: Object | None) -> None:
+        metadata, name = self._volume.metadata, change.key.rstrip("/")
+        if known is not None and known.key == change.key and change.object is not None:
+            metadata.expire(change.key, is_there=True)
+            return
+        metadata.expire(name)
+        metadata.expire(f"{name}/")
+        if change.object is None:
+            metadata.forget_below(f"{name}/")
 
     def _tell_kernel(self, parent: Node, name: bytes, change: Change) -> None:
         """Let the kernel forget a name, unless it means to it what the change says.

@@ -8,6 +8,7 @@ import trio.testing
 
 from mountfs.storage.errors import Unreachable
 from mountfs.storage.events import Change
+from mountfs.storage.types import ABSENT
 from mountfs.vfs.elsewhere import Elsewhere
 from mountfs.vfs.volume import Outdated
 from tests.fakes.volume import Scene, open_scene
@@ -63,6 +64,7 @@ async def test_new_bytes_are_asked_for_again(tmp_path: Path) -> None:
     """What was known is stale, and the kernel is to forget the name."""
     async with open_scene(tmp_path, ttl_s=3600) as scene:
         await scene.put("dir/file", b"old")
+        await scene.nodes("dir")
         await scene.lookup("dir/file")
         folder = await scene.lookup("dir")
         await scene.put("dir/file", b"newer")
@@ -72,7 +74,10 @@ async def test_new_bytes_are_asked_for_again(tmp_path: Path) -> None:
 
         elsewhere.take(Change("dir/file", there))
 
-        assert scene.fs.volume.metadata.lookup("dir/file") is None
+        metadata = scene.fs.volume.metadata
+        assert metadata.lookup("dir/file") is None
+        assert metadata.lookup("dir/absent") is ABSENT, "no name has come or gone"
+        assert metadata.listing("dir/") is None
         assert told_kernel(scene) == [Outdated(folder.inode, b"file")]
         assert await scene.see("dir/file") == b"newer"
 
