@@ -164,6 +164,15 @@ class Groups:
         names, ctime_ns = _decoded(content.data, key)
         return self._note(Group(id, names, content.object.version, ctime_ns))
 
+    def begin(self, id: str) -> None:
+        """Note a group that was just thought of: it has no record yet."""
+        self._note(Group(id))
+
+    def fresh(self, id: str) -> Group | None:
+        """Return what is known of a group, if that is not too old."""
+        found = self._known.get(id)
+        return found[0] if found is not None and self._is_fresh(found[1]) else None
+
     async def update(
         self, id: str, change: Callable[[Names], Names], *, ctime_ns: int = 0
     ) -> Group:

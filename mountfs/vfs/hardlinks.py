@@ -60,11 +60,16 @@ class HardLinks:
         self._groups = volume.groups
 
     async def others(self, node: Node, key: str) -> Names:
-        """Return the names of a file besides one key, as the store knows them now."""
+        """Return the names of a file besides one key, as the store knows them now.
+
+        If nobody needs the file here: as it knew them a time to live ago, or later.
+        """
         id = node.attributes.group
         if id is None:
             return {}
-        group = await self._groups.ask(id)
+        is_needed = node.opens or node.holds_changes
+        known = None if is_needed else self._groups.fresh(id)
+        group = known or await self._groups.ask(id)
         return {name: seen for name, seen in group.names.items() if name != key}
 
     # --- making and losing names ------------------------------------------------
@@ -75,7 +80,7 @@ class HardLinks:
         The caller holds the file's lock and has seen that the key is free. Raises
         `AlreadyExists`.
         """
-        id = node.attributes.group or secrets.token_hex(16)
+        id = node.attributes.group or self._new_id()
         # Crash after this: the key has no object, so it is no name.
         change = await self._volume.journal.begin_link(id, key, "names")
         try:
@@ -94,6 +99,11 @@ class HardLinks:
             with trio.CancelScope(shield=True):
                 await self._volume.journal.end_link(change)
         node.links = len(group.names)
+
+    def _new_id(self) -> str:
+        id = secrets.token_hex(16)
+        self._groups.begin(id)
+        return id
 
     async def _mark(self, node: Node, id: str) -> None:
         """Let a file that has one name carry the id of a group."""

@@ -67,6 +67,26 @@ async def test_both_names_are_one_file(tmp_path: Path) -> None:
         assert await scene.lookup("b") is await scene.lookup("a")
 
 
+async def test_record_is_read_for_who_needs_the_file(tmp_path: Path) -> None:
+    """A new one is not there to be read; one that was just written is known, unless
+    somebody has the file open, whose bytes must not go with its last name.
+    """
+    async with scene_at(tmp_path, ttl_s=60.0) as scene:
+        await scene.make("a", b"bytes")
+        scene.store.asked.clear()
+        await link(scene, "a", "b")
+        await link(scene, "a", "c")
+        await scene.fs.namespace.unlink(scene.root, b"a")
+        assert scene.store.asked["read"] == 0
+
+        opened = await scene.open(await scene.lookup("b"))
+        await scene.fs.namespace.unlink(scene.root, b"b")
+        assert scene.store.asked["read"] == 1
+        await scene.close(opened)
+        assert await scene.see("c") == b"bytes"
+        assert await records(scene) == [{"c"}]
+
+
 async def test_new_bytes_reach_every_name(tmp_path: Path) -> None:
     """What is written through one name is stored under all of them."""
     async with scene_at(tmp_path) as scene:
