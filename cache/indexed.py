@@ -17,7 +17,8 @@ from mountfs.cache.attribute_index import AttributeIndex
 from mountfs.cache.index_format import PREFIX, Drop, Set
 from mountfs.cache.metadata import split_key
 from mountfs.cache.records import Record
-from mountfs.storage.errors import VersionChanged
+from mountfs.storage.errors import StoreError, VersionChanged
+from mountfs.storage.parallel import run_all
 from mountfs.storage.protocol import Storager
 from mountfs.storage.types import (
     NO_METADATA,
@@ -104,13 +105,33 @@ class IndexedStorager(StoragerWrapper):
         )
 
     async def make_dir(self, key: str, *, metadata: Metadata = NO_METADATA) -> Object:
-        """Make a directory, then keep its attributes.
+        """Make a directory, and keep its attributes, at the same time.
 
-        A crash between the two leaves a directory with the attributes of one that
-        another tool made.
+        A crash in between leaves a directory with the attributes of one that another
+        tool made, or attributes of one that is not there, which nobody asks for.
         """
-        made = await self._inner.make_dir(key, metadata=metadata)
-        return await self._keep(made, metadata.attributes)
+        attributes = metadata.attributes
+        planned = Object(key=key, kind=ObjectKind.DIRECTORY)
+        if attributes is None or not self._is_kept_here(planned):
+            made = await self._inner.make_dir(key, metadata=metadata)
+            return await self._keep(made, attributes)
+        failure: StoreError | None = None
+
+        async def keep() -> Object:
+            nonlocal failure
+            try:
+                return await self._keep(planned, attributes)
+            except StoreError as error:
+                failure = error  # what is on its way is not cancelled for it
+                return planned
+
+        async def make() -> Object:
+            return await self._inner.make_dir(key, metadata=metadata)
+
+        made, _ = await run_all([make, keep], at_once=2)
+        if failure is not None:
+            raise failure
+        return self._with_attributes(made, attributes)
 
     async def make_link(
         self,
