@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.fuse.conftest import Mounter
+from tests.fuse.marks import on_disk_stores
 from tests.fuse.mounting import Mount, run
 from tests.fuse.stores import PlainFiles, S3Objects, Store
+
+pytestmark = on_disk_stores
 
 MIB = 1 << 20
 SIZES = [
