@@ -242,6 +242,10 @@ class BlockCache:
             self._run_ahead(object, offset, end, stream)
         first, last = offset // self._block_size, (end - 1) // self._block_size
         blocks = await self._blocks(object, first, last)
+        if stream is not None and stream.window:
+            # The kernel has it now; what lies ahead of the program is to stay.
+            for index in range(first, end // self._block_size):
+                self._shelf.give_way(self._name(object, index))
         start = offset - first * self._block_size
         if len(blocks) == 1:
             return memoryview(blocks[0])[start : start + end - offset]
@@ -459,10 +463,12 @@ class BlockCache:
         self, object: Object, offset: int, end: int, stream: ReadStream
     ) -> None:
         """Note a read, and fetch what its program will want next, if that shows."""
+        is_first = not stream.window
         ahead = stream.advance(offset, end - offset, wide=self._wide(object))
         if ahead is not None:
             self.want(object, [(offset, end)])
-            self._fetch_ahead(object, *ahead, steps=_FIRST_STEPS)
+            steps = _FIRST_STEPS if is_first else ()
+            self._fetch_ahead(object, *ahead, steps=steps)
         elif not stream.window:
             self._read_around(object, offset, end, stream)
 

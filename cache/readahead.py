@@ -62,7 +62,7 @@ class ReadStream:
         end = offset + size
         if self._position is None and offset == 0 and size >= LARGE_READ and wide:
             self._position = end
-            self._window = min(wide, self._window_max)
+            self._window = wide
             self._asked_until = end + wide
             return (end, self._asked_until)
         if not self._is_next(offset):
@@ -78,7 +78,7 @@ class ReadStream:
         if self._window and ahead >= self._window // 2:
             return None
         doubled = max(self._window_min, self._window * 2)
-        self._window = min(doubled, self._window_max)
+        self._window = min(doubled, max(self._window_max, wide))
         start = max(self._position, self._asked_until)
         self._asked_until = max(start, self._position + self._window)
         return (start, self._asked_until) if start < self._asked_until else None

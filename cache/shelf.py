@@ -69,6 +69,18 @@ class Shelf:
         self._disk.move_to_end(name)
         return True
 
+    def give_way(self, name: BlockName) -> None:
+        """Note that a block was read, after all before it: others are wanted more.
+
+        Its buffer goes as a whole, so that is meant when the last block of it is read.
+        """
+        block = self._memory.get(name)
+        after = self._memory.get(BlockName(name.content, name.index + 1))
+        if block is None or _is_shared(block, after):
+            return
+        for each in list(self._sharing(name)):
+            self._memory.move_to_end(each, last=False)
+
     async def look_up(self, name: BlockName) -> Block | None:
         """Return a block, or None if it is not here, or damaged."""
         block = self._memory.get(name)
@@ -169,13 +181,9 @@ class Shelf:
         """Yield a block in memory, and its neighbours that came with it."""
         yield name
         block = self._memory[name]
-        if isinstance(block, bytes):
-            return
         for step in (-1, 1):
             beside = BlockName(name.content, name.index + step)
-            while isinstance(other := self._memory.get(beside), memoryview):
-                if other.obj is not block.obj:
-                    break
+            while _is_shared(block, self._memory.get(beside)):
                 yield beside
                 beside = BlockName(name.content, beside.index + step)
 
@@ -185,3 +193,10 @@ class Shelf:
             self._memory_size -= len(block)
             if name not in self._disk and not self._is_coming(name):
                 self._ledger.note_gone(name)
+
+
+def _is_shared(block: Block, other: Block | None) -> bool:
+    """Tell whether two blocks are views of one buffer."""
+    if isinstance(block, memoryview) and isinstance(other, memoryview):
+        return block.obj is other.obj
+    return False

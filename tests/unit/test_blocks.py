@@ -456,6 +456,23 @@ async def test_who_begins_large_is_led_through_the_file_at_once(scene: Scene) ->
         assert cache.ledger.counts.fetched_bytes == 23 * MIB
 
 
+async def test_a_large_file_is_fetched_once_in_large_requests(scene: Scene) -> None:
+    """Only the first ones are small; what is ahead stays in memory until it is read."""
+    known = await scene.put(data=bytes(100 * MIB))
+    store, stream = Ranges(scene.memory), ReadStream()
+    async with BlockCache(store, scene.directory, Budget(200 * MIB)) as cache:
+        loaded: list[object] = []
+        cache._shelf._files.load = loaded.append  # type: ignore[method-assign,assignment]  # counts
+        for offset in range(0, 100 * MIB, MIB):
+            await cache.view(known, offset, MIB, stream=stream)
+            await trio.testing.wait_all_tasks_blocked()
+        await settled()
+
+        assert sum(end - start for start, end in store.found) == 100 * MIB
+        assert len(store.found) <= 20
+        assert not loaded
+
+
 async def test_who_begins_large_in_vain_is_not_led_again(scene: Scene) -> None:
     """When most that was fetched ahead was never read, windows grow from nothing."""
     known = await scene.put(data=bytes(24 * MIB))
