@@ -45,14 +45,16 @@ class DropboxEvents:
         self._template = template
         self._poll_s = poll_s
         self._cursor: str | None = None
+        self._was_reset = False
         self._pause_until = 0.0
 
     async def changes(self) -> Sequence[Change] | None:
-        """Wait for changes. At its first call, and after a reset, all may be new."""
+        """Wait for changes; what was before the first call is not told."""
         await trio.sleep_until(max(self._pause_until, trio.current_time()))
         if self._cursor is None:
             self._cursor = await self._client.call(self._latest)
-            return None
+            was_reset, self._was_reset = self._was_reset, False
+            return None if was_reset else ()
         try:
             await self._wait(self._cursor)
             # What follows at once comes along, each file once and as it is by then.
@@ -61,8 +63,9 @@ class DropboxEvents:
         except InvalidRequest as error:
             if error.code != _RESET:
                 raise
-            self._cursor = None
-            return None
+            # What changed until there is a new one nobody will tell.
+            self._cursor, self._was_reset = None, True
+            return ()
 
     async def close(self) -> None:
         """Close the connection."""

@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from mountfs.backends import open_store
+from mountfs.backends import open_events, open_store
 from mountfs.backends.dropbox_pace import EarlyError, Pace
 from mountfs.storage.attempts import RetryPolicy
 from mountfs.storage.body import BytesBody
@@ -550,3 +550,30 @@ async def test_a_conditional_copy_replaces_only_what_it_names(
     await store.copy("new", "file", condition=restored.version)
 
     assert (await store.read("file")).data == b"new"
+
+
+async def test_events_tell_what_changed_and_that_all_may_have(
+    store: Storager, dropbox_server: DropboxServer
+) -> None:
+    """Each change with what is there now; after a lost cursor, anything."""
+    events = open_events("dropbox:///top", options_of(dropbox_server))
+    assert events is not None
+    assert await events.changes() == ()
+    made = await store.write("dir/new", BytesBody(b"new"))
+    await store.delete("file")
+
+    told = await events.changes()
+
+    assert told is not None
+    assert {each.key: each.is_gone for each in told} == {
+        "dir/": False,
+        "dir/new": False,
+        "file": True,
+    }
+    (new,) = [each.object for each in told if each.key == "dir/new"]
+    assert new is not None
+    assert new.version == made.version
+    dropbox_server.account.cursors.forget()
+    assert await events.changes() == ()
+    assert await events.changes() is None
+    await events.close()
