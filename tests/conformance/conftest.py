@@ -16,8 +16,8 @@ _SHARES = {
     "s3-moto-everything": 3,
     "dropbox": 3,
     "dropbox-everything": 6,
-    "gs-strict-everything": 4,
-    "gs-fake-gcs-server": 3,
+    "gs-strict-everything": 8,
+    "gs-fake-gcs-server": 5,
 }
 """One of so many tests is run on these, too, in every run; `make proof` runs all."""
 _AT_LENGTH = {"dropbox": {"test_over_a_thousand_entries_are_listed"}}

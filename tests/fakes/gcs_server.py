@@ -420,8 +420,9 @@ class GcsServer(HttpProxy):
         sources = []
         for entry in entries:
             source = objects.get(entry["name"])
-            generation = entry.get("generation")
-            if source is None or generation not in (None, str(source.generation)):
+            # An int64 may be written as a number or as a text.
+            wanted_generation = str(entry.get("generation") or "")
+            if source is None or wanted_generation not in ("", str(source.generation)):
                 raise Refused(404, "notFound", f"No such object: {entry['name']}")
             _check_key(call, source)
             sources.append(source)
