@@ -84,7 +84,7 @@ def test_writing_costs_no_program_anything(indexed: Counted) -> None:
     background = index_requests(indexed)
     assert set(background) <= {"GetObject", "PutObject"}
     assert background["PutObject"] <= 25
-    assert background["GetObject"] <= 2
+    assert background.get("GetObject", 0) <= 2
 
 
 def test_removing_a_tree_removes_its_indexes(indexed: Counted) -> None:
