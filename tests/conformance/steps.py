@@ -101,7 +101,8 @@ def multipart_limits(capabilities: Capabilities) -> MultipartLimits:
 
 def part_bytes(store: Storager, text: bytes) -> bytes:
     """Return a part of the smallest size that is not the last."""
-    size = max(multipart_limits(store.capabilities).part_size_min, len(text))
+    limits = store.capabilities.multipart
+    size = max(limits.part_size_min if limits is not None else 1, len(text))
     return (text * (size // len(text) + 1))[:size]
 
 
