@@ -148,7 +148,10 @@ class Budget:
 
     @contextmanager
     def freeing(self) -> Iterator[None]:
-        """Promise that dirty bytes are released, or the promise withdrawn, at exit."""
+        """Promise that at exit bytes are released, or can be evicted that cannot now.
+
+        The promise may turn out to be empty.
+        """
         self._freeing += 1
         try:
             yield

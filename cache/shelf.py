@@ -102,6 +102,13 @@ class Shelf:
         self, blocks: Mapping[BlockName, Block], *, may_evict: bool = True
     ) -> None:
         """Keep blocks in memory, and on the disk if there is room."""
+        # On their way to the disk they count as clean, and yet nobody can evict them.
+        with self._budget.freeing():
+            await self._keep(blocks, may_evict=may_evict)
+
+    async def _keep(
+        self, blocks: Mapping[BlockName, Block], *, may_evict: bool
+    ) -> None:
         stored: dict[BlockName, Block] = {}
         for name, block in blocks.items():
             self.remember(name, block)
@@ -159,9 +166,10 @@ class Shelf:
         return (lambda: self._remove(names, size)) if names else None
 
     async def _remove(self, names: Iterable[BlockName], size: int) -> None:
-        with trio.CancelScope(shield=True):  # the room is free only when it is
-            await on_disk(self._files.remove, list(names))
-        self._budget.release_clean(size)
+        with self._budget.freeing():
+            with trio.CancelScope(shield=True):  # the room is free only when it is
+                await on_disk(self._files.remove, list(names))
+            self._budget.release_clean(size)
 
     def _note(self, name: BlockName, size: int) -> None:
         self._disk[name] = size
