@@ -19,7 +19,7 @@ second in the transaction that ends the row: a program may make the first name a
 
 import errno
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import trio
@@ -74,6 +74,7 @@ class LaterLinks:
         self._has_some = trio.Event()
         self._left: list[LaterLinkRow] = []
         """What an earlier mount promised, and this one has not made yet."""
+        self._taking_up = trio.Lock()
 
     def __len__(self) -> int:
         return len(self._links)
@@ -112,6 +113,8 @@ class LaterLinks:
 
     def is_fixed(self, node: Node) -> bool:
         """Tell whether a file must have both names in the store before it loses one."""
+        if self._left_at(node):
+            return True
         if node not in self._links or node.file is None:
             return False
         is_begun = node.attributes.group is not None
@@ -191,13 +194,22 @@ class LaterLinks:
     # --- making groups of them --------------------------------------------------
 
     async def settle(self, *nodes: Node | None) -> None:
-        """Let the store have the second names of files; no lock is held."""
+        """Let the store have the second names of files; no lock is held.
+
+        Raises ESTALE if one was made that an earlier mount had promised.
+        """
+        for node in nodes:
+            if node is not None:
+                await self._keep_promises(self._left_at(node))
         for node in nodes:
             if node is not None and node in self._links:
                 await self._settle(self._links[node])
 
     async def settle_below(self, *tops: Node | None) -> None:
         """As `settle`, of these and of all that have a name below them."""
+        for top in tops:
+            if top is not None and top.is_directory:
+                await self._keep_promises(self._left_at(top, is_below=True))
         for link in self:
             if any(step in tops for step in link.node.above()):
                 await self.settle(link.node)
@@ -287,13 +299,43 @@ class LaterLinks:
 
     async def recover(self) -> None:
         """Go on with what an earlier mount promised, as far as the store answers."""
-        left, self._left = self._left, []
-        for row in left:
+        for row in list(self._left):
             try:
-                await self._take_up(row.id, row.source, row.target)
+                await self._keep_promise(row)
             except StoreError as error:
                 log.warning("the name %r has to wait: %s", row.target, error)
-                self._left.append(row)
+
+    def _left_at(self, node: Node, *, is_below: bool = False) -> list[LaterLinkRow]:
+        """Return what was promised by an earlier mount of a file, or below a directory.
+
+        Nobody is to change either name before: the second would be lost, or mean bytes
+        that were never its own.
+        """
+        if not self._left or node.is_nameless:
+            return []
+        if is_below:
+            top = node.key()
+            return [
+                row
+                for row in self._left
+                if row.source.startswith(top) or row.target.startswith(top)
+            ]
+        keys = {each.parent.key() + each.component for each in node.names()}
+        return [
+            row for row in self._left if not keys.isdisjoint({row.source, row.target})
+        ]
+
+    async def _keep_promises(self, rows: Sequence[LaterLinkRow]) -> None:
+        for row in rows:
+            await self._keep_promise(row)
+        if rows:
+            fail(errno.ESTALE, "it was given its second name just now")
+
+    async def _keep_promise(self, row: LaterLinkRow) -> None:
+        async with self._taking_up:
+            if row in self._left:
+                await self._take_up(row.id, row.source, row.target)
+                self._left.remove(row)
 
     async def _recover_the_rest(self) -> None:
         while self._left:

@@ -1,7 +1,7 @@
 """Second names of files that wait for the store, with durability=journal."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -268,6 +268,37 @@ async def test_store_that_is_away_at_the_next_mount_gets_the_name_later(
             nursery.cancel_scope.cancel()
 
         assert await names(scene) == {"temporary": 2, "final": 2}
+
+
+@pytest.mark.parametrize("is_back", [True, False])
+async def test_first_name_stays_until_the_second_is_made(
+    tmp_path: Path, there: MemoryStore, *, is_back: bool
+) -> None:
+    """Who removes it after a crash, before the store has the link, would lose both."""
+    await there.write("temporary", BytesBody(b"bytes"))
+    async with mounted(tmp_path, there) as scene:
+        await scene.lookup("temporary")
+        await scene.cache.journal.begin_later_link("temporary", "final")
+        later = scene.fs.later_links
+        await later.load()
+        hold = scene.store.hold("stat")
+        hold.error = Unreachable("the store is away")
+        hold.release()
+        await later.recover()
+        if not is_back:
+            scene.store.refused = {"copy": Unreachable("the store is away")}
+        with pytest.raises((OSError, Unreachable)):  # ESTALE: the kernel asks again
+            await scene.fs.namespace.unlink(scene.root, b"temporary")
+        await there.stat("temporary")  # it is still there
+        scene.store.refused = {}
+        for _ in range(2):
+            with suppress(OSError):
+                await scene.fs.namespace.unlink(scene.root, b"temporary")
+        assert await scene.drain()
+
+        assert await scene.content("temporary") is None
+        assert await scene.see("final") == b"bytes"
+        assert await names(scene) == {"final": 1}
 
 
 async def test_it_is_made_after_a_while(
