@@ -139,6 +139,7 @@ class Translator:
     def _widened(self) -> Capabilities:
         native, features = self._capabilities, self._features
         pairs = native.pairs
+        emulates_move = features.virtual_move and native.copy
         if features.virtual_pair and native.metadata:
             pairs |= VIRTUAL_PAIRS
         return dataclasses.replace(
@@ -147,8 +148,8 @@ class Translator:
             xattrs=native.xattrs or self._fields.xattrs,
             groups=native.groups or self._fields.group,
             specials=native.specials or self._marks_specials,
-            move=native.move or (features.virtual_move and native.copy),
-            move_is_copy=not native.move,
+            move=native.move or emulates_move,
+            move_is_copy=native.move_is_copy or (emulates_move and not native.move),
             append=native.append or features.virtual_append,
             pairs=pairs,
         )

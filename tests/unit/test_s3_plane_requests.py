@@ -163,7 +163,12 @@ def nothing_is_sent() -> Iterator[None]:
     """Stop the plane just before it sends."""
 
     def exchange(
-        self: Connections, head: bytes, body: bytes | Source, *, is_head: bool = False
+        self: Connections,
+        head: bytes,
+        body: bytes | Source,
+        *,
+        is_head: bool = False,
+        size_max: int | None = None,
     ) -> Answer:
         raise Sent(head)
 

@@ -149,7 +149,7 @@ async def test_a_large_file_is_closed_while_its_parts_are_on_their_way(
         hold = scene.store.hold("write_part")
         with trio.fail_after(10):
             await scene.make("a", content)
-        assert hold.reached.is_set()
+            await hold.reached.wait()
         assert await scene.content("a") is None
         hold.release()
         assert await scene.drain()
