@@ -11,6 +11,7 @@ Attributes and pairs ride in user metadata, in the request that stores the bytes
 
 import dataclasses
 from collections.abc import Sequence
+from contextlib import suppress
 
 import trio
 
@@ -245,10 +246,12 @@ class VirtualStorager(StoragerWrapper):
                 key, None, metadata=sent, condition=condition
             )
         except AlreadyExists:
-            found = await self._stat_directory(key)
-            if found.version is not None:
-                return found
-            # SeaweedFS takes a directory that exists by its children for its marker.
+            # SeaweedFS takes a directory that exists by its children for its marker;
+            # and the last of them may go while we look.
+            with suppress(NotFound):
+                found = await self._stat_directory(key)
+                if found.version is not None:
+                    return found
             made = await self._inner.write(key, None, metadata=sent)
         return self._answered(made, sent)
 

@@ -226,14 +226,20 @@ async def test_marker_is_written_where_no_condition_is_honoured() -> None:
     assert "d/" in flat.objects
 
 
-async def test_children_do_not_pass_for_a_marker() -> None:
-    """Where a store refuses a marker because of its children, it is written anyway."""
+@pytest.mark.parametrize("stays", [True, False])
+async def test_children_do_not_pass_for_a_marker(*, stays: bool) -> None:
+    """Where a store refuses a marker because of its children, it is written anyway.
+
+    Be the last of them gone when it is looked at.
+    """
 
     class Confused(FlatStore):
         def _check_target(self, key: str, condition: Condition) -> None:
             if condition is ABSENT and any(
                 name.startswith(key) for name in self.objects
             ):
+                if not stays:
+                    self.bucket.remove("d/child")
                 raise AlreadyExists(key=key)
 
     flat = Confused()
