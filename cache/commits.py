@@ -236,7 +236,7 @@ class Commits:
                     await self._offer(spool, extents, object)
                 finally:
                     with trio.CancelScope(shield=True):
-                        await spool.remove()
+                        await _remove(spool)
                     self._budget.release_dirty(extents.total)
 
         self._streamer.start_soon(offer)
@@ -261,6 +261,18 @@ class Commits:
                     start = stop
         except StoreError as error:
             log.info("written bytes could not be cached: %s", error)
+
+
+async def _remove(spool: Spool) -> None:
+    """Remove a spool that nobody needs; nobody waits for it, so an error is told."""
+    try:
+        await spool.remove()
+    except OSError as error:
+        log.warning(
+            "%s takes room until the next mount: it cannot be removed (%s)",
+            spool.path,
+            error.strerror,
+        )
 
 
 @contextmanager

@@ -226,6 +226,7 @@ class Spool:
     async def remove(self) -> None:
         """Close and delete the file. No call may be under way."""
         self._forget_memory()
+        self._has_durable_name = False  # written anew, it gets another
         fd, self._fd = self._fd, -1
         if fd >= 0:
             await on_disk(self._remove, fd)

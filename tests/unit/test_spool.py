@@ -1,5 +1,6 @@
 """Where spooled bytes are, and what the disk under them can refuse."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -108,3 +109,21 @@ async def test_small_files_make_no_files(
         await scene.fs.finish()
         assert await scene.content("file") == b"bytes"
         assert not calls
+
+
+async def test_file_that_is_made_anew_gets_a_durable_name_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A directory is synced for each file that is made in it, and once for each."""
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    spool = Spool(tmp_path / "spool")
+    counts: list[int] = []
+    for _ in range(2):
+        for _ in range(2):
+            await spool.write(0, b"bytes")
+            await spool.sync()
+            counts.append(len(synced))
+        await spool.remove()
+
+    assert counts == [1, 1, 2, 2]

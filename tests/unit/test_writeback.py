@@ -1,5 +1,7 @@
 """The dirty side of the cache, scenario by scenario."""
 
+import errno
+import os
 from collections import Counter
 from dataclasses import replace
 from functools import partial
@@ -13,6 +15,7 @@ from mountfs.backends.memory import MemoryStore
 from mountfs.cache.directory import DirectoryInUse
 from mountfs.cache.dirty import DirtyFile
 from mountfs.cache.journal import JournaledUpload
+from mountfs.cache.spool import Spool
 from mountfs.storage.body import BytesBody
 from mountfs.storage.errors import (
     AlreadyExists,
@@ -141,6 +144,32 @@ async def test_a_large_commit_does_not_wait_for_the_cache(
         await stack.writeback.discard(dirty)
 
     assert not list((scene.directory / "state" / "spool").glob("*.spool"))
+
+
+async def test_a_spool_that_cannot_be_removed_costs_its_room_alone(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody waits for that any more: it is told, and the mount goes on."""
+    monkeypatch.setattr("mountfs.cache.commits._OFFER_LATER", 100)
+
+    def refuse(self: Spool, fd: int) -> None:
+        os.close(fd)
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    async with open_stack(scene.store, scene.directory) as stack:
+        dirty = stack.writeback.begin("a", None)
+        await write(stack, dirty, 160)
+        await dirty.spool.sync()
+        with monkeypatch.context() as patch:
+            patch.setattr(Spool, "_remove", refuse)
+            await commit(stack, dirty, ABSENT)
+            while stack.budget.dirty:
+                await trio.testing.wait_all_tasks_blocked(0.001)
+
+        assert scene.stored("a") == pattern(0, 160)
+        await stack.writeback.discard(dirty)
+
+    assert "cannot be removed (Read-only file system)" in caplog.text
 
 
 async def test_a_spool_file_that_a_row_names_stays_until_the_row_is_gone(
