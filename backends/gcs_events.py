@@ -8,7 +8,6 @@ out of order, so none is believed further than that something has changed.
 import base64
 import dataclasses
 import json
-import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -20,10 +19,7 @@ from mountfs.backends.gcs_client import GcsClient
 from mountfs.backends.gcs_keys import KeySpace, is_hidden
 from mountfs.backends.gcs_objects import object_of
 from mountfs.backends.gcs_options import GcsOptions, parse_options, split_url
-from mountfs.storage.errors import StoreError
 from mountfs.storage.events import Change, EventSource
-
-log = logging.getLogger(__name__)
 
 PUBLIC_ENDPOINT = "https://pubsub.googleapis.com"
 EMULATOR_VARIABLE = "PUBSUB_EMULATOR_HOST"
@@ -62,7 +58,6 @@ class PubSubEvents:
             requests_max=2,
         )
         self._client = GcsClient(own, scopes=SCOPES)
-        self._has_warned = False
 
     async def changes(self) -> Sequence[Change] | None:
         """Wait until something has come, and return it."""
@@ -87,15 +82,9 @@ class PubSubEvents:
         await self._client.close()
 
     async def _pulled(self) -> list[Mapping[str, Any]]:
-        try:
-            reply = await self._client.call(
-                "POST", f"{self._path}:pull", content={"maxMessages": MESSAGES_MAX}
-            )
-        except StoreError as error:
-            if not error.is_retryable and not self._has_warned:
-                self._has_warned = True
-                log.warning("nothing is told of what others change: %s", error)
-            raise
+        reply = await self._client.call(
+            "POST", f"{self._path}:pull", content={"maxMessages": MESSAGES_MAX}
+        )
         return list(reply.get("receivedMessages", ()))
 
     def _change(self, message: Mapping[str, Any]) -> Change | None:

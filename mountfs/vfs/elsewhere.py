@@ -33,16 +33,22 @@ class Elsewhere:
 
     async def run(self) -> None:
         """Take in changes until cancelled. A source that fails is asked again."""
-        pause_s = _PAUSE_S
+        pause_s, has_warned = _PAUSE_S, False
         while True:
             try:
                 changes = await self._source.changes()
             except StoreError as error:
-                log.debug("no word of what others change: %s", error)
+                # What passes by itself is told by the state of the mount.
+                is_news = not (error.is_retryable or has_warned)
+                has_warned = has_warned or is_news
+                text = "nothing is told of what others change: %s"
+                log.log(logging.WARNING if is_news else logging.DEBUG, text, error)
                 await trio.sleep(pause_s)
                 pause_s = min(pause_s * 2, _PAUSE_MAX_S)
                 continue
-            pause_s = _PAUSE_S
+            if has_warned:
+                log.info("what others change is told again")
+            pause_s, has_warned = _PAUSE_S, False
             # A change of our own may be told before the answer to its request is here.
             await trio.sleep(SETTLE_S)
             if changes is None:

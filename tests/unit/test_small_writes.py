@@ -22,7 +22,7 @@ from mountfs.cache.spool import IN_MEMORY_MAX
 from mountfs.storage.types import MultipartLimits
 from mountfs.vfs.attributes import Change
 from mountfs.vfs.filestate import Dirty
-from mountfs.vfs.openers import FEW, Openers
+from mountfs.vfs.openers import DESCRIPTORS_MAX, FEW, Openers
 from tests.fakes import volume
 from tests.fakes.cache_stack import open_stack, tiny_store
 from tests.fakes.volume import Scene, open_scene
@@ -236,3 +236,21 @@ async def test_who_reads_the_state_before_an_append_reads_it_whole(
 
 async def nothing(_: object) -> None:
     """Take no bytes into a row."""
+
+
+async def test_the_files_of_a_busy_server_are_not_even_listed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It may have a million; each close of one would hold up everybody."""
+    listed: list[object] = []
+    monkeypatch.setattr(os, "listdir", listed.append)
+    openers = Openers()
+    openers.device = 1
+    files = [os.open(os.devnull, os.O_RDONLY) for _ in range(DESCRIPTORS_MAX)]
+    try:
+        assert not await openers.holds(os.getpid(), 12345, b"name")
+    finally:
+        for file in files:
+            os.close(file)
+
+    assert listed == []

@@ -1,12 +1,14 @@
 """What a source of events tells, and what of it is news to the file system."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
 import trio
 import trio.testing
 
-from mountfs.storage.errors import Unreachable
+from mountfs.storage.errors import PermissionDenied, Unreachable
 from mountfs.storage.events import Change
 from mountfs.storage.types import ABSENT
 from mountfs.vfs.elsewhere import Elsewhere
@@ -127,6 +129,28 @@ async def test_a_source_that_fails_is_asked_again(
 
         assert source.script == []
         assert scene.fs.volume.metadata.last_known("file") is None
+
+
+async def test_a_source_that_refuses_is_told_once(
+    tmp_path: Path,
+    autojump_clock: trio.testing.MockClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """By the log, as the end of it is; what passes by itself is not worth a line."""
+    caplog.set_level(logging.INFO, "mountfs")
+    refused = PermissionDenied("not allowed")
+    async with open_scene(tmp_path) as scene:
+        source = ScriptedSource(Unreachable("gone"), refused, refused, (), refused)
+
+        with trio.move_on_after(15):
+            await Elsewhere(scene.fs.volume, source).run()
+
+    assert source.script == []
+    assert [each.getMessage() for each in caplog.records] == [
+        "nothing is told of what others change: not allowed",
+        "what others change is told again",
+        "nothing is told of what others change: not allowed",
+    ]
 
 
 async def test_news_that_a_listing_told_first_is_told_to_the_kernel(
