@@ -22,9 +22,15 @@ from functools import partial
 
 from cachetools import LRUCache
 
+from mountfs.cache.tokens import is_token
 from mountfs.storage.body import BytesBody
 from mountfs.storage.conditions import look_first
-from mountfs.storage.errors import Corrupt, NotFound, PreconditionFailed
+from mountfs.storage.errors import (
+    Corrupt,
+    NotFound,
+    PreconditionFailed,
+    VersionChanged,
+)
 from mountfs.storage.parallel import run_all
 from mountfs.storage.protocol import Storager
 from mountfs.storage.types import ABSENT, Call, Object, Version
@@ -52,12 +58,6 @@ class Group:
     ctime_ns: int = 0
     """When a name came, went or moved last; later than the objects can tell."""
 
-    def has(self, object: Object) -> bool:
-        """Tell whether an object, as it is, is one of the names."""
-        if object.version is None:
-            return False
-        return self.names.get(object.key) == object.version.content
-
 
 def encode(names: Names, ctime_ns: int = 0) -> bytes:
     """Return the bytes of a record."""
@@ -84,8 +84,16 @@ def _decoded(content: bytes, key: str) -> tuple[dict[str, str], int]:
     return {str(name): str(version) for name, version in names.items()}, ctime_ns
 
 
+def _as_it_is(object: Object) -> Object:
+    return object
+
+
 class Groups:
-    """The records of one store, and what is known of them here."""
+    """The records of one store, and what is known of them here.
+
+    A record is for all mounts, and speaks of versions that the store has given.
+    `as_stored` returns an object with that version, where this mount knows another.
+    """
 
     def __init__(
         self,
@@ -94,9 +102,11 @@ class Groups:
         ttl_s: float,
         requests_max: int = 64,
         believes_all: Callable[[], bool] | None = None,
+        as_stored: Callable[[Object], Object] = _as_it_is,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
+        self._as_stored = as_stored
         self._ttl_s = ttl_s
         self._requests_max = requests_max
         self._believes_all = believes_all or (lambda: False)
@@ -110,6 +120,24 @@ class Groups:
         """Return what was last known of a group, whatever its age."""
         found = self._known.get(id)
         return found[0] if found is not None else None
+
+    def has(self, group: Group, object: Object) -> bool:
+        """Tell whether an object, as it is, is one of the names of a group."""
+        version = self._as_stored(object).version
+        if version is None:
+            return False
+        return group.names.get(object.key) == version.content
+
+    def content(self, object: Object) -> str:
+        """Return what a record says of a name that leads to an object.
+
+        Raises `VersionChanged` if the store has given it no version.
+        """
+        version = self._as_stored(object).version
+        assert version is not None, "what is in the store has a version"
+        if is_token(version):
+            raise VersionChanged("the version was never stored", key=object.key)
+        return version.content
 
     async def learn(self, objects: Iterable[Object]) -> None:
         """See that the records of these objects' groups are known, and fresh.
@@ -146,7 +174,7 @@ class Groups:
         found = self._known.get(id)
         if found is None or not self._is_fresh(found[1]):
             return True
-        if found[0].has(object):
+        if self.has(found[0], object):
             return False
         version, at_s = self._apart.get(object.key, (None, 0.0))
         return version != object.version or not self._is_fresh(at_s)

@@ -111,7 +111,7 @@ class HardLinks:
             return
         known = _stored(node)
         await self._groups.update(
-            id, lambda names: {**names, known.key: _content(known)}
+            id, lambda names: {**names, known.key: self._groups.content(known)}
         )
         attributes = replace(node.attributes, group=id)
         marked = await self._volume.direct.set_metadata(
@@ -175,7 +175,10 @@ class HardLinks:
 
     async def _enter(self, node: Node, id: str, copied: Object) -> Group:
         known = _stored(node)
-        added = {known.key: _content(known), copied.key: _content(copied)}
+        added = {
+            known.key: self._groups.content(known),
+            copied.key: self._groups.content(copied),
+        }
         return await self._groups.update(
             id,
             lambda names: {**names, **added},
@@ -211,7 +214,9 @@ class HardLinks:
             yield
         moved = self._volume.metadata.last_known(new)
         assert isinstance(moved, Object)
-        await self._replace_names(node, id, {old: None, new: _content(moved)})
+        await self._replace_names(
+            node, id, {old: None, new: self._groups.content(moved)}
+        )
         await self._volume.journal.end_link(change)
 
     @asynccontextmanager
@@ -263,7 +268,7 @@ class HardLinks:
 
     async def _spread(self, node: Node, id: str, before: Object, phase: Phase) -> None:
         known = _stored(node)
-        done: dict[str, str | None] = {known.key: _content(known)}
+        done: dict[str, str | None] = {known.key: self._groups.content(known)}
         group = self._groups.known(id)
         if group is None or phase == "attributes":
             # New bytes change the record, and so learn of names made elsewhere; a
@@ -272,7 +277,7 @@ class HardLinks:
         for _ in range(_ROUNDS_MAX):
             # Names that another mount makes meanwhile are copies of the old bytes.
             others = [item for item in group.names.items() if item[0] not in done]
-            if not others and group.has(known):
+            if not others and self._groups.has(group, known):
                 break
             deeds = [
                 partial(self._follow, known, before, key, seen, phase)
@@ -319,7 +324,9 @@ class HardLinks:
                 raise  # it is the source that is another by now
             self._note_lost(key)
             return None
-        return _content(self._volume.metadata.put(_like(changed, known, key)))
+        return self._groups.content(
+            self._volume.metadata.put(_like(changed, known, key))
+        )
 
     async def _is_still(self, key: str, seen: str) -> bool:
         try:
@@ -376,16 +383,16 @@ class HardLinks:
     async def _finish(self, group: Group, source: Object, phase: str) -> None:
         # The bytes of a link never change.
         way: Phase = "attributes" if source.kind is ObjectKind.LINK else "bytes"
-        is_new = group.names.get(source.key) != _content(source)
+        is_new = group.names.get(source.key) != self._groups.content(source)
         if phase == "bytes" and not is_new:
             return  # the crash came before the bytes
-        done: dict[str, str | None] = {source.key: _content(source)}
+        done: dict[str, str | None] = {source.key: self._groups.content(source)}
         for key, seen in group.names.items():
             if key == source.key:
                 continue
             name = await self._name(group.id, key)
             if name is not None and _is_copy(name, source):
-                done[key] = _content(name)  # the crash came after this one
+                done[key] = self._groups.content(name)  # the crash came after this one
             else:
                 done[key] = await self._follow(source, source, key, seen, way)
         await self._groups.update(group.id, partial(_changed, done))
@@ -397,7 +404,7 @@ class HardLinks:
         found: dict[str, str | None] = dict.fromkeys(gone)
         for key in {*gone, *targets.values()}:
             name = await self._name(id, key)
-            found[key] = _content(name) if name is not None else None
+            found[key] = self._groups.content(name) if name is not None else None
         await self._groups.update(id, partial(_changed, found))
 
     async def _name(self, id: str, key: str) -> Object | None:
@@ -456,11 +463,6 @@ def _moved(key: str, prefixes: "dict[str, str]") -> str:
 def _stored(node: Node) -> Object:
     assert node.object is not None, "a file of several names is in the store"
     return node.object
-
-
-def _content(object: Object) -> str:
-    assert object.version is not None, "what is in the store has a version"
-    return object.version.content
 
 
 def _like(answer: Object, known: Object, key: str) -> Object:

@@ -109,6 +109,7 @@ class Volume:
             ttl_s=self.metadata.ttl_s,
             requests_max=self.requests_max,
             believes_all=self.metadata.believes_all,
+            as_stored=self.as_stored,
         )
         self.touched = Touched(self.inodes)
         self.inodes.home.derive = partial(effective, defaults=self.defaults)
@@ -126,6 +127,12 @@ class Volume:
     def direct(self) -> Storager:
         """The store past what is pending, for what only it can tell or do."""
         return self.store if self.journaled is None else self.journaled.direct
+
+    def as_stored(self, object: Object) -> Object:
+        """Return an object with the version that the store gave it, if it has one."""
+        if self.journaled is None:
+            return object
+        return self.journaled.queue.aliases.resolved(object) or object
 
     @property
     def keeps_attributes(self) -> bool:
@@ -265,7 +272,7 @@ class Volume:
             attributes = node.attributes
         id = attributes.group if attributes is not None else None
         group = self.groups.known(id) if id is not None else None
-        return group if group is not None and group.has(object) else None
+        return group if group is not None and self.groups.has(group, object) else None
 
     def _other_name(self, group: Group, object: Object) -> Node | None:
         """Return the node that other names of a group have, if it has these bytes."""
@@ -273,7 +280,7 @@ class Volume:
         if node is None or node.kind is not object.kind:
             return None
         known = node.object
-        if node.holds_changes or (known is not None and group.has(known)):
+        if node.holds_changes or (known is not None and self.groups.has(group, known)):
             return node
         return None
 
@@ -419,8 +426,10 @@ class Volume:
         if node.attributes.group is None:
             # Somebody else gave the file another name since.
             is_alone = self.inodes.group(group.id) in {None, node}
-            return is_alone and known.key == object.key and group.has(known)
-        return node.attributes.group == group.id and group.has(known)
+            return (
+                is_alone and known.key == object.key and self.groups.has(group, known)
+            )
+        return node.attributes.group == group.id and self.groups.has(group, known)
 
     def _bring_up_to_date(self, node: Node, object: Object) -> None:
         known = node.object

@@ -1,5 +1,6 @@
 """Second names of files that wait for the store, with durability=journal."""
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -14,6 +15,7 @@ from mountfs.storage.body import BytesBody
 from mountfs.storage.errors import Unreachable
 from mountfs.storage.types import Features
 from mountfs.vfs import laterlinks
+from mountfs.vfs.groups import Groups
 from tests.fakes.cache_stack import tiny_store
 from tests.fakes.volume import CALLER, Scene, open_scene
 
@@ -207,6 +209,39 @@ async def test_directory_with_such_a_name_is_not_empty_and_moves(
 
         assert await names(scene, "e") == {"final": 2}
         assert await scene.see("e/final") == b"bytes"
+
+
+async def test_names_in_a_renamed_directory_stay_names_of_one_file(
+    tmp_path: Path, there: MemoryStore
+) -> None:
+    """For every mount: the record speaks of versions that the store has given."""
+    async with mounted(tmp_path, there) as scene:
+        namespace, root = scene.fs.namespace, scene.root
+        directory = await namespace.mkdir(root, b"d", 0o755, CALLER)
+        await scene.put("other", b"other")
+        await scene.close(await scene.create(directory, "first", b"bytes"))
+        await namespace.link(await scene.lookup("d/first"), root, b"second")
+        await scene.fs.renames.rename((root, b"d"), (root, b"e"), 0)
+        assert await names(scene, "e") == {"first": 2}
+        assert await scene.drain()
+        assert await names(scene, "e") == {"first": 2}
+
+    groups = Groups(there, ttl_s=1.0)
+    (group,) = await groups.all()
+    assert group.names == {
+        key: known.version.content
+        for key in ("e/first", "second")
+        if (known := await there.stat(key)).version is not None
+    }
+    async with mounted(tmp_path / "elsewhere", there) as scene:
+        assert await names(scene, "e") == {"first": 2}
+        opened = await scene.open(await scene.lookup("second"), os.O_WRONLY)
+        await scene.fs.files.write(opened, 0, b"BY")
+        await scene.close(opened)
+        assert await scene.see("e/first") == b"BYtes"
+        assert await scene.drain()
+
+    assert (await there.read("e/first")).data == b"BYtes"
 
 
 async def test_directories_without_such_a_name_move_at_once(
