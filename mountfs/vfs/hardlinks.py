@@ -263,6 +263,8 @@ class HardLinks:
             with trio.CancelScope(shield=True):
                 await self._volume.journal.end_link(change)
             raise
+        # The record, and the copies, are of what the store has.
+        await self._volume.store_has(node)
         await self._spread(node, id, before, phase)
         await self._volume.journal.end_link(change)
 

@@ -15,6 +15,7 @@ from mountfs.storage.body import BytesBody
 from mountfs.storage.errors import Unreachable
 from mountfs.storage.types import Features
 from mountfs.vfs import laterlinks
+from mountfs.vfs.attributes import Change
 from mountfs.vfs.groups import Groups
 from tests.fakes.cache_stack import tiny_store
 from tests.fakes.volume import CALLER, Scene, open_scene
@@ -39,6 +40,15 @@ async def linked(scene: Scene) -> None:
     """Make `temporary`, and give it the name `final` as well."""
     node = await scene.make("temporary", b"bytes")
     await scene.fs.namespace.link(node, scene.root, b"final")
+
+
+async def check_record(there: MemoryStore, *keys: str) -> None:
+    """Compare the one record of a store with what the store has of its names."""
+    (group,) = await Groups(there, ttl_s=1.0).all()
+    stored = [await there.stat(key) for key in keys]
+    assert group.names == {
+        each.key: each.version.content for each in stored if each.version is not None
+    }
 
 
 async def names(scene: Scene, path: str = "") -> dict[str, int]:
@@ -226,13 +236,7 @@ async def test_names_in_a_renamed_directory_stay_names_of_one_file(
         assert await scene.drain()
         assert await names(scene, "e") == {"first": 2}
 
-    groups = Groups(there, ttl_s=1.0)
-    (group,) = await groups.all()
-    assert group.names == {
-        key: known.version.content
-        for key in ("e/first", "second")
-        if (known := await there.stat(key)).version is not None
-    }
+    await check_record(there, "e/first", "second")
     async with mounted(tmp_path / "elsewhere", there) as scene:
         assert await names(scene, "e") == {"first": 2}
         opened = await scene.open(await scene.lookup("second"), os.O_WRONLY)
@@ -240,8 +244,39 @@ async def test_names_in_a_renamed_directory_stay_names_of_one_file(
         await scene.close(opened)
         assert await scene.see("e/first") == b"BYtes"
         assert await scene.drain()
+        await check_record(there, "e/first", "second")
 
     assert (await there.read("e/first")).data == b"BYtes"
+
+
+@pytest.mark.parametrize("changed", ["first", "second"])
+async def test_changes_of_such_a_file_are_recorded_as_stored(
+    tmp_path: Path, there: MemoryStore, changed: str
+) -> None:
+    """Be it its attributes or its bytes, by either name."""
+    async with mounted(tmp_path, there) as scene:
+        await scene.make("first", b"bytes")
+        assert await scene.drain()
+        await scene.fs.namespace.link(
+            await scene.lookup("first"), scene.root, b"second"
+        )
+        await scene.fs.later_links.settle_below(scene.root)
+        await check_record(there, "first", "second")
+
+        node = await scene.lookup(changed)
+        await scene.fs.attributes.apply(node, Change(mode=0o640), is_echo=False)
+        assert await scene.drain()
+        await check_record(there, "first", "second")
+
+        opened = await scene.open(await scene.lookup(changed), os.O_WRONLY)
+        await scene.fs.files.write(opened, 0, b"BY")
+        await scene.close(opened)
+        assert await scene.drain()
+        await check_record(there, "first", "second")
+        assert await names(scene) == {"first": 2, "second": 2}
+
+    for name in ("first", "second"):
+        assert (await there.read(name)).data == b"BYtes"
 
 
 async def test_directories_without_such_a_name_move_at_once(
