@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from mountfs.backends import _checks
+from mountfs.backends._option_values import switch_of, text_of
 from mountfs.storage.errors import InvalidRequest
 
 
@@ -45,7 +46,7 @@ def parse_options(options: Mapping[str, object]) -> DropboxOptions:
     _checks.check_options(options, known, "dropbox")
     given = {name: value for name, value in options.items() if value is not None}
     parsed = {
-        name: _PARSERS.get(name, _text)(name, value) for name, value in given.items()
+        name: _PARSERS.get(name, text_of)(name, value) for name, value in given.items()
     }
     return DropboxOptions(**parsed)  # type: ignore[arg-type]  # each parser gives its field's type
 
@@ -72,22 +73,6 @@ def default_token_file(environment: Mapping[str, str]) -> Path:
     return Path(base) / "mountfs" / "dropbox.json"
 
 
-def _text(name: str, value: object) -> str:
-    if not isinstance(value, str) or not value:
-        raise InvalidRequest(f"{name} must be a text, not {value!r}")
-    return value
-
-
-def _switch(name: str, value: object) -> bool:
-    words = {"on": True, "true": True, "yes": True, "1": True, "": True}
-    words |= {"off": False, "false": False, "no": False, "0": False}
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.lower() in words:
-        return words[value.lower()]
-    raise InvalidRequest(f"{name} must be on or off, not {value!r}")
-
-
 def _between(low: int, high: int) -> Callable[[str, object], int]:
     def parse(name: str, value: object) -> int:
         text = str(value)
@@ -112,7 +97,7 @@ def _seconds(name: str, value: object) -> float:
 
 
 def _endpoint(name: str, value: object) -> str:
-    text = _text(name, value)
+    text = text_of(name, value)
     parts = urlsplit(text)
     if parts.scheme != "https" or not parts.hostname or parts.path.strip("/"):
         raise InvalidRequest(f"{name} must look like https://HOST:PORT, not {text!r}")
@@ -120,7 +105,7 @@ def _endpoint(name: str, value: object) -> str:
 
 
 _PARSERS: Mapping[str, Callable[[str, object], object]] = {
-    "properties": _switch,
+    "properties": switch_of,
     "endpoint": _endpoint,
     "connect_timeout_s": _seconds,
     "read_timeout_s": _seconds,

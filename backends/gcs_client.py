@@ -13,10 +13,8 @@ import gzip
 import hashlib
 import json
 import logging
-import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -26,6 +24,7 @@ from google.auth.credentials import AnonymousCredentials, Credentials
 from google.auth.transport.urllib3 import Request as Transport
 
 from mountfs import __version__
+from mountfs.backends._customer_key import customer_key
 from mountfs.backends._payload import ExactReader
 from mountfs.backends._threads import Threads
 from mountfs.backends.gcs_connections import Answer, Connections, Payload
@@ -34,7 +33,6 @@ from mountfs.backends.gcs_options import SSE_CUSTOMER, GcsOptions
 from mountfs.storage.errors import (
     CredentialsRejected,
     CredentialsRenewed,
-    InvalidRequest,
     ServiceFailed,
     StoreError,
 )
@@ -49,8 +47,6 @@ Reply = Mapping[str, Any]
 
 SCOPES = ("https://www.googleapis.com/auth/devstorage.full_control",)
 READ_SCOPES = ("https://www.googleapis.com/auth/devstorage.read_only",)
-CUSTOMER_KEY_VARIABLE = "MOUNTFS_SSE_C_KEY"
-_CUSTOMER_KEY_SIZE = 32
 _JSON = "application/json; charset=UTF-8"
 
 
@@ -172,7 +168,7 @@ class GcsClient:
         if self._options.sse != SSE_CUSTOMER:
             return {}
         if self._customer_key is None:
-            self._customer_key = _customer_key(self._options)
+            self._customer_key = customer_key(self._options.sse_customer_key_file)
         key = self._customer_key
         prefix = "x-goog-copy-source-encryption" if is_source else "x-goog-encryption"
         digest = hashlib.sha256(key).digest()
@@ -282,26 +278,3 @@ def _unzipped(answer: Answer) -> Answer:
     with contextlib.suppress(OSError, EOFError):
         return answer._replace(body=gzip.decompress(answer.body))
     return answer
-
-
-def _customer_key(options: GcsOptions) -> bytes:
-    """Read the customer's key: 32 raw bytes or their base64. It is never logged."""
-    if options.sse_customer_key_file is not None:
-        try:
-            raw = Path(options.sse_customer_key_file).read_bytes()
-        except OSError as error:
-            raise InvalidRequest(
-                f"sse_customer_key_file cannot be read: {error.strerror}"
-            ) from error
-    else:
-        raw = os.environb.get(CUSTOMER_KEY_VARIABLE.encode(), b"")
-    if len(raw) == _CUSTOMER_KEY_SIZE:
-        return raw
-    with contextlib.suppress(ValueError):
-        decoded = base64.b64decode(raw.strip(), validate=True)
-        if len(decoded) == _CUSTOMER_KEY_SIZE:
-            return decoded
-    raise InvalidRequest(
-        "sse=customer needs a key of 32 bytes, raw or in base64, in the file "
-        f"sse_customer_key_file or the environment variable {CUSTOMER_KEY_VARIABLE}"
-    )

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from mountfs.backends._option_values import between, seconds_of, switch_of
 from mountfs.storage.errors import InvalidRequest
 from mountfs.storage.types import Call
 
@@ -111,41 +112,6 @@ def _text(name: str, value: object) -> str:
     return value
 
 
-def _switch(name: str, value: object) -> bool:
-    words = {"on": True, "true": True, "yes": True, "1": True, "": True}
-    words |= {"off": False, "false": False, "no": False, "0": False}
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.lower() in words:
-        return words[value.lower()]
-    raise InvalidRequest(f"{name} must be on or off, not {value!r}")
-
-
-def _number(name: str, value: object) -> float:
-    if isinstance(value, str | int | float) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except ValueError:
-            pass
-    raise InvalidRequest(f"{name} must be a number, not {value!r}")
-
-
-def _seconds(name: str, value: object) -> float:
-    number = _number(name, value)
-    if not 0 < number <= 3600:
-        raise InvalidRequest(f"{name} must be above 0 and at most 3600, not {value!r}")
-    return number
-
-
-def _count(name: str, value: object) -> int:
-    number = _number(name, value)
-    if number != int(number) or not 1 <= number <= 1024:
-        raise InvalidRequest(
-            f"{name} must be a whole number from 1 to 1024, not {value!r}"
-        )
-    return int(number)
-
-
 def _customer(name: str, value: object) -> str:
     if value != SSE_CUSTOMER:
         raise InvalidRequest(
@@ -206,16 +172,16 @@ def _endpoint(name: str, value: object) -> str:
 
 _PARSERS: Mapping[str, Callable[[str, object], object]] = {
     "endpoint_url": _endpoint,
-    "no_sign_request": _switch,
+    "no_sign_request": switch_of,
     "storage_class": _class,
     "kms_key": _kms,
     "sse": _customer,
-    "checksums": _switch,
+    "checksums": switch_of,
     "conditions": _calls,
-    "content_types": _switch,
-    "connect_timeout_s": _seconds,
-    "read_timeout_s": _seconds,
-    "requests_max": _count,
-    "read_only": _switch,
+    "content_types": switch_of,
+    "connect_timeout_s": seconds_of,
+    "read_timeout_s": seconds_of,
+    "requests_max": between(1, 1024),
+    "read_only": switch_of,
     "events": _subscription,
 }

@@ -10,10 +10,8 @@ import base64
 import contextlib
 import hashlib
 import logging
-import os
 import threading
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 import boto3
@@ -25,6 +23,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from mountfs import __version__
+from mountfs.backends._customer_key import customer_key
 from mountfs.backends._threads import Threads
 from mountfs.backends.s3_connections import hold_connections
 from mountfs.backends.s3_digests import check_bytes
@@ -34,7 +33,6 @@ from mountfs.backends.s3_plane import Plane
 from mountfs.storage.errors import (
     CredentialsRejected,
     CredentialsRenewed,
-    InvalidRequest,
 )
 from mountfs.storage.reason import current_reason
 
@@ -50,8 +48,6 @@ Parameters = Mapping[str, object]
 Reply = Mapping[str, Any]
 """botocore's replies are mappings whose shape only its models know."""
 
-CUSTOMER_KEY_VARIABLE = "MOUNTFS_SSE_C_KEY"
-_CUSTOMER_KEY_SIZE = 32
 _LOADER = botocore.loaders.create_loader()
 """Shared by all stores: reading the models takes most of a client's creation."""
 _READS_WITH_KEY: Mapping[str, str] = {
@@ -327,7 +323,7 @@ def _policy(options: S3Options) -> Parameters:
         found["ExpectedBucketOwner"] = options.expected_bucket_owner
         found["ExpectedSourceBucketOwner"] = options.expected_bucket_owner
     if options.sse == SSE_CUSTOMER:
-        key = _customer_key(options)
+        key = customer_key(options.sse_customer_key_file)
         for prefix in ("", "CopySource"):
             found[f"{prefix}SSECustomerAlgorithm"] = "AES256"
             found[f"{prefix}SSECustomerKey"] = key
@@ -340,29 +336,6 @@ def _policy(options: S3Options) -> Parameters:
         if options.sse_bucket_key:
             found["BucketKeyEnabled"] = True
     return found
-
-
-def _customer_key(options: S3Options) -> bytes:
-    """Read the customer's key: 32 raw bytes or their base64. It is never logged."""
-    if options.sse_customer_key_file is not None:
-        try:
-            raw = Path(options.sse_customer_key_file).read_bytes()
-        except OSError as error:
-            raise InvalidRequest(
-                f"sse_customer_key_file cannot be read: {error.strerror}"
-            ) from error
-    else:
-        raw = os.environb.get(CUSTOMER_KEY_VARIABLE.encode(), b"")
-    if len(raw) == _CUSTOMER_KEY_SIZE:
-        return raw
-    with contextlib.suppress(ValueError):
-        decoded = base64.b64decode(raw.strip(), validate=True)
-        if len(decoded) == _CUSTOMER_KEY_SIZE:
-            return decoded
-    raise InvalidRequest(
-        "sse=customer needs a key of 32 bytes, raw or in base64, in the file "
-        f"sse_customer_key_file or the environment variable {CUSTOMER_KEY_VARIABLE}"
-    )
 
 
 def _add_reason(request: "AWSPreparedRequest", **_: object) -> None:

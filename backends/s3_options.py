@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
+from mountfs.backends._option_values import between, seconds_of, switch_of, text_of
 from mountfs.storage.errors import InvalidRequest
 from mountfs.storage.types import Call
 
@@ -72,7 +73,7 @@ def parse_options(options: Mapping[str, object]) -> S3Options:
         )
     given = {name: value for name, value in options.items() if value is not None}
     parsed = {
-        name: _PARSERS.get(name, _text)(name, value) for name, value in given.items()
+        name: _PARSERS.get(name, text_of)(name, value) for name, value in given.items()
     }
     checked = S3Options(**parsed)  # type: ignore[arg-type]  # each parser gives its field's type
     _check_encryption(checked)
@@ -108,50 +109,6 @@ def _check_encryption(options: S3Options) -> None:
         raise InvalidRequest("sse_customer_key_file needs sse=customer")
 
 
-def _text(name: str, value: object) -> str:
-    if not isinstance(value, str) or not value:
-        raise InvalidRequest(f"{name} must be a text, not {value!r}")
-    return value
-
-
-def _switch(name: str, value: object) -> bool:
-    words = {"on": True, "true": True, "yes": True, "1": True, "": True}
-    words |= {"off": False, "false": False, "no": False, "0": False}
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.lower() in words:
-        return words[value.lower()]
-    raise InvalidRequest(f"{name} must be on or off, not {value!r}")
-
-
-def _seconds(name: str, value: object) -> float:
-    number = _number(name, value)
-    if not 0 < number <= 3600:
-        raise InvalidRequest(f"{name} must be above 0 and at most 3600, not {value!r}")
-    return number
-
-
-def _number(name: str, value: object) -> float:
-    if isinstance(value, str | int | float) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except ValueError:
-            pass
-    raise InvalidRequest(f"{name} must be a number, not {value!r}")
-
-
-def _between(low: int, high: int) -> Callable[[str, object], int]:
-    def parse(name: str, value: object) -> int:
-        number = _number(name, value)
-        if number != int(number) or not low <= number <= high:
-            raise InvalidRequest(
-                f"{name} must be a whole number from {low} to {high}, not {value!r}"
-            )
-        return int(number)
-
-    return parse
-
-
 def _choice(choices: tuple[str, ...]) -> Callable[[str, object], str]:
     def parse(name: str, value: object) -> str:
         if value not in choices:
@@ -164,7 +121,7 @@ def _choice(choices: tuple[str, ...]) -> Callable[[str, object], str]:
 
 
 def _calls(name: str, value: object) -> frozenset[Call]:
-    words = _text(name, value).split(",") if value != "none" else []
+    words = text_of(name, value).split(",") if value != "none" else []
     try:
         return frozenset(Call(word.strip()) for word in words)
     except ValueError as error:
@@ -175,7 +132,7 @@ def _calls(name: str, value: object) -> frozenset[Call]:
 
 
 def _endpoint(name: str, value: object) -> str:
-    text = _text(name, value)
+    text = text_of(name, value)
     try:
         parts = urlsplit(text)
         is_good = parts.scheme in {"http", "https"} and bool(parts.hostname)
@@ -212,20 +169,20 @@ def _pairs_of_text(name: str, text: str) -> object:
 
 _PARSERS: Mapping[str, Callable[[str, object], object]] = {
     "endpoint_url": _endpoint,
-    "no_sign_request": _switch,
-    "request_payer": _switch,
+    "no_sign_request": switch_of,
+    "request_payer": switch_of,
     "addressing_style": _choice(ADDRESSING_STYLES),
     "sse": _choice(SSE_CHOICES),
     "sse_kms_context": _kms_context,
-    "sse_bucket_key": _switch,
-    "checksums": _switch,
-    "equal_parts": _switch,
+    "sse_bucket_key": switch_of,
+    "checksums": switch_of,
+    "equal_parts": switch_of,
     "conditions": _calls,
-    "content_types": _switch,
-    "connect_timeout_s": _seconds,
-    "read_timeout_s": _seconds,
-    "requests_max": _between(1, 1024),
-    "read_only": _switch,
+    "content_types": switch_of,
+    "connect_timeout_s": seconds_of,
+    "read_timeout_s": seconds_of,
+    "requests_max": between(1, 1024),
+    "read_only": switch_of,
     "s3_client": _choice(CLIENTS),
-    "copy_size_max": _between(5 << 20, COPY_SIZE_MAX),
+    "copy_size_max": between(5 << 20, COPY_SIZE_MAX),
 }

@@ -257,17 +257,18 @@ class Drain:
         for entry in entries:
             entry.flight = scope
             self._queue.note_flight(entry)
+        is_copy = isinstance(entries[0].change, Copy)
         self._flights += 1
-        self._copies += isinstance(entries[0].change, Copy)
-        self._nursery.start_soon(self._fly, entries, deed, scope)
+        self._copies += is_copy
+        self._nursery.start_soon(self._fly, entries, deed, scope, is_copy)
 
     async def _fly(
         self,
         entries: list[Entry],
         deed: Callable[[list[Entry]], Awaitable[None]],
         scope: trio.CancelScope,
+        is_copy: bool,  # start_soon takes no names
     ) -> None:
-        is_copy = isinstance(entries[0].change, Copy)
         try:
             with scope, because(Reason.BACKGROUND):
                 await deed(entries)

@@ -9,22 +9,19 @@ A journal that is damaged or written by a newer version is never changed: openin
 raises `JournalError`.
 """
 
-import contextlib
 import sqlite3
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import Self, TypeVar
 
 import trio
 
+from mountfs.cache.hop import in_thread
 from mountfs.cache.phases import reached
 from mountfs.storage.errors import QuotaExceeded, StoreError
-
-if TYPE_CHECKING:
-    import outcome
 
 FORMAT = 5
 _APPLICATION_ID = 0x6D6E7466  # "mntf"
@@ -519,7 +516,7 @@ class Journal:
     async def _lead(self) -> None:
         turns, self._turns = self._turns, []
         try:
-            await _in_thread(partial(_transact, self._connection, turns))
+            await in_thread(partial(_transact, self._connection, turns))
         finally:
             self._is_busy = bool(self._turns)
             if self._turns:
@@ -527,22 +524,6 @@ class Journal:
                 self._turns[0].begins.set()
             for turn in turns:
                 turn.begins.set()
-
-
-async def _in_thread(deed: Callable[[], None]) -> None:
-    """Run a deed in a worker thread, whatever becomes of who waits for it.
-
-    As `trio.to_thread.run_sync`, with less around it: it is done for each close(2).
-    """
-    task = trio.lowlevel.current_task()
-    token = trio.lowlevel.current_trio_token()
-
-    def deliver(result: "outcome.Outcome[None]") -> None:
-        with contextlib.suppress(trio.RunFinishedError):  # nobody is left to ask
-            token.run_sync_soon(trio.lowlevel.reschedule, task, result)
-
-    trio.lowlevel.start_thread_soon(deed, deliver)
-    await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
 
 
 def _transact(connection: sqlite3.Connection, turns: list[_Turn]) -> None:

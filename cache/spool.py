@@ -17,18 +17,15 @@ import os
 import secrets
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 import trio
 
+from mountfs.cache.hop import in_thread
 from mountfs.storage.body import Body, BytesBody, FileBody
 from mountfs.storage.errors import ObjectTooLarge, QuotaExceeded, StoreError
-
-if TYPE_CHECKING:
-    import outcome
 
 DISK_THREADS = trio.CapacityLimiter(16)
 
@@ -56,39 +53,17 @@ class SpoolFailed(StoreError):
 
 
 async def on_disk(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run disk work in a worker thread and wait for its end, even if cancelled.
-
-    This is `trio.to_thread.run_sync` with less around it, because the way there and
-    back takes longer than most of the work.
-    """
+    """Run disk work in a worker thread and wait for its end, even if cancelled."""
     place = object()
     await trio.lowlevel.checkpoint_if_cancelled()
     try:
         DISK_THREADS.acquire_on_behalf_of_nowait(place)
     except trio.WouldBlock:
         await DISK_THREADS.acquire_on_behalf_of(place)
-    task = trio.lowlevel.current_task()
-    token = trio.lowlevel.current_trio_token()
-
-    def report(result: "outcome.Outcome[T]") -> None:
-        DISK_THREADS.release_on_behalf_of(place)
-        trio.lowlevel.reschedule(task, result)
-
-    def deliver(result: "outcome.Outcome[T]") -> None:
-        with suppress(trio.RunFinishedError):  # nobody is left to ask
-            token.run_sync_soon(report, result)
-
-    def stay(_: object) -> trio.lowlevel.Abort:
-        # The thread cannot be stopped, and what follows must know how it ended.
-        return trio.lowlevel.Abort.FAILED
-
     try:
-        trio.lowlevel.start_thread_soon(partial(call, *args, **kwargs), deliver)
-    except BaseException:
+        return await in_thread(partial(call, *args, **kwargs))
+    finally:
         DISK_THREADS.release_on_behalf_of(place)
-        raise
-    found: T = await trio.lowlevel.wait_task_rescheduled(stay)
-    return found
 
 
 class _Held:

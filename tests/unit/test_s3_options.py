@@ -75,6 +75,8 @@ def test_options_may_be_texts() -> None:
         ("requests_max", 0),
         ("requests_max", 1.5),
         ("requests_max", True),
+        ("requests_max", "inf"),
+        ("read_timeout_s", "nan"),
         ("read_timeout_s", "soon"),
         ("read_timeout_s", 0),
         ("addressing_style", "host"),

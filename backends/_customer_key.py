@@ -1,0 +1,37 @@
+"""The key by which a service encrypts for a customer and forgets the key."""
+
+import base64
+import contextlib
+import os
+from pathlib import Path
+
+from mountfs.storage.errors import InvalidRequest
+
+VARIABLE = "MOUNTFS_SSE_C_KEY"
+_SIZE = 32
+
+
+def customer_key(file: str | None) -> bytes:
+    """Read the key: 32 raw bytes or their base64, of a file or the environment.
+
+    It is never logged. Raises `InvalidRequest` if there is none.
+    """
+    if file is not None:
+        try:
+            raw = Path(file).read_bytes()
+        except OSError as error:
+            raise InvalidRequest(
+                f"sse_customer_key_file cannot be read: {error.strerror}"
+            ) from error
+    else:
+        raw = os.environb.get(VARIABLE.encode(), b"")
+    if len(raw) == _SIZE:
+        return raw
+    with contextlib.suppress(ValueError):
+        decoded = base64.b64decode(raw.strip(), validate=True)
+        if len(decoded) == _SIZE:
+            return decoded
+    raise InvalidRequest(
+        "sse=customer needs a key of 32 bytes, raw or in base64, in the file "
+        f"sse_customer_key_file or the environment variable {VARIABLE}"
+    )
