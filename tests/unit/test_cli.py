@@ -10,6 +10,7 @@ import pytest
 
 import mountfs
 from mountfs import cli
+from mountfs.commands._parser import layer_of
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
@@ -117,11 +118,11 @@ def test_help_is_there_for_every_command(
 
 def test_long_options_win_over_o() -> None:
     """`-o ttl=1 --ttl 2` is 2, wherever they stand."""
-    parsed = cli.build_parser().parse_args(
+    parsed = cli.build_parser()[0].parse_args(
         ["mount", "--ttl", "2", "s3://b", "/x", "-o", "ttl=1,ro", "-o", "exclusive"]
     )
 
-    layer = {name: setting.text for name, setting in cli._layer(parsed).items()}
+    layer = {name: setting.text for name, setting in layer_of(parsed).items()}
 
     assert layer == {"ttl": "2", "read_only": "", "exclusive": ""}
 

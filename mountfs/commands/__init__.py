@@ -1,0 +1,1 @@
+"""The commands: what each takes, and the one call that carries it out."""

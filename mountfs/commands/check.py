@@ -1,0 +1,50 @@
+"""`mountfs check`."""
+
+import argparse
+import os
+import sys
+
+from mountfs.commands._parser import Commands, add_options, layer_of, mount_config
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "check",
+        help="compare what mountfs keeps, here and in the store",
+        description="Compare cache, journal and what lies under .mountfs/ with the"
+        " store. The exit code is 1 if anything is wrong.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "place", metavar="URL|DIR", help="a store, or a path in its mount"
+    )
+    parser.add_argument(
+        "--repair", action="store_true", help="mend what can be; explains, then asks"
+    )
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    add_options(parser, is_mount=False, others=("state-dir", "cache-dir"))
+    parser.set_defaults(carry_out=carry_out)
+
+
+def carry_out(parsed: argparse.Namespace) -> int:
+    """Check, and after that, if it is wanted and agreed to, check and mend."""
+    code = _check_once(parsed, is_repair=parsed.repair and parsed.yes)
+    if not parsed.repair or parsed.yes or code == os.EX_OK:
+        return code
+    if not sys.stdin.isatty():
+        print("nothing was changed: say --yes to mend what can be mended")
+        return code
+    if input("mend what can be mended? [y/N] ").strip().lower() in ("y", "yes"):
+        return _check_once(parsed, is_repair=True)
+    return code
+
+
+def _check_once(parsed: argparse.Namespace, *, is_repair: bool) -> int:
+    from mountfs import check
+
+    if "://" not in parsed.place:
+        layer_of(parsed)  # refuses what is wrong
+        return check.check_mount(parsed.place, is_repair=is_repair, out=sys.stdout)
+    settings = mount_config(parsed, parsed.place)
+    return check.check_store(settings, is_repair=is_repair, out=sys.stdout)

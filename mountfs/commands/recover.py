@@ -1,0 +1,58 @@
+"""`mountfs recover`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from mountfs.commands._parser import Commands, add_options, layer_of, mount_config
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "recover",
+        help="tell what earlier mounts left in the state directory, and save it",
+        description="Tell what earlier mounts of a store could not store. Nothing is"
+        " changed without --yes. The exit code is 1 while something is left.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "place", metavar="URL|STATE-DIR", help="a store, or what a journal lies in"
+    )
+    parser.add_argument(
+        "--export", metavar="DIR", help="write the bytes that are kept as plain files"
+    )
+    parser.add_argument(
+        "--drop", metavar="NAME", action="append", default=[], help="give one up"
+    )
+    parser.add_argument(
+        "--rescue",
+        action="store_true",
+        help="put a new journal in the place of a damaged one, which is kept",
+    )
+    parser.add_argument(
+        "--yes", action="store_true", help="do it, after it was explained"
+    )
+    add_options(parser, is_mount=False, others=("state-dir",))
+    parser.set_defaults(carry_out=carry_out)
+
+
+def carry_out(parsed: argparse.Namespace) -> int:
+    """Carry it out; return the exit code."""
+    from mountfs import recover
+
+    is_url = "://" in parsed.place
+    wanted = recover.Wanted(
+        export=Path(parsed.export).absolute() if parsed.export else None,
+        drop=tuple(parsed.drop),
+        is_rescue=parsed.rescue,
+        is_agreed=parsed.yes,
+    )
+    if not is_url:
+        layer_of(parsed)  # refuses what is wrong
+        directories = recover.state_dirs(Path(parsed.place).absolute())
+        return recover.recover(directories, wanted, None, out=sys.stdout)
+    settings = mount_config(parsed, parsed.place)
+    return recover.recover(
+        [recover.state_dir_of(settings)], wanted, settings, out=sys.stdout
+    )

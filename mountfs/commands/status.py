@@ -1,0 +1,43 @@
+"""`mountfs status`."""
+
+import argparse
+import sys
+
+from mountfs.commands._parser import Commands
+from mountfs.errors import UsageError
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "status",
+        help="tell how mounts do, and what the store does not have yet",
+        description="Tell how the mount that DIR is in does, or all of this user. The"
+        " exit code is 1 if somebody should look at one of them.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("directory", metavar="DIR", nargs="?", help="a path in a mount")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument(
+        "--watch", action="store_true", help="show it live, until Ctrl-C"
+    )
+    parser.add_argument(
+        "--interval", metavar="SECONDS", help="how often with --watch (default 1)"
+    )
+    parser.set_defaults(carry_out=carry_out)
+
+
+def carry_out(parsed: argparse.Namespace) -> int:
+    """Carry it out; return the exit code."""
+    from mountfs import overview, watch
+
+    if parsed.watch:
+        interval_s = watch.read_interval(parsed.interval or "1")
+        return watch.watch(
+            parsed.directory, interval_s, as_json=parsed.json, out=sys.stdout
+        )
+    if parsed.interval is not None:
+        raise UsageError("--interval goes with --watch: add that, or leave it out")
+    text, code = overview.overview(parsed.directory, as_json=parsed.json)
+    print(text)
+    return code

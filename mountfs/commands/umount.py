@@ -1,0 +1,32 @@
+"""`mountfs umount`."""
+
+import argparse
+import sys
+
+from mountfs.commands._parser import Commands
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "umount",
+        help="unmount, and wait until the store has everything",
+        description="Unmount DIR and wait until the store has everything. The exit"
+        " code is 75 if something could not be sent; the next mount sends it.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("mount_point", metavar="DIR", help="where it is mounted")
+    parser.add_argument(
+        "-l",
+        "--lazy",
+        action="store_true",
+        help="detach even if it is in use, and do not wait",
+    )
+    parser.set_defaults(carry_out=carry_out)
+
+
+def carry_out(parsed: argparse.Namespace) -> int:
+    """Carry it out; return the exit code."""
+    from mountfs import umount
+
+    return umount.umount(parsed.mount_point, is_lazy=parsed.lazy, out=sys.stderr)

@@ -1,0 +1,36 @@
+"""`mountfs wait` and `mountfs flush`."""
+
+import argparse
+import sys
+
+from mountfs.commands._parser import Commands
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "wait",
+        help="return when the store has these paths",
+        description="Return when the store has what was written to each PATH. The exit"
+        " code is 75 if something could not be sent yet, 1 if the store refused it.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("paths", metavar="PATH", nargs="+", help="a path in a mount")
+    parser.set_defaults(carry_out=carry_out)
+    parser = commands.add_parser(
+        "flush",
+        help="return when the store has everything below a directory",
+        description="Return when the store has everything at and below each DIR, as"
+        " `wait` does for single paths.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("paths", metavar="DIR", nargs="+", help="a path in a mount")
+    parser.set_defaults(carry_out=carry_out)
+
+
+def carry_out(parsed: argparse.Namespace) -> int:
+    """Carry it out; return the exit code."""
+    from mountfs import waiting
+
+    below = parsed.command == "flush"
+    return waiting.wait(parsed.paths, below=below, out=sys.stderr)
