@@ -14,8 +14,9 @@ be of other versions:
 | check | `repair` | as follow, then an outcome |
 | warm | `paths`, `jobs` | how far it is, likewise, then an outcome |
 
-The last status of a daemon that finishes says `"state": "done"`; a connection that ends
-without it, and without an outcome, belonged to a daemon that died.
+What is carried out stands in a table of the daemon (`mountfs.deeds`). The last status
+of a daemon that finishes says `"state": "done"`; a connection that ends without it, and
+without an outcome, belonged to a daemon that died.
 
 The socket lies in a directory that only its owner can enter, under a name made from
 the mount point. Nothing here touches a path inside a mount.
@@ -29,7 +30,7 @@ import os
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mountfs.errors import UsageError
@@ -62,6 +63,8 @@ class Request:
     """What can be mended is to be."""
     jobs: int = 0
     """So many at once; 0: as many as is usual."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """What is to be set, by name, as on a command line."""
 
     def encode(self) -> bytes:
         """Return the request as one line."""
@@ -74,6 +77,8 @@ class Request:
             fields["repair"] = True
         if self.jobs:
             fields["jobs"] = self.jobs
+        if self.settings:
+            fields["settings"] = dict(self.settings)
         return json.dumps(fields).encode() + b"\n"
 
     @classmethod
@@ -86,12 +91,18 @@ class Request:
         if not isinstance(fields, dict):
             return cls("")
         paths, jobs = fields.get("paths", []), fields.get("jobs", 0)
+        settings = fields.get("settings", {})
         return cls(
             str(fields.get("do")),
             tuple(map(str, paths)) if isinstance(paths, list) else (),
             is_seen=fields.get("seen") is True,
             is_repair=fields.get("repair") is True,
             jobs=jobs if isinstance(jobs, int) else 0,
+            settings=(
+                {str(name): str(value) for name, value in settings.items()}
+                if isinstance(settings, dict)
+                else {}
+            ),
         )
 
 

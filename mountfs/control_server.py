@@ -8,10 +8,11 @@ import logging
 import math
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import trio
 
@@ -32,8 +33,20 @@ from mountfs.status import Outcome, Progress, State, Status, encode
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deed:
+    """What is done when a word is said, and what is told while that takes its time."""
+
+    carry_out: Callable[[Request, Progress], Awaitable[Outcome]]
+    """Return how it ended. What goes wrong there costs the answer, and no mount."""
+    tells: Literal["status", "progress", "nothing"] = "status"
+
+
 class Handler(Protocol):
     """What the mount lends to its control server."""
+
+    deeds: Mapping[str, Deed]
+    """By the word that asks for it; see `mountfs.deeds`."""
 
     def status(self, *, is_seen: bool = False) -> Status:
         """Return how the mount does now, at once; `is_seen`: a person looks at it."""
@@ -41,20 +54,6 @@ class Handler(Protocol):
 
     def unmount(self) -> None:
         """Begin to detach and drain, as at SIGTERM, and return at once."""
-        ...
-
-    async def check(self, *, is_repair: bool) -> Outcome:
-        """Compare what is kept here with the store, and mend it if that is asked."""
-        ...
-
-    async def wait(self, paths: Sequence[str], *, below: bool) -> Outcome:
-        """Return when the store has these paths, with `below` all under them too."""
-        ...
-
-    async def warm(
-        self, paths: Sequence[str], *, jobs: int, progress: Progress
-    ) -> Outcome:
-        """Fetch these files, and all under these directories, into the cache."""
         ...
 
 
@@ -125,38 +124,26 @@ class ControlServer:
                 case "follow":
                     timeout.deadline = math.inf
                     await self._tell_until_finished(stream)
-                case "wait" | "flush" | "check" | "warm":
+                case word if word in self._handler.deeds:
                     timeout.deadline = math.inf
-                    await self._carry_out(request, stream)
+                    await self._carry_out(request, self._handler.deeds[word], stream)
                 case _:
                     await stream.send_all(b'{"error": "unknown request"}\n')
 
-    async def _carry_out(self, request: Request, stream: trio.SocketStream) -> None:
-        """Do what takes its time, and tell meanwhile how the mount does."""
+    async def _carry_out(
+        self, request: Request, deed: Deed, stream: trio.SocketStream
+    ) -> None:
+        """Do what takes its time, and tell meanwhile how far it is."""
         ended, progress = trio.Event(), Progress()
-        tell = self._status if request.word != "warm" else lambda: progress
+        tell = self._status if deed.tells == "status" else lambda: progress
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._tell_until, ended, stream, tell)
-            outcome = await self._outcome(request, progress)
+            if deed.tells != "nothing":
+                nursery.start_soon(self._tell_until, ended, stream, tell)
+            outcome = await _outcome(deed, request, progress)
             ended.set()
-        if request.word == "warm":
+        if deed.tells == "progress":
             await stream.send_all(encode(progress))
         await stream.send_all(encode(outcome))
-
-    async def _outcome(self, request: Request, progress: Progress) -> Outcome:
-        try:
-            if request.word == "warm":
-                return await self._handler.warm(
-                    request.paths, jobs=request.jobs, progress=progress
-                )
-            if request.word == "check":
-                return await self._handler.check(is_repair=request.is_repair)
-            below = request.word == "flush"
-            return await self._handler.wait(request.paths, below=below)
-        except Exception as error:
-            # A question must not cost the mount.
-            log.exception("a bug in mountfs: %s failed", request.word)
-            return Outcome(error=f"a bug in mountfs: {error!r}", code=1)
 
     async def _tell_until_finished(self, stream: trio.SocketStream) -> None:
         await self._tell_until(self._finished, stream, self._status)
@@ -180,6 +167,15 @@ class ControlServer:
         if self._finished.is_set():
             return dataclasses.replace(status, state=State.DONE)
         return status
+
+
+async def _outcome(deed: Deed, request: Request, progress: Progress) -> Outcome:
+    try:
+        return await deed.carry_out(request, progress)
+    except Exception as error:
+        # A question must not cost the mount.
+        log.exception("a bug in mountfs: %s failed", request.word)
+        return Outcome(error=f"a bug in mountfs: {error!r}", code=1)
 
 
 def _listen(path: Path) -> trio.socket.SocketType:

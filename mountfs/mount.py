@@ -12,7 +12,7 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -40,15 +40,15 @@ from mountfs.cache.records import gates_of
 from mountfs.cache.salvage import JOURNAL, is_lost
 from mountfs.cache.writeback import WriteBack
 from mountfs.config import MountConfig, StoreConfig
-from mountfs.control import Outcome, State, Status
+from mountfs.control import State, Status
 from mountfs.control_server import ControlServer
+from mountfs.deeds import deeds_of
 from mountfs.errors import UsageError
 from mountfs.fuse.notifier import fetch_unsent, notify_kernel, push_to_kernel
 from mountfs.fuse.operations import Operations
 from mountfs.fuse.session import Session
 from mountfs.report import Reporter
 from mountfs.stack import Stack, check_store, find_out_at_once, open_base
-from mountfs.status import Progress
 from mountfs.storage.errors import StoreError
 from mountfs.storage.protocol import Storager
 from mountfs.storage.types import Object, ObjectKind
@@ -454,11 +454,10 @@ class _Mounted:
         self._fs = filesystem
         self._reporter = reporter
         self._store = store
-        self._audit = audit
-        self._warmer = warmer
         operations = Operations(filesystem, _ttl_s(config))
         self._session = Session(operations, config.mount_point)
-        self._waiter = Waiter(filesystem, reporter, fetch_unsent)
+        waiter = Waiter(filesystem, reporter, fetch_unsent)
+        self.deeds = deeds_of(waiter, audit, warmer)
         self._has_answered = False
         self._leave = trio.Event()
         self._hurry = trio.Event()
@@ -468,20 +467,6 @@ class _Mounted:
     def status(self, *, is_seen: bool = False) -> Status:
         """Return how the mount does."""
         return self._reporter.status(self._state, is_seen=is_seen)
-
-    async def check(self, *, is_repair: bool) -> Outcome:
-        """Compare what is kept here with the store, and mend it if that is asked."""
-        return await self._audit.answer(is_repair=is_repair)
-
-    async def wait(self, paths: Sequence[str], *, below: bool) -> Outcome:
-        """Return when the store has these paths."""
-        return await self._waiter.wait(paths, below=below)
-
-    async def warm(
-        self, paths: Sequence[str], *, jobs: int, progress: Progress
-    ) -> Outcome:
-        """Fetch these files, and all under these directories, into the cache."""
-        return await self._warmer.warm(paths, jobs=jobs, progress=progress)
 
     def unmount(self) -> None:
         """Begin to leave, as at SIGTERM."""

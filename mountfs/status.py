@@ -109,6 +109,8 @@ class Outcome:
     """The same may succeed later, and nothing is lost meanwhile."""
     lines: tuple[str, ...] = ()
     """What it has to tell, if that is its purpose."""
+    told: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    """The same for programs, as JSON has it."""
     code: int = 0
     """The exit code for the command that asked."""
 
@@ -176,6 +178,7 @@ def _outcome(fields: Mapping[str, object]) -> Outcome:
         error=_text_or_none(fields, "error"),
         is_passing=fields.get("is_passing") is True,
         lines=tuple(map(str, _sequence(fields, "lines"))),
+        told=_mapping(fields.get("told", {})),
         code=_number(fields, "code"),
     )
 

@@ -5,7 +5,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ import trio.testing
 
 from mountfs import control, control_server
 from mountfs.control import Outcome, Request, State, Status
-from mountfs.control_server import ControlServer
+from mountfs.control_server import ControlServer, Deed
 from mountfs.errors import UsageError
 from mountfs.status import LateError, PendingPath, Progress
 
@@ -28,7 +28,13 @@ class Mount:
         self.state = State.MOUNTED
         self.is_asked_to_leave = False
         self.seen_by: list[str] = []
-        self.waited_for: list[tuple[tuple[str, ...], bool]] = []
+        self.waited_for: list[Request] = []
+        self.deeds: Mapping[str, Deed] = {
+            "check": Deed(carry_out=self.check),
+            "wait": Deed(carry_out=self.wait),
+            "warm": Deed(carry_out=self.warm, tells="progress"),
+            "set": Deed(carry_out=self.set, tells="nothing"),
+        }
         self.may_answer = trio.Event()
         self.is_left_alone = trio.Event()
 
@@ -49,29 +55,31 @@ class Mount:
         """Note that it is to leave."""
         self.is_asked_to_leave = True
 
-    async def check(self, *, is_repair: bool) -> Outcome:
+    async def check(self, request: Request, progress: Progress) -> Outcome:
         """Tell what is wrong, and whether it was mended."""
-        return Outcome(lines=("wrong", f"mended: {is_repair}"), code=1)
+        return Outcome(lines=("wrong", f"mended: {request.is_repair}"), code=1)
 
-    async def wait(self, paths: Sequence[str], *, below: bool) -> Outcome:
+    async def wait(self, request: Request, progress: Progress) -> Outcome:
         """Note what is waited for; answer when told to, and break for "bug"."""
-        self.waited_for.append((tuple(paths), below))
+        self.waited_for.append(request)
         await self.may_answer.wait()
-        if "bug" in paths:
+        if "bug" in request.paths:
             raise ZeroDivisionError
         return Outcome(error="no route", is_passing=True)
 
-    async def warm(
-        self, paths: Sequence[str], *, jobs: int, progress: Progress
-    ) -> Outcome:
+    async def warm(self, request: Request, progress: Progress) -> Outcome:
         """Have fetched a part; go on until told to end, or nobody listens any more."""
-        progress.files, progress.files_found = jobs, len(paths)
+        progress.files, progress.files_found = request.jobs, len(request.paths)
         try:
             await self.may_answer.wait()
         finally:
             self.is_left_alone.set()
         progress.is_counted = True
         return Outcome(lines=("a: gone",), error="1 file could not be fetched")
+
+    async def set(self, request: Request, progress: Progress) -> Outcome:
+        """Tell what is to be set."""
+        return Outcome(told=request.settings)
 
 
 @pytest.fixture
@@ -109,17 +117,14 @@ async def test_unmount_is_passed_on(mount: Mount) -> None:
         server.finish()
 
 
-@pytest.mark.parametrize(("word", "below"), [("wait", False), ("flush", True)])
-async def test_who_waits_hears_how_it_goes_and_how_it_ends(
-    mount: Mount, word: str, below: bool
-) -> None:
+async def test_who_waits_hears_how_it_goes_and_how_it_ends(mount: Mount) -> None:
     """Statuses come until the mount answers, and then its answer alone."""
     server = ControlServer(mount.mount_point, mount)
     path = control.socket_path(mount.mount_point)
     heard: list[Status | Progress | Outcome] = []
 
     def ask() -> None:
-        for said in control.carry_out(path, Request(word, ("a", "\udcff"))):
+        for said in control.carry_out(path, Request("wait", ("a", "\udcff"))):
             heard.append(said)
             trio.from_thread.run_sync(mount.may_answer.set)
 
@@ -128,7 +133,7 @@ async def test_who_waits_hears_how_it_goes_and_how_it_ends(
         await trio.to_thread.run_sync(ask)
         server.finish()
 
-    assert mount.waited_for == [(("a", "\udcff"), below)]
+    assert mount.waited_for == [Request("wait", ("a", "\udcff"))]
     assert heard[0] == mount.status()
     assert heard[-1] == Outcome(error="no route", is_passing=True)
     assert all(isinstance(each, Status) for each in heard[:-1])
@@ -148,6 +153,21 @@ async def test_a_check_tells_what_it_found(mount: Mount, is_repair: bool) -> Non
         server.finish()
 
     assert said[-1] == Outcome(lines=("wrong", f"mended: {is_repair}"), code=1)
+
+
+async def test_what_is_brief_tells_nothing_but_how_it_ended(mount: Mount) -> None:
+    """One line comes back, with what was asked for."""
+    server = ControlServer(mount.mount_point, mount)
+    path = control.socket_path(mount.mount_point)
+    request = Request("set", settings={"log-level": "debug"})
+    async with trio.open_nursery() as nursery:
+        await nursery.start(server.serve)
+        said = await trio.to_thread.run_sync(
+            lambda: list(control.carry_out(path, request))
+        )
+        server.finish()
+
+    assert said == [Outcome(told={"log-level": "debug"})]
 
 
 async def test_a_bug_in_an_answer_is_told_and_costs_nothing_else(mount: Mount) -> None:
@@ -179,7 +199,7 @@ async def test_who_goes_away_does_not_end_what_was_asked_for(mount: Mount) -> No
         mount.may_answer.set()
         await trio.testing.wait_all_tasks_blocked()
 
-        assert mount.waited_for == [(("a",), False)]
+        assert mount.waited_for == [Request("wait", ("a",))]
         assert await in_thread(path, "status") == mount.status()
         server.finish()
 
@@ -376,7 +396,9 @@ def test_what_is_told_arrives_word_for_word() -> None:
         ),
         cache_used=5,
     )
-    outcome = Outcome(error="e", is_passing=True, lines=("x", "y"), code=3)
+    outcome = Outcome(
+        error="e", is_passing=True, lines=("x", "y"), told={"a": [1]}, code=3
+    )
 
     assert control.decode(control.encode(status)) == status
     assert control.decode(control.encode(outcome)) == outcome

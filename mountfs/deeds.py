@@ -1,0 +1,36 @@
+"""What a mount does when it is asked on its control socket: one table of words.
+
+`status`, `follow` and `unmount` are the server's own; everything else stands here.
+"""
+
+from collections.abc import Mapping
+
+from mountfs.audit import Audit
+from mountfs.control import Request
+from mountfs.control_server import Deed
+from mountfs.status import Outcome, Progress
+from mountfs.waiter import Waiter
+from mountfs.warmer import Warmer
+
+
+def deeds_of(waiter: Waiter, audit: Audit, warmer: Warmer) -> Mapping[str, Deed]:
+    """Return what these can do for a command, by the word that asks for it."""
+
+    async def wait(request: Request, progress: Progress) -> Outcome:
+        return await waiter.wait(request.paths, below=False)
+
+    async def flush(request: Request, progress: Progress) -> Outcome:
+        return await waiter.wait(request.paths, below=True)
+
+    async def check(request: Request, progress: Progress) -> Outcome:
+        return await audit.answer(is_repair=request.is_repair)
+
+    async def warm(request: Request, progress: Progress) -> Outcome:
+        return await warmer.warm(request.paths, jobs=request.jobs, progress=progress)
+
+    return {
+        "wait": Deed(carry_out=wait),
+        "flush": Deed(carry_out=flush),
+        "check": Deed(carry_out=check),
+        "warm": Deed(carry_out=warm, tells="progress"),
+    }
