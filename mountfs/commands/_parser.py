@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn, TypeAlias
 
-from mountfs import config
-from mountfs.config import MountConfig, Setting, StoreConfig
+from mountfs import config, effective, mounts
+from mountfs.config import MountConfig, StoreConfig
+from mountfs.config_file import NAME
 from mountfs.errors import UsageError
 from mountfs.options import OPTIONS
+from mountfs.settings import Setting, options_layer, split_options
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
@@ -58,8 +60,8 @@ def add_options(
 
 def layer_of(parsed: argparse.Namespace) -> dict[str, Setting]:
     """Return what the command line says; long options win over `-o`."""
-    pairs = [pair for each in parsed.o for pair in config.split_options(each)]
-    layer = config.options_layer(pairs)
+    pairs = [pair for each in parsed.o for pair in split_options(each)]
+    layer = options_layer(pairs)
     for option in OPTIONS:
         text = getattr(parsed, option.field, None)
         if text is not None:
@@ -67,19 +69,20 @@ def layer_of(parsed: argparse.Namespace) -> dict[str, Setting]:
     return layer
 
 
-def _config_file(parsed: argparse.Namespace) -> Path | None:
+def config_file(parsed: argparse.Namespace) -> Path | None:
+    """Return the file that `--config` names."""
     return Path(parsed.config).absolute() if parsed.config is not None else None
 
 
 def mount_config(
-    parsed: argparse.Namespace, url: str, mount_point: str = "/"
+    parsed: argparse.Namespace, target: str | None, mount_point: str | None = "/"
 ) -> MountConfig:
     """Return the settings of a mount as this command line and all else gives them."""
     return config.mount_config(
-        url,
+        target,
         mount_point,
         layer_of(parsed),
-        config_file=_config_file(parsed),
+        config_file=config_file(parsed),
         environ=os.environ,
     )
 
@@ -87,5 +90,21 @@ def mount_config(
 def store_config(parsed: argparse.Namespace, url: str) -> StoreConfig:
     """Return the settings of a store as this command line and all else gives them."""
     return config.store_config(
-        url, layer_of(parsed), config_file=_config_file(parsed), environ=os.environ
+        url, layer_of(parsed), config_file=config_file(parsed), environ=os.environ
     )
+
+
+def directory_of(place: str) -> str:
+    """Return the directory that is meant by a path in a mount, or by a mount's name.
+
+    A path goes before a name, so that no file makes a script mean something else.
+    """
+    if not NAME.fullmatch(place) or mounts.find_ours(place) is not None:
+        return place
+    try:
+        return effective.mount_point_of(place, os.environ) or place
+    except UsageError:
+        # A file that is wrong must not keep anybody from looking at a directory.
+        if os.path.lexists(place):
+            return place
+        raise

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from mountfs.commands._parser import Commands
+from mountfs.commands._parser import Commands, directory_of
 from mountfs.errors import UsageError
 
 
@@ -16,7 +16,9 @@ def add(commands: Commands) -> None:
         " exit code is 1 if somebody should look at one of them.",
         allow_abbrev=False,
     )
-    parser.add_argument("directory", metavar="DIR", nargs="?", help="a path in a mount")
+    parser.add_argument(
+        "directory", metavar="DIR|NAME", nargs="?", help="a path in a mount, or a name"
+    )
     parser.add_argument("--json", action="store_true", help="for programs")
     parser.add_argument(
         "--watch", action="store_true", help="show it live, until Ctrl-C"
@@ -31,6 +33,8 @@ def carry_out(parsed: argparse.Namespace) -> int:
     """Carry it out; return the exit code."""
     from mountfs import overview, watch
 
+    if parsed.directory is not None:
+        parsed.directory = directory_of(parsed.directory)
     if parsed.watch:
         interval_s = watch.read_interval(parsed.interval or "1")
         return watch.watch(

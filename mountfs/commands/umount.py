@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from mountfs.commands._parser import Commands
+from mountfs.commands._parser import Commands, directory_of
 
 
 def add(commands: Commands) -> None:
@@ -15,7 +15,9 @@ def add(commands: Commands) -> None:
         " code is 75 if something could not be sent; the next mount sends it.",
         allow_abbrev=False,
     )
-    parser.add_argument("mount_point", metavar="DIR", help="where it is mounted")
+    parser.add_argument(
+        "mount_point", metavar="DIR|NAME", help="where it is mounted, or its name"
+    )
     parser.add_argument(
         "-l",
         "--lazy",
@@ -29,4 +31,5 @@ def carry_out(parsed: argparse.Namespace) -> int:
     """Carry it out; return the exit code."""
     from mountfs import umount
 
-    return umount.umount(parsed.mount_point, is_lazy=parsed.lazy, out=sys.stderr)
+    mount_point = directory_of(parsed.mount_point)
+    return umount.umount(mount_point, is_lazy=parsed.lazy, out=sys.stderr)

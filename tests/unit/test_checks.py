@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from mountfs import checks, config, mounts
-from mountfs.config import MountConfig, Setting
+from mountfs.config import MountConfig
 from mountfs.errors import UsageError
+from mountfs.settings import Setting
 
 only_root = pytest.mark.skipif(os.geteuid() != 0, reason="looks at root's own rights")
 

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from mountfs import config
-from mountfs.config import MountConfig, Setting
+from mountfs import config, settings
+from mountfs.config import MountConfig
 from mountfs.errors import UsageError
 from mountfs.options import MINIMUM_CACHE_SIZE
+from mountfs.settings import Setting
 from mountfs.storage.types import Features, OfflinePolicy
 
 NOTHING: Mapping[str, str] = {}
@@ -300,7 +301,7 @@ def test_a_wrong_url_is_explained(url: str, expected: str) -> None:
     [
         ("[mount", "is not valid TOML"),
         ("[mount]\nttll = 1", "did you mean ttl?"),
-        ("[mount]\nttl = 'x'", "ttl in [mount] of"),
+        ("[mount]\nttl = 'x'", "ttl in [mount] cannot be"),
         ("[mount]\nttl = {}", "must be a string"),
         ("[mount]\nttl = [1]", "must be a string"),
         ("[mounts.'s3://other']\nbogus = 1", "is not an option"),
@@ -337,9 +338,9 @@ def test_a_file_that_is_not_text_is_explained(file: Path) -> None:
 
 def test_fstab_words_are_left_to_others() -> None:
     """`-o` takes fstab's own words without acting upon them."""
-    pairs = config.split_options("rw,_netdev,nofail,x-systemd.automount,ro,ttl=2s")
+    pairs = settings.split_options("rw,_netdev,nofail,x-systemd.automount,ro,ttl=2s")
 
-    layer = config.options_layer(pairs)
+    layer = settings.options_layer(pairs)
 
     assert {name: setting.text for name, setting in layer.items()} == {
         "read_only": "",
@@ -349,7 +350,7 @@ def test_fstab_words_are_left_to_others() -> None:
 
 def test_a_backslash_keeps_a_comma_in_an_option() -> None:
     """Values with a comma can stand in `-o`."""
-    assert config.split_options(r"cache-dir=/a\,b,ro") == [
+    assert settings.split_options(r"cache-dir=/a\,b,ro") == [
         ("cache-dir", "/a,b"),
         ("ro", ""),
     ]
@@ -365,16 +366,16 @@ def test_a_backslash_keeps_a_comma_in_an_option() -> None:
 def test_an_unknown_word_in_o_is_explained(name: str, expected: str) -> None:
     """The sentence has a suggestion if something is near."""
     with pytest.raises(UsageError) as caught:
-        config.options_layer([(name, "x")])
+        settings.options_layer([(name, "x")])
 
     assert expected in str(caught.value)
 
 
 def test_foreign_variables_with_our_prefix_are_let_be() -> None:
     """Scripts may keep variables of their own under the prefix."""
-    assert config.environment_layer({"MOUNTFS_WHATEVER": "1", "MOUNTFS_TTL": "2"}) == {
-        "ttl": Setting("2", "MOUNTFS_TTL")
-    }
+    assert settings.environment_layer(
+        {"MOUNTFS_WHATEVER": "1", "MOUNTFS_TTL": "2"}
+    ) == {"ttl": Setting("2", "MOUNTFS_TTL")}
 
 
 def test_the_default_cache_leaves_room_on_the_disk(tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from mountfs import checks, config, daemon, logs
-from mountfs.config import MountConfig, Setting
+from mountfs.config import MountConfig
 from mountfs.errors import DaemonFailed, UsageError
+from mountfs.settings import Setting
 
 FIND_PIPE = "for each; do case $each in --ready-fd=*) fd=${each#*=};; esac; done\n"
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from mountfs.backends.memory import MemoryStore
-from mountfs.config import FSTAB_WORDS
 from mountfs.options import OPTIONS
+from mountfs.settings import FSTAB_WORDS
 from mountfs.storage.body import BytesBody
 
 CHECKOUT = Path(__file__).resolve().parents[2]
