@@ -1,7 +1,7 @@
 # The commands of the house. Each sets up what it needs first; when nothing has changed
 # since the last time, that costs a moment and no network.
 
-.PHONY: help set-up demo demo-stop test lint proof bench bench-quick bench-set-up clean
+.PHONY: help set-up demo demo-stop test lint docs proof bench bench-quick bench-set-up clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -21,6 +21,10 @@ test: set-up
 ## make lint        form, types and imports alone
 lint: set-up
 	@scripts/lint
+
+## make docs        the pages as a site, in site/
+docs: set-up
+	@.venv/bin/mkdocs build --quiet
 
 ## make proof       every suite at length; writes docs/explanation/proof.md
 proof: set-up

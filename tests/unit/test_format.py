@@ -1,6 +1,6 @@
 """The page on the format is right: mountfs writes its examples byte for byte.
 
-Each example of the page is a block ```` ```object NAME ````: a key, headers, an empty
+Each example of the page is a block ```` ```object-NAME ````: a key, headers, an empty
 line, bytes. Blocks of one name are one example; a function here writes it.
 """
 
@@ -54,7 +54,7 @@ class Stored:
 def examples() -> dict[str, dict[str, Stored]]:
     """Return the objects of each example, by key."""
     found: dict[str, dict[str, Stored]] = {}
-    blocks = re.findall(r"^```object (\w+)\n(.*?)\n```$", PAGE.read_text(), re.M | re.S)
+    blocks = re.findall(r"^```object-(\w+)\n(.*?)\n```$", PAGE.read_text(), re.M | re.S)
     for name, text in blocks:
         head, _, body = text.partition("\n\n")
         key, *lines = head.splitlines()
@@ -239,7 +239,7 @@ def test_kinds_are_what_the_page_says() -> None:
 def test_local_example_is_what_is_written() -> None:
     """The extended attribute of a local file is the JSON of the page."""
     page = PAGE.read_text()
-    match = re.search(r"^```object local\n(\S+)\n(.*)\n```$", page, re.M)
+    match = re.search(r"^```object-local\n(\S+)\n(.*)\n```$", page, re.M)
     assert match is not None
     metadata = Metadata(user={"mode": "33188", "uid": "1000"}, commit_id=COMMIT)
 
