@@ -496,6 +496,7 @@ def _capabilities(keys: Keys, *, has_properties: bool) -> Capabilities:
         copy=True,
         move=True,
         move_dir=True,
+        move_dir_keeps_versions=False,
         metadata=has_properties,
         metadata_size_max=USER_SIZE_MAX if has_properties else 0,
         dir_metadata=has_properties,

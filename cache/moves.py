@@ -87,8 +87,14 @@ class Moves:
         Returns what shows under the new keys, by the old ones.
         """
         if self._queue.store.capabilities.move_dir:
-            # The store does it in one step, once it has all that it is to move.
-            await self._queue.settle(lambda key: key.startswith((source, target)))
+            # The store does it in one step, once it has all that it is to move, and
+            # nobody waits for bytes that are to be found under the old keys.
+            ends = (source, target)
+            await self._queue.settle_entries(
+                each
+                for each in self._queue.table
+                if any(key.startswith(ends) for key in (each.key, *each.needs))
+            )
             return {source: await self._queue.store.move(source, target)}
         moved = await self._try_to_move(source, target)
         while moved is None:

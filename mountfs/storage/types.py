@@ -263,6 +263,8 @@ class Capabilities:
     move_is_copy: bool = False
     """Whether a move is emulated, by a copy and a removal."""
     move_dir: bool = False
+    move_dir_keeps_versions: bool = True
+    """Whether what is below a directory has its versions still when that has moved."""
     append: bool = False
     append_size_min: int = 0
     """To append to a smaller object takes more than to write it anew."""

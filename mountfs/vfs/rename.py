@@ -308,7 +308,11 @@ class Renames:
                 self._later.refuse_below(node)
                 arrived: dict[str, Object] = {}
                 if node.object is not None:
-                    arrived = await self._trees.move(old_key, new_key)
+                    below = (each for each in node.below() if each is not node)
+                    is_known_below = any(each.object is not None for each in below)
+                    arrived = await self._trees.move(
+                        old_key, new_key, is_known_below=is_known_below
+                    )
                 old_keys = {child: child.key() for child in node.below()}
                 self._volume.inodes.move(rename.old, *rename.new, rename.component)
                 self._forget_below(old_key, new_key)
@@ -334,7 +338,9 @@ class Renames:
             if child.object is None:
                 moved = arrived.get(old_key)
             else:
-                moved = arrived.get(old_key) or replace(child.object, key=child.key())
+                moved = arrived.get(old_key)
+                if moved is None or _is_another(child.object, moved):
+                    moved = replace(child.object, key=child.key())
                 moved = replace(with_metadata(moved, child.object), key=child.key())
                 moved = self._volume.metadata.put(moved)
             if child.file is not None:
@@ -481,6 +487,19 @@ class Renames:
 def _swapped(node: Node, key: str) -> str:
     """Return the key that a node has when it takes another's place."""
     return key.rstrip("/") + ("/" if node.is_directory else "")
+
+
+def _is_another(known: Object, moved: Object) -> bool:
+    """Tell whether a foreign client replaced a file while its directory moved.
+
+    Its bytes must not be taken for those that are known of it.
+    """
+    if known.kind is not moved.kind or known.size != moved.size:
+        return True
+    if known.metadata is None or moved.metadata is None:
+        return False
+    before, after = known.metadata.system, moved.metadata.system
+    return any(after[name] != before[name] for name in before.keys() & after.keys())
 
 
 def _is_moved(node: Node, keys: tuple[str, str]) -> bool:

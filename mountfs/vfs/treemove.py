@@ -43,11 +43,16 @@ class TreeMoves:
         self._volume = volume
         self._hard_links = hard_links
 
-    async def move(self, old_key: str, new_key: str) -> dict[str, Object]:
-        """Move a directory, journaled; return what arrived, by its old key."""
+    async def move(
+        self, old_key: str, new_key: str, *, is_known_below: bool = True
+    ) -> dict[str, Object]:
+        """Move a directory, journaled; return what arrived, by its old key.
+
+        Of what is below it nothing need be told unless something is known.
+        """
         store = self._volume.store
         if store.capabilities.move_dir and not store.features.virtual_hard_link:
-            return await self.move_keys(old_key, new_key)
+            return await self.move_keys(old_key, new_key, is_known_below=is_known_below)
         # Crash before begin_rename is synced: nothing happened. Between it and the
         # last copy: recovery copies the rest; sources still exist. While deleting:
         # recovery copies what is left of the sources again, to the same effect.
@@ -94,13 +99,37 @@ class TreeMoves:
             return False
         return True
 
-    async def move_keys(self, old_key: str, new_key: str) -> dict[str, Object]:
+    async def move_keys(
+        self, old_key: str, new_key: str, *, is_known_below: bool = True
+    ) -> dict[str, Object]:
         """Move a directory; who calls has journaled it. What fails is undone."""
         store = self._volume.store
         if isinstance(store, QueuedStorager):
-            return await store.move_tree(old_key, new_key)
-        if store.capabilities.move_dir:
-            return {old_key: await store.move(old_key, new_key)}
+            moved = await store.move_tree(old_key, new_key)
+        elif store.capabilities.move_dir:
+            moved = {old_key: await store.move(old_key, new_key)}
+        else:
+            return await self._moved_one_by_one(old_key, new_key)
+        able = store.capabilities
+        is_other = able.move_dir and not able.move_dir_keeps_versions
+        if is_other and is_known_below:
+            moved = {**await self._renewed(old_key, new_key), **moved}
+        return moved
+
+    async def _renewed(self, old_key: str, new_key: str) -> dict[str, Object]:
+        """Return what lies below a directory that has moved, by the old keys.
+
+        There is no way back. What cannot be asked for is taken for changed by somebody
+        else when it is used next: nothing of it is lost.
+        """
+        try:
+            below = await self._keys_below(new_key)
+        except StoreError as error:
+            log.warning("what is in %r now is not known: %s", new_key, error)
+            return {}
+        return {old_key + each.key.removeprefix(new_key): each for each in below}
+
+    async def _moved_one_by_one(self, old_key: str, new_key: str) -> dict[str, Object]:
         move = _Move(old_key, new_key)
         try:
             await self._move_all(move)

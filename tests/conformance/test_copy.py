@@ -159,8 +159,14 @@ async def test_a_directory_moves_with_all_that_is_in_it(store: Storager) -> None
         assert await get(store, "old/file") == b"bytes"
         return
 
+    before = (await store.stat("old/deep/file")).version
     await store.move("old/", "new/place/")
 
+    after = (await store.stat("new/place/deep/file")).version
+    assert before is not None
+    assert after is not None
+    is_kept = before.content == after.content
+    assert is_kept is store.capabilities.move_dir_keeps_versions
     assert await keys_of(store) == ["new/", "old-not/"]
     assert await get(store, "new/place/file") == b"bytes"
     assert await get(store, "new/place/deep/file") == b"deep"

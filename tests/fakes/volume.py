@@ -1,7 +1,7 @@
 """A whole file system in this process: everything of a mount but the kernel.
 
 `Scene` calls what the handlers call, in their order. The store is in memory behind
-`HeldStore`; `there` is what other programs see of it.
+`HeldStore`, unless another is given; `there` is what other programs see of it.
 """
 
 import os
@@ -142,6 +142,7 @@ async def open_scene(
     directory: Path,
     *,
     there: MemoryStore | None = None,
+    store: Storager | None = None,
     capabilities: Capabilities | None = None,
     features: Features | None = None,
     ttl_s: float = 0.0,
@@ -151,13 +152,13 @@ async def open_scene(
 ) -> AsyncIterator[Scene]:
     """Build a file system; the same directory and store again are the next mount.
 
-    `journaled` is `--durability journal`.
+    `journaled` is `--durability journal`. With a `store` there is nothing in `there`.
     """
     if there is None:
         there = MemoryStore(
             capabilities=capabilities or tiny_store(move=False, attributes=False)
         )
-    held = HeldStore(there)
+    held = HeldStore(there if store is None else store)
     virtual = VirtualStorager(held, features or Features.for_mounts())
     sending, receiving = trio.open_memory_channel[Outdated](100)
     aliases = Aliases()
