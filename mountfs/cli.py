@@ -13,6 +13,7 @@ from mountfs import __version__, logs
 from mountfs.commands import (
     auth,
     check,
+    config,
     features,
     mount,
     recover,
@@ -25,7 +26,18 @@ from mountfs.commands._parser import Commands, Parser
 from mountfs.errors import UsageError
 from mountfs.options import refuse_credentials, suggestion
 
-_MODULES = (mount, umount, status, waiting, warm, check, recover, features, auth)
+_MODULES = (
+    mount,
+    umount,
+    status,
+    waiting,
+    warm,
+    check,
+    recover,
+    features,
+    auth,
+    config,
+)
 _NO_OPTIONS = {"o", "url", "mount_point", "command", "ready_fd", "carry_out"}
 EPILOG = """\
 examples:

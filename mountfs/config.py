@@ -80,6 +80,10 @@ class MountConfig:
     log_level: str
     log_file: Path | None
     """None: stderr in the foreground, a file in the state directory else."""
+    asked: Asked
+    """What was asked for, to ask it again when files have changed."""
+    found: Effective
+    """What that came to, as it was said, and where."""
 
 
 def store_config(
@@ -110,7 +114,12 @@ def mount_config(
     over the file.
     """
     asked = Asked(target, mount_point, given, config_file, environ)
-    found = effective(asked)
+    return settled(asked, effective(asked))
+
+
+def settled(asked: Asked, found: Effective) -> MountConfig:
+    """Return the configuration that was found. Raises `UsageError`."""
+    environ = asked.environ
     directory = _mount_point(found)
     values = _read(found.settings)
     umask = _value(values, "umask", int, None)
@@ -143,6 +152,8 @@ def mount_config(
         conflict=_value(values, "conflict", str, "copy"),
         log_level=_value(values, "log_level", str, "info"),
         log_file=_value(values, "log_file", Path, None),
+        asked=asked,
+        found=found,
     )
 
 
@@ -204,15 +215,21 @@ def _store_options(
     """Return what was given for the store, under the names of its parameters.
 
     What a file or the environment says for some store in general is nothing to the
-    others; of this very mount it is a mistake, which the store itself will point out.
+    others; of this very mount it is a mistake.
     """
     scheme = found.url.text.partition("://")[0]
-    chosen = {
-        field: value
-        for field, value in values.items()
-        if BY_FIELD[field].is_for_store
-        and (scheme in BY_FIELD[field].schemes or field in found.specific)
-    }
+    chosen: dict[str, object] = {}
+    for field, value in values.items():
+        option = BY_FIELD[field]
+        if not option.is_for_store:
+            continue
+        if scheme in option.schemes:
+            chosen[field] = value
+        elif field in found.specific:
+            raise UsageError(
+                f"{found.settings[field].where} means nothing to {scheme}:// stores:"
+                " leave it out"
+            )
     for one, other in CONTRADICTIONS:
         if chosen.get(one) and chosen.get(other):
             names = (BY_FIELD[one].name, BY_FIELD[other].name)

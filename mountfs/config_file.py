@@ -11,7 +11,7 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -131,13 +131,18 @@ def examine(path: Path) -> ConfigFile:
     found = ConfigFile(path)
     document, text = _parsed(text, found)
     _Reader(found, lines_of(text)).read(document)
-    found.problems.sort(key=lambda sentence: _line_of(sentence, path))
+    found.problems = in_order(path, found.problems)
     return found
 
 
-def _line_of(sentence: str, path: Path) -> int:
-    line = re.match(r":(\d+): ", sentence.removeprefix(str(path)))
-    return int(line[1]) if line else 0
+def in_order(path: Path, sentences: Iterable[str]) -> list[str]:
+    """Return sentences about a file in the order of their lines."""
+
+    def line_of(sentence: str) -> int:
+        line = re.match(r":(\d+): ", sentence.removeprefix(str(path)))
+        return int(line[1]) if line else 0
+
+    return sorted(sentences, key=line_of)
 
 
 def _text_of(path: Path) -> str:

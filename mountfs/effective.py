@@ -45,8 +45,12 @@ class Effective:
 
 def effective(asked: Asked) -> Effective:
     """Return what counts. Raises `UsageError`."""
+    return laid_over(asked, _general(asked.config_file, asked.environ))
+
+
+def laid_over(asked: Asked, general: ConfigFile | None) -> Effective:
+    """Return what counts if this is what the file for all mounts says."""
     environ = asked.environ
-    general = _general(asked.config_file, environ)
     named: NamedMount | None = None
     if asked.target is not None and is_url(asked.target):
         url = Setting(asked.target, "the command line")

@@ -242,8 +242,14 @@ def format_span(seconds: float) -> str:
 
 def suggestion(word: str, known: Iterable[str]) -> str:
     """Return "; did you mean X?" if something known is near, else nothing."""
+    near = nearest(word, known)
+    return f"; did you mean {near}?" if near else ""
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """Return what is known and so near that it may be what was meant."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {near[0]}?" if near else ""
+    return near[0] if near else None
 
 
 CREDENTIAL_WORDS = re.compile(
