@@ -36,6 +36,7 @@ AUTHORIZATIONS: Mapping[str, str] = {
 EVENTS: Mapping[str, str] = {
     "dropbox": "mountfs.backends.dropbox_events:open_events",
     "gs": "mountfs.backends.gcs_events:open_events",
+    "s3": "mountfs.backends.s3_events:open_events",
 }
 SPACES: Mapping[str, str] = {"dropbox": "mountfs.backends.dropbox_space:open_space"}
 

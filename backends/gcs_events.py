@@ -58,24 +58,30 @@ class PubSubEvents:
             requests_max=2,
         )
         self._client = GcsClient(own, scopes=SCOPES)
+        self._told: list[str] = []
+        """What was returned, and is acknowledged when we are asked on."""
 
-    async def changes(self) -> Sequence[Change] | None:
+    async def changes(self) -> Sequence[Change]:
         """Wait until something has come, and return it."""
         while True:
+            await self._acknowledge()
             began = time.monotonic()
             messages = await self._pulled()
-            if messages:
-                break
+            self._told = [message["ackId"] for message in messages]
+            told = (self._change(each.get("message") or {}) for each in messages)
+            if found := [change for change in told if change is not None]:
+                return found
             # The service keeps the question; an emulator may not.
-            if time.monotonic() - began < PAUSE_S:
+            if not messages and time.monotonic() - began < PAUSE_S:
                 await trio.sleep(PAUSE_S)
-        ids = [message["ackId"] for message in messages]
-        # What is told is taken in by this process or by none: a crash forgets it all.
-        await self._client.call(
-            "POST", f"{self._path}:acknowledge", content={"ackIds": ids}
-        )
-        found = (self._change(message.get("message") or {}) for message in messages)
-        return [change for change in found if change is not None]
+
+    async def _acknowledge(self) -> None:
+        if self._told:
+            content = {"ackIds": self._told}
+            await self._client.call(
+                "POST", f"{self._path}:acknowledge", content=content
+            )
+        self._told = []
 
     async def close(self) -> None:
         """Close the connection."""

@@ -223,7 +223,7 @@ class S3Client:
         with self._lock:
             if self._link is None:
                 self._policy = _policy(self._options)
-                session = self._new_session()
+                session = new_session(self._options.profile)
                 self._link = self._create(session)
                 self._signs_with = _credentials_of(session)
             return self._link
@@ -238,7 +238,7 @@ class S3Client:
         with self._lock:
             if self._link is not refused:
                 return self._link is not None  # somebody else has been here
-            session = self._new_session()
+            session = new_session(self._options.profile)
             found = _credentials_of(session)
             if found is None or found == self._signs_with:
                 return False
@@ -246,11 +246,6 @@ class S3Client:
         _close(refused)  # requests under way keep their connections
         log.info("the credentials were renewed; the new ones are used from now on")
         return True
-
-    def _new_session(self) -> botocore.session.Session:
-        core = botocore.session.Session(profile=self._options.profile)
-        core.register_component("data_loader", _LOADER)
-        return core
 
     def _create(self, core: botocore.session.Session) -> _Link:
         options = self._options
@@ -271,6 +266,13 @@ class S3Client:
 
     def _add_headers(self, params: dict[str, Any], **_: object) -> None:
         params["headers"].update(getattr(self._sending, "headers", {}))
+
+
+def new_session(profile: str | None) -> botocore.session.Session:
+    """Return a session of botocore that looks for credentials anew."""
+    core = botocore.session.Session(profile=profile)
+    core.register_component("data_loader", _LOADER)
+    return core
 
 
 def _close(link: _Link) -> None:

@@ -24,6 +24,11 @@ ADDRESSING_STYLES = ("auto", "path", "virtual")
 LIGHT = "light"
 CLIENTS = (LIGHT, "boto3")
 COPY_SIZE_MAX = 5 << 30
+QUEUE = (
+    r"sqs://(?:(?P<region>[a-z]{2}[a-z0-9-]+)/(?P<account>[0-9]{12})/)?"
+    r"(?P<name>[A-Za-z0-9_-]{1,80}(?:\.fifo)?)"
+)
+"""What names a queue: one of the account and the region, or of others."""
 _BUCKET_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 
 
@@ -58,6 +63,8 @@ class S3Options:
     requests_max: int = 192
     """Threads, and connections; a mount lets fewer requests through, of all classes."""
     read_only: bool = False
+    events: str | None = None
+    """The queue of SQS, of this mount alone, that tells of changes."""
     copy_size_max: int = COPY_SIZE_MAX
     s3_client: str = LIGHT
     """Who sends the hot operations: the data plane of mountfs, or the SDK."""
@@ -77,6 +84,8 @@ def parse_options(options: Mapping[str, object]) -> S3Options:
     }
     checked = S3Options(**parsed)  # type: ignore[arg-type]  # each parser gives its field's type
     _check_encryption(checked)
+    if checked.events and checked.no_sign_request:
+        raise InvalidRequest("events needs credentials, and no_sign_request sends none")
     return checked
 
 
@@ -146,6 +155,15 @@ def _endpoint(name: str, value: object) -> str:
     return text
 
 
+def _queue(name: str, value: object) -> str:
+    text = text_of(name, value)
+    if not re.fullmatch(QUEUE, text):
+        raise InvalidRequest(
+            f"{name} must be sqs://QUEUE or sqs://REGION/ACCOUNT/QUEUE, not {text!r}"
+        )
+    return text
+
+
 def _kms_context(name: str, value: object) -> str:
     """Take a mapping, its JSON text, or `name=value,name=value`."""
     pairs = value
@@ -183,6 +201,7 @@ _PARSERS: Mapping[str, Callable[[str, object], object]] = {
     "read_timeout_s": seconds_of,
     "requests_max": between(1, 1024),
     "read_only": switch_of,
+    "events": _queue,
     "s3_client": _choice(CLIENTS),
     "copy_size_max": between(5 << 20, COPY_SIZE_MAX),
 }

@@ -164,10 +164,14 @@ def read_kms_key(text: str) -> str:
     return text
 
 
-def read_subscription(text: str) -> str:
-    """Return the full name of a subscription of Google's Pub/Sub."""
-    if not re.fullmatch(r"projects/[^/]+/subscriptions/[^/]+", text):
-        raise BadValue("projects/P/subscriptions/S")
+def read_events(text: str) -> str:
+    """Return what names a subscription of Google's Pub/Sub or a queue of SQS."""
+    queue = r"sqs://([a-z0-9-]+/[0-9]{12}/)?[A-Za-z0-9_.-]+"
+    if not re.fullmatch(rf"projects/[^/]+/subscriptions/[^/]+|{queue}", text):
+        raise BadValue(
+            "sqs://QUEUE or sqs://REGION/ACCOUNT/QUEUE, for gs://"
+            " projects/P/subscriptions/S"
+        )
     return text
 
 
@@ -365,12 +369,12 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         name="events",
-        read=read_subscription,
-        metavar="SUBSCRIPTION",
-        help="the Pub/Sub subscription, of this mount alone, that tells what others"
-        " change in the bucket",
+        read=read_events,
+        metavar="QUEUE",
+        help="the SQS queue or Pub/Sub subscription, of this mount alone, that tells"
+        " what others change in the bucket",
         is_for_store=True,
-        schemes=GS_ALONE,
+        schemes=S3_AND_GS,
     ),
     Option(
         name="kms-key",

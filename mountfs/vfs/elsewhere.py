@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 SETTLE_S = 0.25
 _PAUSE_S, _PAUSE_MAX_S = 1.0, 60.0
+_CROWDED_S, _CROWDED_MAX_S = 0.01, 10.0
 
 
 class Elsewhere:
@@ -30,6 +31,8 @@ class Elsewhere:
         self._source = source
         self.taken = 0
         """How many changes were news."""
+        self._above: set[tuple[str, bool]] = set()
+        """The directories above the news of one answer, and whether those have gone."""
 
     async def run(self) -> None:
         """Take in changes until cancelled. A source that fails is asked again."""
@@ -54,9 +57,21 @@ class Elsewhere:
             if changes is None:
                 self._volume.metadata.forget_below("")
                 continue
+            self._above.clear()
             for change in changes:
+                await self._wait_for_kernel()
                 self._take_safely(change)
                 await trio.lowlevel.checkpoint()
+
+    async def _wait_for_kernel(self) -> None:
+        """Wait until what it is to forget has room, for what has none is dropped."""
+        outdated = self._volume.outdated
+        with trio.move_on_after(_CROWDED_MAX_S):
+            while True:
+                told = outdated.statistics()
+                if told.current_buffer_used * 2 <= told.max_buffer_size:
+                    return
+                await trio.sleep(_CROWDED_S)
 
     def _take_safely(self, change: Change) -> None:
         """Take in a change; without it what is known grows old, and that is all."""
@@ -75,6 +90,7 @@ class Elsewhere:
         if not self._is_known(change, known):
             self.taken += 1
             self._expire(change, known)
+            self._take_above(name, is_gone=change.is_gone)
         above, _, component = name.rpartition("/")
         parent = self._node_of(above)
         if parent is not None:  # else the kernel knows nothing below it
@@ -89,6 +105,33 @@ class Elsewhere:
         metadata.expire(f"{name}/")
         if change.object is None:
             metadata.forget_below(f"{name}/")
+
+    def _take_above(self, name: str, *, is_gone: bool) -> None:
+        """Let it be asked for the directories above, if nobody tells of them.
+
+        Where the store has no directories, one comes with the first key below it, and
+        may go with the last unless it has a marker.
+        """
+        volume = self._volume
+        if volume.store.capabilities.native_dirs:
+            return
+        while name := name.rpartition("/")[0]:
+            above, _, component = name.rpartition("/")
+            parent, known = self._node_of(above), self._known(name)
+            is_directory = known is not None and known.kind is ObjectKind.DIRECTORY
+            has_marker = known is not None and known.version is not None
+            is_sure = is_directory and (has_marker or not is_gone)
+            if is_sure and self._node_of(name) is not None:
+                return
+            if (name, is_gone) in self._above:
+                return
+            self._above.add((name, is_gone))
+            if not is_sure:
+                volume.metadata.expire(name)
+                volume.metadata.expire(f"{name}/")
+            if parent is not None:
+                change = Change(f"{name}/")
+                self._tell_kernel(parent, volume.names.name(component), change)
 
     def _tell_kernel(self, parent: Node, name: bytes, change: Change) -> None:
         """Let the kernel forget a name, unless it means to it what the change says.

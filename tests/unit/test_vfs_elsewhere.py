@@ -13,7 +13,7 @@ from mountfs.storage.events import Change
 from mountfs.storage.types import ABSENT
 from mountfs.vfs.elsewhere import Elsewhere
 from mountfs.vfs.volume import Outdated
-from tests.fakes.volume import Scene, open_scene
+from tests.fakes.volume import CALLER, Scene, open_scene
 
 
 class ScriptedSource:
@@ -95,7 +95,7 @@ async def test_a_name_that_is_gone_is_news(tmp_path: Path) -> None:
 
         elsewhere.take(Change("dir/below", is_gone=True))
 
-        assert told_kernel(scene) == [Outdated(folder.inode, b"below")]
+        assert Outdated(folder.inode, b"below") in told_kernel(scene)
         assert await scene.fs.namespace.lookup(folder, b"below") is None
 
 
@@ -112,6 +112,59 @@ async def test_a_new_name_ends_its_absence(tmp_path: Path) -> None:
 
         assert told_kernel(scene) == [Outdated(folder.inode, b"new")]
         assert await scene.see("dir/new") == b"new"
+
+
+async def test_directories_come_and_go_with_what_is_in_them(tmp_path: Path) -> None:
+    """Nobody tells of them where the store has none."""
+    async with open_scene(tmp_path, ttl_s=3600) as scene:
+        await scene.make("file", b"")
+        assert await scene.fs.namespace.lookup(scene.root, b"dir") is None
+        await scene.put("dir/below/new", b"new")
+        elsewhere = Elsewhere(scene.fs.volume, ScriptedSource())
+
+        elsewhere.take(Change("dir/below/new"))
+
+        assert told_kernel(scene) == [Outdated(scene.root.inode, b"dir")]
+        assert await scene.see("dir/below/new") == b"new"
+        folder = await scene.lookup("dir")
+        await scene.there.delete("dir/below/new")
+        elsewhere = Elsewhere(scene.fs.volume, ScriptedSource())
+        elsewhere.take(Change("dir/below/new", is_gone=True))
+        assert Outdated(folder.inode, b"below") in told_kernel(scene)
+        assert await scene.fs.namespace.lookup(scene.root, b"dir") is None
+
+
+async def test_a_marker_outlives_what_was_in_its_directory(tmp_path: Path) -> None:
+    """So it is not asked for again."""
+    async with open_scene(tmp_path, ttl_s=3600) as scene:
+        folder = await scene.fs.namespace.mkdir(scene.root, b"dir", 0o755, CALLER)
+        await scene.make("dir/file", b"old")
+        await scene.there.delete("dir/file")
+        elsewhere = Elsewhere(scene.fs.volume, ScriptedSource())
+
+        elsewhere.take(Change("dir/file", is_gone=True))
+
+        assert told_kernel(scene) == [Outdated(folder.inode, b"file")]
+        assert scene.fs.volume.metadata.lookup("dir/") is not None
+
+
+async def test_the_kernel_is_told_all_of_many_changes(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """What it is to forget has little room, and waits for it."""
+    async with open_scene(tmp_path, ttl_s=3600) as scene:
+        changes = [Change(f"{number}") for number in range(3000)]
+        elsewhere = Elsewhere(scene.fs.volume, ScriptedSource(changes))
+        told: list[Outdated] = []
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(elsewhere.run)
+            while len(told) < len(changes):
+                told.append(await scene.fs.outdated.receive())
+            nursery.cancel_scope.cancel()
+
+        assert {message.name for message in told} == {
+            b"%d" % number for number in range(3000)
+        }
 
 
 async def test_a_source_that_fails_is_asked_again(
