@@ -10,7 +10,7 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sized
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -34,6 +34,7 @@ from mountfs.storage.errors import (
     StoreError,
     Throttled,
 )
+from mountfs.storage.wire import exchange
 
 log = logging.getLogger(__name__)
 logging.getLogger("dropbox").setLevel(logging.WARNING)
@@ -191,7 +192,19 @@ class _Session(requests.Session):
         if self._ca_file is not None:
             # Of the session alone it would give way to REQUESTS_CA_BUNDLE.
             kwargs["verify"] = self._ca_file
-        return super().request(method, url, *args, **kwargs)
+        body = kwargs.get("data")
+        size = len(body) if isinstance(body, Sized) else 0
+        with exchange(_route_of(url), sent_bytes=size) as told:
+            answer = super().request(method, url, *args, **kwargs)
+            told.status = answer.status_code
+            told.request_id = answer.headers.get("x-dropbox-request-id", "")
+            told.received_bytes = int(answer.headers.get("content-length") or 0)
+        return answer
+
+
+def _route_of(url: str) -> str:
+    """Return what is asked, in the words of the API: `files/list_folder`."""
+    return urlsplit(url).path.removeprefix("/2/").strip("/")
 
 
 class _Connection(urllib3.connection.HTTPSConnection):

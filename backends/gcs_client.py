@@ -30,6 +30,7 @@ from mountfs.backends._threads import Threads
 from mountfs.backends.gcs_connections import Answer, Connections, Payload
 from mountfs.backends.gcs_errors import reply_error, translated
 from mountfs.backends.gcs_options import SSE_CUSTOMER, GcsOptions
+from mountfs.backends.gcs_requests import name_of
 from mountfs.storage.errors import (
     CredentialsRejected,
     CredentialsRenewed,
@@ -37,6 +38,7 @@ from mountfs.storage.errors import (
     StoreError,
 )
 from mountfs.storage.reason import current_reason
+from mountfs.storage.wire import exchange
 
 log = logging.getLogger(__name__)
 
@@ -147,7 +149,12 @@ class GcsClient:
             sent["content-length"] = str(len(body) - body.tell())
         if not isinstance(credentials, AnonymousCredentials):
             self._authorize(credentials, method, url, sent)
-        answer = connections.exchange(method, url, sent, body or None)
+        size = len(body) if body else 0
+        with exchange(name_of(method, url), sent_bytes=size) as told:
+            answer = connections.exchange(method, url, sent, body or None)
+            told.status = answer.status
+            told.request_id = answer.headers.get("x-guploader-uploadid", "")
+            told.received_bytes = len(answer.body)
         answer = _unzipped(answer)
         if answer.status not in expected:
             raise reply_error(answer.status, answer.headers, answer.body, key)

@@ -30,6 +30,7 @@ from mountfs.backends.s3_digests import check_bytes
 from mountfs.backends.s3_errors import translated
 from mountfs.backends.s3_options import LIGHT, SSE_CUSTOMER, S3Options
 from mountfs.backends.s3_plane import Plane
+from mountfs.backends.s3_records import recorded
 from mountfs.storage.errors import (
     CredentialsRejected,
     CredentialsRenewed,
@@ -172,7 +173,7 @@ class S3Client:
         full = self._with_policy(operation, parameters, without)
         if plane is not None and plane.takes(operation, full):
             try:
-                return plane.send(operation, full)
+                return recorded(operation, full, lambda: plane.send(operation, full))
             except ClientError as error:
                 if not plane.is_elsewhere(error, str(full["Bucket"])):
                     raise
@@ -183,8 +184,7 @@ class S3Client:
         # botocore knows only well-formed dates; a header of Expires may be any text.
         expires = full.pop("Expires", None)
         self._sending.headers = {"Expires": expires} if expires is not None else {}
-        reply: Reply = getattr(client, operation)(**full)
-        return reply
+        return recorded(operation, full, lambda: getattr(client, operation)(**full))
 
     def _with_policy(
         self, operation: str, parameters: Parameters, without: str = ""

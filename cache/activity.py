@@ -25,6 +25,9 @@ class Activity:
     metadata_hits: int = 0
     """Questions for a name or a directory that were answered from what is known."""
     metadata_misses: int = 0
+    evicted_blocks: int = 0
+    """Removed from the disk to make room for others."""
+    evicted_bytes: int = 0
     ahead_bytes: int = 0
     """Fetched before anybody asked: read-ahead, siblings of a walked directory."""
     ahead_used_bytes: int = 0

@@ -167,6 +167,7 @@ class BlockCache:
             self.ledger,
             memory_max=memory_max,
             is_coming=self._fetches.__contains__,
+            activity=self.activity,
         )
         self._nursery: trio.Nursery | None = None
         self._gathered: dict[BlockName, Block] = {}

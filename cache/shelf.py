@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 
 import trio
 
+from mountfs.cache.activity import Activity
 from mountfs.cache.ahead import AheadLedger
 from mountfs.cache.blockfiles import BlockFiles, BlockName
 from mountfs.cache.budget import Budget
@@ -32,6 +33,7 @@ class Shelf:
         *,
         memory_max: int,
         is_coming: Callable[[BlockName], bool],
+        activity: Activity | None = None,
     ) -> None:
         """`is_coming` tells whether a fetch still holds a block."""
         self._files = files
@@ -39,6 +41,7 @@ class Shelf:
         self._ledger = ledger
         self._memory_max = memory_max
         self._is_coming = is_coming
+        self._activity = activity if activity is not None else Activity()
         self._memory: OrderedDict[BlockName, Block] = OrderedDict()
         self._memory_size = 0
         self._disk: OrderedDict[BlockName, int] = OrderedDict()
@@ -151,6 +154,8 @@ class Shelf:
             freed += self._unnote(name)
             names.append(name)
         if names:
+            self._activity.evicted_blocks += len(names)
+            self._activity.evicted_bytes += freed
             await self._remove(names, freed)
         return freed
 

@@ -462,6 +462,15 @@ class WriteBack:
         ]
         return (*open_files, *failed)
 
+    def oldest_s(self) -> float | None:
+        """Return when the oldest of the pending files began to be changed.
+
+        By the monotonic clock; of what an earlier mount left, when this one found it.
+        """
+        begun = [each.begun_s for each in self._open.values() if each.is_changed]
+        begun += [item.dirty.begun_s for item in self._failed]
+        return min(begun, default=None)
+
     async def recover(self) -> tuple[Recovered, ...]:
         """Deal with what earlier mounts left behind; call once.
 

@@ -15,6 +15,7 @@ from mountfs.commands import (
     check,
     config,
     features,
+    metrics,
     mount,
     recover,
     status,
@@ -37,6 +38,7 @@ _MODULES = (
     features,
     auth,
     config,
+    metrics,
 )
 _NO_OPTIONS = {"o", "url", "mount_point", "command", "ready_fd", "carry_out"}
 EPILOG = """\

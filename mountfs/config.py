@@ -17,6 +17,7 @@ from typing import Literal, TypeVar
 from mountfs.effective import Asked, Effective, effective
 from mountfs.errors import UsageError
 from mountfs.options import BY_FIELD, MINIMUM_CACHE_SIZE
+from mountfs.prices import Prices
 from mountfs.settings import Layer, Setting, read_setting, xdg
 from mountfs.storage.types import Features, OfflinePolicy
 
@@ -77,6 +78,10 @@ class MountConfig:
     lazy: bool
     conflict: str
     """What becomes of a commit that lost a race: copy, fail or overwrite."""
+    metrics_port: int | None
+    """None: metrics are told on the control socket alone."""
+    metrics_address: str
+    request_prices: Prices | None
     log_level: str
     log_file: Path | None
     """None: stderr in the foreground, a file in the state directory else."""
@@ -150,6 +155,9 @@ def settled(asked: Asked, found: Effective) -> MountConfig:
         lazy=_value(values, "lazy", bool, False),
         offline=OfflinePolicy(_value(values, "offline", str, "wait")),
         conflict=_value(values, "conflict", str, "copy"),
+        metrics_port=_value(values, "metrics_port", int, None),
+        metrics_address=_value(values, "metrics_address", str, "127.0.0.1"),
+        request_prices=_value(values, "request_prices", Prices, None),
         log_level=_value(values, "log_level", str, "info"),
         log_file=_value(values, "log_file", Path, None),
         asked=asked,

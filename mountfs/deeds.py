@@ -3,17 +3,20 @@
 `status`, `follow` and `unmount` are the server's own; everything else stands here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from mountfs.audit import Audit
 from mountfs.control import Request
 from mountfs.control_server import Deed
+from mountfs.metrics_text import Look, exposition
 from mountfs.status import Outcome, Progress
 from mountfs.waiter import Waiter
 from mountfs.warmer import Warmer
 
 
-def deeds_of(waiter: Waiter, audit: Audit, warmer: Warmer) -> Mapping[str, Deed]:
+def deeds_of(
+    waiter: Waiter, audit: Audit, warmer: Warmer, look: Callable[[], Look]
+) -> Mapping[str, Deed]:
     """Return what these can do for a command, by the word that asks for it."""
 
     async def wait(request: Request, progress: Progress) -> Outcome:
@@ -28,7 +31,13 @@ def deeds_of(waiter: Waiter, audit: Audit, warmer: Warmer) -> Mapping[str, Deed]
     async def warm(request: Request, progress: Progress) -> Outcome:
         return await warmer.warm(request.paths, jobs=request.jobs, progress=progress)
 
+    async def metrics(request: Request, progress: Progress) -> Outcome:
+        looked = look()
+        lines = tuple(exposition(looked).splitlines())
+        return Outcome(lines=lines, told=looked.snapshot.told())
+
     return {
+        "metrics": Deed(carry_out=metrics, tells="nothing"),
         "wait": Deed(carry_out=wait),
         "flush": Deed(carry_out=flush),
         "check": Deed(carry_out=check),

@@ -47,12 +47,18 @@ from mountfs.errors import UsageError
 from mountfs.fuse.notifier import fetch_unsent, notify_kernel, push_to_kernel
 from mountfs.fuse.operations import Operations
 from mountfs.fuse.session import Session
+from mountfs.metrics import Counters, prices_for
+from mountfs.metrics_server import served
+from mountfs.metrics_text import Look
 from mountfs.report import Reporter
 from mountfs.stack import Stack, check_store, find_out_at_once, open_base
 from mountfs.storage.errors import StoreError
+from mountfs.storage.meter import Meter
 from mountfs.storage.protocol import Storager
+from mountfs.storage.tracing import Tracer
 from mountfs.storage.types import Object, ObjectKind
-from mountfs.storage.watched import HealthStorager, Prober
+from mountfs.storage.watched import Prober
+from mountfs.storage.wire import record_with
 from mountfs.vfs.attributes import Defaults, effective
 from mountfs.vfs.elsewhere import Elsewhere
 from mountfs.vfs.filesystem import FileSystem
@@ -110,12 +116,14 @@ def _leaves(error: BaseException, kind: type[BaseException]) -> Iterator[BaseExc
 async def _run(config: MountConfig, ready: Callable[[], None]) -> int:
     identity = identity_of(config)
     async with AsyncExitStack() as stack:
+        meter = Meter(Tracer())
+        record_with(meter)
         base = open_base(config)
         stack.push_async_callback(base.close)
         missing = await check_store(base, config)
         state_dir = config.state_dir / identity
         _lock(stack, state_dir, config)
-        layers = Stack(base, config, state_dir, missing=missing)
+        layers = Stack(base, config, state_dir, missing=missing, meter=meter)
         if layers.may_find_out:
             await find_out_at_once(layers, config)
         index = await _add_index(stack, layers, config)
@@ -132,7 +140,7 @@ async def _run(config: MountConfig, ready: Callable[[], None]) -> int:
         reporter = Reporter(config, filesystem, budget, state_dir, health=layers.health)
         audit = audit_of(layers.watched, config, identity, is_in_use=True)
         warmer = Warmer(filesystem, budget)
-        mounted = _Mounted(config, filesystem, reporter, layers.watched, audit, warmer)
+        mounted = _Mounted(config, filesystem, reporter, layers, audit, warmer)
         await mounted.run(ready)
     return mounted.exit_code
 
@@ -446,18 +454,26 @@ class _Mounted:
         config: MountConfig,
         filesystem: FileSystem,
         reporter: Reporter,
-        store: HealthStorager,
+        layers: Stack,
         audit: Audit,
         warmer: Warmer,
     ) -> None:
         self._config = config
         self._fs = filesystem
         self._reporter = reporter
-        self._store = store
-        operations = Operations(filesystem, _ttl_s(config))
+        self._store = layers.watched
+        operations = Operations(filesystem, _ttl_s(config), layers.meter.tracer)
         self._session = Session(operations, config.mount_point)
         waiter = Waiter(filesystem, reporter, fetch_unsent)
-        self.deeds = deeds_of(waiter, audit, warmer)
+        counters = Counters(
+            scheme=config.url.partition("://")[0],
+            prices=prices_for(config),
+            store=layers.meter,
+            operations=operations.meter,
+            filesystem=filesystem,
+        )
+        self.deeds = deeds_of(waiter, audit, warmer, self._look)
+        self._counters = counters
         self._has_answered = False
         self._leave = trio.Event()
         self._hurry = trio.Event()
@@ -467,6 +483,10 @@ class _Mounted:
     def status(self, *, is_seen: bool = False) -> Status:
         """Return how the mount does."""
         return self._reporter.status(self._state, is_seen=is_seen)
+
+    def _look(self) -> Look:
+        """Return how the mount does, counters and all."""
+        return Look(self.status(), self._counters.snapshot())
 
     def unmount(self) -> None:
         """Begin to leave, as at SIGTERM."""
@@ -478,7 +498,7 @@ class _Mounted:
         control = ControlServer(config.mount_point, self)
         self._session.mount(config.url, _kernel_options(config))
         try:
-            async with _background(control.serve):
+            async with served(config, self._look), _background(control.serve):
                 await self._serve(ready)
                 self._state = State.DRAINING
                 self._store.wait_no_longer_than(DRAIN_WAIT_S)

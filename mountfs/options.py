@@ -8,6 +8,7 @@ mean together is the affair of `mountfs.config`.
 import dataclasses
 import difflib
 import grp
+import ipaddress
 import math
 import pwd
 import re
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mountfs.errors import UsageError
+from mountfs.prices import Prices, read_prices
 from mountfs.storage.types import Features
 
 MINIMUM_CACHE_SIZE = 16 << 20
@@ -187,6 +189,31 @@ def read_account(text: str) -> str:
     if not re.fullmatch(r"\d{12}", text):
         raise BadValue("an account number of twelve digits")
     return text
+
+
+def read_port(text: str) -> int:
+    """Return a TCP port."""
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 1 << 16):
+        raise BadValue("a TCP port, 1 to 65535")
+    return int(text)
+
+
+def read_address(text: str) -> str:
+    """Return the IP address of an interface."""
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise BadValue("an IP address, such as 127.0.0.1 or ::1") from None
+
+
+def read_request_prices(text: str) -> Prices:
+    """Return what a service charges for requests."""
+    try:
+        return read_prices(text)
+    except ValueError:
+        raise BadValue(
+            "dollars for a thousand requests, such as write=0.005,read=0.0004"
+        ) from None
 
 
 def one_of(*choices: str) -> Callable[[str], str]:
@@ -584,6 +611,25 @@ OPTIONS: tuple[Option, ...] = (
         read=read_mode,
         metavar="MODE",
         help="permission bits of directories that have none (default 755)",
+    ),
+    Option(
+        name="metrics-port",
+        read=read_port,
+        metavar="PORT",
+        help="serve metrics for Prometheus at this TCP port (default: not at all)",
+    ),
+    Option(
+        name="metrics-address",
+        read=read_address,
+        metavar="IP",
+        help="the address to serve metrics at (default 127.0.0.1)",
+    ),
+    Option(
+        name="request-prices",
+        read=read_request_prices,
+        metavar="PRICES",
+        help="what your service charges, in dollars for a thousand requests:"
+        " write=0.005,read=0.0004",
     ),
     Option(
         name="log-level",

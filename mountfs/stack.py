@@ -30,6 +30,7 @@ from mountfs.storage.errors import (
 )
 from mountfs.storage.health import Cause, Health, State, cause_of
 from mountfs.storage.limit import Limits, LimitStorager
+from mountfs.storage.meter import CountedStorager, Meter
 from mountfs.storage.probe import NarrowedStorager, Probe, probe_store
 from mountfs.storage.protocol import Storager
 from mountfs.storage.readonly import ReadOnlyStorager
@@ -86,17 +87,19 @@ class Stack:
         state_dir: Path,
         *,
         missing: StoreError | None = None,
+        meter: Meter,
     ) -> None:
         """`missing` is why the store cannot be reached yet."""
         self._config = config
         self.activity = Activity()
         """What the mount does; who does something adds to it."""
         self._remembered = state_dir / "probe.json"
+        self.meter = meter
         self.health = Health()
         if missing is not None:
             cause = cause_of(missing) or Cause.UNREACHABLE
             self.health.begin_offline(cause, missing.reason)
-        limited = LimitStorager(base, Limits())
+        limited = LimitStorager(CountedStorager(base, meter), Limits())
         self.watched = HealthStorager(limited, self.health, config.offline)
         waits = config.offline is OfflinePolicy.WAIT
         policy = RetryPolicy(outage_attempts=math.inf if waits else OUTAGE_ATTEMPTS)

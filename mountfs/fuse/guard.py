@@ -3,24 +3,30 @@
 An exception that leaves a handler ends pyfuse3's loop, and with it the mount for
 everybody. So what the file system and the stores raise becomes its errno, and anything
 else, which is a bug of ours, becomes EIO and a traceback in the log.
+
+Every request passes here, so here it is counted, and followed while somebody looks.
 """
 
 import errno
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import pyfuse3
+import trio
 
 from mountfs.cache.activity import Activity
 from mountfs.fuse.errnos import errno_of
+from mountfs.fuse.meter import OperationMeter
 from mountfs.storage.errors import (
     NotFound,
     ObjectTooLarge,
     StoreError,
     Unsupported,
 )
+from mountfs.storage.tracing import Tracer
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,40 +43,77 @@ class Counted(Protocol):
     """Who has handlers: what they are asked is counted."""
 
     activity: Activity
+    meter: OperationMeter
+    tracer: Tracer
+
+    def describe(self, name: str, arguments: Sequence[object]) -> tuple[str, str]:
+        """Return what path a handler is called for, and what else matters."""
+        ...
 
 
 def handler(
     function: Callable[Concatenate[C, P], Awaitable[R]],
 ) -> Callable[Concatenate[C, P], Coroutine[Any, Any, R]]:
     """Decorate a handler so that only `pyfuse3.FUSEError` leaves it."""
+    name = function.__name__
 
-    @functools.wraps(function)
-    async def guarded(self: C, /, *args: P.args, **kwargs: P.kwargs) -> R:
+    async def counted(self: C, /, *args: P.args, **kwargs: P.kwargs) -> R:
         self.activity.requests += 1
-        log.debug("the kernel asks: %s", function.__name__)
+        log.debug("the kernel asks: %s", name)
+        begun_s = time.monotonic()
+        code = 0
         try:
             return await function(self, *args, **kwargs)
-        except pyfuse3.FUSEError:
+        except trio.Cancelled:
+            code = errno.ECANCELED
             raise
-        except StoreError as error:
-            code = errno_of(error)
-            level = logging.DEBUG if isinstance(error, _QUIET) else logging.WARNING
-            name = errno.errorcode.get(code, str(code))
-            log.log(level, "%s: %s -> %s", function.__name__, error, name)
-            raise pyfuse3.FUSEError(code) from error
-        except OSError as error:
-            log.debug("%s: %s", function.__name__, error)
-            raise pyfuse3.FUSEError(errno_of(error)) from error
-        except MemoryError as error:
-            log.warning("%s: there is no memory -> ENOMEM", function.__name__)
-            raise pyfuse3.FUSEError(errno.ENOMEM) from error
+        except pyfuse3.FUSEError as error:
+            code = error.errno
+            raise
         except Exception as error:
-            log.exception(
-                "%s: a bug in mountfs; the program got EIO", function.__name__
-            )
-            raise pyfuse3.FUSEError(errno.EIO) from error
+            code = _code_of(name, error)
+            raise pyfuse3.FUSEError(code) from error
+        finally:
+            self.meter.note(name, code, time.monotonic() - begun_s)
+
+    async def traced(self: C, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        path, detail = self.describe(name, args)
+        with self.tracer.operation(name, path, detail) as told:
+            try:
+                return await counted(self, *args, **kwargs)
+            except pyfuse3.FUSEError as error:
+                told.error = error.errno
+                raise
+
+    @functools.wraps(function)
+    def guarded(
+        self: C, /, *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, R]:
+        # The coroutine itself: one more around it would be paid by every request.
+        called = traced if self.tracer.is_on else counted
+        return called(self, *args, **kwargs)
 
     return guarded
+
+
+def _code_of(name: str, error: Exception) -> int:
+    """Return the errno that an error becomes, and say in the log what it was."""
+    match error:
+        case StoreError():
+            code = errno_of(error)
+            level = logging.DEBUG if isinstance(error, _QUIET) else logging.WARNING
+            word = errno.errorcode.get(code, str(code))
+            log.log(level, "%s: %s -> %s", name, error, word)
+            return code
+        case OSError():
+            log.debug("%s: %s", name, error)
+            return errno_of(error)
+        case MemoryError():
+            log.warning("%s: there is no memory -> ENOMEM", name)
+            return errno.ENOMEM
+        case _:
+            log.error("%s: a bug in mountfs; the program got EIO", name, exc_info=error)
+            return errno.EIO
 
 
 def unanswered(

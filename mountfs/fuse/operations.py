@@ -26,7 +26,10 @@ from pyfuse3 import (
 )
 
 from mountfs.fuse.attributes import absent, change_of, entry_of
+from mountfs.fuse.description import describe
 from mountfs.fuse.guard import handler, unanswered
+from mountfs.fuse.meter import OperationMeter
+from mountfs.storage.tracing import Tracer
 from mountfs.vfs.attributes import stat_of
 from mountfs.vfs.filesystem import FileSystem
 from mountfs.vfs.inodes import Node
@@ -48,11 +51,19 @@ class Operations(pyfuse3.Operations):
     enable_writeback_cache = True
     enable_acl = False
 
-    def __init__(self, filesystem: FileSystem, ttl_s: float) -> None:
+    def __init__(
+        self, filesystem: FileSystem, ttl_s: float, tracer: Tracer | None = None
+    ) -> None:
         super().__init__()
         self._fs = filesystem
         self._ttl_s = ttl_s
         self.activity = filesystem.volume.activity
+        self.meter = OperationMeter()
+        self.tracer = tracer or Tracer()
+
+    def describe(self, name: str, arguments: Sequence[object]) -> tuple[str, str]:
+        """Return what path a handler is called for, and what else matters."""
+        return describe(self._fs, name, arguments)
 
     # --- names ------------------------------------------------------------------
 

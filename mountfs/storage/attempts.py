@@ -23,6 +23,7 @@ from mountfs.storage.errors import (
     TimedOut,
     Unreachable,
 )
+from mountfs.storage.wire import note_retry
 
 _log = logging.getLogger(__name__)
 
@@ -232,6 +233,7 @@ class Attempts:
             return False
         _log.debug("%s failed, again in %.3f s: %s", what, pause_s, error)
         await trio.sleep(pause_s)
+        note_retry()
         return True
 
 

@@ -8,13 +8,20 @@ import pytest
 
 from mountfs.cache.activity import Activity
 from mountfs.fuse.guard import handler, unanswered
+from mountfs.fuse.meter import OperationMeter
 from mountfs.storage.errors import NotFound, ObjectTooLarge, QuotaExceeded, Throttled
+from mountfs.storage.tracing import Tracer
 
 
 class Handlers:
     """Handlers that raise what they are given."""
 
     activity = Activity()
+    meter = OperationMeter()
+    tracer = Tracer()
+
+    def describe(self, name: str, arguments: object) -> tuple[str, str]:
+        return "", ""
 
     @handler
     async def answered(self, error: BaseException) -> None:

@@ -1,0 +1,29 @@
+"""`mountfs metrics`."""
+
+import argparse
+import sys
+
+from mountfs.commands._parser import Commands
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "metrics",
+        help="show the metrics of a mount, as Prometheus reads them",
+        description="Show the metrics of the mount that DIR is in, in Prometheus's"
+        " text format.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("directory", metavar="DIR", help="a path in a mount")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.set_defaults(carry_out=carry_out)
+
+
+def carry_out(parsed: argparse.Namespace) -> int:
+    """Carry it out; return the exit code."""
+    from mountfs import asking
+    from mountfs.control import Request
+
+    request = Request("metrics")
+    return asking.show(parsed.directory, request, as_json=parsed.json, out=sys.stdout)
