@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol, cast
 from urllib.parse import quote
 
+from mountfs.storage.diagnosis import Diagnosis
 from mountfs.storage.errors import InvalidRequest
 from mountfs.storage.events import EventSource, SpaceSource
 from mountfs.storage.protocol import Servicer, Storager
@@ -39,6 +40,11 @@ EVENTS: Mapping[str, str] = {
     "s3": "mountfs.backends.s3_events:open_events",
 }
 SPACES: Mapping[str, str] = {"dropbox": "mountfs.backends.dropbox_space:open_space"}
+DIAGNOSES: Mapping[str, str] = {
+    "dropbox": "mountfs.backends.dropbox_diagnosis:open_diagnosis",
+    "gs": "mountfs.backends.gcs_diagnosis:open_diagnosis",
+    "s3": "mountfs.backends.s3_diagnosis:open_diagnosis",
+}
 
 
 class Authorization(Protocol):
@@ -106,6 +112,20 @@ def open_space(
     if place is None:
         return None
     opener = cast("Callable[[str, Mapping[str, object]], SpaceSource]", _loaded(place))
+    return opener(url, options)
+
+
+def open_diagnosis(
+    url: str, options: Mapping[str, object] = NO_PAIRS
+) -> Diagnosis | None:
+    """Return what tells of a store itself; None for stores without a service.
+
+    Raises as `open_store` does.
+    """
+    place = DIAGNOSES.get(url.partition("://")[0])
+    if place is None:
+        return None
+    opener = cast("Callable[[str, Mapping[str, object]], Diagnosis]", _loaded(place))
     return opener(url, options)
 
 

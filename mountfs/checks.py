@@ -60,14 +60,15 @@ def check_fuse(*, allow_other: bool) -> None:
         raise UsageError(
             "fusermount3 is missing, which mounts for users: install the package fuse3"
         )
-    if allow_other and not _users_may_allow_other():
+    if allow_other and not users_may_allow_other():
         raise UsageError(
             "--allow-other is for root alone: drop it, or add the line"
             f" user_allow_other to {FUSE_CONF}"
         )
 
 
-def _users_may_allow_other() -> bool:
+def users_may_allow_other() -> bool:
+    """Tell whether /etc/fuse.conf lets others than root say --allow-other."""
     try:
         text = FUSE_CONF.read_text(errors="replace")
     except OSError:

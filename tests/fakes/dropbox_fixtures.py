@@ -17,7 +17,7 @@ from mountfs.backends.dropbox_tokens import Credentials, save
 from tests.fakes.dropbox_server import DropboxServer
 
 
-def make_certificate(directory: Path) -> Path:
+def make_certificate(directory: Path, *, days: int = 2) -> Path:
     """Return a file with a key and a certificate for 127.0.0.1 that signs itself."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "fake Dropbox")])
@@ -30,7 +30,7 @@ def make_certificate(directory: Path) -> Path:
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=2))
+        .not_valid_after(now + datetime.timedelta(days=days))
         .add_extension(x509.SubjectAlternativeName([address]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())
