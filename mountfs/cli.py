@@ -75,7 +75,8 @@ def build_parser() -> tuple[argparse.ArgumentParser, tuple[str, ...]]:
     return parser, tuple(commands.choices)
 
 
-def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Return the command that is asked for. Raises `UsageError`."""
     parser, names = build_parser()
     first = next((each for each in arguments if not each.startswith("-")), None)
     if first is not None and first not in names:
@@ -95,6 +96,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         if name in known:
             hint = f"; write it behind `{parsed.command}`"
         raise UsageError(f"{name} is not an option of `mountfs {parsed.command}`{hint}")
+    parsed.arguments = arguments[arguments.index(parsed.command) + 1 :]
     return parsed
 
 
@@ -115,8 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     logs.set_up_for_commands()
     try:
-        parsed = _parse(arguments)
-        parsed.arguments = arguments[arguments.index(parsed.command) + 1 :]
+        parsed = parse(arguments)
         return int(parsed.carry_out(parsed))
     except UsageError as error:
         print(f"mountfs: {logs.redact(str(error))}", file=sys.stderr)

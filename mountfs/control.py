@@ -14,6 +14,7 @@ be of other versions:
 | check | `repair` | as follow, then an outcome |
 | warm | `paths`, `jobs` | how far it is, likewise, then an outcome |
 | metrics | | an outcome with the counters, as text and as values |
+| read-only, read-write | | as follow, then an outcome |
 
 What is carried out stands in a table of the daemon (`mountfs.deeds`). The last status
 of a daemon that finishes says `"state": "done"`; a connection that ends without it, and

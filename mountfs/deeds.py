@@ -5,6 +5,7 @@
 
 from collections.abc import Callable, Mapping
 
+from mountfs.access import Access
 from mountfs.audit import Audit
 from mountfs.control import Request
 from mountfs.control_server import Deed
@@ -15,7 +16,11 @@ from mountfs.warmer import Warmer
 
 
 def deeds_of(
-    waiter: Waiter, audit: Audit, warmer: Warmer, look: Callable[[], Look]
+    waiter: Waiter,
+    audit: Audit,
+    warmer: Warmer,
+    look: Callable[[], Look],
+    access: Access,
 ) -> Mapping[str, Deed]:
     """Return what these can do for a command, by the word that asks for it."""
 
@@ -36,10 +41,18 @@ def deeds_of(
         lines = tuple(exposition(looked).splitlines())
         return Outcome(lines=lines, told=looked.snapshot.told())
 
+    async def read_only(request: Request, progress: Progress) -> Outcome:
+        return await access.forbid()
+
+    async def read_write(request: Request, progress: Progress) -> Outcome:
+        return await access.allow()
+
     return {
         "metrics": Deed(carry_out=metrics, tells="nothing"),
         "wait": Deed(carry_out=wait),
         "flush": Deed(carry_out=flush),
         "check": Deed(carry_out=check),
         "warm": Deed(carry_out=warm, tells="progress"),
+        "read-only": Deed(carry_out=read_only),
+        "read-write": Deed(carry_out=read_write),
     }

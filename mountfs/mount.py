@@ -19,6 +19,7 @@ from pathlib import Path
 
 import trio
 
+from mountfs.access import Access
 from mountfs.audit import Audit, audit_of
 from mountfs.backends import object_url, open_events, open_space
 from mountfs.cache.aliases import Aliases, AliasStorager
@@ -50,6 +51,7 @@ from mountfs.fuse.session import Session
 from mountfs.metrics import Counters, prices_for
 from mountfs.metrics_server import served
 from mountfs.metrics_text import Look
+from mountfs.mounts import note_umount_helper
 from mountfs.report import Reporter
 from mountfs.stack import Stack, check_store, find_out_at_once, open_base
 from mountfs.storage.errors import StoreError
@@ -472,7 +474,8 @@ class _Mounted:
             operations=operations.meter,
             filesystem=filesystem,
         )
-        self.deeds = deeds_of(waiter, audit, warmer, self._look)
+        access = Access(filesystem, waiter, is_read_only=config.read_only)
+        self.deeds = deeds_of(waiter, audit, warmer, self._look, access)
         self._counters = counters
         self._has_answered = False
         self._leave = trio.Event()
@@ -532,6 +535,9 @@ class _Mounted:
 
     async def _announce(self, ready: Callable[[], None]) -> None:
         self._fs.openers.device = await self._session.wait_until_it_answers()
+        note = partial(note_umount_helper, self._config.url, self._config.mount_point)
+        if problem := await trio.to_thread.run_sync(note):
+            log.warning("umount(8) will not wait for the store: %s", problem)
         gates = ", ".join(self._config.features.names()) or "none"
         log.info(
             "mounted %s at %s; virtual operations: %s",

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 FSTYPE = "fuse.mountfs"
 MOUNTINFO = Path("/proc/self/mountinfo")
 COMMAND_TIMEOUT_S = 60
+UMOUNT_HELPER = Path("/sbin/umount.fuse.mountfs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +114,13 @@ def unmount(mount_point: Path, *, is_lazy: bool = False) -> str | None:
         flags = "-uz" if is_lazy else "-u"
         program = shutil.which("fusermount3") or "fusermount3"
         command = [program, flags, str(mount_point)]
+    return _run(command)
+
+
+def _run(command: Sequence[str]) -> str | None:
+    """Run a command of the system; return what it said if it failed."""
     try:
-        done = subprocess.run(  # noqa: S603 - no shell, and the path is an argument
+        done = subprocess.run(  # noqa: S603 - no shell, and paths are arguments
             command,
             check=False,
             capture_output=True,
@@ -130,6 +137,19 @@ def unmount(mount_point: Path, *, is_lazy: bool = False) -> str | None:
     return (
         os.fsdecode(done.stderr).strip() or f"{command[0]} ended with {done.returncode}"
     )
+
+
+def note_umount_helper(source: str, mount_point: Path) -> str | None:
+    """Let root's `umount DIR` find the helper that waits for the store.
+
+    Without a note in /run/mount/utab umount(8) asks statfs(2) for the type, which tells
+    of all FUSE mounts alike. The note is made by mount(8) itself, which mounts nothing
+    with -f. Returns what it said if that failed.
+    """
+    if os.geteuid() != 0 or not UMOUNT_HELPER.exists():
+        return None
+    options = ["-i", "-f", "--no-canonicalize", "-t", FSTYPE, "-o", "uhelper=mountfs"]
+    return _run(["mount", *options, source, str(mount_point)])
 
 
 def holders(mount_point: Path) -> list[tuple[int, str]]:

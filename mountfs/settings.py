@@ -20,15 +20,6 @@ from mountfs.options import (
 
 ENVIRONMENT_PREFIX = "MOUNTFS_"
 
-# fstab words that mean nothing to us: mount(8) and systemd act upon them.
-# fmt: off
-FSTAB_WORDS = frozenset((
-    "defaults", "auto", "noauto", "user", "nouser", "users", "owner", "group", "rw",
-    "nofail", "_netdev", "suid", "nosuid", "dev", "nodev", "exec", "async",
-    "relatime", "nodiratime",
-))
-# fmt: on
-
 
 @dataclass(frozen=True, slots=True)
 class Setting:
@@ -72,12 +63,10 @@ def find_option(name: str, where: str) -> Option:
 
 
 def options_layer(pairs: Iterable[tuple[str, str]]) -> dict[str, Setting]:
-    """Return the layer of `(name, text)` pairs as given to `-o`, in fstab's words."""
+    """Return the layer of `(name, text)` pairs as given to `-o`."""
     layer: dict[str, Setting] = {}
     for name, text in pairs:
-        if not name or name in FSTAB_WORDS or name.startswith(("x-", "comment")):
-            continue
-        option = find_option("read-only" if name == "ro" else name, f"-o {name}")
+        option = find_option(name, f"-o {name}")
         layer[option.field] = Setting(text, f"-o {name}")
     return layer
 

@@ -37,7 +37,7 @@ def umount(mount_point: str, *, is_lazy: bool, out: TextIO) -> int:
     or conflicts that nobody has been shown; 75: something waits in the state directory,
     or nobody can tell. Raises `UsageError` if this is no mount of ours.
     """
-    entry = _find(mount_point)
+    entry = find(mount_point)
     if entry is None:
         return _wait_for_drain(mount_point, out)
     if entry.fstype != mounts.FSTYPE:
@@ -106,7 +106,7 @@ def _process(pid: int) -> Iterator["select.poll | None"]:
         os.close(handle)
 
 
-def _find(mount_point: str) -> mounts.MountEntry | None:
+def find(mount_point: str) -> mounts.MountEntry | None:
     """Return the mount at a path, without a look at what it mounts if possible."""
     parent, name = os.path.split(os.path.abspath(mount_point))  # noqa: PTH100
     plain = Path(os.path.realpath(parent)) / name

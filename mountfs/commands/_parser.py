@@ -11,6 +11,7 @@ from mountfs import config, effective, mounts
 from mountfs.config import MountConfig, StoreConfig
 from mountfs.config_file import NAME
 from mountfs.errors import UsageError
+from mountfs.fstab import own_pairs
 from mountfs.options import OPTIONS
 from mountfs.settings import Setting, options_layer, split_options
 
@@ -61,7 +62,7 @@ def add_options(
 def layer_of(parsed: argparse.Namespace) -> dict[str, Setting]:
     """Return what the command line says; long options win over `-o`."""
     pairs = [pair for each in parsed.o for pair in split_options(each)]
-    layer = options_layer(pairs)
+    layer = options_layer(own_pairs(pairs))
     for option in OPTIONS:
         text = getattr(parsed, option.field, None)
         if text is not None:

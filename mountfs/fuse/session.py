@@ -93,7 +93,7 @@ class Session:
     async def detach(self) -> None:
         """Take the mount point away; programs that are inside go on until they end."""
         command = (
-            ["umount", "--lazy", str(self._mount_point)]
+            ["umount", "-i", "--lazy", str(self._mount_point)]
             if os.geteuid() == 0
             else ["fusermount3", "-u", "-z", str(self._mount_point)]
         )

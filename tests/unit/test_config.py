@@ -8,6 +8,7 @@ import pytest
 from mountfs import config, settings
 from mountfs.config import MountConfig
 from mountfs.errors import UsageError
+from mountfs.fstab import own_pairs
 from mountfs.options import MINIMUM_CACHE_SIZE
 from mountfs.settings import Setting
 from mountfs.storage.types import Features, OfflinePolicy
@@ -340,7 +341,7 @@ def test_fstab_words_are_left_to_others() -> None:
     """`-o` takes fstab's own words without acting upon them."""
     pairs = settings.split_options("rw,_netdev,nofail,x-systemd.automount,ro,ttl=2s")
 
-    layer = settings.options_layer(pairs)
+    layer = settings.options_layer(own_pairs(pairs))
 
     assert {name: setting.text for name, setting in layer.items()} == {
         "read_only": "",

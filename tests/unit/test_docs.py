@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from mountfs.backends.memory import MemoryStore
+from mountfs.fstab import WORDS_OF_OTHERS
 from mountfs.options import OPTIONS
-from mountfs.settings import FSTAB_WORDS
 from mountfs.storage.body import BytesBody
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -57,7 +57,7 @@ def test_every_dependency_has_its_licence_stated() -> None:
 
 def test_words_of_fstab_are_no_options() -> None:
     """No word that is ignored in `-o` is the name of an option."""
-    assert not FSTAB_WORDS & {option.name for option in OPTIONS}
+    assert not WORDS_OF_OTHERS & {option.name for option in OPTIONS}
 
 
 async def test_the_example_that_lists_everything_does() -> None:
