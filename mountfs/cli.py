@@ -16,6 +16,7 @@ from mountfs.commands import (
     config,
     doctor,
     features,
+    install,
     metrics,
     mount,
     recover,
@@ -41,6 +42,7 @@ _MODULES = (
     auth,
     config,
     metrics,
+    install,
 )
 _NO_OPTIONS = {"o", "url", "mount_point", "command", "ready_fd", "carry_out"}
 EPILOG = """\

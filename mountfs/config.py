@@ -60,6 +60,7 @@ class MountConfig:
     read_only: bool
     allow_other: bool
     noexec: bool
+    sync: bool
     noatime: bool
     uid: int | None
     gid: int | None
@@ -140,6 +141,7 @@ def settled(asked: Asked, found: Effective) -> MountConfig:
         read_only=_value(values, "read_only", bool, False),
         allow_other=_value(values, "allow_other", bool, False),
         noexec=_value(values, "noexec", bool, False),
+        sync=_value(values, "sync", bool, False),
         noatime=_value(values, "noatime", bool, False),
         uid=_value(values, "uid", int, None),
         gid=_value(values, "gid", int, None),

@@ -592,6 +592,7 @@ def _kernel_options(config: MountConfig) -> set[str]:
         "allow_other": config.allow_other,
         "ro": config.read_only,
         "noexec": config.noexec,
+        "sync": config.sync,
         "noatime": config.noatime,
     }
     return {word for word, is_wanted in words.items() if is_wanted}

@@ -578,6 +578,11 @@ OPTIONS: tuple[Option, ...] = (
         help="let no program run that lies in the mount",
     ),
     Option(
+        name="sync",
+        read=read_switch,
+        help="write(2) returns when the store has it: very slow",
+    ),
+    Option(
         name="noatime",
         read=read_switch,
         help="reading a file does not set its atime",
