@@ -126,6 +126,10 @@ class AttributeIndex:
         self._nursery: trio.Nursery | None = None
         self._stack = AsyncExitStack()
 
+    def believe_for(self, ttl_s: float) -> None:
+        """Believe what is known for another time."""
+        self._shards.believe_for(ttl_s)
+
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             self._nursery = await stack.enter_async_context(trio.open_nursery())

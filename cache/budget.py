@@ -68,6 +68,16 @@ class Budget:
         """Bytes that nobody has reserved."""
         return max(0, self.size_max - self._clean - self._dirty)
 
+    async def resize(self, size_max: int) -> None:
+        """Set another limit. Clean bytes go until it is kept; dirty ones stay, however
+        many they are, and nothing more is taken in until enough of them are stored.
+        """
+        self.size_max = size_max
+        while (over := self._clean + self._dirty - size_max) > 0:
+            if not await self.evict(over):
+                break
+        self._wake()
+
     def register_clean(self, holder: Reclaimer) -> None:
         """Ask `holder` first when there is no room."""
         self._clean_holders.append(holder)

@@ -41,6 +41,11 @@ class DiskFloor:
         """None until it was measured once, or if it cannot be: then nobody is held."""
         self._hurry = trio.Event()
 
+    def resize(self, size: int) -> None:
+        """Leave so much to others from now on."""
+        self.size = size
+        self._hurry.set()
+
     @property
     def missing(self) -> int:
         """How many bytes must go from the disk until the floor is free again."""

@@ -118,6 +118,10 @@ class Shards:
         """Whether the store sees to it that no change of another mount is lost."""
         return Call.WRITE in self._store.capabilities.conditions
 
+    def believe_for(self, ttl_s: float) -> None:
+        """Believe what is known for another time."""
+        self._ttl_s = ttl_s
+
     # --- reading ------------------------------------------------------------------
 
     async def all(self, directory: str) -> dict[int, Shard]:

@@ -569,6 +569,15 @@ class MetadataCache:
             self._link(prefix)
         return directory
 
+    def believe_for(self, ttl_s: float) -> None:
+        """Believe answers for another time, those that are known too."""
+        self.ttl_s = ttl_s
+
+    def keep_at_most(self, entries_max: int) -> None:
+        """Keep so many entries from now on, and drop at once what is too much."""
+        self._entries_max = entries_max
+        self._make_room()
+
     def _make_room(self) -> None:
         """Drop the directories that were used least recently; of the last one a part.
 

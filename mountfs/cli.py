@@ -20,6 +20,7 @@ from mountfs.commands import (
     metrics,
     mount,
     recover,
+    setting,
     status,
     umount,
     waiting,
@@ -43,6 +44,7 @@ _MODULES = (
     config,
     metrics,
     install,
+    setting,
 )
 _NO_OPTIONS = {"o", "url", "mount_point", "command", "ready_fd", "carry_out"}
 EPILOG = """\

@@ -24,6 +24,7 @@ from mountfs.storage.types import Features, OfflinePolicy
 DEFAULT_CACHE_SIZE = 10 << 30
 MIN_FREE_MAX = 1 << 30
 DEFAULT_TTL_S = 1.0
+FOREVER_S = 365 * 24 * 3600.0
 DEFAULT_NAMES_MAX = 1_000_000
 
 CONTRADICTIONS = (
@@ -90,6 +91,11 @@ class MountConfig:
     """What was asked for, to ask it again when files have changed."""
     found: Effective
     """What that came to, as it was said, and where."""
+
+    @property
+    def believed_s(self) -> float:
+        """How long an answer of the store is trusted, in seconds."""
+        return FOREVER_S if self.exclusive else self.ttl_s
 
 
 def store_config(

@@ -15,6 +15,7 @@ be of other versions:
 | warm | `paths`, `jobs` | how far it is, likewise, then an outcome |
 | metrics | | an outcome with the counters, as text and as values |
 | read-only, read-write | | as follow, then an outcome |
+| set | `settings`: texts by name | an outcome |
 
 What is carried out stands in a table of the daemon (`mountfs.deeds`). The last status
 of a daemon that finishes says `"state": "done"`; a connection that ends without it, and

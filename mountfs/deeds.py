@@ -9,6 +9,7 @@ from mountfs.access import Access
 from mountfs.audit import Audit
 from mountfs.control import Request
 from mountfs.control_server import Deed
+from mountfs.live import Live
 from mountfs.metrics_text import Look, exposition
 from mountfs.status import Outcome, Progress
 from mountfs.waiter import Waiter
@@ -21,6 +22,7 @@ def deeds_of(
     warmer: Warmer,
     look: Callable[[], Look],
     access: Access,
+    live: Live,
 ) -> Mapping[str, Deed]:
     """Return what these can do for a command, by the word that asks for it."""
 
@@ -47,6 +49,9 @@ def deeds_of(
     async def read_write(request: Request, progress: Progress) -> Outcome:
         return await access.allow()
 
+    async def set_(request: Request, progress: Progress) -> Outcome:
+        return await live.set(request.settings)
+
     return {
         "metrics": Deed(carry_out=metrics, tells="nothing"),
         "wait": Deed(carry_out=wait),
@@ -55,4 +60,5 @@ def deeds_of(
         "warm": Deed(carry_out=warm, tells="progress"),
         "read-only": Deed(carry_out=read_only),
         "read-write": Deed(carry_out=read_write),
+        "set": Deed(carry_out=set_, tells="nothing"),
     }

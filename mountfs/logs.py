@@ -99,6 +99,11 @@ def set_up(level: str, file: Path | None, *, is_rotated: bool = False) -> None:
     sys.excepthook = _log_uncaught
 
 
+def set_level(level: str) -> None:
+    """Let through what is at least of this level from now on."""
+    logging.getLogger("mountfs").setLevel(level.upper())
+
+
 def _install(handler: logging.Handler, line: str, level: str) -> None:
     handler.setFormatter(OneLineFormatter(line))
     root = logging.getLogger()
@@ -107,7 +112,7 @@ def _install(handler: logging.Handler, line: str, level: str) -> None:
         old.close()
     root.addHandler(handler)
     root.setLevel(logging.WARNING)
-    logging.getLogger("mountfs").setLevel(level.upper())
+    set_level(level)
     logging.captureWarnings(True)
 
 

@@ -5,6 +5,7 @@ earlier mount left, mount, answer, and then in reverse: detach while still servi
 commit what is left, unmount, close the store. Signals begin the second half.
 """
 
+import dataclasses
 import gc
 import hashlib
 import logging
@@ -20,6 +21,7 @@ from pathlib import Path
 import trio
 
 from mountfs.access import Access
+from mountfs.appliers import appliers_of
 from mountfs.audit import Audit, audit_of
 from mountfs.backends import object_url, open_events, open_space
 from mountfs.cache.aliases import Aliases, AliasStorager
@@ -48,6 +50,7 @@ from mountfs.errors import UsageError
 from mountfs.fuse.notifier import fetch_unsent, notify_kernel, push_to_kernel
 from mountfs.fuse.operations import Operations
 from mountfs.fuse.session import Session
+from mountfs.live import Live
 from mountfs.metrics import Counters, prices_for
 from mountfs.metrics_server import served
 from mountfs.metrics_text import Look
@@ -78,7 +81,6 @@ EXIT_DONE = 0
 EXIT_PENDING = 75
 """EX_TEMPFAIL (sysexits.h): something waits for the next mount."""
 
-FOREVER_S = 365 * 24 * 3600.0
 DETACH_GRACE_S = 20.0
 """How long programs may go on using a detached mount at SIGTERM."""
 DRAIN_WAIT_S = 60.0
@@ -95,6 +97,8 @@ def run(config: MountConfig, ready: Callable[[], None]) -> int:
     `ready` is called once, when the mount answers. Raises `UsageError` for what the
     user must mend.
     """
+    # Until somebody listens, and after: it asks for what is read at the mount anyway.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         return trio.run(_run, config, ready)
     except BaseExceptionGroup as group:
@@ -142,7 +146,11 @@ async def _run(config: MountConfig, ready: Callable[[], None]) -> int:
         reporter = Reporter(config, filesystem, budget, state_dir, health=layers.health)
         audit = audit_of(layers.watched, config, identity, is_in_use=True)
         warmer = Warmer(filesystem, budget)
-        mounted = _Mounted(config, filesystem, reporter, layers, audit, warmer)
+        live = Live(config, appliers_of(filesystem, budget))
+        await stack.enter_async_context(_beside(live.reread_at_hangup))
+        mounted = _Mounted(
+            config, filesystem, reporter, layers, audit, warmer, live=live
+        )
         await mounted.run(ready)
     return mounted.exit_code
 
@@ -200,7 +208,7 @@ async def _add_index(
         store,
         gates_of(store.features),
         kinds_without_metadata(store.capabilities),
-        ttl_s=_ttl_s(config),
+        ttl_s=config.believed_s,
         is_read_only=config.read_only,
     )
     layers.add_index(index)
@@ -246,7 +254,7 @@ async def _build(
             )
         )
         metadata = MetadataCache(
-            ttl_s=_ttl_s(config),
+            ttl_s=config.believed_s,
             entries_max=config.names_max,
             learnt=learnt,
             changes=index if _has_terse_listings(store) else None,
@@ -431,10 +439,6 @@ async def _empty_queue(filesystem: FileSystem, config: MountConfig) -> None:
         await journaled.drain.empty()
 
 
-def _ttl_s(config: MountConfig) -> float:
-    return FOREVER_S if config.exclusive else config.ttl_s
-
-
 def _defaults(config: MountConfig) -> Defaults:
     return Defaults(
         uid=config.uid if config.uid is not None else os.getuid(),
@@ -459,12 +463,15 @@ class _Mounted:
         layers: Stack,
         audit: Audit,
         warmer: Warmer,
+        *,
+        live: Live,
     ) -> None:
         self._config = config
+        self._live = live
         self._fs = filesystem
         self._reporter = reporter
         self._store = layers.watched
-        operations = Operations(filesystem, _ttl_s(config), layers.meter.tracer)
+        operations = Operations(filesystem, layers.meter.tracer)
         self._session = Session(operations, config.mount_point)
         waiter = Waiter(filesystem, reporter, fetch_unsent)
         counters = Counters(
@@ -475,7 +482,7 @@ class _Mounted:
             filesystem=filesystem,
         )
         access = Access(filesystem, waiter, is_read_only=config.read_only)
-        self.deeds = deeds_of(waiter, audit, warmer, self._look, access)
+        self.deeds = deeds_of(waiter, audit, warmer, self._look, access, live)
         self._counters = counters
         self._has_answered = False
         self._leave = trio.Event()
@@ -485,7 +492,11 @@ class _Mounted:
 
     def status(self, *, is_seen: bool = False) -> Status:
         """Return how the mount does."""
-        return self._reporter.status(self._state, is_seen=is_seen)
+        return dataclasses.replace(
+            self._reporter.status(self._state, is_seen=is_seen),
+            config_problem=self._live.problem,
+            config_waiting=self._live.waiting,
+        )
 
     def _look(self) -> Look:
         """Return how the mount does, counters and all."""

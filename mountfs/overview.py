@@ -158,6 +158,7 @@ def _lines(status: Status) -> Iterator[str]:
     reason = f": {status.store_reason}" if status.store_reason else ""
     yield f"  store     {status.store_state}{reason}"
     yield f"  promise   durability={status.durability}"
+    yield from _config_lines(status)
     yield f"  pending   {_pending(status)}"
     yield from map(_pending_line, status.pending[:NAMES_SHOWN])
     more = status.pending_files - min(len(status.pending), NAMES_SHOWN)
@@ -179,6 +180,13 @@ def _lines(status: Status) -> Iterator[str]:
     yield f"  memory    {status.names} names"
     if status.state is State.DRAINING:
         yield "  It is unmounted, and ends when the store has everything."
+
+
+def _config_lines(status: Status) -> Iterator[str]:
+    if status.config_problem:
+        yield f"  config    not taken at the last reload: {status.config_problem}"
+    if status.config_waiting:
+        yield f"  config    for the next mount: {', '.join(status.config_waiting)}"
 
 
 def _pending(status: Status) -> str:

@@ -5,13 +5,18 @@ from mountfs.options import UNITS
 from mountfs.storage.types import Features, OfflinePolicy
 
 ATTRIBUTES = {"ttl": "ttl_s", "virtual": "features"}
-"""Where the configuration calls a setting otherwise."""
+"""Where that is not the name of its option."""
 MODES = ("umask", "file_mode", "dir_mode")
+
+
+def attribute_of(field: str) -> str:
+    """Return what the configuration calls a setting of the mount."""
+    return ATTRIBUTES.get(field, field)
 
 
 def shown(settings: MountConfig, field: str) -> str | None:
     """Return the value of a setting of the mount; None if it has none."""
-    value = getattr(settings, ATTRIBUTES.get(field, field))
+    value = getattr(settings, attribute_of(field))
     match value:
         case None:
             return None

@@ -73,6 +73,10 @@ class Status:
     store_reason: str = ""
     """Why it is not online."""
     durability: str = "store"
+    config_problem: str = ""
+    """Why what the configuration files say now was not taken."""
+    config_waiting: tuple[str, ...] = ()
+    """The settings that they changed, and that wait for the next mount."""
     conflicts: int = 0
     """Commits that lost a race since the mount began."""
     late_errors: int = 0
@@ -96,6 +100,7 @@ class Status:
     def needs_attention(self) -> bool:
         """Whether somebody should look at this mount."""
         has_failed = any(each.error is not None for each in self.pending)
+        has_failed = has_failed or bool(self.config_problem)
         return has_failed or self.unseen > 0 or self.store_state != "online"
 
 
@@ -167,6 +172,8 @@ def decode(line: bytes) -> Said:
         store_state=_text(fields, "store_state", "online"),
         store_reason=_text(fields, "store_reason"),
         durability=_text(fields, "durability", "store"),
+        config_problem=_text(fields, "config_problem"),
+        config_waiting=tuple(map(str, _sequence(fields, "config_waiting"))),
         state_dir=_text(fields, "state_dir"),
         activity=_activity(_mapping(fields.get("activity", {}))),
         **{name: _number(fields, name) for name in _NUMBERS},

@@ -51,12 +51,9 @@ class Operations(pyfuse3.Operations):
     enable_writeback_cache = True
     enable_acl = False
 
-    def __init__(
-        self, filesystem: FileSystem, ttl_s: float, tracer: Tracer | None = None
-    ) -> None:
+    def __init__(self, filesystem: FileSystem, tracer: Tracer | None = None) -> None:
         super().__init__()
         self._fs = filesystem
-        self._ttl_s = ttl_s
         self.activity = filesystem.volume.activity
         self.meter = OperationMeter()
         self.tracer = tracer or Tracer()
@@ -73,7 +70,7 @@ class Operations(pyfuse3.Operations):
     ) -> EntryAttributes:
         """Look a name up; absence is an answer that the kernel may keep."""
         node = await self._fs.namespace.lookup(self._node(parent_inode), name)
-        return absent(self._ttl_s) if node is None else self._hand_out(node)
+        return absent(self._ttl_s()) if node is None else self._hand_out(node)
 
     @unanswered
     async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
@@ -191,7 +188,7 @@ class Operations(pyfuse3.Operations):
     @handler
     async def getattr(self, inode: InodeT, ctx: RequestContext) -> EntryAttributes:
         """Return what is known; the name's own lookup keeps it new."""
-        return entry_of(stat_of(self._node(inode)), self._ttl_s)
+        return entry_of(stat_of(self._node(inode)), self._ttl_s())
 
     @handler
     async def setattr(
@@ -207,7 +204,7 @@ class Operations(pyfuse3.Operations):
         await self._fs.attributes.apply(
             node, change_of(attr, fields), is_echo=fh is not None
         )
-        return entry_of(stat_of(node), self._ttl_s)
+        return entry_of(stat_of(node), self._ttl_s())
 
     @handler
     async def access(self, inode: InodeT, mode: ModeT, ctx: RequestContext) -> bool:
@@ -330,7 +327,7 @@ class Operations(pyfuse3.Operations):
             node = self._fs.directories.node_of(opened.node, name, what)
             if node is None:
                 continue
-            answer = entry_of(stat_of(node), self._ttl_s)
+            answer = entry_of(stat_of(node), self._ttl_s())
             if not pyfuse3.readdir_reply(token, FileNameT(name), answer, position + 1):
                 self._fs.volume.inodes.drop_if_unused(node)
                 return
@@ -347,13 +344,17 @@ class Operations(pyfuse3.Operations):
 
     # --- inside -----------------------------------------------------------------
 
+    def _ttl_s(self) -> float:
+        """Return how long the kernel may keep an answer; it can change any time."""
+        return self._fs.volume.metadata.ttl_s
+
     def _node(self, inode: InodeT) -> Node:
         return self._fs.volume.inodes.get(inode)
 
     def _hand_out(self, node: Node) -> EntryAttributes:
         """Encode a node for an answer that the kernel counts as a lookup."""
         node.hand_out()
-        return entry_of(stat_of(node), self._ttl_s)
+        return entry_of(stat_of(node), self._ttl_s())
 
     def _file_info(self, handle: int) -> FileInfo:
         # keep_cache: a node stands for one version of the bytes, so what the kernel
@@ -365,7 +366,7 @@ class Operations(pyfuse3.Operations):
     def _reply_dot(self, token: ReaddirToken, directory: Node, position: int) -> bool:
         """List `.` or `..`, which the kernel does not count as lookups."""
         node = directory if position == 0 else (directory.parent or directory)
-        answer = entry_of(stat_of(node), self._ttl_s)
+        answer = entry_of(stat_of(node), self._ttl_s())
         return pyfuse3.readdir_reply(
             token, FileNameT(_DOTS[position]), answer, position + 1
         )

@@ -94,6 +94,11 @@ class FileSystem:
         )
         self.xattrs = Xattrs(volume, self.resolver, self.attributes)
 
+    def keep_names(self, names_max: int) -> None:
+        """Keep so many names in memory from now on; the kernel is asked in time."""
+        self.volume.metadata.keep_at_most(names_max)
+        self.room.keep_at_most(names_max)
+
     async def recover(self) -> None:
         """Finish what an earlier mount of the same state directory left undone."""
         if self.volume.is_read_only:

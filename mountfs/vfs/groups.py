@@ -116,6 +116,10 @@ class Groups:
         """The objects whose records were asked for their sake, and when."""
         self._damaged: LRUCache[str, None] = LRUCache(_WARNINGS_MAX)
 
+    def believe_for(self, ttl_s: float) -> None:
+        """Believe what is known for another time."""
+        self._ttl_s = ttl_s
+
     def known(self, id: str) -> Group | None:
         """Return what was last known of a group, whatever its age."""
         found = self._known.get(id)

@@ -31,6 +31,10 @@ class Room:
         self._volume = volume
         self._names_max = names_max
 
+    def keep_at_most(self, names_max: int) -> None:
+        """Make room for so many names from now on."""
+        self._names_max = names_max
+
     async def run(self) -> None:
         """Look now and then, until cancelled."""
         pause_s = LOOK_S

@@ -114,6 +114,16 @@ class Volume:
         self.touched = Touched(self.inodes)
         self.inodes.home.derive = partial(effective, defaults=self.defaults)
 
+    def believe_for(self, ttl_s: float) -> None:
+        """Believe the store's answers for another time, what is known by now too.
+
+        What the kernel was told it keeps for as long as it was told then.
+        """
+        self.metadata.believe_for(ttl_s)
+        self.groups.believe_for(ttl_s)
+        if self.index is not None:
+            self.index.believe_for(ttl_s)
+
     @property
     def incidents(self) -> Incidents:
         """What went wrong behind a program's back."""
