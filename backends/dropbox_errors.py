@@ -101,7 +101,16 @@ def translated(key: str | None = None) -> Iterator[None]:
     except StoreError:
         raise
     except _SDK as error:
-        raise translate(error, key) from error
+        found = translate(error, key)
+        found.status = _status_of(error)
+        found.request_id = str(getattr(error, "request_id", None) or "")
+        raise found from error
+
+
+def _status_of(error: Exception) -> int | None:
+    if isinstance(error, sdk.ApiError):
+        return 409
+    return int(error.status_code) if isinstance(error, sdk.HttpError) else None
 
 
 def translate(error: Exception, key: str | None = None) -> StoreError:
@@ -168,12 +177,14 @@ def _auth_error(error: Any, key: str | None) -> StoreError:
     tags = tags_of(error.error)
     if "missing_scope" in tags:
         scope = getattr(error.error.get_missing_scope(), "required_scope", "another")
-        return errors.PermissionDenied(
+        denied = errors.PermissionDenied(
             f"the app lacks the permission {scope}: tick it in the app console, then"
             f" {RUN_AUTH}",
             key=key,
             code="missing_scope",
         )
+        denied.permission = f"the scope {scope} of the app"
+        return denied
     return errors.CredentialsRejected(
         f"Dropbox rejects the token, which expired or was revoked: {RUN_AUTH}",
         key=key,

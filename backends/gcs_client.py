@@ -30,6 +30,7 @@ from mountfs.backends._threads import Threads
 from mountfs.backends.gcs_connections import Answer, Connections, Payload
 from mountfs.backends.gcs_errors import reply_error, translated
 from mountfs.backends.gcs_options import SSE_CUSTOMER, GcsOptions
+from mountfs.backends.gcs_permissions import needed
 from mountfs.backends.gcs_requests import name_of
 from mountfs.storage.errors import (
     CredentialsRejected,
@@ -157,7 +158,11 @@ class GcsClient:
             told.received_bytes = len(answer.body)
         answer = _unzipped(answer)
         if answer.status not in expected:
-            raise reply_error(answer.status, answer.headers, answer.body, key)
+            error = reply_error(answer.status, answer.headers, answer.body, key)
+            error.request = name_of(method, url)
+            if answer.status == 403:
+                error.permission = needed(method, url)
+            raise error
         return answer
 
     def url(self, path: str, query: Query | None = None) -> str:

@@ -134,6 +134,8 @@ def reply_error(
         code=reason or str(status),
         retry_after_s=float(retry_after) if retry_after.isdigit() else None,
     )
+    error.status = status
+    error.request_id = headers.get("x-guploader-uploadid", "")
     if isinstance(error, errors.Throttled) and error.retry_after_s is None:
         error.retry_after_s = THROTTLED_S if status == 429 else None
     return error

@@ -12,6 +12,7 @@ import hashlib
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 import boto3
@@ -29,11 +30,13 @@ from mountfs.backends.s3_connections import hold_connections
 from mountfs.backends.s3_digests import check_bytes
 from mountfs.backends.s3_errors import translated
 from mountfs.backends.s3_options import LIGHT, SSE_CUSTOMER, S3Options
+from mountfs.backends.s3_permissions import needed
 from mountfs.backends.s3_plane import Plane
 from mountfs.backends.s3_records import recorded
 from mountfs.storage.errors import (
     CredentialsRejected,
     CredentialsRenewed,
+    PermissionDenied,
 )
 from mountfs.storage.reason import current_reason
 
@@ -90,7 +93,11 @@ class S3Client:
         self, operation: str, parameters: Parameters, *, key: str | None = None
     ) -> Reply:
         """Send one request and return the reply. Raises `StoreError`."""
-        return await self._in_thread(lambda: self._send(operation, parameters), key)
+        return await self._in_thread(
+            lambda: self._send(operation, parameters),
+            key,
+            partial(needed, operation, parameters, self._options.region),
+        )
 
     async def fetch(
         self, parameters: Parameters, *, key: str | None = None
@@ -108,7 +115,8 @@ class S3Client:
                 check_bytes(reply, data)
             return reply, data
 
-        return await self._in_thread(get, key)
+        needs = partial(needed, "get_object", parameters, self._options.region)
+        return await self._in_thread(get, key, needs)
 
     async def sign(
         self, operation: str, parameters: Parameters, *, expires_s: int
@@ -135,7 +143,14 @@ class S3Client:
         if link is not None:
             await trio.to_thread.run_sync(_close, link)
 
-    async def _in_thread(self, function: Callable[[], T], key: str | None) -> T:
+    async def _in_thread(
+        self,
+        function: Callable[[], T],
+        key: str | None,
+        needs: Callable[[], str] = str,
+    ) -> T:
+        """Call what sends a request; `needs` tells what must be allowed for it."""
+
         def translated_function() -> T:
             link = self._link
             try:
@@ -147,6 +162,9 @@ class S3Client:
                 raise CredentialsRenewed(
                     error.reason, key=key, code=error.code
                 ) from error
+            except PermissionDenied as error:
+                error.permission = needs()
+                raise
 
         return await self._threads.run(translated_function)
 

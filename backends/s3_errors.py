@@ -199,7 +199,9 @@ def _redirects_in_circles(key: str | None) -> StoreError:
 def translate(error: Exception, key: str | None = None) -> StoreError:
     """Return what an exception of the SDK means to the store."""
     if isinstance(error, sdk.ClientError):
-        return reply_error(error.response, key)
+        answered = reply_error(error.response, key)
+        answered.request = error.operation_name
+        return answered
     for inner in (error.__cause__, error.__context__, getattr(error, "error", None)):
         if isinstance(inner, StoreError):  # our own body reader stopped the request
             return inner
@@ -232,6 +234,8 @@ def reply_error(reply: Mapping[str, Any], key: str | None = None) -> StoreError:
     )
     # The answer to a HEAD has no body, and so no word on expired credentials.
     error.is_unexplained = (not code or code.isdigit()) and status in (400, 403)
+    error.status = status or None
+    error.request_id = headers.get("x-amz-request-id", "")
     return error
 
 

@@ -28,7 +28,7 @@ from mountfs.cache.ahead import AheadLedger
 from mountfs.cache.blockfiles import BlockFiles, BlockName, content_digest
 from mountfs.cache.budget import Budget
 from mountfs.cache.directory import DirectoryLock
-from mountfs.cache.extents import Range
+from mountfs.cache.extents import Extents, Range
 from mountfs.cache.lanes import Lanes, Place
 from mountfs.cache.pace import Pace
 from mountfs.cache.readahead import WHOLE_SHARE, ReadStream
@@ -416,6 +416,20 @@ class BlockCache:
             return True
         indexes = range(offset // self._block_size, -(-end // self._block_size))
         return all(self._is_here(self._name(object, index)) for index in indexes)
+
+    def cached_ranges(self, object: Object) -> Extents:
+        """Return which bytes are here; those on their way are not."""
+        if object.version is None or not object.size:
+            return Extents()
+        if self.front is not None and self.front.holds(object.version):
+            return Extents([(0, object.size)])
+        content, size = self._content(object), self._block_size
+        gathered = {name.index for name in self._gathered if name.content == content}
+        return Extents(
+            (index * size, min((index + 1) * size, object.size))
+            for index in self._shelf.indexes(content) | gathered
+            if index * size < object.size
+        )
 
     # Reading.
 

@@ -50,6 +50,11 @@ class Shelf:
     def __contains__(self, name: BlockName) -> bool:
         return name in self._memory or name in self._disk
 
+    def indexes(self, content: bytes) -> set[int]:
+        """Return which blocks of some bytes are here."""
+        found = {name.index for name in self._memory if name.content == content}
+        return found | self._indexes.get(content, set())
+
     @property
     def in_memory(self) -> Iterable[Block]:
         """The blocks in memory."""

@@ -12,6 +12,7 @@ be of other versions:
 | unmount | | one status |
 | wait, flush | `paths` below the mount point | as follow, then an outcome |
 | check | `repair` | as follow, then an outcome |
+| explain | `paths`: one | an outcome |
 | warm | `paths`, `jobs` | how far it is, likewise, then an outcome |
 | metrics | | an outcome with the counters, as text and as values |
 | read-only, read-write | | as follow, then an outcome |

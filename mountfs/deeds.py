@@ -3,6 +3,7 @@
 `status`, `follow` and `unmount` are the server's own; everything else stands here.
 """
 
+import os
 from collections.abc import Callable, Mapping
 
 from mountfs.access import Access
@@ -12,6 +13,7 @@ from mountfs.control_server import Deed
 from mountfs.live import Live
 from mountfs.metrics_text import Look, exposition
 from mountfs.status import Outcome, Progress
+from mountfs.vfs.explain import Explainer
 from mountfs.waiter import Waiter
 from mountfs.warmer import Warmer
 
@@ -23,6 +25,8 @@ def deeds_of(
     look: Callable[[], Look],
     access: Access,
     live: Live,
+    *,
+    explainer: Explainer,
 ) -> Mapping[str, Deed]:
     """Return what these can do for a command, by the word that asks for it."""
 
@@ -52,11 +56,16 @@ def deeds_of(
     async def set_(request: Request, progress: Progress) -> Outcome:
         return await live.set(request.settings)
 
+    async def explain(request: Request, progress: Progress) -> Outcome:
+        path = request.paths[0] if request.paths else ""
+        return Outcome(told=await explainer.explain(os.fsencode(path)))
+
     return {
         "metrics": Deed(carry_out=metrics, tells="nothing"),
         "wait": Deed(carry_out=wait),
         "flush": Deed(carry_out=flush),
         "check": Deed(carry_out=check),
+        "explain": Deed(carry_out=explain, tells="nothing"),
         "warm": Deed(carry_out=warm, tells="progress"),
         "read-only": Deed(carry_out=read_only),
         "read-write": Deed(carry_out=read_write),

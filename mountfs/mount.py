@@ -300,6 +300,7 @@ async def _build(
         notes_reading=not config.noatime,
         inodes=InodeTable(kept_numbers(numbers.kept, numbers.note)),
         url_of=partial(object_url, config.url),
+        watched=layers.watched,
         names=Names(utf8_keys=store.capabilities.utf8_keys),
         activity=layers.activity,
     )
@@ -482,7 +483,15 @@ class _Mounted:
             filesystem=filesystem,
         )
         access = Access(filesystem, waiter, is_read_only=config.read_only)
-        self.deeds = deeds_of(waiter, audit, warmer, self._look, access, live)
+        self.deeds = deeds_of(
+            waiter,
+            audit,
+            warmer,
+            self._look,
+            access,
+            live,
+            explainer=filesystem.explainer,
+        )
         self._counters = counters
         self._has_answered = False
         self._leave = trio.Event()

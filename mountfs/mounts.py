@@ -16,6 +16,8 @@ from pathlib import Path
 FSTYPE = "fuse.mountfs"
 MOUNTINFO = Path("/proc/self/mountinfo")
 COMMAND_TIMEOUT_S = 60
+LINKS_MAX = 40
+"""As many as the kernel follows in one path."""
 UMOUNT_HELPER = Path("/sbin/umount.fuse.mountfs")
 
 
@@ -85,14 +87,41 @@ def find_ours(path: str) -> tuple[MountEntry, str] | None:
     """
     entries = all_mounts()
     plain = os.path.abspath(path)  # noqa: PTH100 - without a look at any file
-    for text in (plain, None):
-        # A second time with links resolved, where no mount of ours stands in the way.
-        real = os.path.realpath(plain) if text is None else text
+    waiting, real, links = plain.split("/")[::-1], "/", 0
+    while True:
         found = _innermost(entries, real)
         if found is not None and found.fstype == FSTYPE:
-            below = os.path.relpath(real, found.mount_point)
-            return found, "" if below == "." else below
-    return None
+            return _within(entries, os.path.normpath("/".join([real, *waiting[::-1]])))
+        if not waiting:
+            return None
+        name = waiting.pop()
+        target = _link_target(f"{real.rstrip('/')}/{name}") if name else None
+        if name == "..":
+            real = os.path.dirname(real)  # noqa: PTH120 - of any bytes
+        elif target is None:
+            real = f"{real.rstrip('/')}/{name}" if name not in ("", ".") else real
+        elif (links := links + 1) > LINKS_MAX:
+            return None
+        else:
+            waiting += target.split("/")[::-1]
+            real = "/" if target.startswith("/") else real
+
+
+def _within(entries: list[MountEntry], path: str) -> tuple[MountEntry, str] | None:
+    """Return our mount that a path without links is in, and the path below it."""
+    found = _innermost(entries, path)
+    if found is None or found.fstype != FSTYPE:
+        return None
+    below = os.path.relpath(path, found.mount_point)
+    return found, "" if below == "." else below
+
+
+def _link_target(path: str) -> str | None:
+    """Return what a symbolic link says; None for everything else."""
+    try:
+        return os.readlink(path)  # noqa: PTH115 - Path would normalise the text
+    except OSError:
+        return None
 
 
 def _innermost(entries: list[MountEntry], path: str) -> MountEntry | None:

@@ -141,6 +141,30 @@ _NOTHING = Decoded(
 )
 
 
+def tellers(user: Mapping[str, str]) -> Mapping[str, str]:
+    """Return, by attribute, the name of the pair that `decode` reads it from."""
+    found: dict[str, str] = {}
+    for name, field, parse in _READERS:
+        text = user.get(name)
+        if text is not None and parse(text) is not None:
+            found.setdefault(field, name)
+    return found
+
+
+def writer_of(name: str, user: Mapping[str, str]) -> str:
+    """Return whose dialect a pair is in, as far as that and its company tell it."""
+    if name.startswith("gcsfuse_"):
+        return "gcsfuse"
+    if name.startswith("goog-"):
+        return "gcloud"
+    mode = user.get("mode", "").strip()
+    is_octal = mode.startswith("0") or _valid_mode(_number(mode, 10, 0o177777)) is None
+    is_dated = any(
+        _RFC3339.fullmatch(user.get(each, "").strip()) for each in ("mtime", "atime")
+    )
+    return "rclone" if (mode and is_octal) or is_dated else "s3fs"
+
+
 def _posix(found: Mapping[str, int]) -> Attributes:
     return Attributes(
         mode=found.get("mode"),

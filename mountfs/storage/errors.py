@@ -51,6 +51,14 @@ class StoreError(Exception):
     is_ambiguous: bool = False
     is_unexplained: bool = False
     """The service refused without a reason: the credentials may be to blame."""
+    status: int | None = None
+    """The HTTP status of the answer; None if none came."""
+    request: str = ""
+    """What was asked, in the service's own word (`PutObject`)."""
+    request_id: str = ""
+    """What the service calls this request: its support asks for that."""
+    permission: str = ""
+    """What the credentials lack, and for what, as far as that can be told."""
 
     def __init__(
         self,

@@ -25,6 +25,7 @@ from mountfs.storage.health import Cause, Health, State, cause_of, is_answer
 from mountfs.storage.passage import PassageStorager, RequestClass
 from mountfs.storage.protocol import Storager
 from mountfs.storage.reason import Reason, because
+from mountfs.storage.refusals import Refusals
 from mountfs.storage.types import OfflinePolicy
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,8 @@ class HealthStorager(PassageStorager):
         super().__init__(inner)
         self._health = health
         self._policy = policy
+        self.refusals = Refusals()
+        """What failed last, by key."""
         self._waits_until = math.inf
         self._doubted_at = -math.inf
 
@@ -75,6 +78,7 @@ class HealthStorager(PassageStorager):
             raise
         except StoreError as error:
             self._judge(error)
+            self.refusals.note(error)
             if error.is_unexplained:
                 await self._doubt()
             raise
@@ -91,6 +95,11 @@ class HealthStorager(PassageStorager):
                 await self._health.change()
         if self._is_offline():
             self._health.refuse(has_waited=self._may_wait())
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing is sent now; None if requests are."""
+        return self._health.reason if self._is_offline() else None
 
     def _is_offline(self) -> bool:
         return self._health.state is State.OFFLINE

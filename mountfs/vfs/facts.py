@@ -1,12 +1,17 @@
 """What mountfs can say of a file, as extended attributes `user.mountfs.*`.
 
 They are read by name and never listed, so that no copying program takes them along.
+What only the store knows is asked for; everything else is told at once.
 """
 
+import json
 import os
 from collections.abc import Callable, Mapping
 
+from mountfs.cache.extents import Extents
 from mountfs.storage.types import NO_METADATA, Metadata, Object
+from mountfs.vfs.explain import Explainer
+from mountfs.vfs.here import Here
 from mountfs.vfs.inodes import Node
 from mountfs.vfs.resolver import Resolver
 from mountfs.vfs.volume import Volume
@@ -15,19 +20,31 @@ PREFIX = b"user.mountfs."
 
 PAIR = "pair."
 META = "meta."
+RANGES_MAX = 500
+"""So many ranges are told; more end in `...`."""
 
 
 class Facts:
     """Answers for one volume; None is "there is no such thing"."""
 
-    def __init__(self, volume: Volume, resolver: Resolver) -> None:
+    def __init__(
+        self, volume: Volume, resolver: Resolver, explainer: Explainer
+    ) -> None:
         self._volume = volume
         self._resolver = resolver
+        self._explainer = explainer
+        self._here = Here(volume)
         self._by_name: Mapping[str, Callable[[Node], str | None]] = {
             "key": _key,
             "url": self._url,
-            "etag": _etag,
-            "state": self._state,
+            "etag": self._here.etag,
+            "version": self._version,
+            "size": self._size,
+            "state": self._here.state,
+            "cached": self._cached,
+            "dirty": self._dirty,
+            "pending": self._pending,
+            "error": self._error,
             "last_error": self._last_error,
             "group": _group,
         }
@@ -41,6 +58,8 @@ class Facts:
 
     async def _stored(self, node: Node, name: str) -> str | None:
         """Return what the store keeps with the object besides attributes."""
+        if name == "explain":
+            return _json(await self._explainer.of(node))
         if name == "content-type":
             return (await self._metadata(node)).pairs.get(name)
         if name.startswith(PAIR):
@@ -61,15 +80,35 @@ class Facts:
         key = _key(node)
         return None if key is None else self._volume.url_of(key)
 
-    def _state(self, node: Node) -> str:
-        if self._failure(node) is not None:
-            return "failed"
-        file = node.loaded_file
-        return "dirty" if file is not None and file.needs_commit else "clean"
+    def _version(self, node: Node) -> str | None:
+        """Return both parts of the version, as the store has given them."""
+        version = self._here.version(node)
+        if version is None:
+            return None
+        return " ".join(filter(None, (version.content, version.attributes)))
+
+    def _size(self, node: Node) -> str | None:
+        """Return the size of the object, which programs may have changed here."""
+        known = node.object
+        return None if known is None or known.size is None else str(known.size)
+
+    def _cached(self, node: Node) -> str | None:
+        return _ranges(self._here.cached(node))
+
+    def _dirty(self, node: Node) -> str | None:
+        dirty = self._here.dirty(node)
+        return None if dirty is None else _ranges(dirty.extents)
+
+    def _pending(self, node: Node) -> str | None:
+        return _json(pending) if (pending := self._here.pending(node)) else None
+
+    def _error(self, node: Node) -> str | None:
+        error = self._here.error(node)
+        return None if error is None else _json(error)
 
     def _last_error(self, node: Node) -> str | None:
         """Return what went wrong last, although no call can say so any more."""
-        error, key = self._failure(node), _key(node)
+        error, key = self._here.failure(node), _key(node)
         if error is not None or key is None:
             return error
         incident = self._volume.incidents.last(key)
@@ -78,30 +117,20 @@ class Facts:
         kept = f"; kept as {incident.kept_as!r}" if incident.kept_as else ""
         return f"{incident.kind.value}: {incident.text}{kept}"
 
-    def _failure(self, node: Node) -> str | None:
-        """Return why the bytes that are here are not in the store."""
-        file = node.loaded_file
-        error = (file.failure or file.refusal) if file is not None else None
-        if error is not None:
-            return str(error)
-        key = _key(node)
-        return next(
-            (
-                pending.error
-                for pending in self._volume.writeback.pending()
-                if pending.error is not None and pending.key == key
-            ),
-            None,
-        )
-
 
 def _key(node: Node) -> str | None:
     return None if node.is_nameless else node.key()
 
 
-def _etag(node: Node) -> str | None:
-    version = node.object.version if node.object is not None else None
-    return None if version is None else version.content
+def _ranges(extents: Extents) -> str | None:
+    """Return ranges as `FIRST-LAST`, both in them; None if there are none."""
+    told = [f"{start}-{end - 1}" for start, end in extents]
+    more = ["..."] if len(told) > RANGES_MAX else []
+    return " ".join([*told[:RANGES_MAX], *more]) or None
+
+
+def _json(told: object) -> str:
+    return json.dumps(told, separators=(",", ":"))
 
 
 def _group(node: Node) -> str | None:

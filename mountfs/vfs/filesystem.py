@@ -8,6 +8,7 @@ import trio
 from mountfs.storage.errors import StoreError
 from mountfs.vfs.directories import Directories
 from mountfs.vfs.errors import fail
+from mountfs.vfs.explain import Explainer
 from mountfs.vfs.files import Files
 from mountfs.vfs.hardlinks import HardLinks
 from mountfs.vfs.inodes import Node
@@ -92,7 +93,8 @@ class FileSystem:
         self.attributes = AttributeChanges(
             volume, self.resolver, self.files, self.hard_links
         )
-        self.xattrs = Xattrs(volume, self.resolver, self.attributes)
+        self.explainer = Explainer(volume, self.namespace, self.files)
+        self.xattrs = Xattrs(volume, self.resolver, self.attributes, self.explainer)
 
     def keep_names(self, names_max: int) -> None:
         """Keep so many names in memory from now on; the kernel is asked in time."""

@@ -31,6 +31,7 @@ from mountfs.storage.types import (
     Object,
     ObjectKind,
 )
+from mountfs.storage.watched import HealthStorager
 from mountfs.vfs.attributes import (
     Defaults,
     after_read,
@@ -93,6 +94,8 @@ class Volume:
     now_ns: Callable[[], int] = kernel_now_ns
     journaled: Journaled | None = None
     """What is acknowledged and not stored yet, if anything may be."""
+    watched: HealthStorager | None = None
+    """The store itself, for what is only told to people."""
     url_of: Callable[[str], str] = str
     """Returns the URL of the object with a key."""
     inodes: InodeTable

@@ -20,6 +20,7 @@ from mountfs.storage.errors import MetadataTooLarge
 from mountfs.storage.types import ObjectKind
 from mountfs.vfs.attributes import Change
 from mountfs.vfs.errors import fail
+from mountfs.vfs.explain import Explainer
 from mountfs.vfs.facts import PREFIX, Facts
 from mountfs.vfs.inodes import Inode, Node
 from mountfs.vfs.resolver import Resolver
@@ -43,12 +44,16 @@ class Xattrs:
     """The extended attributes of one volume."""
 
     def __init__(
-        self, volume: Volume, resolver: Resolver, changes: AttributeChanges
+        self,
+        volume: Volume,
+        resolver: Resolver,
+        changes: AttributeChanges,
+        explainer: Explainer,
     ) -> None:
         self._volume = volume
         self._resolver = resolver
         self._changes = changes
-        self._facts = Facts(volume, resolver)
+        self._facts = Facts(volume, resolver, explainer)
         self._lost: TTLCache[Inode, None] = TTLCache(LOST_MAX, LOST_S)
 
     @property

@@ -125,5 +125,9 @@ def test_paths_are_found_without_a_look_at_them(
     assert found(f"{top}/a/../b//c/") == "b/c"
     assert found(tmp_path / "link" / "file") == "dir/file"
     assert found(f"{top}x/a") is None
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "near").symlink_to("link/../deep")
+    assert found(tmp_path / "loop" / "a") is None
+    assert found(tmp_path / "near" / "a") == "deep/a"
     assert found(top / "other" / "a") is None
     assert found(tmp_path) is None

@@ -1,0 +1,109 @@
+"""What must be allowed for a request, and how a refusal says so."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from mountfs.backends import gcs_permissions, s3_permissions
+from mountfs.backends.gcs_errors import reply_error as gcs_reply_error
+from mountfs.backends.s3_errors import reply_error
+from mountfs.storage.errors import NotFound, Offline, PermissionDenied
+from mountfs.storage.refusals import KEPT_MAX, Refusals
+
+
+@pytest.mark.parametrize(
+    ("operation", "parameters", "region", "expected"),
+    [
+        (
+            "put_object",
+            {"Bucket": "b", "Key": "d/k"},
+            None,
+            "s3:PutObject on arn:aws:s3:::b/d/k",
+        ),
+        ("list_objects_v2", {"Bucket": "b"}, None, "s3:ListBucket on arn:aws:s3:::b"),
+        (
+            "copy_object",
+            {"Bucket": "b", "Key": "k", "CopySource": {"Bucket": "a", "Key": "s"}},
+            "cn-north-1",
+            "s3:PutObject on arn:aws-cn:s3:::b/k and"
+            " s3:GetObject on arn:aws-cn:s3:::a/s",
+        ),
+        (
+            "delete_objects",
+            {"Bucket": "b"},
+            "us-gov-west-1",
+            "s3:DeleteObject on arn:aws-us-gov:s3:::b/*",
+        ),
+        (
+            "head_object",
+            {"Bucket": "b", "Key": "k"},
+            "eu-west-1",
+            "s3:GetObject on arn:aws:s3:::b/k and s3:ListBucket on arn:aws:s3:::b",
+        ),
+        ("list_buckets", {}, None, "s3:ListAllMyBuckets on *"),
+        ("something_new", {"Bucket": "b"}, None, ""),
+    ],
+)
+def test_a_request_names_what_it_needs(
+    operation: str, parameters: Mapping[str, object], region: str | None, expected: str
+) -> None:
+    """The action and the resource, as a policy writes them."""
+    assert s3_permissions.needed(operation, parameters, region) == expected
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "expected"),
+    [
+        ("GET", "/storage/v1/b/b/o/d%2Fk", "storage.objects.get"),
+        ("GET", "/storage/v1/b/b/o?prefix=x", "storage.objects.list"),
+        ("POST", "/upload/storage/v1/b/b/o", "storage.objects.cr"),
+        (
+            "POST",
+            "/storage/v1/b/b/o/k/rewriteTo/b/b/o/l",
+            "storage.objects.get and",
+        ),
+        ("PATCH", "/storage/v1/b/b/o/k", "storage.objects.update"),
+        ("POST", "/batch/storage/v1", ""),
+    ],
+)
+def test_a_request_of_google_names_what_it_needs(
+    method: str, path: str, expected: str
+) -> None:
+    """The permission of IAM, and the object."""
+    url = f"https://host{path}"
+
+    assert gcs_permissions.needed(method, url).startswith(expected)
+    if "d%2Fk" in path:
+        assert gcs_permissions.needed(method, url).endswith("on gs://b/d/k")
+
+
+def test_an_answer_keeps_its_status_and_its_number() -> None:
+    """Support asks for them."""
+    reply = {
+        "Error": {"Code": "AccessDenied", "Message": "no"},
+        "ResponseMetadata": {
+            "HTTPStatusCode": 403,
+            "HTTPHeaders": {"x-amz-request-id": "R1"},
+        },
+    }
+    google = gcs_reply_error(403, {"x-guploader-uploadid": "U1"}, b"")
+
+    assert (reply_error(reply).status, reply_error(reply).request_id) == (403, "R1")
+    assert (google.status, google.request_id) == (403, "U1")
+
+
+def test_what_was_refused_last_is_kept_by_key() -> None:
+    """Not what says no in the course of things; the oldest go when there are many."""
+    refusals = Refusals(iter(range(10_000)).__next__)
+    first, last = PermissionDenied("1", key="a"), PermissionDenied("2", key="a/")
+    for error in (first, NotFound("3", key="a"), Offline("4", key="a"), last):
+        refusals.note(error)
+
+    found = refusals.last("a", "a/")
+    assert found is not None
+    assert found.error is last
+    assert refusals.last("b") is None
+
+    for number in range(KEPT_MAX):
+        refusals.note(PermissionDenied("n", key=f"k{number}"))
+    assert refusals.last("a", "a/") is None
