@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from mountfs.storage.errors import InvalidRequest
+from mountfs.storage.secrets import remember_secret
 
 VARIABLE = "MOUNTFS_SSE_C_KEY"
 _SIZE = 32
@@ -26,12 +27,17 @@ def customer_key(file: str | None) -> bytes:
     else:
         raw = os.environb.get(VARIABLE.encode(), b"")
     if len(raw) == _SIZE:
-        return raw
+        return _remembered(raw)
     with contextlib.suppress(ValueError):
         decoded = base64.b64decode(raw.strip(), validate=True)
         if len(decoded) == _SIZE:
-            return decoded
+            return _remembered(decoded)
     raise InvalidRequest(
         "sse=customer needs a key of 32 bytes, raw or in base64, in the file "
         f"sse_customer_key_file or the environment variable {VARIABLE}"
     )
+
+
+def _remembered(key: bytes) -> bytes:
+    remember_secret(base64.b64encode(key).decode(), key.hex(), repr(key)[2:-1])
+    return key

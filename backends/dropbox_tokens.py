@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mountfs.backends.dropbox_options import DropboxOptions, default_token_file
 from mountfs.storage.errors import CredentialsRejected, InvalidRequest
+from mountfs.storage.secrets import remember_secret
 
 RUN_AUTH = "run `mountfs auth dropbox`"
 
@@ -28,6 +29,7 @@ class Credentials:
 def credentials_of(options: DropboxOptions) -> Credentials:
     """Return what to show. Raises `CredentialsRejected` if there is nothing."""
     if options.access_token is not None:
+        remember_secret(options.access_token)
         return Credentials(access_token=options.access_token)
     path = token_path(options)
     try:
@@ -77,8 +79,10 @@ def _parsed(path: Path, raw: bytes) -> Credentials:
         known = None
     match known:
         case {"app_key": str(app_key), "refresh_token": str(token)}:
+            remember_secret(token)
             return Credentials(app_key=app_key, refresh_token=token)
         case {"access_token": str(token)}:
+            remember_secret(token)
             return Credentials(access_token=token)
         case _:
             raise CredentialsRejected(f"{path} holds no token: {RUN_AUTH}")

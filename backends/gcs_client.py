@@ -39,6 +39,7 @@ from mountfs.storage.errors import (
     StoreError,
 )
 from mountfs.storage.reason import current_reason
+from mountfs.storage.secrets import remember_secret
 from mountfs.storage.wire import exchange
 
 log = logging.getLogger(__name__)
@@ -237,6 +238,7 @@ class GcsClient:
         request = _transport(self._connections)
         with self._lock:  # one renewal serves all
             credentials.before_request(request, method, url, headers)  # type: ignore[no-untyped-call]  # google-auth has few types
+        remember_secret(credentials.token)
 
     def _renew(self, refused: Credentials) -> bool:
         """Look for other credentials than those that were refused; tell if there are.

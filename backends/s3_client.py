@@ -39,6 +39,7 @@ from mountfs.storage.errors import (
     PermissionDenied,
 )
 from mountfs.storage.reason import current_reason
+from mountfs.storage.secrets import remember_secret
 
 if TYPE_CHECKING:
     from botocore.awsrequest import AWSPreparedRequest
@@ -313,6 +314,7 @@ def _credentials_of(session: botocore.session.Session) -> tuple[str, ...] | None
         frozen = found.get_frozen_credentials()
     except (BotoCoreError, ClientError):  # the next refusal asks again
         return None
+    remember_secret(frozen.secret_key, frozen.token)
     return tuple(each or "" for each in frozen)
 
 

@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 from botocore.credentials import ReadOnlyCredentials
 
+from mountfs.storage.secrets import remember_secret
+
 UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 
@@ -65,6 +67,7 @@ class Signer:
         known_secret, known_day, key = self._derived
         if (known_secret, known_day) == (secret, day):
             return key
+        remember_secret(secret)
         key = f"AWS4{secret}".encode()
         for word in (day, self._scope.region, self._scope.service, "aws4_request"):
             key = hmac.digest(key, word.encode(), "sha256")

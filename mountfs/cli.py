@@ -23,6 +23,7 @@ from mountfs.commands import (
     recover,
     setting,
     status,
+    trace,
     umount,
     waiting,
     warm,
@@ -47,6 +48,7 @@ _MODULES = (
     metrics,
     install,
     setting,
+    trace,
 )
 _NO_OPTIONS = {"o", "url", "mount_point", "command", "ready_fd", "carry_out"}
 EPILOG = """\

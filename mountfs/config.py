@@ -84,6 +84,7 @@ class MountConfig:
     """None: metrics are told on the control socket alone."""
     metrics_address: str
     request_prices: Prices | None
+    log_format: str
     log_level: str
     log_file: Path | None
     """None: stderr in the foreground, a file in the state directory else."""
@@ -166,6 +167,7 @@ def settled(asked: Asked, found: Effective) -> MountConfig:
         metrics_port=_value(values, "metrics_port", int, None),
         metrics_address=_value(values, "metrics_address", str, "127.0.0.1"),
         request_prices=_value(values, "request_prices", Prices, None),
+        log_format=_value(values, "log_format", str, "text"),
         log_level=_value(values, "log_level", str, "info"),
         log_file=_value(values, "log_file", Path, None),
         asked=asked,

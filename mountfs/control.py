@@ -17,6 +17,7 @@ be of other versions:
 | metrics | | an outcome with the counters, as text and as values |
 | read-only, read-write | | as follow, then an outcome |
 | set | `settings`: texts by name | an outcome |
+| trace | | an event for each operation, until somebody ends the connection |
 
 What is carried out stands in a table of the daemon (`mountfs.deeds`). The last status
 of a daemon that finishes says `"state": "done"`; a connection that ends without it, and

@@ -9,7 +9,7 @@ import math
 import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -28,9 +28,12 @@ from mountfs.control import (
     socket_path,
 )
 from mountfs.errors import UsageError
-from mountfs.status import Outcome, Progress, State, Status, encode
+from mountfs.status import Event, Outcome, Progress, State, Status, encode
 
 log = logging.getLogger(__name__)
+
+SIGN_OF_LIFE_S = 10.0
+EVENTS_AT_ONCE = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,10 +45,25 @@ class Deed:
     tells: Literal["status", "progress", "nothing"] = "status"
 
 
+class Tellable(Protocol):
+    """Something that happened."""
+
+    def told(self) -> Mapping[str, object]:
+        """Return it as JSON has it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """What is told as it happens, for as long as somebody listens."""
+
+    begin: Callable[[], AbstractContextManager["trio.MemoryReceiveChannel[Tellable]"]]
+
+
 class Handler(Protocol):
     """What the mount lends to its control server."""
 
-    deeds: Mapping[str, Deed]
+    deeds: Mapping[str, Deed | Stream]
     """By the word that asks for it; see `mountfs.deeds`."""
 
     def status(self, *, is_seen: bool = False) -> Status:
@@ -126,7 +144,11 @@ class ControlServer:
                     await self._tell_until_finished(stream)
                 case word if word in self._handler.deeds:
                     timeout.deadline = math.inf
-                    await self._carry_out(request, self._handler.deeds[word], stream)
+                    deed = self._handler.deeds[word]
+                    if isinstance(deed, Stream):
+                        await self._tell_events(deed, stream)
+                    else:
+                        await self._carry_out(request, deed, stream)
                 case _:
                     await stream.send_all(b'{"error": "unknown request"}\n')
 
@@ -144,6 +166,21 @@ class ControlServer:
         if deed.tells == "progress":
             await stream.send_all(encode(progress))
         await stream.send_all(encode(outcome))
+
+    async def _tell_events(self, deed: Stream, stream: trio.SocketStream) -> None:
+        """Tell what happens until the mount ends or nobody listens any more."""
+        with deed.begin() as events:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_cancel_after, stream.receive_some, nursery)
+                nursery.start_soon(_cancel_after, self._finished.wait, nursery)
+                while True:
+                    told = [Event()]
+                    with trio.move_on_after(SIGN_OF_LIFE_S):
+                        told = [Event((await events.receive()).told())]
+                    with suppress(trio.WouldBlock):
+                        while len(told) < EVENTS_AT_ONCE:
+                            told.append(Event(events.receive_nowait().told()))
+                    await stream.send_all(b"".join(map(encode, told)))
 
     async def _tell_until_finished(self, stream: trio.SocketStream) -> None:
         await self._tell_until(self._finished, stream, self._status)
@@ -176,6 +213,13 @@ async def _outcome(deed: Deed, request: Request, progress: Progress) -> Outcome:
         # A question must not cost the mount.
         log.exception("a bug in mountfs: %s failed", request.word)
         return Outcome(error=f"a bug in mountfs: {error!r}", code=1)
+
+
+async def _cancel_after(
+    wait: Callable[[], Awaitable[object]], nursery: trio.Nursery
+) -> None:
+    await wait()
+    nursery.cancel_scope.cancel()
 
 
 def _listen(path: Path) -> trio.socket.SocketType:

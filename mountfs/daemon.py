@@ -36,11 +36,16 @@ def run_in_place(config: MountConfig, ready_fd: int | None) -> int:
     With `ready_fd` this process is the child of `start`, and says there how it went.
     """
     if ready_fd is None:
-        logs.set_up(config.log_level, config.log_file)
+        logs.set_up(config.log_level, config.log_file, form=config.log_format)
         return _mount(config, None)
     os.set_inheritable(ready_fd, False)
     os.chdir("/")  # or the directory it was started in could never be unmounted
-    logs.set_up(config.log_level, log_path(config), is_rotated=config.log_file is None)
+    logs.set_up(
+        config.log_level,
+        log_path(config),
+        is_rotated=config.log_file is None,
+        form=config.log_format,
+    )
     try:
         return _mount(config, ready_fd)
     except UsageError as error:

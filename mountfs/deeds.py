@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping
 from mountfs.access import Access
 from mountfs.audit import Audit
 from mountfs.control import Request
-from mountfs.control_server import Deed
+from mountfs.control_server import Deed, Stream
 from mountfs.live import Live
 from mountfs.metrics_text import Look, exposition
 from mountfs.status import Outcome, Progress
+from mountfs.storage.tracing import Tracer
 from mountfs.vfs.explain import Explainer
 from mountfs.waiter import Waiter
 from mountfs.warmer import Warmer
@@ -27,7 +28,8 @@ def deeds_of(
     live: Live,
     *,
     explainer: Explainer,
-) -> Mapping[str, Deed]:
+    tracer: Tracer,
+) -> Mapping[str, Deed | Stream]:
     """Return what these can do for a command, by the word that asks for it."""
 
     async def wait(request: Request, progress: Progress) -> Outcome:
@@ -62,6 +64,7 @@ def deeds_of(
 
     return {
         "metrics": Deed(carry_out=metrics, tells="nothing"),
+        "trace": Stream(tracer.watching),
         "wait": Deed(carry_out=wait),
         "flush": Deed(carry_out=flush),
         "check": Deed(carry_out=check),

@@ -1,46 +1,91 @@
-"""Logging: one line an event, to stderr or a file, never a credential.
+"""Logging: one line an event, to the journal, stderr or a file, never a credential.
 
-The lines carry a time in a file; on stderr only if no journal adds its own.
+A line carries a time unless the journal adds its own, which then gets the level in its
+own form. What repeats is counted (`mountfs.repeats`). Names of files may hold anything:
+nothing that is not printable reaches a terminal.
 """
 
+import atexit
+import json
 import logging
 import os
 import re
 import sys
+import threading
+import time
 import types
+from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler, WatchedFileHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from mountfs.repeats import WINDOW_S, Repeats
+from mountfs.storage.secrets import BLOT, blotted, remember_secret
+
 if TYPE_CHECKING:
+    from io import TextIOWrapper
+
     _StreamHandler = logging.StreamHandler[TextIO]
 else:
     _StreamHandler = logging.StreamHandler
 
 FILE_SIZE_MAX = 10 << 20
 FILES_KEPT = 3
+SECRET_VARIABLES = (
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+    "MOUNTFS_SSE_C_KEY",
+    "DROPBOX_ACCESS_TOKEN",
+)
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 
 # What an AWS signature, an access key, a bearer token or our own options look like in
 # the text of a foreign library's message. What is kept is the name of the thing.
+_NAMED = r"""
+    Signature= | Credential= | X-(?:Amz|Goog)-Signature= | X-(?:Amz|Goog)-Credential=
+  | X-Amz-Security-Token['"]? \s*[=:]\s* b?['"]?
+  | server-side-encryption-customer-key['"]? \s*[=:]\s* b?['"]?
+  | SSECustomerKey['"]? \s*[=:]\s* b?['"]?
+  | x-goog-(?:copy-source-)?encryption-key['"]? \s*[=:]\s* b?['"]?
+  | (?:aws_?)?secret_?(?:access_?)?key['"]? \s*[=:]\s* ['"]?
+  | (?:aws_?)?session_?token['"]? \s*[=:]\s* ['"]?
+  | (?:refresh|access|id)_token['"]? \s*[=:]\s* ['"]?
+  | (?:client|app)_secret['"]? \s*[=:]\s* ['"]?
+  | private_key['"]? \s*[=:]\s* ['"]?
+  | pass(?:word|wd|phrase)['"]? \s*[=:]\s* ['"]?
+  | (?:Bearer|Basic)\s+
+  | ://(?=[^/\s@]+@)
+"""
 SECRETS = re.compile(
-    r"(?P<name>Signature=|Credential=|X-Amz-Signature=|X-Amz-Credential="
-    r"|X-Amz-Security-Token['\"]?[=:]\s*b?['\"]?"
-    r"|server-side-encryption-customer-key['\"]?[=:]\s*b?['\"]?"
-    r"|(?:aws_?)?secret_?(?:access_?)?key['\"]?\s*[=:]\s*['\"]?"
-    r"|(?:aws_?)?session_?token['\"]?\s*[=:]\s*['\"]?"
-    r"|(?:refresh|access)_token['\"]?\s*[=:]\s*['\"]?"
-    r"|password['\"]?\s*[=:]\s*['\"]?"
-    r"|Bearer\s+"
-    r"|://(?=[^/\s@]+@))"
-    r"[^\s,;&'\"@]+"
-    r"|\b(?:AKIA|ASIA)[A-Z0-9]{12,}\b",
-    re.IGNORECASE,
+    rf"(?P<name>{_NAMED})[^\s,;&'\"@]+"
+    r"|\b(?:AKIA|ASIA)[A-Z0-9]{12,}\b"
+    r"|-----BEGIN\ [A-Z ]*PRIVATE\ KEY-----.*?(?:-----END\ [A-Z ]*KEY-----|$)",
+    re.IGNORECASE | re.VERBOSE | re.DOTALL,
 )
+
+_JOURNAL_LEVELS = (
+    (logging.CRITICAL, 2),
+    (logging.ERROR, 3),
+    (logging.WARNING, 4),
+    (logging.INFO, 6),
+)
+"""The lowest level of ours, and syslog's number for it; below all of them 7."""
 
 
 def redact(text: str) -> str:
-    """Return the text with everything that looks like a credential blotted out."""
-    return SECRETS.sub(lambda found: f"{found['name'] or ''}[redacted]", text)
+    """Return the text with all that is or looks like a credential blotted out."""
+    return SECRETS.sub(lambda found: f"{found['name'] or ''}{BLOT}", blotted(text))
+
+
+def printable(text: str) -> str:
+    """Return the text with nothing in it that moves a cursor or breaks a line."""
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode()
+        for each in text
+    )
 
 
 class OneLineFormatter(logging.Formatter):
@@ -48,7 +93,37 @@ class OneLineFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, credentials blotted out."""
-        return redact(" | ".join(super().format(record).splitlines()))
+        return printable(redact(" | ".join(super().format(record).splitlines())))
+
+
+class JsonFormatter(logging.Formatter):
+    """Formats an event as one JSON object."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the object, credentials blotted out."""
+        moment = datetime.fromtimestamp(record.created, UTC)
+        fields = {
+            "time": moment.isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": printable(redact(record.getMessage())),
+        }
+        if record.exc_info:
+            fields["exception"] = redact(self.formatException(record.exc_info))
+        return json.dumps(fields)
+
+
+class ForJournal(logging.Formatter):
+    """Adds to a line what systemd takes for its level: see sd-daemon(3)."""
+
+    def __init__(self, inner: logging.Formatter) -> None:
+        super().__init__()
+        self._inner = inner
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line with the level in front."""
+        levels = (each for least, each in _JOURNAL_LEVELS if record.levelno >= least)
+        return f"<{next(levels, 7)}>{self._inner.format(record)}"
 
 
 class _Patient(logging.Handler):
@@ -65,24 +140,92 @@ class _ToStream(_Patient, _StreamHandler):
 
 
 class _ToRotated(_Patient, RotatingFileHandler):
-    pass
+    """Writes a file that only its owner can read: it has the names of files."""
+
+    def _open(self) -> "TextIOWrapper":
+        descriptor = os.open(
+            self.baseFilename,
+            os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC,
+            0o600,
+        )
+        return os.fdopen(descriptor, "a", encoding=self.encoding)
 
 
 class _ToWatched(_Patient, WatchedFileHandler):
     pass
 
 
+class Thrifty(logging.Handler):
+    """Hands events on to another handler, and only counts what repeats.
+
+    At debug level nothing is held back: who asks for all gets all.
+    """
+
+    def __init__(self, target: logging.Handler) -> None:
+        super().__init__()
+        self._target = target
+        self._repeats = Repeats()
+        self._timer: threading.Timer | None = None
+        atexit.register(self.close)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the event, or count it. Called with the handler's lock."""
+        now_s = time.monotonic()
+        self._tell_due(now_s)
+        if record.levelno <= logging.DEBUG:
+            self._target.handle(record)
+            return
+        sort = (record.name, record.levelno, str(record.msg))
+        if self._repeats.may_write(sort, record.getMessage(), now_s):
+            self._target.handle(record)
+        elif self._timer is None:
+            self._timer = threading.Timer(WINDOW_S, self._tell_later)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def close(self) -> None:
+        """Tell what was held back, and close the other handler too."""
+        atexit.unregister(self.close)
+        with self.lock or threading.Lock():
+            if self._timer is not None:
+                self._timer.cancel()
+            self._tell_due(time.monotonic() + WINDOW_S)
+        self._target.close()
+        super().close()
+
+    def _tell_later(self) -> None:
+        """Tell what is due although nothing else happens; in a thread of its own."""
+        with self.lock or threading.Lock():
+            self._timer = None
+            self._tell_due(time.monotonic())
+            if self._repeats.is_holding:
+                self._timer = threading.Timer(WINDOW_S, self._tell_later)
+                self._timer.daemon = True
+                self._timer.start()
+
+    def _tell_due(self, now_s: float) -> None:
+        for held in self._repeats.due(now_s):
+            name, level, _ = held.sort
+            told = logging.LogRecord(name, level, "", 0, "%s", (str(held),), None)
+            self._target.handle(told)
+
+
 def set_up_for_commands() -> None:
     """Show warnings on stderr, as the command's own messages look."""
-    _install(_ToStream(sys.stderr), "mountfs: %(message)s", "warning")
+    handler = _ToStream(sys.stderr)
+    handler.setFormatter(OneLineFormatter("mountfs: %(message)s"))
+    _install(handler, "warning")
 
 
-def set_up(level: str, file: Path | None, *, is_rotated: bool = False) -> None:
+def set_up(
+    level: str, file: Path | None, *, is_rotated: bool = False, form: str = "text"
+) -> None:
     """Send the log to `file`, or to stderr. Raises `OSError` if it cannot be opened.
 
     `is_rotated` bounds the file's size here; else it is left to logrotate, and a
-    file that was moved away is opened anew.
+    file that was moved away is opened anew. `form` is `text` or `json`.
     """
+    _remember_environment()
     handler: logging.Handler
     if file is None:
         handler = _ToStream(sys.stderr)
@@ -92,10 +235,10 @@ def set_up(level: str, file: Path | None, *, is_rotated: bool = False) -> None:
         )
     else:
         handler = _ToWatched(file, encoding="utf-8")
-    # The journal has the time of each line already.
-    has_time = file is not None or "JOURNAL_STREAM" not in os.environ
-    time = "%(asctime)s " if has_time else ""
-    _install(handler, f"{time}%(levelname)s %(name)s: %(message)s", level)
+    handler.setFormatter(
+        _formatter(form, is_for_journal=file is None and _is_journal())
+    )
+    _install(Thrifty(handler), level)
     sys.excepthook = _log_uncaught
 
 
@@ -104,8 +247,37 @@ def set_level(level: str) -> None:
     logging.getLogger("mountfs").setLevel(level.upper())
 
 
-def _install(handler: logging.Handler, line: str, level: str) -> None:
-    handler.setFormatter(OneLineFormatter(line))
+def _formatter(form: str, *, is_for_journal: bool) -> logging.Formatter:
+    if form == "json":
+        made: logging.Formatter = JsonFormatter()
+    else:
+        # The journal has the time and the level of each line already.
+        before = "" if is_for_journal else "%(asctime)s %(levelname)s "
+        made = OneLineFormatter(f"{before}%(name)s: %(message)s")
+    return ForJournal(made) if is_for_journal else made
+
+
+def _is_journal() -> bool:
+    """Tell whether stderr is the journal's: systemd.exec(5) says how to know.
+
+    The variable alone says nothing of a stderr that was sent elsewhere since.
+    """
+    try:
+        found = os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
+
+
+def _remember_environment() -> None:
+    remember_secret(*(os.environ.get(name) for name in SECRET_VARIABLES))
+    for name in (*_PROXIES, *map(str.upper, _PROXIES)):
+        before, at, _ = os.environ.get(name, "").rpartition("@")
+        if at:
+            remember_secret(before.partition("://")[2].partition(":")[2])
+
+
+def _install(handler: logging.Handler, level: str) -> None:
     root = logging.getLogger()
     for old in root.handlers[:]:
         root.removeHandler(old)

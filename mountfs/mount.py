@@ -491,6 +491,7 @@ class _Mounted:
             access,
             live,
             explainer=filesystem.explainer,
+            tracer=layers.meter.tracer,
         )
         self._counters = counters
         self._has_answered = False

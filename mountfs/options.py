@@ -637,6 +637,12 @@ OPTIONS: tuple[Option, ...] = (
         " write=0.005,read=0.0004",
     ),
     Option(
+        name="log-format",
+        read=one_of("text", "json"),
+        metavar="FORMAT",
+        help="text or json, one object a line (default text)",
+    ),
+    Option(
         name="log-level",
         read=one_of("debug", "info", "warning", "error"),
         metavar="LEVEL",

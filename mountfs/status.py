@@ -135,7 +135,14 @@ class Progress:
     """Nothing more will be found."""
 
 
-Said = Status | Progress | Outcome
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that has just happened, for who looks; empty: nothing has, lately."""
+
+    told: Mapping[str, object] = dataclasses.field(default_factory=dict)
+
+
+Said = Status | Progress | Outcome | Event
 """What a daemon may say."""
 
 
@@ -149,6 +156,8 @@ def encode(said: Said) -> bytes:
             fields = {"progress": fields}
         case Outcome():
             fields = {"outcome": fields}
+        case Event():
+            fields = {"event": said.told}
     return json.dumps(fields).encode() + b"\n"
 
 
@@ -157,6 +166,8 @@ def decode(line: bytes) -> Said:
     fields = _mapping(json.loads(line))
     if "progress" in fields:
         return _progress(_mapping(fields["progress"]))
+    if "event" in fields:
+        return Event(_mapping(fields["event"]))
     if "outcome" in fields:
         return _outcome(_mapping(fields["outcome"]))
     if not fields.keys() >= {"url", "mount_point", "pid", "state"}:

@@ -2,15 +2,12 @@
 
 from typing import TextIO
 
-from mountfs.logs import redact
+from mountfs.logs import printable, redact
 
 
 def plain(text: str) -> str:
     """Return text without credentials, and nothing in it that moves the cursor."""
-    return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode()
-        for each in redact(text)
-    )
+    return printable(redact(text))
 
 
 def write_line(text: str, out: TextIO) -> None:

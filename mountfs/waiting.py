@@ -9,7 +9,7 @@ from mountfs import control, mounts
 from mountfs.control import Request
 from mountfs.errors import UsageError
 from mountfs.options import format_size
-from mountfs.status import Outcome, Progress, Status
+from mountfs.status import Event, Outcome, Progress, Status
 from mountfs.terminal import clear_line, plain, write_line
 
 EXIT_FAILED = 1
@@ -64,6 +64,8 @@ def carry_out(
         for said in control.carry_out(socket, request):
             if isinstance(said, Outcome):
                 return said
+            if isinstance(said, Event):
+                continue
             heard = said
             if show is not None:
                 show(said)

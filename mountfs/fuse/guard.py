@@ -23,6 +23,8 @@ from mountfs.fuse.meter import OperationMeter
 from mountfs.storage.errors import (
     NotFound,
     ObjectTooLarge,
+    Offline,
+    StayedOffline,
     StoreError,
     Unsupported,
 )
@@ -37,6 +39,9 @@ log = logging.getLogger(__name__)
 
 _QUIET = (NotFound, ObjectTooLarge, Unsupported)
 """What tells of the program that asks, not of the mount."""
+
+_TOLD = (Offline, StayedOffline)
+"""What follows from the state of the store, of which there is a warning already."""
 
 
 class Counted(Protocol):
@@ -96,12 +101,18 @@ def handler(
     return guarded
 
 
+def _level_of(error: StoreError) -> int:
+    if isinstance(error, _QUIET):
+        return logging.DEBUG
+    return logging.INFO if isinstance(error, _TOLD) else logging.WARNING
+
+
 def _code_of(name: str, error: Exception) -> int:
     """Return the errno that an error becomes, and say in the log what it was."""
     match error:
         case StoreError():
             code = errno_of(error)
-            level = logging.DEBUG if isinstance(error, _QUIET) else logging.WARNING
+            level = _level_of(error)
             word = errno.errorcode.get(code, str(code))
             log.log(level, "%s: %s -> %s", name, error, word)
             return code

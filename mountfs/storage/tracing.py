@@ -10,6 +10,7 @@ While nobody looks nothing is followed: who could tell asks `is_on` first.
 import contextlib
 import contextvars
 import dataclasses
+import errno
 import itertools
 import time
 from collections.abc import Iterator
@@ -43,6 +44,33 @@ class Traced:
     lost: int = 0
     """How much was not told before this, because it was read too slowly."""
     is_over: bool = False
+
+    def told(self) -> dict[str, object]:
+        """Return it as JSON has it."""
+        return {
+            "number": self.number,
+            "time_ns": self.time_ns,
+            "operation": self.operation,
+            "path": self.path,
+            "detail": self.detail,
+            "seconds": round(self.seconds, 6),
+            "error": errno.errorcode.get(self.error, str(self.error or "")),
+            "retries": self.retries,
+            "requests": [_request(each) for each in self.requests],
+            "lost": self.lost,
+        }
+
+
+def _request(exchange: Exchange) -> dict[str, object]:
+    return {
+        "request": exchange.request,
+        "reason": exchange.reason.value,
+        "status": exchange.status,
+        "request_id": exchange.request_id,
+        "sent_bytes": exchange.sent_bytes,
+        "received_bytes": exchange.received_bytes,
+        "seconds": round(exchange.seconds, 6),
+    }
 
 
 _traced: contextvars.ContextVar[Traced | None] = contextvars.ContextVar(

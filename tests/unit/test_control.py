@@ -5,7 +5,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -14,9 +14,10 @@ import trio.testing
 
 from mountfs import control, control_server
 from mountfs.control import Outcome, Request, State, Status
-from mountfs.control_server import ControlServer, Deed
+from mountfs.control_server import ControlServer, Deed, Stream
 from mountfs.errors import UsageError
-from mountfs.status import LateError, PendingPath, Progress
+from mountfs.status import Event, LateError, PendingPath, Progress, Said
+from mountfs.storage.tracing import Tracer
 
 
 class Mount:
@@ -29,11 +30,13 @@ class Mount:
         self.is_asked_to_leave = False
         self.seen_by: list[str] = []
         self.waited_for: list[Request] = []
-        self.deeds: Mapping[str, Deed] = {
+        self.tracer = Tracer()
+        self.deeds: Mapping[str, Deed | Stream] = {
             "check": Deed(carry_out=self.check),
             "wait": Deed(carry_out=self.wait),
             "warm": Deed(carry_out=self.warm, tells="progress"),
             "set": Deed(carry_out=self.set, tells="nothing"),
+            "trace": Stream(self.tracer.watching),
         }
         self.may_answer = trio.Event()
         self.is_left_alone = trio.Event()
@@ -121,7 +124,7 @@ async def test_who_waits_hears_how_it_goes_and_how_it_ends(mount: Mount) -> None
     """Statuses come until the mount answers, and then its answer alone."""
     server = ControlServer(mount.mount_point, mount)
     path = control.socket_path(mount.mount_point)
-    heard: list[Status | Progress | Outcome] = []
+    heard: list[Said] = []
 
     def ask() -> None:
         for said in control.carry_out(path, Request("wait", ("a", "\udcff"))):
@@ -137,6 +140,50 @@ async def test_who_waits_hears_how_it_goes_and_how_it_ends(mount: Mount) -> None
     assert heard[0] == mount.status()
     assert heard[-1] == Outcome(error="no route", is_passing=True)
     assert all(isinstance(each, Status) for each in heard[:-1])
+
+
+async def test_who_looks_hears_what_happens_until_the_mount_ends(mount: Mount) -> None:
+    """Each event is told as it happens."""
+    server = ControlServer(mount.mount_point, mount)
+    path = control.socket_path(mount.mount_point)
+    heard: list[str] = []
+
+    def listen() -> None:
+        for said in control.carry_out(path, Request("trace")):
+            assert isinstance(said, Event)
+            heard.append(str(said.told["operation"]))
+            if len(heard) == 2:
+                trio.from_thread.run_sync(server.finish)
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(server.serve)
+        nursery.start_soon(trio.to_thread.run_sync, listen)
+        await _until(lambda: mount.tracer.is_on)
+        for name in ("open", "read"):
+            with mount.tracer.operation(name, "a", ""):
+                await trio.lowlevel.checkpoint()
+
+    assert heard == ["open", "read"]
+    assert not mount.tracer.is_on
+
+
+async def test_nothing_is_followed_for_who_has_hung_up(mount: Mount) -> None:
+    """The end of the connection ends it, although nothing happens."""
+    server = ControlServer(mount.mount_point, mount)
+    path = control.socket_path(mount.mount_point)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(server.serve)
+        async with await trio.open_unix_socket(path) as stream:
+            await stream.send_all(Request("trace").encode())
+            await _until(lambda: mount.tracer.is_on)
+        await _until(lambda: not mount.tracer.is_on)
+        server.finish()
+
+
+async def _until(is_so: Callable[[], bool]) -> None:
+    with trio.fail_after(10):
+        while not is_so():  # noqa: ASYNC110 - nothing tells
+            await trio.sleep(0.005)
 
 
 @pytest.mark.parametrize("is_repair", [True, False])
