@@ -22,6 +22,8 @@ whether or not who changes them has heard of it."""
 RESERVE = 128
 """The bytes that what is added may take."""
 _SECOND_NS = 10**9
+_EPOCH = datetime(1970, 1, 1)
+_PLAIN = len("1970-01-01T00:00:00Z")
 
 
 def added(user: Mapping[str, str]) -> dict[str, str]:
@@ -41,12 +43,31 @@ def removed(user: Mapping[str, str]) -> dict[str, str]:
     """Return custom metadata without what `added` has added and nobody changed."""
     if MTIME not in user and LINK not in user:
         return dict(user)
-    plain = {name: text for name, text in user.items() if name not in (MTIME, LINK)}
-    ours = added(plain)
-    for name in (MTIME, LINK):
-        if name in user and user[name] != ours.get(name):
-            plain[name] = user[name]
+    plain = dict(user)
+    link, mtime = plain.pop(LINK, None), plain.pop(MTIME, None)
+    if mtime is not None and not _is_moment(mtime, plain.get("mtime", "")):
+        plain[MTIME] = mtime
+    if link is not None and added({"mode": plain.get("mode", "")}).get(LINK) != link:
+        plain[LINK] = link
     return plain
+
+
+def _is_moment(rfc3339: str, seconds: str) -> bool:
+    """Tell whether two texts, each in a form of its own, say one time.
+
+    It is done for every object of a listing, so the common forms are compared as they
+    stand.
+    """
+    whole, _, decimals = seconds.partition(".")
+    if len(rfc3339) < _PLAIN or rfc3339[-1] != "Z" or not whole.isdecimal():
+        known = dialects.parse_seconds(seconds)
+        return known is not None and known == dialects.parse_rfc3339(rfc3339)
+    try:
+        past = datetime.fromisoformat(rfc3339[: _PLAIN - 1]) - _EPOCH
+    except ValueError:
+        return False
+    is_same = past.days * 86_400 + past.seconds == int(whole)
+    return is_same and rfc3339[_PLAIN:-1].rstrip("0") == decimals[:9].rstrip("0")
 
 
 def _rfc3339(time_ns: int | None) -> str | None:

@@ -42,22 +42,31 @@ class Listings:
         if limit is not None and limit < 1:
             raise InvalidRequest(f"a page of {limit} objects makes no sense")
         before, page_token = _token_parts(token)
-        reply = await self.ask(
-            self._keys.prefix(prefix),
-            prefix,
-            delimiter="/" if is_directory else None,
-            includeTrailingDelimiter="true" if is_directory else None,
-            maxResults=min(limit or PAGE_MAX, PAGE_MAX),
-            pageToken=page_token,
-        )
+        full = self._keys.prefix(prefix)
+
+        def fetch() -> Page:
+            reply = self._send(
+                full,
+                prefix,
+                delimiter="/" if is_directory else None,
+                includeTrailingDelimiter="true" if is_directory else None,
+                maxResults=min(limit or PAGE_MAX, PAGE_MAX),
+                pageToken=page_token,
+            )
+            return self._page(reply, prefix, before, is_directory=is_directory)
+
+        # A thousand objects take their time to be made: not that of everybody else.
+        return await self._client.run(fetch, prefix)
+
+    def _page(
+        self, reply: Reply, prefix: str, before: str, *, is_directory: bool
+    ) -> Page:
         found: dict[str, Object] = {}
         if is_directory:
             found.update(self._prefixes(reply))
-        found.update(
-            (item.key, item)
-            for item in self._items(reply)
-            if not (is_directory and item.key == prefix)
-        )
+        found.update((item.key, item) for item in self._items(reply))
+        if is_directory:
+            found.pop(prefix, None)
         # A marker and the prefix that it makes are two results; one of them may have
         # come at the end of the page before.
         found.pop(before, None)
@@ -80,13 +89,18 @@ class Listings:
 
     async def ask(self, full_prefix: str, key: str, **query: object) -> Reply:
         """Send one request; the page of some web server does not pass for one."""
+        return await self._client.run(
+            lambda: self._send(full_prefix, key, **query), key
+        )
+
+    def _send(self, full_prefix: str, key: str, **query: object) -> Reply:
         full: Query = {
             "prefix": full_prefix or None,
             "fields": f"kind,nextPageToken,prefixes,items({FIELDS})",
             **query,
         }
         try:
-            reply = await self._client.call("GET", self._keys.objects, full, key=key)
+            reply = self._client.send_json("GET", self._keys.objects, full, key=key)
         except NotFound as error:
             raise BucketNotFound(
                 "there is no such bucket", key=key, code=error.code

@@ -5,13 +5,13 @@ version is the metageneration, which changes with the metadata.
 """
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 
 from mountfs.backends import gcs_dialect
 from mountfs.backends._checks import user_size
 from mountfs.backends.gcs_client import Reply
 from mountfs.storage.errors import InvalidRequest, MetadataTooLarge, Unsupported
-from mountfs.storage.types import Metadata, Object, ObjectKind, Version
+from mountfs.storage.types import NO_PAIRS, Metadata, Object, ObjectKind, Version
 
 COMMIT_NAME = "mountfs-commit"
 METADATA_SIZE_MAX = 8192 - gcs_dialect.RESERVE
@@ -29,11 +29,14 @@ PAIRS: Mapping[str, str] = {
 }
 """The pairs that are kept, and the fields that keep them."""
 
+_PAIR_FIELDS = tuple(PAIRS.items())
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SYSTEM = ("customTime", "kmsKeyName")
 """What a write of ours carries over besides."""
+_TOLD = (*_SYSTEM, "crc32c")
 FIELDS = ",".join(
     (
-        "name,size,generation,metageneration,updated,metadata,crc32c,md5Hash",
+        "name,size,generation,metageneration,updated,metadata,crc32c",
         "customTime,kmsKeyName",
         *PAIRS.values(),
     )
@@ -100,20 +103,18 @@ def merged(given: Metadata, old: Metadata | None, *, user: bool) -> Metadata:
 
 def object_of(key: str, resource: Reply) -> Object:
     """Return the object that a resource tells of, with all that it says."""
-    user = gcs_dialect.removed(resource.get("metadata") or {})
+    user = gcs_dialect.removed(resource.get("metadata") or NO_PAIRS)
     commit_id = user.pop(COMMIT_NAME, None)
-    pairs = {
-        name: str(resource[field])
-        for name, field in PAIRS.items()
-        if resource.get(field)
-    }
-    pairs.setdefault(CLASS, STANDARD)
-    system = {
-        name: _plain_key(str(resource[name])) for name in _SYSTEM if resource.get(name)
-    }
-    for name in ("crc32c", "md5Hash"):
-        if resource.get(name):
-            system[name] = str(resource[name])
+    pairs = {CLASS: STANDARD}
+    for name, field in _PAIR_FIELDS:
+        if value := resource.get(field):
+            pairs[name] = str(value)
+    system: dict[str, str] = {}
+    for name in _TOLD:
+        if value := resource.get(name):
+            system[name] = str(value)
+    if "kmsKeyName" in system:
+        system["kmsKeyName"] = _plain_key(system["kmsKeyName"])
     return Object(
         key=key,
         kind=kind_of(key),
@@ -136,11 +137,11 @@ def time_ns(text: object) -> int | None:
     if not isinstance(text, str) or not text:
         return None
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
+        past = datetime.fromisoformat(text) - _EPOCH
+    except (ValueError, TypeError):  # no time, or one of no zone
         return None
-    seconds = int(moment.replace(microsecond=0).timestamp())
-    return seconds * SECOND_NS + moment.microsecond * 1000
+    seconds = past.days * 86_400 + past.seconds
+    return seconds * SECOND_NS + past.microseconds * 1000
 
 
 def _plain_key(name: str) -> str:

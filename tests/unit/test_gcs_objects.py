@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from mountfs.backends import gcs_crc32c, gcs_dialect, open_store
 from mountfs.backends.gcs_objects import time_ns
+from mountfs.storage import dialects
 from mountfs.storage.body import BytesBody
 from mountfs.storage.errors import (
     AlreadyExists,
@@ -405,3 +406,25 @@ async def test_what_is_unknown_of_the_old_object_is_asked_for(
 
     stored = gcs_server.objects(GCS_BUCKET)["pre/file"]
     assert stored.properties["contentLanguage"] == "de"
+
+
+@given(
+    st.integers(-(10**19), 10**20),
+    st.integers(-(10**19), 10**20) | st.integers(-2, 2),
+    st.sampled_from(["Z", "z", "+01:00", ""]),
+)
+def test_what_gcsfuse_has_changed_since_stays(
+    ours: int, theirs: int, zone: str
+) -> None:
+    """Its time, unless it is the one that we have written, in whatever form."""
+    theirs = ours + theirs if abs(theirs) < 3 else theirs
+    user = {"mtime": dialects.format_seconds(ours)}
+    text = gcs_dialect.added({"mtime": dialects.format_seconds(theirs)}).get(
+        gcs_dialect.MTIME, "garbage"
+    )
+    text = text.removesuffix("Z") + zone
+    is_same = dialects.parse_rfc3339(text) == dialects.parse_seconds(user["mtime"])
+    stays = {} if is_same else {gcs_dialect.MTIME: text}
+
+    assert gcs_dialect.removed({**user, gcs_dialect.MTIME: text}) == {**user, **stays}
+    assert gcs_dialect.removed({gcs_dialect.MTIME: text}) == {gcs_dialect.MTIME: text}
