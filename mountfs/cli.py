@@ -6,6 +6,8 @@ something is not stored yet; 130 interrupted.
 """
 
 import argparse
+import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -126,9 +128,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logs.set_up_for_commands()
     try:
         parsed = parse(arguments)
-        return int(parsed.carry_out(parsed))
+        code = int(parsed.carry_out(parsed))
+        sys.stdout.flush()
     except UsageError as error:
         print(f"mountfs: {logs.redact(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        # Who was reading (`| head`) has seen enough. Nothing is left to be flushed at
+        # the exit, which would say so again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    return code

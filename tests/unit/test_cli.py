@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -194,3 +195,21 @@ def test_light_commands_do_not_load_the_heavy_libraries(words: str) -> None:
     )
 
     assert done.stdout == "[]\n"
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    """A closed pipe ends the command as a signal would, without a traceback."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "mountfs", "features", "memory://"],
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            check=False,
+            timeout=60,
+        )
+    finally:
+        os.close(writing)
+
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
