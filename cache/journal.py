@@ -244,6 +244,10 @@ class Journal:
     ) -> None:
         await self.close()
 
+    async def answers(self) -> bool:
+        """Return True when it has been asked something, in its turn, and answered."""
+        return bool(await self._execute("SELECT 1"))
+
     async def begin_rename(self, source: str, target: str, phase: str = "begun") -> int:
         """Note a rename before its first effect; return its number."""
         rows = await self._execute(

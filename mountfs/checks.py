@@ -1,7 +1,8 @@
 """What must hold on this host before a mount can start; each failure one sentence.
 
 Only what can be known without the store: the store has its say when it is opened. A
-mount that a dead daemon left at the mount point is cleared away here.
+mount that a dead daemon left at the mount point is cleared away here, at the last
+moment.
 """
 
 import errno
@@ -28,8 +29,10 @@ logger = logging.getLogger(__name__)
 def before_mount(config: MountConfig) -> None:
     """Raise `UsageError` for whatever stands in the way of this mount."""
     check_fuse(allow_other=config.allow_other)
-    clear_dead_mount(config.mount_point)
-    check_mount_point(config.mount_point)
+    if has_dead_mount(config.mount_point):
+        logger.warning("cleaning up %s, whose daemon had died", config.mount_point)
+    else:
+        check_mount_point(config.mount_point)
     check_nesting(config)
     check_writable(config.cache_dir, "cache")
     check_writable(config.state_dir, "state")
@@ -76,18 +79,34 @@ def users_may_allow_other() -> bool:
     return re.search(r"^\s*user_allow_other\s*$", text, re.MULTILINE) is not None
 
 
-def clear_dead_mount(mount_point: Path) -> None:
-    """Unmount what a daemon of ours left behind when it died."""
+def make_way(mount_point: Path) -> None:
+    """Take away what a dead daemon left at a mount point, which must be usable then.
+
+    Programs that use the dead mount get errors. So that they do not get the directory
+    below it instead, and write there, this is done at the last moment.
+    """
+    clear_dead_mount(mount_point)
+    check_mount_point(mount_point)
+
+
+def has_dead_mount(mount_point: Path) -> bool:
+    """Tell whether a daemon of ours died here. Raises `UsageError` if one lives."""
     entry = mounts.mount_at(mount_point)
     if entry is None or entry.fstype != mounts.FSTYPE:
-        return
+        return False
     path = control.socket_path(mount_point, uid=entry.user_id)
     if control.is_alive(path) or not _is_dead(mount_point):
         raise UsageError(
             f"{mount_point} is mounted already, with {entry.source}: use that mount, or"
             f" end it with `mountfs umount {mount_point}`"
         )
-    logger.warning("cleaning up %s, whose daemon had died", mount_point)
+    return True
+
+
+def clear_dead_mount(mount_point: Path) -> None:
+    """Unmount what a daemon of ours left behind when it died."""
+    if not has_dead_mount(mount_point):
+        return
     problem = mounts.unmount(mount_point, is_lazy=True)
     if problem is not None:
         raise UsageError(

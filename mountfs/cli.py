@@ -1,8 +1,8 @@
 """The command: arguments in, one call, an exit code out. No logic lives here.
 
 Exit codes: 0 done; 1 it failed, or somebody should look; 2 the user can mend it, and
-one sentence says how; 74 all is stored, and something had gone wrong unseen; 75
-something is not stored yet; 130 interrupted.
+one sentence says how; 69 the store is away, and may be back; 74 all is stored, and
+something had gone wrong unseen; 75 something is not stored yet; 130 interrupted.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from mountfs import __version__, logs
 from mountfs.commands import (
+    abort,
     auth,
     check,
     config,
@@ -44,6 +45,7 @@ _MODULES = (
     recover,
     explain,
     doctor,
+    abort,
     features,
     auth,
     config,

@@ -19,7 +19,8 @@ from pathlib import Path
 
 from mountfs import checks, control, logs, mounts
 from mountfs.config import MountConfig
-from mountfs.errors import DaemonFailed, UsageError
+from mountfs.errors import DaemonFailed, UsageError, with_exit_code
+from mountfs.notify import NOBODY, Manager
 
 START_TIMEOUT_S = 120.0
 END_TIMEOUT_S = 10.0
@@ -34,10 +35,16 @@ def run_in_place(config: MountConfig, ready_fd: int | None) -> int:
     """Mount in this process; return its exit code once it is unmounted.
 
     With `ready_fd` this process is the child of `start`, and says there how it went.
+    Without, a service manager that waits for this very process is told.
     """
+    manager = Manager.take_from(os.environ)
     if ready_fd is None:
         logs.set_up(config.log_level, config.log_file, form=config.log_format)
-        return _mount(config, None)
+        try:
+            return _mount(config, manager, None)
+        except UsageError as error:
+            manager.tell(STATUS=logs.redact(str(error)))
+            raise
     os.set_inheritable(ready_fd, False)
     os.chdir("/")  # or the directory it was started in could never be unmounted
     logs.set_up(
@@ -47,22 +54,21 @@ def run_in_place(config: MountConfig, ready_fd: int | None) -> int:
         form=config.log_format,
     )
     try:
-        return _mount(config, ready_fd)
+        return _mount(config, NOBODY, ready_fd)
     except UsageError as error:
         logger.error("%s", error)  # noqa: TRY400 - a sentence, no traceback
         _say(ready_fd, f"{error.exit_code} {logs.redact(str(error))}")
         return error.exit_code
 
 
-def _mount(config: MountConfig, ready_fd: int | None) -> int:
+def _mount(config: MountConfig, manager: Manager, ready_fd: int | None) -> int:
     checks.before_mount(config)
     # Only the daemon itself needs the SDKs and libfuse, which take half a second to
     # load; `mountfs umount` and the starter do without.
     from mountfs import mount
 
     with control.claimed(config.mount_point):
-        checks.clear_dead_mount(config.mount_point)  # or one that came since
-        return mount.run(config, lambda: _say(ready_fd, "ready"))
+        return mount.run(config, manager, lambda: _say(ready_fd, "ready"))
 
 
 def _say(ready_fd: int | None, word: str) -> None:
@@ -162,7 +168,7 @@ def _wait(
     code, _, sentence = word.partition(" ")
     if sentence:
         child.wait()
-        raise UsageError(sentence) if code == "2" else DaemonFailed(sentence)
+        raise with_exit_code(int(code), sentence)
     raise DaemonFailed(_death(child, config.mount_point, log, log_size))
 
 

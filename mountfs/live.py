@@ -10,6 +10,7 @@ import dataclasses
 import logging
 import signal
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 
 import trio
 
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 
 Apply = Callable[[MountConfig], Awaitable[None]]
 """Lets one setting of a configuration count from now on."""
+Around = Callable[[], AbstractContextManager[object]]
+"""Makes what lasts as long as the files are read."""
 
 
 class Live:
@@ -99,11 +102,12 @@ class Live:
             "the configuration has an error, and nothing was changed: %s", problem
         )
 
-    async def reread_at_hangup(self) -> None:
+    async def reread_at_hangup(self, around: Around = nullcontext) -> None:
         """Read the files again at each SIGHUP, until cancelled."""
         with trio.open_signal_receiver(signal.SIGHUP) as signals:
             async for _ in signals:
-                await self.reread()
+                with around():
+                    await self.reread()
 
     def _taken_in(self, settings: Mapping[str, str]) -> dict[str, Setting]:
         """Return what is set by hand after this. Raises `UsageError`."""

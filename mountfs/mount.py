@@ -20,6 +20,7 @@ from pathlib import Path
 
 import trio
 
+from mountfs import abort, checks
 from mountfs.access import Access
 from mountfs.appliers import appliers_of
 from mountfs.audit import Audit, audit_of
@@ -55,7 +56,10 @@ from mountfs.metrics import Counters, prices_for
 from mountfs.metrics_server import served
 from mountfs.metrics_text import Look
 from mountfs.mounts import note_umount_helper
+from mountfs.notify import Manager
+from mountfs.pulse import Pulse
 from mountfs.report import Reporter
+from mountfs.service import Service, Work
 from mountfs.stack import Stack, check_store, find_out_at_once, open_base
 from mountfs.storage.errors import StoreError
 from mountfs.storage.meter import Meter
@@ -91,16 +95,16 @@ OUTDATED_MAX = 1024
 REPORTED_PATHS_MAX = 20
 
 
-def run(config: MountConfig, ready: Callable[[], None]) -> int:
+def run(config: MountConfig, manager: Manager, ready: Callable[[], None]) -> int:
     """Mount, serve until unmounted, and return the exit code.
 
-    `ready` is called once, when the mount answers. Raises `UsageError` for what the
-    user must mend.
+    `ready` is called once, when the mount answers, and the service manager is told
+    how the mount does. Raises `UsageError` for what the user must mend.
     """
     # Until somebody listens, and after: it asks for what is read at the mount anyway.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        return trio.run(_run, config, ready)
+        return trio.run(_run, config, manager, ready)
     except BaseExceptionGroup as group:
         raise _first_cause(group) from group
 
@@ -119,7 +123,7 @@ def _leaves(error: BaseException, kind: type[BaseException]) -> Iterator[BaseExc
         yield error
 
 
-async def _run(config: MountConfig, ready: Callable[[], None]) -> int:
+async def _run(config: MountConfig, manager: Manager, ready: Callable[[], None]) -> int:
     identity = identity_of(config)
     async with AsyncExitStack() as stack:
         meter = Meter(Tracer())
@@ -130,6 +134,9 @@ async def _run(config: MountConfig, ready: Callable[[], None]) -> int:
         state_dir = config.state_dir / identity
         _lock(stack, state_dir, config)
         layers = Stack(base, config, state_dir, missing=missing, meter=meter)
+        work = Work(layers.activity, lambda: layers.limited.under_way)
+        service = Service(manager, work)
+        await stack.enter_async_context(_beside(service.run))
         if layers.may_find_out:
             await find_out_at_once(layers, config)
         index = await _add_index(stack, layers, config)
@@ -137,6 +144,7 @@ async def _run(config: MountConfig, ready: Callable[[], None]) -> int:
         filesystem = await _build(stack, layers, index, budget, config)
         settle = None
         if layers.is_reached:
+            service.say("going on where an earlier mount ended")
             await _take_up(filesystem, config)
         else:
             settle = partial(_settle, layers, filesystem, config)
@@ -147,9 +155,17 @@ async def _run(config: MountConfig, ready: Callable[[], None]) -> int:
         audit = audit_of(layers.watched, config, identity, is_in_use=True)
         warmer = Warmer(filesystem, budget)
         live = Live(config, appliers_of(filesystem, budget))
-        await stack.enter_async_context(_beside(live.reread_at_hangup))
+        reread = partial(live.reread_at_hangup, service.reloading)
+        await stack.enter_async_context(_beside(reread))
         mounted = _Mounted(
-            config, filesystem, reporter, layers, audit, warmer, live=live
+            config,
+            filesystem,
+            reporter,
+            layers,
+            audit,
+            warmer,
+            live=live,
+            service=service,
         )
         await mounted.run(ready)
     return mounted.exit_code
@@ -466,7 +482,9 @@ class _Mounted:
         warmer: Warmer,
         *,
         live: Live,
+        service: Service,
     ) -> None:
+        self._service = service
         self._config = config
         self._live = live
         self._fs = filesystem
@@ -519,12 +537,17 @@ class _Mounted:
     async def run(self, ready: Callable[[], None]) -> None:
         """Mount, serve, and leave when unmounted or told to."""
         config = self._config
+        await trio.to_thread.run_sync(checks.make_way, config.mount_point)
         control = ControlServer(config.mount_point, self)
         self._session.mount(config.url, _kernel_options(config))
         try:
-            async with served(config, self._look), _background(control.serve):
+            async with (
+                served(config, self._look),
+                _background(control.serve),
+                _beside(self._watch),
+            ):
                 await self._serve(ready)
-                self._state = State.DRAINING
+                self._end()
                 self._store.wait_no_longer_than(DRAIN_WAIT_S)
                 await self._fs.finish()
                 self._report()
@@ -539,6 +562,7 @@ class _Mounted:
         # By now nothing is dirty in the kernel: it sent it all when the last program
         # left, or lost it with that program's connection.
         self._session.close()
+        abort.forget(config.mount_point)
 
     async def _serve(self, ready: Callable[[], None]) -> None:
         async with trio.open_nursery() as nursery:
@@ -555,7 +579,9 @@ class _Mounted:
             nursery.cancel_scope.cancel()
 
     async def _announce(self, ready: Callable[[], None]) -> None:
-        self._fs.openers.device = await self._session.wait_until_it_answers()
+        device = await self._session.wait_until_it_answers()
+        self._fs.openers.device = device
+        abort.remember(self._config.mount_point, device)
         note = partial(note_umount_helper, self._config.url, self._config.mount_point)
         if problem := await trio.to_thread.run_sync(note):
             log.warning("umount(8) will not wait for the store: %s", problem)
@@ -570,7 +596,22 @@ class _Mounted:
         # would stop all programs for a twentieth of a second each time.
         gc.freeze()
         self._has_answered = True
+        self._service.ready(self.status)
         ready()
+
+    async def _watch(self) -> None:
+        volume, mount_point = self._fs.volume, self._config.mount_point
+        pulse = Pulse(volume.journal, mount_point, volume.activity, self._is_mounted)
+        await self._service.watch(pulse)
+
+    def _is_mounted(self) -> bool:
+        return self._has_answered and self._state is State.MOUNTED
+
+    def _end(self) -> None:
+        """Begin to end: from now on what is pending is sent, and no more is taken."""
+        if self._state is State.MOUNTED:
+            self._state = State.DRAINING
+            self._service.stopping()
 
     async def _leave_at_signals(self) -> None:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -583,7 +624,7 @@ class _Mounted:
 
     async def _leave_when_told(self) -> None:
         await self._leave.wait()
-        self._state = State.DRAINING
+        self._end()
         await self._session.detach()
         # Whoever has a file open may go on for a while; its data still arrive.
         with trio.move_on_after(DETACH_GRACE_S):
@@ -594,7 +635,9 @@ class _Mounted:
         self._session.terminate()
 
     def _report(self) -> None:
+        self._state = State.DONE
         status = self.status()
+        self._service.ended(status)
         if status.pending_files:
             self.exit_code = EXIT_PENDING
             log.error(

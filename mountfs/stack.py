@@ -15,7 +15,7 @@ from mountfs.cache.attribute_index import AttributeIndex
 from mountfs.cache.indexed import IndexedStorager
 from mountfs.cache.metered import MeteredStorager
 from mountfs.config import MountConfig
-from mountfs.errors import UsageError
+from mountfs.errors import StoreAway, UsageError
 from mountfs.sentences import reason_of, sentence_about
 from mountfs.storage.attempts import RetryPolicy
 from mountfs.storage.errors import (
@@ -45,7 +45,8 @@ OUTAGE_ATTEMPTS = 12
 """Over some seconds: until it is known that the store is out of reach."""
 LAZY_CHECK_S = 3.0
 """How long `--lazy` waits for the first answer."""
-_MAY_PASS = (Unreachable, ServiceFailed, Throttled, CredentialsRejected)
+_MAY_MEND_ITSELF = (Unreachable, ServiceFailed, Throttled)
+_MAY_PASS = (*_MAY_MEND_ITSELF, CredentialsRejected)
 """What `--lazy` takes for a store that is away. The rest is a slip of the user."""
 
 
@@ -73,7 +74,8 @@ async def check_store(store: Storager, config: MountConfig) -> StoreError | None
             return None
         if config.lazy and isinstance(error, _MAY_PASS):
             return error
-        raise UsageError(sentence_about(config.url, error)) from error
+        kind = StoreAway if isinstance(error, _MAY_MEND_ITSELF) else UsageError
+        raise kind(sentence_about(config.url, error)) from error
     return None
 
 
@@ -99,8 +101,8 @@ class Stack:
         if missing is not None:
             cause = cause_of(missing) or Cause.UNREACHABLE
             self.health.begin_offline(cause, missing.reason)
-        limited = LimitStorager(CountedStorager(base, meter), Limits())
-        self.watched = HealthStorager(limited, self.health, config.offline)
+        self.limited = LimitStorager(CountedStorager(base, meter), Limits())
+        self.watched = HealthStorager(self.limited, self.health, config.offline)
         waits = config.offline is OfflinePolicy.WAIT
         policy = RetryPolicy(outage_attempts=math.inf if waits else OUTAGE_ATTEMPTS)
         self._retried = RetryStorager(self.watched, policy)

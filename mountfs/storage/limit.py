@@ -44,6 +44,11 @@ class LimitStorager(PassageStorager):
             RequestClass.COPY: trio.CapacityLimiter(limits.copies),
         }
 
+    @property
+    def under_way(self) -> int:
+        """How many requests have been let through and have not ended."""
+        return sum(pool.borrowed_tokens for pool in self._pools.values())
+
     @contextlib.asynccontextmanager
     async def _passing(self, kind: RequestClass) -> AsyncIterator[None]:
         pool = self._pools[kind]

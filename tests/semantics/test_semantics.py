@@ -46,6 +46,13 @@ ELSEWHERE = {
     "fuse/test_s3_events.py": {
         "S-290": "test_what_others_change_is_seen_at_once",
     },
+    "fuse/test_service.py": {
+        "S-220": "test_the_life_of_a_service",
+        "S-221": "test_what_is_stuck_gives_no_sign_of_life",
+        "S-222": "test_a_slow_drain_is_not_cut_short",
+        "S-223": "test_a_service_that_was_killed_is_mounted_anew",
+        "S-224": "test_programs_are_let_go_of_a_daemon_that_cannot_be_killed",
+    },
     "fuse/test_room.py": {
         "S-213": "test_a_tree_of_more_names_than_are_kept",
     },
