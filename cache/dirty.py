@@ -20,7 +20,7 @@ from mountfs.cache.attempts import Attempt
 from mountfs.cache.extents import Extents
 from mountfs.cache.lock import Lock
 from mountfs.cache.spool import Spool
-from mountfs.cache.streaming import Stream
+from mountfs.cache.streaming import SlotState, Stream
 from mountfs.storage.types import Condition, Metadata, Object
 
 
@@ -140,6 +140,16 @@ class DirtyFile:
     def is_changed(self) -> bool:
         """Whether anything differs from the newest object stored."""
         return self.revision != self.stored_revision
+
+    @property
+    def sent_bytes(self) -> int:
+        """How many of its bytes lie in an upload that is not finished."""
+        if self.stream is not None:
+            sent = (each for each in self.stream.slots if each.state is SlotState.SENT)
+            return sum(each.size for each in sent)
+        if self.attempt is not None:
+            return sum(part.size for part in self.attempt.parts.values())
+        return 0
 
     @property
     def is_like_base(self) -> bool:

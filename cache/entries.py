@@ -121,6 +121,12 @@ class Entry:
         return change.dirty.size if isinstance(change, StoreBytes) else 0
 
     @property
+    def sent_bytes(self) -> int:
+        """How many of them lie in an upload that is not finished."""
+        change = self.change
+        return change.dirty.sent_bytes if isinstance(change, StoreBytes) else 0
+
+    @property
     def stands_on_what_it_replaces(self) -> bool:
         """Whether carrying it out changes what it is made of.
 

@@ -65,6 +65,8 @@ class PendingFile:
     key: str
     size: int
     error: str | None = None
+    sent: int = 0
+    """How much lies in an upload that is not finished."""
 
 
 class WriteBack:
@@ -450,13 +452,15 @@ class WriteBack:
     def pending(self) -> tuple[PendingFile, ...]:
         """Return the files with bytes that the store does not have."""
         open_files = [
-            PendingFile(dirty.key, dirty.size)
+            PendingFile(dirty.key, dirty.size, sent=dirty.sent_bytes)
             for dirty in self._open.values()
             if dirty.is_changed and not self._failed.holds(dirty)
         ]
         newer = {file.key for file in open_files}
         failed = [
-            PendingFile(item.dirty.key, item.dirty.size, item.error)
+            PendingFile(
+                item.dirty.key, item.dirty.size, item.error, item.dirty.sent_bytes
+            )
             for item in self._failed
             if item.dirty.key not in newer
         ]

@@ -48,6 +48,16 @@ class Finding:
     """What `mend` does, in words; None if nothing is to be done here."""
     mend: Callable[[], Awaitable[object]] | None = None
 
+    @property
+    def told(self) -> dict[str, object]:
+        """What programs are told of it."""
+        return {
+            "text": self.text,
+            "is_fault": self.is_fault,
+            "remedy": self.remedy,
+            "can_be_mended": self.mend is not None,
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audit:
@@ -73,7 +83,15 @@ class Audit:
             return Outcome(error=sentence_about(self.url, error), code=1)
         mended = await mend(findings) if is_repair else []
         is_faulty = any(each.is_fault for each in findings)
-        return Outcome(lines=(*report(findings), *mended), code=1 if is_faulty else 0)
+        return Outcome(
+            lines=(*report(findings), *mended),
+            told={
+                "findings": [each.told for each in findings],
+                "mended": mended,
+                "is_faulty": is_faulty,
+            },
+            code=1 if is_faulty else 0,
+        )
 
     async def run(self) -> list[Finding]:
         """Look at everything. Raises what the store says if it cannot be listed."""

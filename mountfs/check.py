@@ -4,6 +4,8 @@ A mount that is there does it itself, since it alone may look into its directori
 Otherwise it is done here, with the directories locked meanwhile.
 """
 
+import json
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TextIO
@@ -26,7 +28,9 @@ from mountfs.terminal import plain
 from mountfs.waiting import carry_out
 
 
-def check_mount(directory: str, *, is_repair: bool, out: TextIO) -> int:
+def check_mount(
+    directory: str, *, is_repair: bool, out: TextIO, as_json: bool = False
+) -> int:
     """Let a mount check itself; return the exit code: 1 if anything is wrong.
 
     Raises `UsageError` if the directory is in no mount of ours.
@@ -39,10 +43,16 @@ def check_mount(directory: str, *, is_repair: bool, out: TextIO) -> int:
     entry = found[0]
     socket = control.socket_path(entry.mount_point, uid=entry.user_id)
     request = Request("check", is_repair=is_repair)
-    return _told(carry_out(socket, entry.mount_point, request, out), out)
+    # What is shown meanwhile is no part of an answer for programs.
+    outcome = carry_out(
+        socket, entry.mount_point, request, sys.stderr if as_json else out
+    )
+    return _told(outcome, out, as_json=as_json)
 
 
-def check_store(config: MountConfig, *, is_repair: bool, out: TextIO) -> int:
+def check_store(
+    config: MountConfig, *, is_repair: bool, out: TextIO, as_json: bool = False
+) -> int:
     """Check a store that is not mounted here; return the exit code."""
     with ExitStack() as locks:
         for directory in (config.state_dir, config.cache_dir):
@@ -51,7 +61,7 @@ def check_store(config: MountConfig, *, is_repair: bool, out: TextIO) -> int:
             outcome = trio.run(_check, config, is_repair)
         except StoreError as error:
             raise UsageError(sentence_about(config.url, error)) from error
-    return _told(outcome, out)
+    return _told(outcome, out, as_json=as_json)
 
 
 async def _check(config: MountConfig, is_repair: bool) -> Outcome:
@@ -77,9 +87,11 @@ def _lock(locks: ExitStack, config: MountConfig, directory: Path) -> None:
         raise UsageError(f"cannot use {directory}: {error.strerror}") from error
 
 
-def _told(outcome: Outcome, out: TextIO) -> int:
-    for line in outcome.lines:
-        out.write(f"{plain(line)}\n")
+def _told(outcome: Outcome, out: TextIO, *, as_json: bool) -> int:
     if outcome.error is not None:
         raise UsageError(outcome.error)
+    if as_json:
+        out.write(json.dumps(outcome.told, indent=2) + "\n")
+    else:
+        out.writelines(f"{plain(line)}\n" for line in outcome.lines)
     return outcome.code

@@ -5,7 +5,9 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from mountfs import control, mounts
@@ -61,7 +63,9 @@ def look(directory: str | None, *, is_seen: bool) -> list[Place]:
     is in no mount of ours.
     """
     places = _all() if directory is None else [_one(directory)]
-    asked = [_asked(place, is_seen=is_seen) for place in places]
+    with ThreadPoolExecutor(max(len(places), 1)) as threads:
+        # One that does not answer takes half a minute: no other is to wait for it.
+        asked = list(threads.map(partial(_asked, is_seen=is_seen), places))
     return [place for place in asked if not _has_ended(place)]
 
 

@@ -4,6 +4,8 @@ Looks first, explains, and changes something only when told to with `--yes`. The
 directory is locked meanwhile, so that no mount works in it.
 """
 
+import io
+import json
 import os
 import time
 from collections.abc import Sequence
@@ -63,7 +65,12 @@ def _is_one(place: Path) -> bool:
 
 
 def recover(
-    directories: Sequence[Path], wanted: Wanted, store: MountConfig | None, out: TextIO
+    directories: Sequence[Path],
+    wanted: Wanted,
+    store: MountConfig | None,
+    out: TextIO,
+    *,
+    as_json: bool = False,
 ) -> int:
     """Look at each state directory, and do what is wanted; return the exit code.
 
@@ -73,7 +80,10 @@ def recover(
     with ExitStack() as locks:
         for directory in directories:
             _lock(locks, directory)
-        codes = [_recover(each, wanted, store, out) for each in directories]
+        if as_json:
+            codes = _recover_for_programs(directories, wanted, store, out)
+        else:
+            codes = [_recover(each, wanted, store, out) for each in directories]
     return max(codes, default=os.EX_OK)
 
 
@@ -107,15 +117,51 @@ def _recover(
     return code
 
 
+def _recover_for_programs(
+    directories: Sequence[Path], wanted: Wanted, store: MountConfig | None, out: TextIO
+) -> list[int]:
+    """Do the same, and print as JSON what was there before, and what was said."""
+    told: list[dict[str, object]] = []
+    codes: list[int] = []
+    for directory in directories:
+        left, said = salvage.look(directory), io.StringIO()
+        codes.append(_recover(directory, wanted, store, said))
+        told.append(
+            {
+                "state_dir": str(directory),
+                "url": _url(directory),
+                "damage": left.damage,
+                "renames": left.renames,
+                "kept": [
+                    {
+                        "name": kept.name,
+                        "path": kept.key,
+                        "what": kept.what,
+                        "size": kept.size if kept.has_bytes else None,
+                        "reason": kept.reason or None,
+                    }
+                    for kept in left.kept
+                ],
+                "exit_code": codes[-1],
+                "messages": said.getvalue().splitlines(),
+            }
+        )
+    out.write(json.dumps(told, indent=2) + "\n")
+    return codes
+
+
 # --- looking ------------------------------------------------------------------------
 
 
 def _title(directory: Path) -> str:
+    return f"{directory}, of {_url(directory) or 'an unknown store'}"
+
+
+def _url(directory: Path) -> str | None:
     try:
-        url = (directory / "url").read_text().strip()
+        return (directory / "url").read_text().strip()
     except (OSError, ValueError):
-        url = "an unknown store"
-    return f"{directory}, of {url}"
+        return None
 
 
 def _list(left: Left, out: TextIO) -> None:

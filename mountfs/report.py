@@ -1,11 +1,14 @@
 """What a mount tells of itself: its status, put together from its parts."""
 
 import dataclasses
+import math
 import os
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mountfs.cache.budget import Budget
+from mountfs.cache.entries import Entry
 from mountfs.cache.incidents import Incident, IncidentKind, Incidents
 from mountfs.config import MountConfig
 from mountfs.status import (
@@ -38,6 +41,7 @@ class Reporter:
         self._budget = budget
         self._state_dir = state_dir
         self._health = health
+        self._since_ns = time.time_ns()
 
     @property
     def _incidents(self) -> Incidents:
@@ -56,6 +60,7 @@ class Reporter:
             mount_point=str(self._config.mount_point),
             pid=os.getpid(),
             state=state,
+            since_ns=self._since_ns,
             pending_files=len(pending),
             pending_bytes=sum(each.size for each in pending),
             waiting=tuple(each.path for each in pending[:PENDING_MAX]),
@@ -82,23 +87,35 @@ class Reporter:
         for file in self._fs.volume.writeback.pending():
             if file.key and not file.key.startswith(f"{RESERVED}/"):
                 found[file.key] = PendingPath(
-                    path=file.key, size=file.size, error=file.error
+                    path=file.key, size=file.size, error=file.error, sent=file.sent
                 )
         for entry in self._fs.volume.waiting():
             if not entry.key.startswith(f"{RESERVED}/"):
-                error = str(entry.error) if entry.error is not None else None
-                found[entry.key] = PendingPath(
-                    path=entry.key, size=entry.size, error=error
-                )
+                found[entry.key] = self._waiting(entry)
         for node in self._fs.uncommitted():
             key = node.key()
-            error = found[key].error if key in found else None
+            known = found.get(key, PendingPath(path=key, size=0))
             size = node.file.size if node.file is not None else 0
-            found[key] = PendingPath(path=key, size=size, error=error)
+            found[key] = dataclasses.replace(known, size=size)
         for link in self._fs.later_links:
             size = link.node.file.size if link.node.file is not None else 0
             found.setdefault(link.key, PendingPath(path=link.key, size=size))
         return tuple(found[key] for key in sorted(found))
+
+    def _waiting(self, entry: Entry) -> PendingPath:
+        journaled = self._fs.volume.journaled
+        assert journaled is not None, "it has the entry"
+        next_try_s = entry.due_s - journaled.queue.now_s()
+        is_tried = entry.error is not None and math.isfinite(next_try_s)
+        return PendingPath(
+            path=entry.key,
+            size=entry.size,
+            error=str(entry.error) if entry.error is not None else None,
+            sent=entry.sent_bytes,
+            is_sending=entry.flight is not None,
+            attempts=entry.attempts,
+            next_try_s=round(max(next_try_s, 0.0), 1) if is_tried else None,
+        )
 
 
 def _late_errors(

@@ -39,6 +39,13 @@ class PendingPath:
     size: int
     error: str | None = None
     """Why, if it was tried."""
+    sent: int = 0
+    """Bytes that lie in an upload which is not finished."""
+    is_sending: bool = False
+    attempts: int = 0
+    """How often it was tried in vain, if that is counted."""
+    next_try_s: float | None = None
+    """When it is tried again, if that is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +69,8 @@ class Status:
     mount_point: str
     pid: int
     state: State
+    since_ns: int = 0
+    """When the mount began; 0 if it does not say."""
     pending_files: int = 0
     pending_bytes: int = 0
     waiting: tuple[str, ...] = ()
@@ -213,6 +222,7 @@ def _progress(fields: Mapping[str, object]) -> Progress:
 
 
 _NUMBERS = (
+    "since_ns",
     "pending_files",
     "pending_bytes",
     "conflicts",
@@ -232,6 +242,10 @@ def _pending(told: object) -> PendingPath:
         path=_text(fields, "path"),
         size=_number(fields, "size"),
         error=_text_or_none(fields, "error"),
+        sent=_number(fields, "sent"),
+        is_sending=fields.get("is_sending") is True,
+        attempts=_number(fields, "attempts"),
+        next_try_s=_seconds_or_none(fields, "next_try_s"),
     )
 
 
@@ -268,6 +282,11 @@ def _number(fields: Mapping[str, object], name: str) -> int:
 
 def _text(fields: Mapping[str, object], name: str, default: str = "") -> str:
     return _field(fields, name, str, default)
+
+
+def _seconds_or_none(fields: Mapping[str, object], name: str) -> float | None:
+    value = fields.get(name)
+    return float(value) if isinstance(value, int | float) else None
 
 
 def _text_or_none(fields: Mapping[str, object], name: str) -> str | None:

@@ -1,5 +1,6 @@
 """`mountfs wait` and `mountfs flush`: return when the store has what was written."""
 
+import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +17,9 @@ EXIT_FAILED = 1
 EXIT_PENDING = 75  # EX_TEMPFAIL: it may succeed later
 
 
-def wait(paths: Sequence[str], *, below: bool, out: TextIO) -> int:
+def wait(
+    paths: Sequence[str], *, below: bool, out: TextIO, json_out: TextIO | None = None
+) -> int:
     """Wait for these paths, with `below` for all under them; return the exit code.
 
     0: the store has them; 1: it refused something; 75: something could not be sent yet
@@ -24,9 +27,21 @@ def wait(paths: Sequence[str], *, below: bool, out: TextIO) -> int:
     """
     asked = by_mount(paths)
     word = "flush" if below else "wait"
-    codes = [
-        _ask(entry, Request(word, tuple(names)), out) for entry, names in asked.items()
-    ]
+    outcomes = {
+        entry: _ask(entry, Request(word, tuple(names)), out)
+        for entry, names in asked.items()
+    }
+    if json_out is None:
+        for outcome in outcomes.values():
+            if outcome.error is not None:
+                out.write(f"mountfs: {plain(outcome.error)}\n")
+    else:
+        told = [
+            told_of(entry, outcome, paths=asked[entry])
+            for entry, outcome in outcomes.items()
+        ]
+        json_out.write(json.dumps(told, indent=2) + "\n")
+    codes = [code_of(outcome) for outcome in outcomes.values()]
     return next((code for code in (EXIT_FAILED, EXIT_PENDING) if code in codes), 0)
 
 
@@ -41,13 +56,29 @@ def by_mount(paths: Sequence[str]) -> dict[mounts.MountEntry, list[str]]:
     return found
 
 
-def _ask(entry: mounts.MountEntry, request: Request, out: TextIO) -> int:
+def _ask(entry: mounts.MountEntry, request: Request, out: TextIO) -> Outcome:
     socket = control.socket_path(entry.mount_point, uid=entry.user_id)
-    outcome = carry_out(socket, entry.mount_point, request, out)
+    return carry_out(socket, entry.mount_point, request, out)
+
+
+def code_of(outcome: Outcome) -> int:
+    """Return the exit code that tells how it ended."""
     if outcome.error is None:
         return os.EX_OK
-    out.write(f"mountfs: {plain(outcome.error)}\n")
     return EXIT_PENDING if outcome.is_passing else EXIT_FAILED
+
+
+def told_of(
+    entry: mounts.MountEntry, outcome: Outcome, **more: object
+) -> dict[str, object]:
+    """Return what programs are told of how it ended."""
+    return {
+        "mount_point": str(entry.mount_point),
+        "url": entry.source,
+        **more,
+        "exit_code": code_of(outcome),
+        "error": outcome.error,
+    }
 
 
 def carry_out(

@@ -1,17 +1,25 @@
 """`mountfs warm`: fetch files into the cache of a mount before programs want them."""
 
-import os
+import dataclasses
+import json
 import time
 from collections.abc import Callable, Sequence
 from typing import TextIO
 
-from mountfs import control, mounts
+from mountfs import control
 from mountfs.control import Request
 from mountfs.errors import UsageError
 from mountfs.options import format_size, format_span
-from mountfs.status import Progress, Status
+from mountfs.status import Outcome, Progress, Status
 from mountfs.terminal import plain, write_line
-from mountfs.waiting import EXIT_FAILED, EXIT_PENDING, by_mount, carry_out
+from mountfs.waiting import (
+    EXIT_FAILED,
+    EXIT_PENDING,
+    by_mount,
+    carry_out,
+    code_of,
+    told_of,
+)
 
 JOBS_MAX = 12
 BAR_WIDTH = 24
@@ -29,35 +37,45 @@ def read_jobs(text: str | None) -> int:
     return int(text)
 
 
-def warm(paths: Sequence[str], *, jobs: int, out: TextIO, progress: TextIO) -> int:
+def warm(
+    paths: Sequence[str],
+    *,
+    jobs: int,
+    out: TextIO,
+    progress: TextIO,
+    as_json: bool = False,
+) -> int:
     """Fetch what is at and below these paths; return the exit code.
 
     0: all of it is in the cache; 1: some is not; 75: some is not, and the same may
     succeed later. Raises `UsageError` for a path that is in no mount of ours.
     """
     asked = by_mount(paths)
-    codes = [
-        _warm(entry, Request("warm", tuple(names), jobs=jobs), out, progress)
-        for entry, names in asked.items()
-    ]
+    codes: list[int] = []
+    told: list[dict[str, object]] = []
+    for entry, names in asked.items():
+        bar = Bar(progress)
+        request = Request("warm", tuple(names), jobs=jobs)
+        socket = control.socket_path(entry.mount_point, uid=entry.user_id)
+        outcome = carry_out(socket, entry.mount_point, request, progress, show=bar.show)
+        codes.append(code_of(outcome))
+        if as_json:
+            told.append(told_of(entry, outcome, paths=names, **bar.told(outcome)))
+        else:
+            _tell(bar, outcome, out, progress)
+    if as_json:
+        out.write(json.dumps(told, indent=2) + "\n")
     return next((code for code in (EXIT_FAILED, EXIT_PENDING) if code in codes), 0)
 
 
-def _warm(
-    entry: mounts.MountEntry, request: Request, out: TextIO, progress: TextIO
-) -> int:
-    bar = Bar(progress)
-    socket = control.socket_path(entry.mount_point, uid=entry.user_id)
-    outcome = carry_out(socket, entry.mount_point, request, progress, show=bar.show)
+def _tell(bar: "Bar", outcome: Outcome, out: TextIO, progress: TextIO) -> None:
     if bar.last is not None:
         out.write(f"{bar.summary()}\n")
         out.flush()
     for line in outcome.lines:
         progress.write(f"mountfs: {plain(line)}\n")
-    if outcome.error is None:
-        return os.EX_OK
-    progress.write(f"mountfs: {plain(outcome.error)}\n")
-    return EXIT_PENDING if outcome.is_passing else EXIT_FAILED
+    if outcome.error is not None:
+        progress.write(f"mountfs: {plain(outcome.error)}\n")
 
 
 class Bar:
@@ -88,6 +106,12 @@ class Bar:
             f" {format_size(progress.bytes_found)}{more}"
             f", {format_size(int(self._rate(progress)))}/s{self._to_go(progress)}"
         )
+
+    def told(self, outcome: Outcome) -> dict[str, object]:
+        """Return what was done, for programs."""
+        done = dataclasses.asdict(self.last) if self.last is not None else {}
+        seconds = round(self._seconds, 3)
+        return {**done, "seconds": seconds, "problems": list(outcome.lines)}
 
     def summary(self) -> str:
         """Return what was done, when it is."""

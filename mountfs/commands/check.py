@@ -24,13 +24,15 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("--yes", action="store_true", help="do not ask")
     add_options(parser, is_mount=False, others=("state-dir", "cache-dir"))
+    parser.add_argument("--json", action="store_true", help="for programs")
     parser.set_defaults(carry_out=carry_out)
 
 
 def carry_out(parsed: argparse.Namespace) -> int:
     """Check, and after that, if it is wanted and agreed to, check and mend."""
     code = _check_once(parsed, is_repair=parsed.repair and parsed.yes)
-    if not parsed.repair or parsed.yes or code == os.EX_OK:
+    is_settled = not parsed.repair or parsed.yes or code == os.EX_OK
+    if is_settled or parsed.json:
         return code
     if not sys.stdin.isatty():
         print("nothing was changed: say --yes to mend what can be mended")
@@ -45,6 +47,10 @@ def _check_once(parsed: argparse.Namespace, *, is_repair: bool) -> int:
 
     if "://" not in parsed.place:
         layer_of(parsed)  # refuses what is wrong
-        return check.check_mount(parsed.place, is_repair=is_repair, out=sys.stdout)
+        return check.check_mount(
+            parsed.place, is_repair=is_repair, out=sys.stdout, as_json=parsed.json
+        )
     settings = mount_config(parsed, parsed.place)
-    return check.check_store(settings, is_repair=is_repair, out=sys.stdout)
+    return check.check_store(
+        settings, is_repair=is_repair, out=sys.stdout, as_json=parsed.json
+    )

@@ -34,6 +34,7 @@ def add(commands: Commands) -> None:
         "--yes", action="store_true", help="do it, after it was explained"
     )
     add_options(parser, is_mount=False, others=("state-dir",))
+    parser.add_argument("--json", action="store_true", help="for programs")
     parser.set_defaults(carry_out=carry_out)
 
 
@@ -51,8 +52,14 @@ def carry_out(parsed: argparse.Namespace) -> int:
     if not is_url:
         layer_of(parsed)  # refuses what is wrong
         directories = recover.state_dirs(Path(parsed.place).absolute())
-        return recover.recover(directories, wanted, None, out=sys.stdout)
+        return recover.recover(
+            directories, wanted, None, out=sys.stdout, as_json=parsed.json
+        )
     settings = mount_config(parsed, parsed.place)
     return recover.recover(
-        [recover.state_dir_of(settings)], wanted, settings, out=sys.stdout
+        [recover.state_dir_of(settings)],
+        wanted,
+        settings,
+        out=sys.stdout,
+        as_json=parsed.json,
     )

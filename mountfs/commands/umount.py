@@ -1,6 +1,9 @@
 """`mountfs umount`."""
 
 import argparse
+import io
+import json
+import os
 import sys
 
 from mountfs.commands._parser import Commands, directory_of
@@ -24,6 +27,7 @@ def add(commands: Commands) -> None:
         action="store_true",
         help="detach even if it is in use, and do not wait",
     )
+    parser.add_argument("--json", action="store_true", help="for programs")
     parser.set_defaults(carry_out=carry_out)
 
 
@@ -32,4 +36,15 @@ def carry_out(parsed: argparse.Namespace) -> int:
     from mountfs import umount
 
     mount_point = directory_of(parsed.mount_point)
-    return umount.umount(mount_point, is_lazy=parsed.lazy, out=sys.stderr)
+    if not parsed.json:
+        return umount.umount(mount_point, is_lazy=parsed.lazy, out=sys.stderr)
+    said = io.StringIO()
+    code = umount.umount(mount_point, is_lazy=parsed.lazy, out=said)
+    told = {
+        "mount_point": mount_point,
+        "exit_code": code,
+        "is_stored": code in (os.EX_OK, umount.EXIT_TROUBLE) and not parsed.lazy,
+        "messages": said.getvalue().splitlines(),
+    }
+    print(json.dumps(told, indent=2))
+    return code

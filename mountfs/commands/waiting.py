@@ -16,6 +16,7 @@ def add(commands: Commands) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("paths", metavar="PATH", nargs="+", help="a path in a mount")
+    parser.add_argument("--json", action="store_true", help="for programs")
     parser.set_defaults(carry_out=carry_out)
     parser = commands.add_parser(
         "flush",
@@ -25,6 +26,7 @@ def add(commands: Commands) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("paths", metavar="DIR", nargs="+", help="a path in a mount")
+    parser.add_argument("--json", action="store_true", help="for programs")
     parser.set_defaults(carry_out=carry_out)
 
 
@@ -33,4 +35,5 @@ def carry_out(parsed: argparse.Namespace) -> int:
     from mountfs import waiting
 
     below = parsed.command == "flush"
-    return waiting.wait(parsed.paths, below=below, out=sys.stderr)
+    json_out = sys.stdout if parsed.json else None
+    return waiting.wait(parsed.paths, below=below, out=sys.stderr, json_out=json_out)

@@ -20,6 +20,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "-j", "--jobs", metavar="N", help="requests at once, 1 to 12 (default 8)"
     )
+    parser.add_argument("--json", action="store_true", help="for programs")
     parser.set_defaults(carry_out=carry_out)
 
 
@@ -28,4 +29,10 @@ def carry_out(parsed: argparse.Namespace) -> int:
     from mountfs import warming
 
     jobs = warming.read_jobs(parsed.jobs)
-    return warming.warm(parsed.paths, jobs=jobs, out=sys.stdout, progress=sys.stderr)
+    return warming.warm(
+        parsed.paths,
+        jobs=jobs,
+        out=sys.stdout,
+        progress=sys.stderr,
+        as_json=parsed.json,
+    )

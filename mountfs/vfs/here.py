@@ -9,7 +9,6 @@ import math
 from mountfs.cache.dirty import DirtyFile
 from mountfs.cache.entries import Entry, StoreBytes
 from mountfs.cache.extents import Extents
-from mountfs.cache.streaming import SlotState
 from mountfs.cache.tokens import is_token
 from mountfs.storage.refusals import Refusal
 from mountfs.storage.types import ObjectKind, Version
@@ -185,16 +184,6 @@ def ranges_of(extents: Extents) -> dict[str, object]:
     return {"bytes": extents.total, "ranges": ranges[:SHOWN_MAX], "count": len(ranges)}
 
 
-def sent_bytes(dirty: DirtyFile) -> int:
-    """Return how many bytes of a file lie in an open upload already."""
-    stream, attempt = dirty.stream, dirty.attempt
-    if stream is not None:
-        return sum(slot.size for slot in stream.slots if slot.state is SlotState.SENT)
-    if attempt is not None:
-        return sum(part.size for part in attempt.parts.values())
-    return 0
-
-
 def dirty_of(dirty: DirtyFile | None) -> dict[str, object] | None:
     """Tell of the bytes that are here only."""
     if dirty is None:
@@ -203,7 +192,7 @@ def dirty_of(dirty: DirtyFile | None) -> dict[str, object] | None:
         **ranges_of(dirty.extents),
         "size": dirty.size,
         "from_object": dirty.base_size,
-        "sent": sent_bytes(dirty),
+        "sent": dirty.sent_bytes,
     }
 
 
