@@ -4,7 +4,7 @@
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from mountfs.access import Access
 from mountfs.audit import Audit
@@ -24,8 +24,6 @@ def deeds_of(
     audit: Audit,
     warmer: Warmer,
     look: Callable[[], Look],
-    access: Access,
-    live: Live,
     *,
     explainer: Explainer,
     tracer: Tracer,
@@ -49,15 +47,6 @@ def deeds_of(
         lines = tuple(exposition(looked).splitlines())
         return Outcome(lines=lines, told=looked.snapshot.told())
 
-    async def read_only(request: Request, progress: Progress) -> Outcome:
-        return await access.forbid()
-
-    async def read_write(request: Request, progress: Progress) -> Outcome:
-        return await access.allow()
-
-    async def set_(request: Request, progress: Progress) -> Outcome:
-        return await live.set(request.settings)
-
     async def explain(request: Request, progress: Progress) -> Outcome:
         path = request.paths[0] if request.paths else ""
         return Outcome(told=await explainer.explain(os.fsencode(path)))
@@ -70,7 +59,29 @@ def deeds_of(
         "check": Deed(carry_out=check),
         "explain": Deed(carry_out=explain, tells="nothing"),
         "warm": Deed(carry_out=warm, tells="progress"),
+    }
+
+
+def changes_of(
+    access: Access, live: Live, hand_over: Callable[[], Awaitable[Outcome]]
+) -> Mapping[str, Deed]:
+    """Return what changes a mount while it lives, or ends it for another."""
+
+    async def read_only(request: Request, progress: Progress) -> Outcome:
+        return await access.forbid()
+
+    async def read_write(request: Request, progress: Progress) -> Outcome:
+        return await access.allow()
+
+    async def set_(request: Request, progress: Progress) -> Outcome:
+        return await live.set(request.settings)
+
+    async def yield_(request: Request, progress: Progress) -> Outcome:
+        return await hand_over()
+
+    return {
         "read-only": Deed(carry_out=read_only),
         "read-write": Deed(carry_out=read_write),
         "set": Deed(carry_out=set_, tells="nothing"),
+        "yield": Deed(carry_out=yield_),
     }

@@ -13,14 +13,14 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
 import trio
 
-from mountfs import abort, checks
+from mountfs import abort, checks, takeover
 from mountfs.access import Access
 from mountfs.appliers import appliers_of
 from mountfs.audit import Audit, audit_of
@@ -44,9 +44,9 @@ from mountfs.cache.records import gates_of
 from mountfs.cache.salvage import JOURNAL, is_lost
 from mountfs.cache.writeback import WriteBack
 from mountfs.config import MountConfig, StoreConfig
-from mountfs.control import State, Status
-from mountfs.control_server import ControlServer
-from mountfs.deeds import deeds_of
+from mountfs.control import Outcome, State, Status
+from mountfs.control_server import ControlServer, Deed, Stream
+from mountfs.deeds import changes_of, deeds_of
 from mountfs.errors import UsageError
 from mountfs.fuse.notifier import fetch_unsent, notify_kernel, push_to_kernel
 from mountfs.fuse.operations import Operations
@@ -198,7 +198,12 @@ def identity_of(config: MountConfig | StoreConfig) -> str:
 
 def _lock(stack: AsyncExitStack, directory: Path, config: MountConfig) -> None:
     try:
-        stack.enter_context(DirectoryLock(directory))
+        try:
+            stack.enter_context(DirectoryLock(directory))
+        except DirectoryInUse as error:
+            if not takeover.from_process(error.owner, config):
+                raise
+            stack.enter_context(DirectoryLock(directory))
         # For people: the name of the directory tells nobody which store it is of.
         (directory / "url").write_text(f"{config.url}\n")
     except DirectoryInUse as error:
@@ -501,20 +506,21 @@ class _Mounted:
             filesystem=filesystem,
         )
         access = Access(filesystem, waiter, is_read_only=config.read_only)
-        self.deeds = deeds_of(
+        asked = deeds_of(
             waiter,
             audit,
             warmer,
             self._look,
-            access,
-            live,
             explainer=filesystem.explainer,
             tracer=layers.meter.tracer,
         )
+        changes = changes_of(access, live, self.hand_over)
+        self.deeds: Mapping[str, Deed | Stream] = {**asked, **changes}
         self._counters = counters
         self._has_answered = False
         self._leave = trio.Event()
         self._hurry = trio.Event()
+        self._draining = trio.CancelScope()
         self._state = State.MOUNTED
         self.exit_code = EXIT_DONE
 
@@ -549,7 +555,7 @@ class _Mounted:
                 await self._serve(ready)
                 self._end()
                 self._store.wait_no_longer_than(DRAIN_WAIT_S)
-                await self._fs.finish()
+                await self._drain()
                 self._report()
                 control.finish()
         except BaseException:
@@ -563,6 +569,24 @@ class _Mounted:
         # left, or lost it with that program's connection.
         self._session.close()
         abort.forget(config.mount_point)
+
+    async def _drain(self) -> None:
+        """Send what is left, until a new mount of the store wants to do that."""
+        await self._fs.files.commit_all()
+        if self._config.durability == "journal":
+            # What is left from here on is in the journal, for whoever opens it next.
+            with self._draining:
+                await self._fs.finish()
+        else:
+            await self._fs.finish()
+
+    async def hand_over(self) -> Outcome:
+        """Leave what is in the journal to a new mount; return when that is begun."""
+        if self._state is State.MOUNTED:
+            return Outcome(error="this mount is in use", code=UsageError.exit_code)
+        log.info("a new mount goes on with what is pending")
+        self._draining.cancel()
+        return Outcome()
 
     async def _serve(self, ready: Callable[[], None]) -> None:
         async with trio.open_nursery() as nursery:
@@ -640,7 +664,9 @@ class _Mounted:
         self._service.ended(status)
         if status.pending_files:
             self.exit_code = EXIT_PENDING
-            log.error(
+            is_expected = self._draining.cancel_called
+            log.log(
+                logging.INFO if is_expected else logging.ERROR,
                 "%d files are not in the store and wait in %s for the next mount: %s",
                 status.pending_files,
                 self._config.state_dir,

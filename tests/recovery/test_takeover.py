@@ -1,0 +1,97 @@
+"""A new mount of a store begins while the earlier one, unmounted, still sends."""
+
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from mountfs import control, mounts
+from mountfs.control import State
+from tests.fakes.cutting_proxy import Stall
+from tests.fuse.conftest import Mounter
+from tests.fuse.mounting import COMMAND, UNMOUNT_S, Mount, run_command
+from tests.recovery.outages import WRITTEN_OFF, Outages, outages
+
+__all__ = ["outages"]
+pytestmark = pytest.mark.fuse
+
+
+def unmount_in_background(mount: Mount) -> "subprocess.Popen[str]":
+    """Begin to unmount; return when the daemon drains."""
+    running = subprocess.Popen(
+        [*COMMAND, "umount", str(mount.path)], stderr=subprocess.PIPE, text=True
+    )
+    socket = control.socket_path(mount.path)
+    end_s = time.monotonic() + UNMOUNT_S
+    while (status := control.ask(socket, "status")) is None or (
+        status.state is not State.DRAINING
+    ):
+        assert time.monotonic() < end_s
+        time.sleep(0.02)
+    return running
+
+
+def test_a_new_mount_goes_on_with_what_the_last_one_sends(
+    outages: Outages, mounter: Mounter
+) -> None:
+    """With a journal it does not wait: it has all that was written, and sends it.
+
+    Who waits for the end of the last mount is told what that has left.
+    """
+    first = mounter(outages.store, "--durability=journal")
+    outages.proxy.fail("PutObject", Stall(), key="/stuck", is_lasting=True)
+    (first.path / "sent").write_bytes(b"1")
+    (first.path / "stuck").write_bytes(b"2")
+    unmounting = unmount_in_background(first)
+
+    second = mounter(outages.store, "--durability=journal")
+
+    second.announce(WRITTEN_OFF)
+    assert first.process.wait(UNMOUNT_S) == 75
+    _, told = unmounting.communicate(timeout=UNMOUNT_S)
+    assert unmounting.returncode == 75
+    assert "stuck" in told
+    assert (second.path / "stuck").read_bytes() == b"2"
+    (second.path / "more").write_bytes(b"3")
+    outages.proxy.mend()
+    second.flush()
+    names = ("sent", "stuck", "more")
+    assert [outages.there.read(name) for name in names] == [b"1", b"2", b"3"]
+    second.unmount()
+
+
+@pytest.mark.slow
+def test_at_another_mount_point_it_takes_over_too(
+    outages: Outages, mounter: Mounter, tmp_path: Path
+) -> None:
+    """What is shared is the state directory."""
+    first = mounter(outages.store, "--durability=journal")
+    first.announce(WRITTEN_OFF)
+    outages.proxy.fail("PutObject", Stall(), key="/stuck", is_lasting=True)
+    (first.path / "stuck").write_bytes(b"2")
+    unmounting = unmount_in_background(first)
+    other = tmp_path / "other"
+    other.mkdir()
+
+    done = run_command(
+        "mount",
+        *outages.store.options,
+        "--durability=journal",
+        f"--state-dir={first.state_dir}",
+        f"--cache-dir={first.cache_dir}",
+        outages.store.url,
+        str(other),
+    )
+
+    try:
+        assert (done.returncode, done.stderr) == (0, "")
+        assert (other / "stuck").read_bytes() == b"2"
+        outages.proxy.mend()
+    finally:
+        ended = run_command("umount", str(other))
+        mounts.unmount(other, is_lazy=True)
+    assert ended.returncode == 0
+    assert outages.there.read("stuck") == b"2"
+    first.process.wait(UNMOUNT_S)
+    unmounting.communicate(timeout=UNMOUNT_S)
