@@ -73,7 +73,11 @@ class Copies:
         conditions = self._conditions(condition)
         if metadata is None:
             known, storage_class = await self._survivors.source(source, version)
-            plan = await self._plain_plan(known, storage_class, target)
+            retyped = self._survivors.retyped(known, target) if version else None
+            if retyped is not None:
+                plan = await self._changed_plan(known, target, retyped, condition)
+            else:
+                plan = await self._plain_plan(known, storage_class, target)
             plan = dataclasses.replace(
                 plan, pin=version, condition=condition, conditions=conditions
             )

@@ -251,6 +251,33 @@ async def test_a_new_object_gets_type_and_storage_class(
     assert second["ContentType"] == "binary/octet-stream"
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [(None, "text/html"), ("text/x-mine", "text/x-mine")],
+    ids=["guessed", "foreign"],
+)
+async def test_a_rename_guesses_the_type_anew(
+    open_at_shim: Open,
+    moto_shim: StrictShim,
+    moto_bucket: str,
+    client: "S3Client",
+    given: str | None,
+    expected: str,
+) -> None:
+    """What rsync renames gets the type of its last name; what was set stays."""
+    store = open_at_shim()
+    pairs = {} if given is None else {"content-type": given}
+    metadata = Metadata(user={"foreign": "1"}, pairs=pairs)
+    made = await store.write(".page.html.Xy12", BytesBody(b"<p>"), metadata=metadata)
+    moto_shim.clear()
+
+    await store.copy(".page.html.Xy12", "page.html", source_version=made.version)
+
+    found = client.head_object(Bucket=moto_bucket, Key="page.html")
+    assert (found["ContentType"], found["Metadata"]["foreign"]) == (expected, "1")
+    assert moto_shim.counts() == {"CopyObject": 1}
+
+
 async def test_a_copy_over_the_limit_is_made_in_parts(
     open_at_shim: Open, moto_shim: StrictShim, moto_bucket: str, client: "S3Client"
 ) -> None:
