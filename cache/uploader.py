@@ -142,8 +142,7 @@ class Uploader:
         """Return what is left of an attempt, with the parts that the store has."""
         upload = Upload(row.key, row.id, row.commit_id)
         attempt = from_text(upload, row.pieces or "")
-        if attempt is not None and self._lists_parts:
-            attempt.parts.clear()
+        if attempt is not None:
             try:
                 attempt.take(await self._store.list_parts(upload))
             except NotFound:
@@ -151,11 +150,6 @@ class Uploader:
         if attempt is None:
             await self.abort(upload)
         return attempt
-
-    @property
-    def _lists_parts(self) -> bool:
-        limits = self._store.capabilities.multipart
-        return limits is None or limits.lists
 
     async def execute(
         self,
@@ -370,10 +364,7 @@ class Uploader:
             if part is None:
                 part = await self._send_piece(upload, index, piece, dirty)
             attempt.parts[index] = part
-            if not self._lists_parts:
-                # Crash before this: the part is sent again, and lies where it lay.
-                await self._journal.note_parts(upload.key, upload.id, attempt.to_text())
-            # Crash after this: the next mount asks which parts there are, or knows.
+            # Crash after this: the next mount asks which parts there are.
             reached("part-sent")
 
         try:

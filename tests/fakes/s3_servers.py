@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 ACCESS_KEY = "mountfs-test"
 SECRET_KEY = "mountfs-test-secret"
+SECOND_ACCESS_KEY = "mountfs-next"
+SECOND_SECRET_KEY = "mountfs-next-secret"
 REGION = "us-east-1"
 READY_S = 60.0
 _GRPC_DISTANCE = 10_000
@@ -182,7 +184,10 @@ def _empty(client: "S3Client", name: str) -> None:
 
 
 def _seaweedfs_identities() -> str:
-    credentials = f'{{"accessKey": "{ACCESS_KEY}", "secretKey": "{SECRET_KEY}"}}'
+    pairs = ((ACCESS_KEY, SECRET_KEY), (SECOND_ACCESS_KEY, SECOND_SECRET_KEY))
+    credentials = ", ".join(
+        f'{{"accessKey": "{key}", "secretKey": "{secret}"}}' for key, secret in pairs
+    )
     actions = '["Admin", "Read", "Write", "List", "Tagging"]'
     identity = f'"name": "test", "credentials": [{credentials}], "actions": {actions}'
     return f'{{"identities": [{{{identity}}}]}}'

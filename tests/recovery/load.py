@@ -3,7 +3,6 @@
 import random
 import signal
 import sqlite3
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +18,6 @@ DURABILITIES = ("store", "journal")
 """What `--durability` may be; all of the proof runs with each."""
 
 PROGRAMS = 4
-DEATH_S = 15
 STEPS_MAX = 100_000
 
 
@@ -114,17 +112,8 @@ class Load:
 
 
 def kill(mount: Mount) -> None:
-    """End the daemon as a crash would.
-
-    A thread of it that tells the kernel of changes made elsewhere may wait for a
-    directory that a program holds, which waits for the daemon: only an abort ends it.
-    """
-    mount.process.send_signal(signal.SIGKILL)
-    try:
-        mount.process.wait(DEATH_S)
-    except subprocess.TimeoutExpired:
-        mount.abort()
-        mount.process.wait(UNMOUNT_S)
+    """End the daemon as a crash would."""
+    mount.end(signal.SIGKILL)
 
 
 def leave(mount: Mount) -> int:
