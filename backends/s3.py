@@ -15,7 +15,7 @@ from mountfs.backends._payload import payload_of
 from mountfs.backends.s3_client import Reply, S3Client
 from mountfs.backends.s3_conditions import condition_parameters, explained
 from mountfs.backends.s3_copies import Copies
-from mountfs.backends.s3_errors import reply_error
+from mountfs.backends.s3_errors import reply_error, understood
 from mountfs.backends.s3_keys import KEY_SIZE_MAX, KeySpace
 from mountfs.backends.s3_listing import PAGE_MAX, Listings
 from mountfs.backends.s3_metadata import (
@@ -167,9 +167,10 @@ class S3Storager:
             if error.code != "InvalidRange":
                 raise
             return await self._read_nothing(key, version)
-        found = object_of(
-            key, reply, size=_checked_size(key, reply, offset, size, data)
-        )
+        with understood(key):
+            found = object_of(
+                key, reply, size=_checked_size(key, reply, offset, size, data)
+            )
         self._survivors.remember(found)
         return Content(found, data)
 
@@ -269,7 +270,8 @@ class S3Storager:
 
     def _failed_deletions(self, reply: Reply) -> Iterator[tuple[str, Exception]]:
         for entry in reply.get("Errors", ()):
-            key = self._keys.relative(entry["Key"])
+            with understood():
+                key = self._keys.relative(entry["Key"])
             error = reply_error({"Error": entry}, key)
             if not isinstance(error, NotFound):
                 yield key, error
@@ -420,7 +422,8 @@ class S3Storager:
 
     def _written(self, key: str, reply: Reply, size: int, new: NewObject) -> Object:
         metadata = written_metadata(new.metadata, reply, new.tag_count)
-        found = written_object(key, reply, reply["ETag"], size, metadata)
+        with understood(key):
+            found = written_object(key, reply, reply["ETag"], size, metadata)
         self._survivors.remember(found)
         return found
 

@@ -9,6 +9,7 @@ waiting. Retries are not made here.
 import base64
 import contextlib
 import hashlib
+import io
 import logging
 import threading
 from collections.abc import Callable, Mapping
@@ -29,11 +30,13 @@ from mountfs.backends._threads import Threads
 from mountfs.backends.s3_connections import hold_connections
 from mountfs.backends.s3_digests import check_bytes
 from mountfs.backends.s3_errors import translated
+from mountfs.backends.s3_http import Source
 from mountfs.backends.s3_options import LIGHT, SSE_CUSTOMER, S3Options
 from mountfs.backends.s3_permissions import needed
-from mountfs.backends.s3_plane import Plane
+from mountfs.backends.s3_plane import Plane, size_max
 from mountfs.backends.s3_records import recorded
 from mountfs.storage.errors import (
+    Corrupt,
     CredentialsRejected,
     CredentialsRenewed,
     PermissionDenied,
@@ -111,7 +114,7 @@ class S3Client:
         def get() -> tuple[Reply, bytes]:
             reply = self._send("get_object", parameters)
             with contextlib.closing(reply["Body"]) as body:
-                data: bytes = body.read()
+                data = _taken_in(body, size_max("get_object", parameters))
             if self._options.checksums:
                 check_bytes(reply, data)
             return reply, data
@@ -298,6 +301,19 @@ def _close(link: _Link) -> None:
     if link.plane is not None:
         link.plane.close()
     link.client.close()
+
+
+def _taken_in(body: Source, most: int | None) -> bytes:
+    """Read a body, and no more of it than can be an answer."""
+    if most is None or isinstance(body, io.BytesIO):
+        return body.read()
+    data = bytearray()
+    # To the end, and not only what is wanted: there a checksum is compared.
+    while piece := body.read(most + 1 - len(data)):
+        data += piece
+        if len(data) > most:
+            raise Corrupt("more bytes came than were asked for")
+    return bytes(data)
 
 
 def _rewind(body: object) -> None:

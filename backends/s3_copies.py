@@ -3,8 +3,9 @@
 import dataclasses
 from collections.abc import Mapping
 
-from mountfs.backends.s3_client import S3Client
+from mountfs.backends.s3_client import Reply, S3Client
 from mountfs.backends.s3_conditions import condition_parameters, explained
+from mountfs.backends.s3_errors import understood
 from mountfs.backends.s3_keys import KeySpace
 from mountfs.backends.s3_metadata import (
     SECOND_NS,
@@ -178,14 +179,20 @@ class Copies:
                 },
                 key=source,
             )
-        result = reply["CopyObjectResult"]
+        with understood(target):
+            found = self._copied(plan, reply)
+        self._remember(found, plan)
+        return found
+
+    def _copied(self, plan: _Plan, reply: Reply) -> Object:
+        result, target = reply["CopyObjectResult"], plan.target
         old = plan.source.metadata
         tag_count = old.system.get(TAG_COUNT, "0") if old is not None else "0"
         metadata = plan.metadata if plan.metadata is not None else old
         if metadata is not None:
             metadata = written_metadata(metadata, reply, tag_count)
         modified = result.get("LastModified")
-        found = Object(
+        return Object(
             key=target,
             kind=kind_of(target),
             size=plan.source.size,
@@ -193,8 +200,6 @@ class Copies:
             version=Version(plain_etag(result["ETag"])),
             metadata=metadata,
         )
-        self._remember(found, plan)
-        return found
 
     async def _copy_in_parts(self, plan: _Plan) -> Object:
         """Copy what is too large for one request; nothing is carried over by itself."""

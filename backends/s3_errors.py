@@ -170,6 +170,14 @@ that fails so may have been carried out. What is left (a profile, a parameter, a
 setting that does not exist) is botocore refusing to send."""
 
 
+_RAISED = (
+    sdk.ClientError,
+    sdk.BotoCoreError,
+    ResponseParserError,
+    urllib3.exceptions.HTTPError,
+)
+
+
 @contextlib.contextmanager
 def translated(key: str | None = None) -> Iterator[None]:
     """Turn whatever botocore raises in this block into a `StoreError`."""
@@ -177,16 +185,24 @@ def translated(key: str | None = None) -> Iterator[None]:
         yield
     except StoreError:
         raise
-    except (sdk.ClientError, sdk.BotoCoreError, urllib3.exceptions.HTTPError) as error:
+    except _RAISED as error:
         if isinstance(error.__context__, RecursionError):
             raise _redirects_in_circles(key) from error
         raise translate(error, key) from error
     except RecursionError as error:
         raise _redirects_in_circles(key) from error
-    except ValueError as error:
-        if isinstance(error, ResponseParserError):
-            raise translate(error, key) from error
-        raise
+    except MemoryError as error:
+        raise errors.ServiceFailed(
+            "the answer takes more memory than there is", key=key
+        ) from error
+    except (ValueError, OverflowError) as error:  # numbers and dates that are none
+        raise _not_understood(error, key) from error
+
+
+def _not_understood(error: Exception, key: str | None) -> StoreError:
+    return errors.ServiceFailed(
+        f"the answer is not that of an S3 service ({type(error).__name__})", key=key
+    )
 
 
 def _redirects_in_circles(key: str | None) -> StoreError:
@@ -214,6 +230,17 @@ def translate(error: Exception, key: str | None = None) -> StoreError:
                 is_ambiguous=is_ambiguous,
             )
     raise error
+
+
+@contextlib.contextmanager
+def understood(key: str | None = None) -> Iterator[None]:
+    """Turn what an answer without its usual fields raises into `ServiceFailed`."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except (LookupError, ValueError, TypeError, AttributeError, OverflowError) as error:
+        raise _not_understood(error, key) from error
 
 
 def reply_error(reply: Mapping[str, Any], key: str | None = None) -> StoreError:

@@ -38,8 +38,13 @@ READY = 8
 _BUFFER = 1 << 16
 _PIECE = 1 << 18
 """So much has the whole read time-out to be taken in."""
+UNTOLD_MAX = 64 << 20
+"""No body is longer whose length nobody asked for, and nobody tells."""
 _LINE_MAX = 1 << 16
 _HEADERS_MAX = 200
+_PRELUDES_MAX = 16
+"""Answers that only say that another one is to come."""
+_LENGTH = re.compile(r"\d{1,18}", re.ASCII)
 _HEX = re.compile(rb"\s*[0-9A-Fa-f]{1,15}\s*")
 
 
@@ -264,9 +269,12 @@ class _Connection:
     def receive(self, *, is_head: bool, size_max: int | None) -> tuple[Answer, bool]:
         """Read the answer; tell whether the connection can be used again."""
         self._size_max = size_max
-        status, version, headers = self._read_head()
-        while status < 200:
+        for _ in range(_PRELUDES_MAX):
             status, version, headers = self._read_head()
+            if status >= 200:
+                break
+        else:
+            raise http.client.HTTPException("the answer does not begin")
         if status < 300 and not self._is_sent:
             raise http.client.HTTPException("the answer came before the whole request")
         length = headers.get("content-length", "")
@@ -277,9 +285,11 @@ class _Connection:
             pass
         elif "chunked" in headers.get("transfer-encoding", "").lower():
             body = self._read_chunks()
-        elif length.isdecimal():
+        elif _LENGTH.fullmatch(length):
             self._check_size(int(length))
             body = self._read(int(length))
+        elif length:
+            raise http.client.HTTPException(f"no body has the length {length[:40]!r}")
         elif status not in (204, 304):
             body, is_kept = self._read_rest(), False
         # What came beyond the answer would be taken for that to the next request.
@@ -319,21 +329,18 @@ class _Connection:
 
     def _read_rest(self) -> bytes:
         """Read to the end of the connection."""
-        if self._size_max is None:
-            return self._reader.read()
-        data = self._reader.read(self._size_max + 1)
-        self._check_size(len(data))
+        most = UNTOLD_MAX if self._size_max is None else self._size_max
+        data = self._reader.read(most + 1)
+        self._check_size(len(data), most)
         return data
 
-    def _check_size(self, size: int) -> None:
-        if self._size_max is not None and size > self._size_max:
-            raise sdk.IncompleteReadError(
-                actual_bytes=size, expected_bytes=self._size_max
-            )
+    def _check_size(self, size: int, most: int | None = None) -> None:
+        most = self._size_max if self._size_max is not None else most
+        if most is not None and size > most:
+            raise sdk.IncompleteReadError(actual_bytes=size, expected_bytes=most)
 
     def _read_chunks(self) -> bytes:
-        pieces: list[bytes] = []
-        total = 0
+        body = bytearray()  # a list of single bytes would take many times as much
         while True:
             size_text, _, _ = self._read_line().partition(b";")
             if not _HEX.fullmatch(size_text):
@@ -341,10 +348,10 @@ class _Connection:
             size = int(size_text, 16)
             if size == 0:
                 break
-            total += size
-            self._check_size(total)
-            pieces.append(self._read(size))
+            self._check_size(len(body) + size, UNTOLD_MAX)
+            body += self._read(size)
             self._read_line()
-        while self._read_line() not in (b"\r\n", b"\n", b""):
-            pass
-        return b"".join(pieces)
+        for _ in range(_HEADERS_MAX):
+            if self._read_line() in (b"\r\n", b"\n", b""):
+                return bytes(body)
+        raise http.client.HTTPException("the answer does not end")

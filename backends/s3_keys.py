@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mountfs.storage.errors import InvalidRequest, KeyTooLong
+from mountfs.storage.errors import InvalidRequest, KeyTooLong, ServiceFailed
 
 KEY_SIZE_MAX = 1024
 
@@ -36,7 +36,13 @@ class KeySpace:
         return full
 
     def relative(self, full: str) -> str:
-        """Return the store's key for a key in the bucket, which is below the root."""
+        """Return the store's key for a key in the bucket.
+
+        Raises `ServiceFailed` if it is not below the root, where nothing else was asked
+        for.
+        """
+        if not full.startswith(self.root):
+            raise ServiceFailed("the answer has a key that was not asked for", key=full)
         return full[len(self.root) :]
 
     def address(self, key: str) -> dict[str, object]:

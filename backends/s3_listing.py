@@ -1,10 +1,11 @@
 """Listings: from pages of ListObjectsV2 and its relatives to objects in byte order."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote_plus
 
 from mountfs.backends.s3_client import Parameters, Reply, S3Client
+from mountfs.backends.s3_errors import understood
 from mountfs.backends.s3_keys import KeySpace
 from mountfs.backends.s3_metadata import STANDARD, listed_object, plain_etag
 from mountfs.storage.errors import (
@@ -23,6 +24,7 @@ from mountfs.storage.types import (
 )
 
 PAGE_MAX = 1000
+UPLOADS_MAX = 1_000_000
 Listed = tuple[Object, str]
 """An object of a listing and its storage class."""
 
@@ -53,8 +55,9 @@ class Listings:
         }
         reply = await self._list(parameters, prefix)
         own_key = prefix if is_directory else ""
-        listed = list(self._entries(reply, own_key))
-        prefixes = self._prefixes(reply, own_key)
+        with understood(prefix):
+            listed = list(self._entries(reply, own_key))
+            prefixes = self._prefixes(reply, own_key)
         objects = sorted([*(item for item, _ in listed), *prefixes], key=_byte_order)
         following = reply.get("NextContinuationToken")
         return Page(tuple(objects), following if reply.get("IsTruncated") else None), (
@@ -103,17 +106,12 @@ class Listings:
                 key=upload.key,
             )
             entries: list[Mapping[str, Any]] = reply.get("Parts", [])
-            found.extend(
-                Part(
-                    index=entry["PartNumber"] - 1,
-                    size=int(entry["Size"]),
-                    etag=plain_etag(entry["ETag"]),
-                )
-                for entry in entries
-            )
-            marker = int(reply.get("NextPartNumberMarker") or 0)
-            if not reply.get("IsTruncated") or not entries:
+            with understood(upload.key):
+                found.extend(map(_part, entries))
+                following = int(reply.get("NextPartNumberMarker") or 0)
+            if not reply.get("IsTruncated") or following <= marker:
                 return tuple(sorted(found, key=lambda part: part.index))
+            marker = following
 
     async def uploads(self, prefix: str) -> tuple[Upload, ...]:
         """Return every open upload of the keys that start with `prefix`."""
@@ -131,22 +129,26 @@ class Listings:
                 key=prefix,
             )
             entries: list[Mapping[str, Any]] = reply.get("Uploads", [])
-            full_prefix = self._keys.prefix(prefix)
-            for entry in entries:
-                full = _decoded(reply, entry["Key"])
-                if full.startswith(full_prefix) and full != self._keys.root:
-                    key = self._keys.relative(full)
-                    begun = entry.get("Initiated")
-                    begun_ns = int(begun.timestamp()) * 10**9 if begun else None
-                    found.append(
-                        Upload(key=key, id=entry["UploadId"], begun_ns=begun_ns)
-                    )
-            if not reply.get("IsTruncated") or not entries:
-                return tuple(found)
-            markers = {
+            with understood(prefix):
+                found.extend(self._uploads_in(reply, self._keys.prefix(prefix)))
+            following: dict[str, object] = {
                 "KeyMarker": _decoded(reply, reply.get("NextKeyMarker", "")),
                 "UploadIdMarker": reply.get("NextUploadIdMarker"),
             }
+            if not reply.get("IsTruncated") or not entries or following == markers:
+                return tuple(found)
+            if len(found) > UPLOADS_MAX:
+                raise ServiceFailed("there are too many open uploads", key=prefix)
+            markers = following
+
+    def _uploads_in(self, reply: Reply, full_prefix: str) -> Iterator[Upload]:
+        for entry in reply.get("Uploads", ()):
+            full = _decoded(reply, entry["Key"])
+            if full.startswith(full_prefix) and full != self._keys.root:
+                begun = entry.get("Initiated")
+                begun_ns = int(begun.timestamp()) * 10**9 if begun else None
+                key = self._keys.relative(full)
+                yield Upload(key=key, id=entry["UploadId"], begun_ns=begun_ns)
 
     def _entries(self, reply: Reply, own_key: str) -> Iterable[Listed]:
         is_encoded = reply.get("EncodingType") == "url"
@@ -168,6 +170,14 @@ class Listings:
             for key in decoded
             if key not in ("", own_key)
         ]
+
+
+def _part(entry: Mapping[str, Any]) -> Part:
+    return Part(
+        index=entry["PartNumber"] - 1,
+        size=int(entry["Size"]),
+        etag=plain_etag(entry["ETag"]),
+    )
 
 
 def _decoded(reply: Reply, name: str) -> str:

@@ -10,6 +10,7 @@ import trio
 from mountfs.backends._payload import payload_of
 from mountfs.backends.s3_client import S3Client
 from mountfs.backends.s3_conditions import condition_parameters, explained
+from mountfs.backends.s3_errors import understood
 from mountfs.backends.s3_keys import KeySpace
 from mountfs.backends.s3_metadata import plain_etag, quoted_etag, written_object
 from mountfs.backends.s3_options import S3Options
@@ -60,7 +61,8 @@ class Multipart:
             {**self._keys.address(key), **parameters},
             key=key,
         )
-        return Upload(key=key, id=reply["UploadId"], commit_id=commit_id)
+        with understood(key):
+            return Upload(key=key, id=reply["UploadId"], commit_id=commit_id)
 
     async def write(self, upload: Upload, index: int, body: Body, size: int) -> Part:
         """Send one part of exactly `size` bytes."""
@@ -75,7 +77,8 @@ class Multipart:
                 },
                 key=upload.key,
             )
-        return Part(index=index, size=size, etag=plain_etag(reply["ETag"]))
+        with understood(upload.key):
+            return Part(index=index, size=size, etag=plain_etag(reply["ETag"]))
 
     async def copy(
         self, upload: Upload, index: int, source: Object, offset: int, size: int
@@ -100,7 +103,8 @@ class Multipart:
                 },
                 key=source.key,
             )
-        etag = plain_etag(reply["CopyPartResult"]["ETag"])
+        with understood(upload.key):
+            etag = plain_etag(reply["CopyPartResult"]["ETag"])
         return Part(index=index, size=size, etag=etag)
 
     async def complete(
@@ -126,7 +130,8 @@ class Multipart:
             reply = await self._client.call(
                 "complete_multipart_upload", parameters, key=upload.key
             )
-        return written_object(upload.key, reply, reply["ETag"], size, None)
+        with understood(upload.key):
+            return written_object(upload.key, reply, reply["ETag"], size, None)
 
     async def abort(self, upload: Upload) -> None:
         """Drop an upload; one that is gone already is success."""

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 import botocore.session
 from botocore.exceptions import ClientError, NoCredentialsError
 
-from mountfs.backends.s3_connections import Route
+from mountfs.backends.s3_connections import TOLD_MAX, Route
 from mountfs.backends.s3_digests import CheckedBytes, has_right_checksum
 from mountfs.backends.s3_http import Connections, Source, pieces_of
 from mountfs.backends.s3_options import S3Options
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_TOLD_MAX = 64 << 20
-"""No listing and no error is longer."""
 _RANGE = re.compile(r"bytes=(\d+)-(\d+)")
 _SIGNED = "AWS4-HMAC-SHA256 Credential="
 _OTHER_SIGNATURES = frozenset({"s3express"})
@@ -122,7 +120,7 @@ class Plane:
             head,
             request.body,
             is_head=operation.method == "HEAD",
-            size_max=_size_max(name, parameters),
+            size_max=size_max(name, parameters),
         )
         reply = operation.reply(answer)
         if is_get:
@@ -278,12 +276,12 @@ class Plane:
         )
 
 
-def _size_max(name: str, parameters: Mapping[str, object]) -> int | None:
+def size_max(name: str, parameters: Mapping[str, object]) -> int | None:
     """Return how long an answer may be: a server that knows no ranges sends it all."""
     if name != "get_object":
-        return _TOLD_MAX
+        return TOLD_MAX
     asked = _RANGE.fullmatch(str(parameters.get("Range", "")))
-    return max(_TOLD_MAX, int(asked[2]) - int(asked[1]) + 1) if asked else None
+    return max(TOLD_MAX, int(asked[2]) - int(asked[1]) + 1) if asked else None
 
 
 def _header(request: "AWSPreparedRequest", name: str) -> str:

@@ -18,6 +18,7 @@ import trio
 
 from mountfs.backends._content_types import guess_type
 from mountfs.backends.s3_client import S3Client
+from mountfs.backends.s3_errors import understood
 from mountfs.backends.s3_keys import KeySpace
 from mountfs.backends.s3_metadata import (
     STANDARD,
@@ -72,7 +73,8 @@ class Survivors:
     async def ask(self, key: str) -> Object:
         """Return what a HEAD says of an object, and remember it."""
         reply = await self._client.call("head_object", self._keys.address(key), key=key)
-        found = object_of(key, reply)
+        with understood(key):
+            found = object_of(key, reply)
         self.remember(found)
         return found
 

@@ -52,6 +52,8 @@ _OTHERS = (
     r"(?:<(?:Checksum(?:Algorithm|Type))>[^<]*</Checksum\w+>"
     "|<Owner>(?:<ID>[^<]*</ID>)?(?:<DisplayName>[^<]*</DisplayName>)?</Owner>)*"
 )
+_DECLARES = re.compile(rb"<!\s*(?:DOCTYPE|ENTITY)", re.IGNORECASE)
+"""What no service sends, and a few bytes of which can stand for gigabytes."""
 _VERSIONED = frozenset({"PutObject", "UploadPart"})
 _IN_BODY = frozenset({"CopyObject", "UploadPartCopy"})
 _CUSTOMER_KEYS = frozenset({"SSECustomerKey", "CopySourceSSECustomerKey"})
@@ -172,6 +174,7 @@ class Operation:
 
     def _add_body(self, reply: Reply, answer: Answer) -> None:
         """Take in a body of XML, which may be an error although the status is 200."""
+        _refuse_declarations(answer.body)
         contents: list[Reply] = []
         text: bytes | str = answer.body
         if self.name == "ListObjectsV2":
@@ -231,7 +234,7 @@ def _deletion(wanted: Mapping[str, Any]) -> bytes:
 def _error(name: str, answer: Answer) -> Exception:
     """Return the error that botocore would raise; its parser reads the body."""
     status, headers, body = answer
-    if body:
+    if body and not _declares(body):
         parsed = create_parser("rest-xml").parse(
             {"status_code": status, "headers": headers, "body": body},
             None,  # type: ignore[arg-type]  # errors have no shape in the model
@@ -242,6 +245,15 @@ def _error(name: str, answer: Answer) -> Exception:
     metadata = parsed.setdefault("ResponseMetadata", {})
     metadata.update(HTTPStatusCode=status, HTTPHeaders=headers)
     return ClientError(parsed, name)
+
+
+def _declares(body: bytes) -> bool:
+    return b"<!" in body and _DECLARES.search(body) is not None
+
+
+def _refuse_declarations(body: bytes) -> None:
+    if _declares(body):
+        raise ValueError("it declares entities")
 
 
 def _local(tag: str) -> str:

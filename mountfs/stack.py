@@ -36,6 +36,7 @@ from mountfs.storage.protocol import Storager
 from mountfs.storage.readonly import ReadOnlyStorager
 from mountfs.storage.retry import RetryStorager
 from mountfs.storage.types import OfflinePolicy
+from mountfs.storage.vetted import VettedStorager
 from mountfs.storage.virtual import VirtualStorager
 from mountfs.storage.watched import HealthStorager
 
@@ -53,7 +54,7 @@ _MAY_PASS = (*_MAY_MEND_ITSELF, CredentialsRejected)
 def open_base(config: MountConfig) -> Storager:
     """Open the store that a mount is of; nothing is sent. Raises `UsageError`."""
     try:
-        store = open_store(config.url, config.store_options)
+        store: Storager = VettedStorager(open_store(config.url, config.store_options))
     except StoreError as error:
         raise UsageError(sentence_about(config.url, error)) from error
     return ReadOnlyStorager(store) if config.read_only else store

@@ -37,6 +37,8 @@ from mountfs.storage.types import ABSENT, Call, Object, Version
 
 log = logging.getLogger(__name__)
 
+RECORD_SIZE_MAX = 64 << 20
+"""Bytes of a record; one of more was not written by us."""
 FOLDER = ".mountfs/links/"
 FORMAT = 1
 _TRIES_MAX = 16
@@ -190,7 +192,7 @@ class Groups:
         """Ask the store for a record."""
         key = FOLDER + id
         try:
-            content = await self._store.read(key)
+            content = await self._store.read(key, 0, RECORD_SIZE_MAX)
         except NotFound:
             return self._note(Group(id))
         names, ctime_ns = _decoded(content.data, key)

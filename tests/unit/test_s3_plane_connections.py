@@ -293,7 +293,7 @@ async def test_no_more_is_taken_in_than_was_asked_for(
     monkeypatch: pytest.MonkeyPatch, answer: bytes
 ) -> None:
     """Of a large object a server that knows no ranges sends all."""
-    monkeypatch.setattr(s3_plane, "_TOLD_MAX", 3)
+    monkeypatch.setattr(s3_plane, "TOLD_MAX", 3)
     with ScriptedServer([answer]) as server:
         async with opened(server.url) as store:
             with pytest.raises(Corrupt):
