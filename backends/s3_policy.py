@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from mountfs.backends.s3_keys import KeySpace
 from mountfs.backends.s3_options import QUEUE, S3Options
+from mountfs.backends.s3_permissions import partition_of
 from mountfs.storage.diagnosis import Deed
 
 ACTIONS: Mapping[Deed, str] = {
@@ -51,7 +52,7 @@ _FROM_QUEUE = ("sqs:GetQueueUrl", "sqs:ReceiveMessage", "sqs:DeleteMessage")
 
 def policy(keys: KeySpace, options: S3Options, *, read_only: bool) -> str:
     """Return the policy as JSON."""
-    bucket = f"arn:{_partition(options)}:s3:::{keys.bucket}"
+    bucket = f"arn:{partition_of(options.region)}:s3:::{keys.bucket}"
     objects = f"{bucket}/{keys.root}*"
     statements = [_listing(bucket, keys.root)]
     statements.append(
@@ -86,7 +87,7 @@ def _key(actions: tuple[str, ...], options: S3Options) -> dict[str, object]:
     name = str(options.sse_kms_key_id)
     if name.startswith("arn:"):
         return _statement("Key", actions, name)
-    partition = _partition(options)
+    partition = partition_of(options.region)
     region = options.region or "*"
     if name.startswith("alias/"):
         # IAM knows keys by their ids alone; an alias is a condition on them.
@@ -102,14 +103,7 @@ def _queue(options: S3Options) -> str:
     found = re.fullmatch(QUEUE, str(options.events))
     assert found is not None, "it was checked"
     region, account = found["region"] or options.region or "*", found["account"] or "*"
-    return f"arn:{_partition(options)}:sqs:{region}:{account}:{found['name']}"
-
-
-def _partition(options: S3Options) -> str:
-    region = options.region or ""
-    if region.startswith("cn-"):
-        return "aws-cn"
-    return "aws-us-gov" if region.startswith("us-gov-") else "aws"
+    return f"arn:{partition_of(options.region)}:sqs:{region}:{account}:{found['name']}"
 
 
 def _statement(name: str, actions: tuple[str, ...], resource: str) -> dict[str, object]:

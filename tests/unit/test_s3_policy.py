@@ -7,6 +7,7 @@ import pytest
 
 from mountfs.backends.s3_keys import KeySpace
 from mountfs.backends.s3_options import parse_options
+from mountfs.backends.s3_permissions import _BUCKET, _OBJECT
 from mountfs.backends.s3_policy import ACTIONS, policy
 from mountfs.storage.diagnosis import READING
 
@@ -104,3 +105,13 @@ def test_other_partitions_have_their_own_names() -> None:
     ):
         found = statements(region=region)["Objects"]["Resource"]
         assert found.startswith(f"arn:{partition}:s3:::")
+
+
+def test_it_has_what_explain_says_is_missing() -> None:
+    """What is told of a refused request is what the policy would have allowed."""
+    text = json.dumps(statements())
+    of_an_account = {"create_bucket", "delete_bucket"}
+
+    for operation, actions in {**_OBJECT, **_BUCKET}.items():
+        if operation not in of_an_account:
+            assert all(f'"{action}"' in text for action in actions), operation
