@@ -30,6 +30,7 @@ from urllib3.util.wait import wait_for_read
 
 from mountfs.backends._threads import hold, let_go
 from mountfs.backends.s3_connections import Route
+from mountfs.storage import pace
 
 log = logging.getLogger(__name__)
 
@@ -257,10 +258,11 @@ class _Connection:
     def send(self, head: bytes, body: bytes | Source) -> None:
         try:
             if isinstance(body, bytes) and len(body) <= _BUFFER:
+                pace.pay(len(body))
                 self.socket.sendall(head + body)
                 return
             self.socket.sendall(head)
-            for piece in pieces_of(body):
+            for piece in pace.paid(pieces_of(body)):
                 self.socket.sendall(piece)
         except (BrokenPipeError, ConnectionResetError):
             # A server may refuse and hang up before all has come: it may have said why.
@@ -321,11 +323,25 @@ class _Connection:
         return line
 
     def _read(self, size: int) -> bytes:
-        data = self._reader.read(size) if size else b""
+        most = pace.piece()
+        if most is None or size <= _BUFFER:
+            data = self._reader.read(size) if size else b""
+        else:
+            data = self._read_slowly(size, most)
         self._taken += size
         if len(data) != size:
             raise sdk.IncompleteReadError(actual_bytes=len(data), expected_bytes=size)
         return data
+
+    def _read_slowly(self, size: int, most: int) -> bytes:
+        """Take in no faster than a limit wants; the server feels it by and by."""
+        pieces: list[bytes] = []
+        left = size
+        while left and (piece := self._reader.read(min(left, most))):
+            pieces.append(piece)
+            left -= len(piece)
+            pace.pay(len(piece))
+        return b"".join(pieces)
 
     def _read_rest(self) -> bytes:
         """Read to the end of the connection."""

@@ -6,10 +6,13 @@ from mountfs import logs
 from mountfs.cache.budget import Budget
 from mountfs.config import MountConfig
 from mountfs.live import Apply
+from mountfs.storage.brakes import Brakes
 from mountfs.vfs.filesystem import FileSystem
 
 
-def appliers_of(filesystem: FileSystem, budget: Budget) -> Mapping[str, Apply]:
+def appliers_of(
+    filesystem: FileSystem, budget: Budget, brakes: Brakes
+) -> Mapping[str, Apply]:
     """Return what lets a setting count in these parts of a mount, by its field."""
     floor = budget.floor
 
@@ -29,11 +32,23 @@ def appliers_of(filesystem: FileSystem, budget: Budget) -> Mapping[str, Apply]:
         assert floor is not None, "what is not there is not offered"
         floor.resize(config.min_free)
 
+    async def bwlimit_up(config: MountConfig) -> None:
+        brakes.up.limit(config.bwlimit_up)
+
+    async def bwlimit_down(config: MountConfig) -> None:
+        brakes.down.limit(config.bwlimit_down)
+
+    async def max_requests_per_second(config: MountConfig) -> None:
+        brakes.requests.limit(config.max_requests_per_second)
+
     appliers: dict[str, Apply] = {
         "log_level": log_level,
         "ttl": ttl,
         "names_max": names_max,
         "cache_size": cache_size,
+        "bwlimit_up": bwlimit_up,
+        "bwlimit_down": bwlimit_down,
+        "max_requests_per_second": max_requests_per_second,
     }
     # Without a floor nobody watches the disk.
     return {**appliers, "min_free": min_free} if floor is not None else appliers

@@ -74,6 +74,10 @@ class MountConfig:
     min_free: int
     """How much of the cache's disk is to stay free; 0 for no such limit."""
     state_dir: Path
+    bwlimit_up: int
+    """Bytes a second that go to the store; 0 for any number, as below."""
+    bwlimit_down: int
+    max_requests_per_second: int
     durability: str
     """When a change returns: `store` or `journal`."""
     offline: OfflinePolicy
@@ -160,6 +164,9 @@ def settled(asked: Asked, found: Effective) -> MountConfig:
         or default_cache_size(cache_dir),
         min_free=_value(values, "min_free", int, default_min_free(cache_dir)),
         state_dir=_value(values, "state_dir", Path, _default_dir("state", environ)),
+        bwlimit_up=_value(values, "bwlimit_up", int, 0),
+        bwlimit_down=_value(values, "bwlimit_down", int, 0),
+        max_requests_per_second=_value(values, "max_requests_per_second", int, 0),
         durability=_value(values, "durability", str, "store"),
         lazy=_value(values, "lazy", bool, False),
         offline=OfflinePolicy(_value(values, "offline", str, "wait")),

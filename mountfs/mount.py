@@ -154,7 +154,7 @@ async def _run(config: MountConfig, manager: Manager, ready: Callable[[], None])
         reporter = Reporter(config, filesystem, budget, state_dir, health=layers.health)
         audit = audit_of(layers.watched, config, identity, is_in_use=True)
         warmer = Warmer(filesystem, budget)
-        live = Live(config, appliers_of(filesystem, budget))
+        live = Live(config, appliers_of(filesystem, budget, layers.brakes))
         reread = partial(live.reread_at_hangup, service.reloading)
         await stack.enter_async_context(_beside(reread))
         mounted = _Mounted(

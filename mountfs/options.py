@@ -22,6 +22,7 @@ from mountfs.storage.types import Features
 
 MINIMUM_CACHE_SIZE = 16 << 20
 MINIMUM_NAMES = 1000
+MINIMUM_RATE = 10 << 10
 MAXIMUM_TTL_S = 365 * 86400.0
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
@@ -82,6 +83,22 @@ def read_cache_size(text: str) -> int:
     if size < MINIMUM_CACHE_SIZE:
         raise BadValue(f"a size of at least {format_size(MINIMUM_CACHE_SIZE)}")
     return size
+
+
+def read_rate(text: str) -> int:
+    """Return a number of bytes a second; 0 is no limit, and a few bytes are none."""
+    rate = read_size(re.sub(r"/s$", "", text.strip()))
+    if 0 < rate < MINIMUM_RATE:
+        raise BadValue(f"at least {format_size(MINIMUM_RATE)} a second, or 0 for any")
+    return rate
+
+
+def read_requests(text: str) -> int:
+    """Return a number of requests a second; 0 is no limit."""
+    found = re.fullmatch(r"\d{1,5}", text.strip())
+    if found is None:
+        raise BadValue("a number of requests from 1 to 99999, or 0 for any")
+    return int(found[0])
 
 
 def read_names_max(text: str) -> int:
@@ -517,6 +534,25 @@ OPTIONS: tuple[Option, ...] = (
         read=read_path,
         metavar="DIR",
         help="where data lie that the store does not have yet; never delete it",
+    ),
+    Option(
+        name="bwlimit-up",
+        read=read_rate,
+        metavar="SIZE",
+        help="send at most so many bytes of files a second, such as 10M (default 0:"
+        " any number)",
+    ),
+    Option(
+        name="bwlimit-down",
+        read=read_rate,
+        metavar="SIZE",
+        help="fetch at most so many bytes of files a second (default 0: any number)",
+    ),
+    Option(
+        name="max-requests-per-second",
+        read=read_requests,
+        metavar="N",
+        help="send at most N requests in any second (default 0: any number)",
     ),
     Option(
         name="durability",

@@ -6,6 +6,7 @@ from mountfs.storage.types import Features, OfflinePolicy
 
 ATTRIBUTES = {"ttl": "ttl_s", "virtual": "features"}
 """Where that is not the name of its option."""
+SIZES = ("cache_size", "min_free", "bwlimit_up", "bwlimit_down")
 MODES = ("umask", "file_mode", "dir_mode")
 
 
@@ -29,7 +30,7 @@ def shown(settings: MountConfig, field: str) -> str | None:
             return value.value
         case int() if field in MODES:
             return f"{value:03o}"
-        case int() if field in ("cache_size", "min_free"):
+        case int() if field in SIZES:
             return size_text(value)
         case float() if field == "ttl":
             return f"{value:g}s"

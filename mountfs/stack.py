@@ -18,6 +18,7 @@ from mountfs.config import MountConfig
 from mountfs.errors import StoreAway, UsageError
 from mountfs.sentences import reason_of, sentence_about
 from mountfs.storage.attempts import RetryPolicy
+from mountfs.storage.brakes import Brakes, BrakeStorager
 from mountfs.storage.errors import (
     BucketNotFound,
     CredentialsRejected,
@@ -80,6 +81,15 @@ async def check_store(store: Storager, config: MountConfig) -> StoreError | None
     return None
 
 
+def brakes_of(config: MountConfig) -> Brakes:
+    """Return the limits over time that the user wants."""
+    brakes = Brakes()
+    brakes.up.limit(config.bwlimit_up)
+    brakes.down.limit(config.bwlimit_down)
+    brakes.requests.limit(config.max_requests_per_second)
+    return brakes
+
+
 class Stack:
     """A store and what is around it; `docs/explanation/architecture.md` says why."""
 
@@ -102,8 +112,10 @@ class Stack:
         if missing is not None:
             cause = cause_of(missing) or Cause.UNREACHABLE
             self.health.begin_offline(cause, missing.reason)
+        self.brakes = brakes_of(config)
         self.limited = LimitStorager(CountedStorager(base, meter), Limits())
-        self.watched = HealthStorager(self.limited, self.health, config.offline)
+        braked = BrakeStorager(self.limited, self.brakes)
+        self.watched = HealthStorager(braked, self.health, config.offline)
         waits = config.offline is OfflinePolicy.WAIT
         policy = RetryPolicy(outage_attempts=math.inf if waits else OUTAGE_ATTEMPTS)
         self._retried = RetryStorager(self.watched, policy)

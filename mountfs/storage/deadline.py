@@ -7,7 +7,7 @@ met further in; a context variable lets the inner one stop the clock of the oute
 import contextlib
 import contextvars
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import trio
 
@@ -40,6 +40,25 @@ def not_counted() -> Iterator[None]:
         yield
     finally:
         scope.deadline = trio.current_time() + left_s
+
+
+def extender() -> Callable[[float], None]:
+    """Return what gives the surrounding `within` more time, by seconds, from a thread.
+
+    For what waits for our own sake in the middle of a request.
+    """
+    scope, token = _running.get(), trio.lowlevel.current_trio_token()
+
+    def extend(seconds: float) -> None:
+        if scope is not None:
+            with contextlib.suppress(trio.RunFinishedError):
+                token.run_sync_soon(_extend, scope, seconds)
+
+    return extend
+
+
+def _extend(scope: trio.CancelScope, seconds: float) -> None:
+    scope.deadline += seconds
 
 
 def seconds_left() -> float:

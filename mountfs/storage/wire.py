@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+from mountfs.storage import pace
 from mountfs.storage.reason import Reason, current_reason
 
 
@@ -61,6 +62,7 @@ def record_with(recorder: Recorder) -> None:
 def exchange(request: str, *, sent_bytes: int = 0) -> Iterator[Exchange]:
     """Record the one request that this block sends, however it ends."""
     told = Exchange(request=request, reason=current_reason(), sent_bytes=sent_bytes)
+    pace.note_request()
     recorder = _recorder.get()
     if recorder is None:
         yield told
