@@ -134,7 +134,7 @@ async def _run(config: MountConfig, manager: Manager, ready: Callable[[], None])
         state_dir = config.state_dir / identity
         _lock(stack, state_dir, config)
         layers = Stack(base, config, state_dir, missing=missing, meter=meter)
-        work = Work(layers.activity, lambda: layers.limited.under_way)
+        work = Work(layers.activity, lambda: layers.under_way)
         service = Service(manager, work)
         await stack.enter_async_context(_beside(service.run))
         if layers.may_find_out:

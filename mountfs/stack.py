@@ -113,8 +113,8 @@ class Stack:
             cause = cause_of(missing) or Cause.UNREACHABLE
             self.health.begin_offline(cause, missing.reason)
         self.brakes = brakes_of(config)
-        self.limited = LimitStorager(CountedStorager(base, meter), Limits())
-        braked = BrakeStorager(self.limited, self.brakes)
+        self._limited = LimitStorager(CountedStorager(base, meter), Limits())
+        braked = BrakeStorager(self._limited, self.brakes)
         self.watched = HealthStorager(braked, self.health, config.offline)
         waits = config.offline is OfflinePolicy.WAIT
         policy = RetryPolicy(outage_attempts=math.inf if waits else OUTAGE_ATTEMPTS)
@@ -125,6 +125,11 @@ class Stack:
         )
         self._virtual = VirtualStorager(self._narrowed, config.features)
         self._indexed: IndexedStorager | None = None
+
+    @property
+    def under_way(self) -> int:
+        """How many requests are at the store, or wait for a turn that will come."""
+        return self._limited.under_way + self.brakes.waiting
 
     @property
     def store(self) -> Storager:

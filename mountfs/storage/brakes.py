@@ -47,6 +47,11 @@ class Brakes:
         self.requests = Rate(clock)
 
     @property
+    def waiting(self) -> int:
+        """How many requests wait for their turn; every one of them will have it."""
+        return sum(len(each.turns) for each in (self.up, self.down, self.requests))
+
+    @property
     def are_off(self) -> bool:
         """Whether nothing is limited."""
         return not (self.up.rate or self.down.rate or self.requests.rate)

@@ -37,6 +37,9 @@ class Turns:
         """Whether who comes now may go at once."""
         return not (self._programs or self._background) and self._wait_s() <= SOON_S
 
+    def __len__(self) -> int:
+        return len(self._programs) + len(self._background)
+
     @property
     def programs_wait(self) -> bool:
         """Whether a program waits for somebody here."""

@@ -162,10 +162,12 @@ async def test_a_limit_can_be_lifted_while_somebody_waits(
         nursery.start_soon(store.stat, "a")
         await wait_all_tasks_blocked()
         begun_s = trio.current_time()
+        assert brakes.waiting == 2
         brakes.down.limit(0)
         brakes.requests.limit(0)
 
     assert trio.current_time() == begun_s
+    assert brakes.waiting == 0
 
 
 async def test_who_gives_up_waiting_keeps_nobody_else(
