@@ -32,6 +32,7 @@ def unmount_in_background(mount: Mount) -> "subprocess.Popen[str]":
     return running
 
 
+@pytest.mark.slow
 def test_a_new_mount_goes_on_with_what_the_last_one_sends(
     outages: Outages, mounter: Mounter
 ) -> None:

@@ -4,23 +4,41 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
+import tarfile
 import tomllib
+import venv
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from mountfs import __version__
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 SOURCES = ("mountfs", "backends", "cache")
+SHARED = ("docs/man", "docs/completion", "systemd")
 FILES = ("pyproject.toml", "README.md", "LICENSE")
+PIP_OPTIONS = ("install", "--quiet", "--no-deps", "--no-index")
+SCRIPTS = {
+    "mountfs",
+    "mount.mountfs",
+    "mount.fuse.mountfs",
+    "umount.mountfs",
+    "umount.fuse.mountfs",
+}
 
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """A copy of what a build needs, links kept as links."""
-    place = tmp_path / "copy"
+    """A copy of what a build needs."""
+    return copied(tmp_path / "copy")
+
+
+def copied(place: Path) -> Path:
+    """Copy what a build needs, links kept as links."""
     place.mkdir()
-    for name in SOURCES:
+    for name in (*SOURCES, *SHARED):
         shutil.copytree(
             CHECKOUT / name,
             place / name,
@@ -32,11 +50,11 @@ def copy(tmp_path: Path) -> Path:
     return place
 
 
-def build(place: Path) -> subprocess.CompletedProcess[str]:
-    """Build the wheel without a network."""
-    options = ("--wheel", "--no-isolation", "--outdir", place / "dist")
+def build(place: Path, *kinds: str) -> subprocess.CompletedProcess[str]:
+    """Build without a network; by default an sdist, and from that the wheel."""
+    options = ("--no-isolation", "--outdir", place / "dist")
     return subprocess.run(
-        [sys.executable, "-P", "-m", "build", *options, place],
+        [sys.executable, "-P", "-m", "build", *kinds, *options, place],
         check=False,
         capture_output=True,
         text=True,
@@ -56,17 +74,96 @@ def modules_of(place: Path) -> set[str]:
     return found
 
 
-def test_the_wheel_has_every_module_and_nothing_else(copy: Path) -> None:
-    """No module is lost, and nothing but `mountfs` is installed."""
-    done = build(copy)
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with an sdist, and the wheel that was built from it."""
+    place = copied(tmp_path_factory.mktemp("built") / "copy")
+    done = build(place)
     assert done.returncode == 0, done.stdout + done.stderr
+    return place
 
-    (wheel,) = (copy / "dist").glob("*.whl")
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> Path:
+    """The wheel."""
+    (wheel,) = (built / "dist").glob("*.whl")
+    return wheel
+
+
+def test_the_wheel_has_every_module_and_nothing_else(built: Path, wheel: Path) -> None:
+    """No module is lost, and nothing but `mountfs` is installed."""
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     installed = {name for name in names if ".dist-info/" not in name}
-    assert installed == modules_of(copy)
+    modules = {name for name in installed if ".data/data/" not in name}
+    assert modules == modules_of(built)
     assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+def test_sdist_and_wheel_have_units_man_pages_and_completion(
+    built: Path, wheel: Path
+) -> None:
+    """All that lies in these folders of the checkout is there, by its name."""
+    wanted = [
+        path.name
+        for folder in SHARED
+        for path in (CHECKOUT / folder).rglob("*")
+        if path.is_file()
+    ]
+    with zipfile.ZipFile(wheel) as archive:
+        shared = [name for name in archive.namelist() if ".data/data/share/" in name]
+    assert sorted(Path(name).name for name in shared) == sorted(wanted)
+    (sdist,) = (built / "dist").glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        held = [Path(each.name).name for each in archive if each.isfile()]
+    assert sorted(set(held) & set(wanted)) == sorted(set(wanted))
+
+
+def test_the_wheel_works_in_an_environment_of_its_own(
+    wheel: Path, tmp_path: Path
+) -> None:
+    """Every command is there, and what they import is all in the wheel.
+
+    What mountfs needs of others is seen where it lies already.
+    """
+    venv.create(tmp_path / "env", with_pip=False)
+    python = tmp_path / "env/bin/python"
+    run(sys.executable, "-m", "pip", "--python", python, *PIP_OPTIONS, wheel)
+    site = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))")
+    others = sysconfig.get_path("purelib")
+    Path(site.strip(), "others.pth").write_text(f"{others}\n")
+
+    assert {
+        each.name for each in python.parent.iterdir() if "mount" in each.name
+    } == SCRIPTS
+    script = python.with_name("mountfs")
+    assert run(script, "--version") == f"mountfs {__version__}\n"
+    assert run(python.with_name("umount.fuse.mountfs"), "--version").startswith("mount")
+    where = run(python, "-c", "import mountfs.mount as m; print(m.__file__)")
+    assert where.startswith(str(tmp_path))
+    root = tmp_path / "root"
+    run(script, "install", "--root", root)
+    unit = root / "usr/local/lib/systemd/system/mountfs@.service"
+    assert f"ExecStart={script} mount" in unit.read_text()
+    assert (root / "usr/sbin/mount.mountfs").readlink() == script.with_name(
+        "mount.mountfs"
+    )
+
+
+def run(*command: str | Path) -> str:
+    """Run a command outside of the checkout; return what it printed."""
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run(
+        command,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd="/",
+        env=environment,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 @pytest.mark.parametrize("link", ["backends", "cache"])
@@ -74,7 +171,7 @@ def test_a_checkout_without_its_links_does_not_build(copy: Path, link: str) -> N
     """A missing link fails the build; it never makes a wheel that lacks a folder."""
     (copy / "mountfs" / link).unlink()
 
-    done = build(copy)
+    done = build(copy, "--wheel")
 
     assert done.returncode != 0
     assert f"mountfs/{link}" in done.stdout + done.stderr
