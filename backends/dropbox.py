@@ -1,8 +1,8 @@
 """Dropbox: a folder of an account as a store.
 
 Folders are directories of their own; files and folders keep metadata in property
-groups, which listings carry. What Dropbox cannot do (links, appends, multipart uploads
-that outlive one call) is `VirtualStorager`'s, or refused. The parts:
+groups, which listings carry. What Dropbox cannot do (links, appends) is
+`VirtualStorager`'s, or refused. The parts:
 
     dropbox_options     the URL and its options
     dropbox_tokens      who we are
@@ -12,6 +12,7 @@ that outlive one call) is `VirtualStorager`'s, or refused. The parts:
     dropbox_properties  metadata as property groups
     dropbox_listing     pages in byte order
     dropbox_uploads     the bytes of new files
+    dropbox_multipart   files whose parts come one by one
     dropbox_changes     deletion, moves, copies
 
 Invariants: nothing is written beside the name that was asked for (no autorename); what
@@ -31,6 +32,7 @@ from mountfs.backends.dropbox_changes import Changes
 from mountfs.backends.dropbox_client import DropboxClient
 from mountfs.backends.dropbox_listing import PAGE_MAX, Listings
 from mountfs.backends.dropbox_looks import Looks
+from mountfs.backends.dropbox_multipart import LIMITS, Multipart
 from mountfs.backends.dropbox_objects import (
     KEY_SIZE_MAX,
     Keys,
@@ -107,6 +109,7 @@ class DropboxStorager:
         self._looks = Looks(self._client, keys, self._template)
         self._listings = Listings(self._client, keys, self._template)
         self._uploads = Uploads(self._client)
+        self._multipart = Multipart(self._client, self._uploads)
         self._changes = Changes(
             self._client, keys, self._looks, self._listings, self._template
         )
@@ -213,9 +216,7 @@ class DropboxStorager:
         Without a condition it is first asked what is there: a folder, or a file whose
         name differs in case, must not be written over.
         """
-        self._keys.check(key, self._capabilities)
-        if key.endswith("/"):
-            raise InvalidRequest("the key of a file ends in no '/'", key=key)
+        self._check_file_key(key)
         wanted = stated_size(body, size)
         _checks.check_metadata(metadata, self._capabilities)
         _checks.check_condition(Call.WRITE, condition, self._capabilities)
@@ -227,6 +228,16 @@ class DropboxStorager:
             made = await self._uploads.write(key, body, wanted, new)
         except PreconditionFailed as error:
             raise _lost(error, condition, key) from error
+        return await self._written(key, made, kept, old)
+
+    def _check_file_key(self, key: str) -> None:
+        self._keys.check(key, self._capabilities)
+        if key.endswith("/"):
+            raise InvalidRequest("the key of a file ends in no '/'", key=key)
+
+    async def _written(
+        self, key: str, made: Any, kept: Metadata, old: str | None
+    ) -> Object:
         if made.rev == old and self._template.is_wanted:
             # Equal bytes are not written, and then neither is what was to go along.
             await self._changes.set_group(key, kept, str(made.content_hash))
@@ -375,27 +386,30 @@ class DropboxStorager:
         metadata: Metadata = NO_METADATA,
         inherit: Object | None = None,
     ) -> Upload:
-        """Refuse: see `Uploads`, which sends a large body in pieces by itself."""
-        raise Unsupported("Dropbox has no multipart uploads", key=key)
+        """Send one upload_session/start; the id holds the metadata."""
+        self._check_file_key(key)
+        _checks.check_metadata(metadata, self._capabilities)
+        kept = await self._inherited(key, metadata, inherit)
+        return await self._multipart.create(key, kept)
 
     async def write_part(
         self, upload: Upload, index: int, body: Body, *, size: int | None = None
     ) -> Part:
-        """Refuse."""
-        raise Unsupported("Dropbox has no multipart uploads", key=upload.key)
+        """Send one append; a part below the full size waits for the completion."""
+        return await self._multipart.write(upload, index, body, stated_size(body, size))
 
     async def copy_part(
         self, upload: Upload, index: int, source: Object, offset: int, size: int
     ) -> Part:
-        """Refuse."""
-        raise Unsupported("Dropbox has no multipart uploads", key=upload.key)
+        """Refuse: a session takes bytes alone."""
+        raise Unsupported("Dropbox copies no ranges", key=upload.key)
 
     async def list_parts(self, upload: Upload) -> tuple[Part, ...]:
-        """Refuse."""
-        raise Unsupported("Dropbox has no multipart uploads", key=upload.key)
+        """Return the parts that were sent by this store object: nobody else tells."""
+        return self._multipart.parts(upload)
 
     async def list_uploads(self, prefix: str = "") -> tuple[Upload, ...]:
-        """Return none: Dropbox lists no upload sessions."""
+        """Return none: Dropbox lists no upload sessions, and forgets them in time."""
         return ()
 
     async def complete_multipart(
@@ -406,11 +420,21 @@ class DropboxStorager:
         inherit: Object | None = None,
         condition: Condition = None,
     ) -> Object:
-        """Refuse."""
-        raise Unsupported("Dropbox has no multipart uploads", key=upload.key)
+        """Send the append that closes the session, and the finish."""
+        key = upload.key
+        _checks.check_condition(Call.COMPLETE, condition, self._capabilities)
+        kept = self._multipart.metadata_of(upload)
+        old = await self._old(key, condition)
+        new = self._new_file(key, kept, condition)
+        try:
+            made = await self._multipart.complete(upload, parts, new)
+        except PreconditionFailed as error:
+            raise _lost(error, condition, key) from error
+        return await self._written(key, made, kept, old)
 
     async def abort_multipart(self, upload: Upload) -> None:
-        """Do nothing: there is none."""
+        """Send nothing: Dropbox forgets a session after seven days."""
+        self._multipart.abort(upload)
 
     async def create_append(
         self,
@@ -501,7 +525,8 @@ def _capabilities(keys: Keys, *, has_properties: bool) -> Capabilities:
         metadata_size_max=USER_SIZE_MAX if has_properties else 0,
         dir_metadata=has_properties,
         list_metadata=has_properties,
-        conditions=frozenset({Call.WRITE, Call.COPY, Call.DELETE}),
+        multipart=LIMITS,
+        conditions=frozenset({Call.WRITE, Call.COPY, Call.DELETE, Call.COMPLETE}),
         set_metadata=has_properties,
         signed_urls=True,
         utf8_keys=False,

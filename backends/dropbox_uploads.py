@@ -106,9 +106,15 @@ class Uploads:
         )
 
     async def _in_session(self, key: str, body: Body, size: int, new: NewFile) -> Any:
-        session_id = await self._client.call(_start, key)
+        session_id = await self._client.call(start_concurrent, key)
         digests = await self._send_pieces(session_id, key, body, size)
         content_hash = hash_of([each for piece in digests for each in piece])
+        return await self.finish(key, session_id, size, content_hash, new)
+
+    async def finish(
+        self, key: str, session_id: str, size: int, content_hash: str, new: NewFile
+    ) -> Any:
+        """Make a closed session a file; return what Dropbox says of it."""
 
         def finish(api: Dropbox) -> Any:
             commit = _commit_info(api, new, content_hash)
@@ -215,7 +221,8 @@ def _check_hash(known: Any, wanted: str, key: str) -> None:
         )
 
 
-def _start(api: Dropbox) -> str:
+def start_concurrent(api: Dropbox) -> str:
+    """Begin a session whose pieces may come at once; return its id."""
     begun = api.files_upload_session_start(
         b"", session_type=files.UploadSessionType.concurrent
     )

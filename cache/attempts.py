@@ -54,7 +54,19 @@ class Attempt:
             [int(isinstance(piece, CopyPart)), piece.offset, piece.size]
             for piece in self.pieces
         ]
-        return json.dumps({"mark": self.mark, "pieces": pieces})
+        return json.dumps({"mark": self.mark, "pieces": pieces, "parts": self._etags()})
+
+    def _etags(self) -> dict[str, str]:
+        """Return the parts that are sure to be there, for a store that lists none.
+
+        The last one, if it is smaller than others, may wait for the completion.
+        """
+        size = self.pieces[0].size if self.pieces else 0
+        return {
+            str(index): part.etag
+            for index, part in self.parts.items()
+            if part.size == size
+        }
 
 
 def from_text(upload: Upload, text: str) -> Attempt | None:
@@ -62,9 +74,13 @@ def from_text(upload: Upload, text: str) -> Attempt | None:
     try:
         told = json.loads(text)
         pieces = tuple(_piece(*each) for each in told["pieces"])
-        return Attempt(upload, pieces, str(told["mark"]))
-    except (ValueError, KeyError, TypeError):
+        found = Attempt(upload, pieces, str(told["mark"]))
+        for text_index, etag in told.get("parts", {}).items():
+            index = int(text_index)
+            found.parts[index] = Part(index, pieces[index].size, str(etag))
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
         return None
+    return found
 
 
 def _piece(is_copy: int, offset: int, size: int) -> Piece:

@@ -360,6 +360,14 @@ class Journal:
 
         await self._work(add)
 
+    async def note_parts(self, key: str, id: str, pieces: str) -> None:
+        """Note which parts of an upload have arrived, if it is to be gone on with."""
+        await self._execute(
+            "UPDATE uploads SET pieces = ? "
+            "WHERE id = ? AND key = ? AND pieces IS NOT NULL",
+            (pieces, id, _encode(key)),
+        )
+
     async def give_up_upload(self, key: str, id: str) -> None:
         """Note that an upload is not to be gone on with: its bytes will change."""
         await self._execute(

@@ -128,7 +128,12 @@ class Streamer:
     async def _take_stock(self, stream: Stream) -> None:
         """Ask which parts of a stream there are that another process began."""
         if stream.is_restored:
-            listed = {p.index: p for p in await self._store.list_parts(stream.upload)}
+            limits = self._store.capabilities.multipart
+            if limits is not None and not limits.lists:
+                listed = {slot.index: slot.part for slot in stream.slots if slot.part}
+            else:
+                told = await self._store.list_parts(stream.upload)
+                listed = {part.index: part for part in told}
             for slot in stream.slots:
                 slot.take_stock(listed.get(slot.index))
             stream.is_restored = False
@@ -218,10 +223,18 @@ class Streamer:
             is_split = any(
                 s.is_punched and s.offset < size for s in stream.behind(size)
             )
-            if not is_split:
+            is_refused = not is_split and stream.cannot_take(size, stream.end)
+            if not (is_split or is_refused):
                 stream.cut(size)
-        if is_split:
+        if is_split or (is_refused and stream.punched):
             await self.fold(dirty)
+        elif is_refused:
+            self.refuse(dirty)
+
+    def refuse(self, dirty: DirtyFile) -> None:
+        """Drop the stream of a file that changes where it was sent, and begin none."""
+        self.abandon(dirty)
+        dirty.stream_refused = True
 
     def abandon(self, dirty: DirtyFile) -> None:
         """Drop the stream; its upload is aborted when no part is on its way."""

@@ -37,6 +37,7 @@ class Ladder:
         if size_max is not None:
             most = max(least, min(most, size_max))
         self.parts_max = limits.parts_max
+        self.is_in_place = limits.in_place
         self._sizes: list[tuple[int, int]] = []
         if limits.equal_parts:
             size = min(max(part_size * _EQUAL_FACTOR, least), most)
@@ -180,6 +181,15 @@ class Stream:
             position += self._ladder.size_of(index)
             index += 1
         return position >= size
+
+    def cannot_take(self, start: int, end: int) -> bool:
+        """Tell whether the upload cannot go on if these bytes change."""
+        if self.punched.overlaps(start, end):
+            return True
+        return self._ladder.is_in_place and any(
+            slot.offset < end and start < slot.end and not slot.is_short
+            for slot in self.slots
+        )
 
     def touch(self, start: int, end: int) -> bool:
         """Bytes change: parts that hold them must be sent again.

@@ -142,7 +142,8 @@ class Uploader:
         """Return what is left of an attempt, with the parts that the store has."""
         upload = Upload(row.key, row.id, row.commit_id)
         attempt = from_text(upload, row.pieces or "")
-        if attempt is not None:
+        if attempt is not None and self._lists_parts:
+            attempt.parts.clear()
             try:
                 attempt.take(await self._store.list_parts(upload))
             except NotFound:
@@ -150,6 +151,11 @@ class Uploader:
         if attempt is None:
             await self.abort(upload)
         return attempt
+
+    @property
+    def _lists_parts(self) -> bool:
+        limits = self._store.capabilities.multipart
+        return limits is None or limits.lists
 
     async def execute(
         self,
@@ -364,7 +370,10 @@ class Uploader:
             if part is None:
                 part = await self._send_piece(upload, index, piece, dirty)
             attempt.parts[index] = part
-            # Crash after this: the next mount asks which parts there are.
+            if not self._lists_parts:
+                # Crash before this: the part is sent again, and lies where it lay.
+                await self._journal.note_parts(upload.key, upload.id, attempt.to_text())
+            # Crash after this: the next mount asks which parts there are, or knows.
             reached("part-sent")
 
         try:

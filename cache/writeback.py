@@ -39,6 +39,7 @@ from mountfs.cache.promised import PromisedFiles, Promises
 from mountfs.cache.recovery import Failed, FailedFiles, Recovered
 from mountfs.cache.spool import Spool, new_path
 from mountfs.cache.streamer import Streamer
+from mountfs.cache.streaming import Stream
 from mountfs.cache.uploader import DEFAULT_SENDING, Sending, Uploader
 from mountfs.storage.errors import (
     NotFound,
@@ -537,8 +538,8 @@ class WriteBack:
         """
         while True:
             stream = dirty.stream
-            if stream is not None and stream.punched.overlaps(start, end):
-                await self._fold(dirty)
+            if stream is not None and stream.cannot_take(start, end):
+                await self._part_with_stream(dirty, stream)
             new = end - start - dirty.extents.size_within(start, end)
             try:
                 await self._budget.reserve_dirty(new)
@@ -547,9 +548,9 @@ class WriteBack:
                     raise
                 continue
             stream = dirty.stream
-            is_punched = stream is not None and stream.punched.overlaps(start, end)
+            is_in_the_way = stream is not None and stream.cannot_take(start, end)
             missing = end - start - dirty.extents.size_within(start, end)
-            if new == missing and not is_punched:
+            if new == missing and not is_in_the_way:
                 return new
             self._budget.release_dirty(new)
 
@@ -578,6 +579,13 @@ class WriteBack:
         dirty.is_ahead = True
         dirty.stored_revision = -1
         return True
+
+    async def _part_with_stream(self, dirty: DirtyFile, stream: Stream) -> None:
+        """Let bytes change that an upload has already, and cannot have otherwise."""
+        if stream.punched:
+            await self._fold(dirty)
+        else:
+            self._streamer.refuse(dirty)
 
     async def _fold(self, dirty: DirtyFile) -> None:
         """Store the parts of a file that were sent, ahead of its commit."""

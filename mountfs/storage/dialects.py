@@ -9,6 +9,8 @@ Read, in falling order of trust where two of them name the same attribute:
 * gcsfuse and gcloud: `gcsfuse_mtime` (RFC 3339), `goog-reserved-posix-{mode,uid,gid}`
   (mode octal), `goog-reserved-file-{mtime,atime}` (whole seconds). They come first
   because we never write them: standing beside ours, they are the newer ones.
+* yas3fs: `attr`, all of them in one text (`mountfs.storage.yas3fs`), and beside it its
+  own form of `xattr`. We take it away when we write, too.
 * s3fs, GeeseFS, rclone and ourselves: `mode uid gid rdev mtime atime ctime`. Times
   are decimal seconds with any number of decimals, or RFC 3339 (rclone --metadata).
   `mode` is decimal (s3fs, GeeseFS) or octal (rclone); see `_shared_mode`.
@@ -30,7 +32,7 @@ import urllib.parse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from mountfs.storage import xattrs
+from mountfs.storage import xattrs, yas3fs
 from mountfs.storage.types import NO_PAIRS, SPECIAL_TYPES, Attributes, ObjectKind
 
 TARGET_SIZE_MAX = 4095
@@ -104,14 +106,18 @@ def decode(user: Mapping[str, str], fields: Fields) -> Decoded:
         return _NOTHING
     found: dict[str, int] = {}
     foreign = dict(user)
+    told = yas3fs.pairs(user[yas3fs.NAME]) if yas3fs.NAME in user else {}
     for name, field, parse in _READERS:
-        text = user.get(name)
+        text = told.get(name, user.get(name))
         value = parse(text) if text is not None else None
         if value is None:
             continue
         if fields.posix:
-            del foreign[name]
-        found.setdefault(field, value)
+            foreign.pop(name, None)
+        if field not in found or _is_finer(field, value, found[field]):
+            found[field] = value
+    if told and fields.posix:
+        del foreign[yas3fs.NAME]
     target = _link_target(user)
     is_link = target is not None or user.get(_IS_LINK, "").lower() == "true"
     kind = ObjectKind.LINK if is_link else kind_of_mode(found.get("mode"))
@@ -120,7 +126,8 @@ def decode(user: Mapping[str, str], fields: Fields) -> Decoded:
         group = foreign.pop(GROUP_NAME)
         attributes = replace(attributes or Attributes(), group=group)
     if fields.xattrs:
-        attributes = _with_xattrs(attributes, foreign)
+        read = yas3fs.xattrs if told else xattrs.from_header
+        attributes = _with_xattrs(attributes, foreign, read)
     return Decoded(
         attributes=attributes,
         kind=kind,
@@ -129,6 +136,15 @@ def decode(user: Mapping[str, str], fields: Fields) -> Decoded:
         link_target=target,
         foreign=foreign,
     )
+
+
+def _is_finer(field: str, value: int, known: int) -> bool:
+    """Tell whether a time is what is known, which is in whole seconds, more exactly.
+
+    rclone writes both to Google Cloud Storage.
+    """
+    is_whole = field.endswith("_ns") and known % _NS == 0
+    return is_whole and value // _NS == known // _NS
 
 
 _NOTHING = Decoded(
@@ -178,7 +194,9 @@ def _posix(found: Mapping[str, int]) -> Attributes:
 
 
 def _with_xattrs(
-    attributes: Attributes | None, foreign: dict[str, str]
+    attributes: Attributes | None,
+    foreign: dict[str, str],
+    read: Callable[[str], dict[bytes, bytes] | None],
 ) -> Attributes | None:
     """Add the extended attributes, and take the pair that held them out of `foreign`.
 
@@ -188,7 +206,7 @@ def _with_xattrs(
     if SIDECAR_NAME in foreign:
         return attributes or Attributes()
     text = foreign.get(XATTR_NAME)
-    found = xattrs.from_header(text) if text is not None else None
+    found = read(text) if text is not None else None
     if found is not None:
         del foreign[XATTR_NAME]
     elif attributes is None:
@@ -237,6 +255,8 @@ def typed_mode(mode: int, kind: ObjectKind) -> int:
 def without_link(user: Mapping[str, str]) -> dict[str, str]:
     """Return the pairs without those that would make a new object no plain file."""
     kept = {name: text for name, text in user.items() if name not in LINK_NAMES}
+    if yas3fs.pairs(kept.get(yas3fs.NAME, "")):
+        del kept[yas3fs.NAME]
     kind = kind_of_mode(_shared_mode(kept.get("mode", "")))
     if kind in (ObjectKind.LINK, ObjectKind.SPECIAL):
         del kept["mode"]  # it is here only while nobody reads attributes
@@ -384,7 +404,13 @@ _READERS: tuple[_Reader, ...] = (
 )
 
 ATTRIBUTE_NAMES = frozenset(
-    {XATTR_NAME, SIDECAR_NAME, GROUP_NAME, *(name for name, _, _ in _READERS)}
+    {
+        XATTR_NAME,
+        SIDECAR_NAME,
+        GROUP_NAME,
+        yas3fs.NAME,
+        *(name for name, _, _ in _READERS),
+    }
 )
 """The names that are read as attributes, in every dialect."""
 

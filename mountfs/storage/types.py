@@ -245,6 +245,11 @@ class MultipartLimits:
     part_size_max: int
     parts_max: int
     equal_parts: bool = False
+    in_place: bool = False
+    """A part lies at its index times the one size, so that none is left out, and one of
+    that size is never replaced by other bytes."""
+    lists: bool = True
+    """The store tells which uploads are open, and which parts of them have arrived."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

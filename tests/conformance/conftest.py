@@ -22,8 +22,6 @@ _SHARES = {
 """One of so many tests is run on these, too, in every run; `make proof` runs all."""
 _AT_LENGTH = {"dropbox": {"test_over_a_thousand_entries_are_listed"}}
 """What takes long on a store, and is for `make proof`."""
-_WITHOUT_MULTIPART = {"dropbox"}
-"""The stores on which `test_multipart.py` has nothing to test but the refusal."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -31,7 +29,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     data plane, and behind all wrappers.
     """
     _leave_out_what_servers_lack(items)
-    items[:] = [each for each in items if not _is_without_subject(each)]
     for item in items:
         if "conformance" not in item.path.parts:
             continue
@@ -66,13 +63,6 @@ def _is_on(item: pytest.Item, name: str) -> bool:
 
 def _store_of(item: pytest.Item) -> str:
     return _factory_of(item).partition("-")[0]
-
-
-def _is_without_subject(item: pytest.Item) -> bool:
-    """Tell whether a test of uploads in parts is on a store that has none."""
-    is_refusal = "refused_without_the_capability" in item.name
-    is_about = item.path.name == "test_multipart.py" and not is_refusal
-    return is_about and _store_of(item) in _WITHOUT_MULTIPART
 
 
 @pytest.fixture(scope="session")

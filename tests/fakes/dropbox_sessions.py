@@ -72,6 +72,9 @@ class Sessions:
         if offset + len(data) > SESSION_MAX:
             raise ApiError(*outers, "too_large")
         if data:
+            # No page tells what other bytes at an offset do. Harsh: they are refused.
+            if session.pieces.get(offset, data) != data:
+                raise ApiError(*outers, "concurrent_session_invalid_offset")
             session.pieces[offset] = data
         session.is_closed = is_closed
 

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -237,3 +238,59 @@ def test_many_small_files_with_a_journal(
         mount.flush()
         assert dropbox_server.counts["files/delete_batch"] <= 2
         assert "/projects/moved" not in tree.entries
+
+
+def test_a_large_file_is_sent_while_it_is_written(
+    dropbox_server: DropboxServer, options: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Half of it before its close, although it is larger than the cache; and anew if
+    it changes where it was sent.
+    """
+    appends = "files/upload_session/append_v2"
+    content = os.urandom(40 << 20)
+    options = (*options, "--cache-size=24M")
+    with mounted(options, tmp_path) as mount:
+        dropbox_server.routes.clear()  # those of the probe
+        with (mount.path / "large").open("wb", buffering=0) as file:
+            file.write(content)
+            eventually(lambda: dropbox_server.counts[appends] >= 2)
+            assert "/projects/large" not in dropbox_server.account.tree.entries
+        assert dropbox_server.account.tree.entries["/projects/large"].data == content
+        assert dropbox_server.counts["files/upload_session/start"] == 1
+        assert dropbox_server.counts[appends] == 6  # five parts, and the close
+        with (mount.path / "changed").open("wb", buffering=0) as file:
+            file.write(content[: 20 << 20])
+            eventually(lambda: dropbox_server.counts[appends] >= 8)
+            file.seek(0)
+            file.write(b"HEAD")
+        expected = b"HEAD" + content[4 : 20 << 20]
+        assert dropbox_server.account.tree.entries["/projects/changed"].data == expected
+
+
+def test_an_upload_that_was_killed_is_gone_on_with(
+    dropbox_server: DropboxServer,
+    options: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By its session and the parts in the journal, for Dropbox tells of neither."""
+    appends = "files/upload_session/append_v2"
+    content = os.urandom((40 << 20) + 5)
+    # What fills more of the cache is sent while it is written, not after its close.
+    options = (*options, "--durability=journal", "--cache-size=512M")
+    monkeypatch.setenv("MOUNTFS_TEST_DIE_AT", "part-sent:4")
+    killed = mounted(options, tmp_path)
+    monkeypatch.delenv("MOUNTFS_TEST_DIE_AT")
+    dropbox_server.routes.clear()
+    (killed.path / "large").write_bytes(content)
+    assert killed.process.wait(60) == -signal.SIGKILL
+    before = dropbox_server.counts[appends]
+    mount = mounted(options, tmp_path)
+    with mount:
+        mount.announce("cleaning up")
+        assert (mount.path / "large").read_bytes() == content
+        mount.flush()
+    assert dropbox_server.account.tree.entries["/projects/large"].data == content
+    assert dropbox_server.counts["files/upload_session/start"] == 1
+    # At least three full parts of five were noted; the last one closes the session.
+    assert dropbox_server.counts[appends] - before <= 2 + 1

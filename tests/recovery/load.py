@@ -3,6 +3,7 @@
 import random
 import signal
 import sqlite3
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ DURABILITIES = ("store", "journal")
 """What `--durability` may be; all of the proof runs with each."""
 
 PROGRAMS = 4
+DEATH_S = 15
 STEPS_MAX = 100_000
 
 
@@ -112,8 +114,17 @@ class Load:
 
 
 def kill(mount: Mount) -> None:
-    """End the daemon as a crash would."""
-    mount.end(signal.SIGKILL)
+    """End the daemon as a crash would.
+
+    A thread of it that tells the kernel of changes made elsewhere may wait for a
+    directory that a program holds, which waits for the daemon: only an abort ends it.
+    """
+    mount.process.send_signal(signal.SIGKILL)
+    try:
+        mount.process.wait(DEATH_S)
+    except subprocess.TimeoutExpired:
+        mount.abort()
+        mount.process.wait(UNMOUNT_S)
 
 
 def leave(mount: Mount) -> int:

@@ -318,6 +318,11 @@ def test_an_attempt_survives_as_text() -> None:
     assert again is not None
     again.take([Part(0, 7, "x"), Part(1, 4, "another size"), Part(2, 1, "no piece")])
     assert again.missing() == [(1, SendPart(7, 3))]
+    pieces = (SendPart(0, 5), SendPart(5, 5), SendPart(10, 3))
+    noted = Attempt(upload, pieces, "mark", {1: Part(1, 5, "x"), 2: Part(2, 3, "y")})
+    again = attempts.from_text(upload, noted.to_text())
+    assert again is not None
+    assert again.parts == {1: Part(1, 5, "x")}  # the last may wait for the completion
     for damaged in ("", "[]", "{}", '{"mark": "m", "pieces": [1]}'):
         assert attempts.from_text(upload, damaged) is None
 

@@ -1,7 +1,9 @@
 """Dialects: what is written, what is read, and what is left alone."""
 
 import dataclasses
+import json
 import stat
+import urllib.parse
 
 import pytest
 from hypothesis import given
@@ -24,6 +26,9 @@ from tests.unit.test_xattrs import xattr_sets
 
 FIELDS = Fields(posix=True)
 ALL_FIELDS = Fields(posix=True, xattrs=True, group=True)
+YAS3FS = json.dumps(
+    {"st_mode": 33184, "st_uid": 7, "st_gid": 8, "st_mtime": 1700000000.25}
+)
 _NS = 10**9
 _TYPES = [
     stat.S_IFREG,
@@ -61,6 +66,7 @@ names = st.text(max_size=12) | st.sampled_from(
         "gcsfuse_mtime",
         "goog-reserved-posix-mode",
         "goog-reserved-file-mtime",
+        "attr",
         "xattr",
         "mountfs-xattr",
         "mountfs-link",
@@ -135,6 +141,8 @@ def test_mode_of_a_link_is_not_inherited() -> None:
     """A mode that says link goes with the link; any other mode stays."""
     assert without_link({"mode": "41471", "k": "v"}) == {"k": "v"}
     assert without_link({"mode": "33188"}) == {"mode": "33188"}
+    assert without_link({"attr": "st_mode=41471", "k": "v"}) == {"k": "v"}
+    assert without_link({"attr": "of somebody"}) == {"attr": "of somebody"}
     assert without_link({"mode": "8630", "rdev": "1281", "uid": "0"}) == {"uid": "0"}
 
 
@@ -189,6 +197,29 @@ def test_mode_of_a_link_is_not_inherited() -> None:
             },
             Attributes(mode=0o640, uid=1, gid=2, mtime_ns=7 * _NS, atime_ns=8 * _NS),
             id="gcloud",
+        ),
+        pytest.param(
+            {
+                "goog-reserved-file-mtime": "1700000000",
+                "mtime": "2023-11-14T22:13:20.000000007Z",
+            },
+            Attributes(mtime_ns=1_700_000_000_000_000_007),
+            id="rclone-on-google-cloud-storage",
+        ),
+        pytest.param(
+            {"attr": YAS3FS},
+            Attributes(mode=0o100640, uid=7, gid=8, mtime_ns=1_700_000_000_250_000_000),
+            id="yas3fs",
+        ),
+        pytest.param(
+            {"attr": urllib.parse.quote(YAS3FS), "mode": "33188", "mtime": "5"},
+            Attributes(mode=0o100640, uid=7, gid=8, mtime_ns=1_700_000_000_250_000_000),
+            id="yas3fs-is-newer",
+        ),
+        pytest.param(
+            {"attr": "st_mode=41453;st_mtime=1700000000.5;st_size=0"},
+            Attributes(mode=stat.S_IFLNK | 0o755, mtime_ns=1_700_000_000_500_000_000),
+            id="yas3fs-link-in-the-older-form",
         ),
         pytest.param(
             {"mode": "8630", "rdev": "1281"},
@@ -261,6 +292,12 @@ def test_impossible_target_makes_no_link(user: dict[str, str]) -> None:
         {"mtime": "2023-02-30T00:00:00Z"},
         {"mtime": "2023-02-03T00:00:00+99:00"},
         {"gcsfuse_mtime": "1700000000"},
+        {"attr": "of somebody else"},
+        {"attr": '{"st_uid": 7}'},
+        {"attr": '{"st_mode": "rw"}'},
+        {"attr": '{"st_mode": [33188]}'},
+        {"attr": "[" * 10_000},
+        {"attr": "st_mode=" + "9" * 5000},
     ],
 )
 def test_garbage_stays_where_it_is(user: dict[str, str]) -> None:
@@ -269,6 +306,19 @@ def test_garbage_stays_where_it_is(user: dict[str, str]) -> None:
 
     assert decoded.attributes is None
     assert decoded.foreign == user
+
+
+def test_extended_attributes_of_yas3fs_stand_as_they_are() -> None:
+    """Also if they look like base64, in which all others keep them."""
+    user = {"attr": YAS3FS, "xattr": '{"user.word": "test"}'}
+    decoded = decode(user, ALL_FIELDS)
+
+    assert decoded.attributes is not None
+    assert decoded.attributes.xattrs == {b"user.word": b"test"}
+    assert decoded.foreign == {}
+    assert decode({**user, "xattr": "garbage"}, ALL_FIELDS).foreign == {
+        "xattr": "garbage"
+    }
 
 
 def test_mode_gets_the_type_that_s3fs_needs() -> None:

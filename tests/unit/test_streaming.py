@@ -118,3 +118,19 @@ def test_a_file_beyond_the_parts_is_known_beforehand(size: int, fits: bool) -> N
         upload.add(until)
     assert (before, upload.is_full) == (False, True)
     assert upload.fits(size) is fits
+
+
+def test_a_store_that_replaces_no_parts_must_do_without_changes() -> None:
+    """Only the last part, if it is short, waits and may be another by then."""
+    limits = MultipartLimits(
+        part_size_min=10, part_size_max=10, parts_max=4, equal_parts=True, in_place=True
+    )
+    upload = Stream(Upload("a", "1"), Ladder(limits, 10), NO_METADATA, 0)
+    sent(upload.add(10))
+    upload.add(15)
+
+    assert upload.cannot_take(9, 10)
+    assert not upload.cannot_take(10, 15)
+    other = stream()
+    sent(other.add(10))
+    assert not other.cannot_take(9, 10)
