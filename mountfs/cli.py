@@ -6,6 +6,7 @@ something had gone wrong unseen; 75 something is not stored yet; 130 interrupted
 """
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -130,6 +131,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     logs.set_up_for_commands()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name that the terminal has no letters for is shown, and no traceback.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         parsed = parse(arguments)
         code = int(parsed.carry_out(parsed))

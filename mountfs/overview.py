@@ -4,15 +4,16 @@ import dataclasses
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TextIO
 
 from mountfs import control, mounts
 from mountfs.errors import UsageError
-from mountfs.options import format_size
+from mountfs.options import format_size, format_span
 from mountfs.status import LateError, PendingPath, State, Status
 from mountfs.terminal import plain
 
@@ -45,15 +46,21 @@ class Place:
         return self.status is None or self.status.needs_attention
 
 
-def overview(directory: str | None, *, as_json: bool) -> tuple[str, int]:
-    """Return what is to be printed, and the exit code: 1 if somebody should look.
+def show(directory: str | None, *, as_json: bool, out: TextIO) -> int:
+    """Print how mounts do; return the exit code: 1 if somebody should look.
 
     Raises `UsageError` if the directory is in no mount of ours.
     """
-    known = look(directory, is_seen=not as_json)
-    code = EXIT_ATTENTION if any(each.needs_attention for each in known) else os.EX_OK
-    text = _as_json(known) if as_json else "\n\n".join(map(_as_text, known))
-    return text or "nothing is mounted", code
+    places = look(directory, is_seen=not as_json)
+    text = _as_json(places) if as_json else "\n\n".join(map(_as_text, places))
+    out.write(f"{text or 'nothing is mounted'}\n")
+    return code_of(places)
+
+
+def code_of(places: Iterable[Place]) -> int:
+    """Return the exit code that says whether somebody should look."""
+    is_well = not any(each.needs_attention for each in places)
+    return os.EX_OK if is_well else EXIT_ATTENTION
 
 
 def look(directory: str | None, *, is_seen: bool) -> list[Place]:
@@ -135,20 +142,30 @@ def fields_of(place: Place) -> dict[str, object]:
 
 # --- for people ---------------------------------------------------------------------
 
+Row = tuple[str, str]
+"""A word, or nothing if it belongs to the row before, and what there is to say."""
+
 
 def _as_text(place: Place) -> str:
-    status = place.status
-    if status is None:
-        lines = [
-            f"{place.url} at {place.mount_point}",
-            f"  state     {place.state}: {_advice(place)}",
-        ]
-    else:
-        lines = [f"{status.url} at {status.mount_point}", *_lines(status)]
+    lines = [title(place), *(f"  {word:<9} {text}" for word, text in _rows(place))]
+    if place.status is not None and place.status.state is State.DRAINING:
+        lines.append(f"  {DRAINING}")
     return "\n".join(map(plain, lines))
 
 
-def _advice(place: Place) -> str:
+DRAINING = "It is unmounted, and ends when the store has everything."
+
+
+def title(place: Place) -> str:
+    """Return what is mounted where."""
+    status = place.status
+    if status is None:
+        return f"{place.url} at {place.mount_point}"
+    return f"{status.url} at {status.mount_point}"
+
+
+def advice(place: Place) -> str:
+    """Return what can be done about a daemon that does not answer."""
     if place.is_silent:
         return "its daemon does not answer; its log may say why"
     return (
@@ -157,55 +174,153 @@ def _advice(place: Place) -> str:
     )
 
 
-def _lines(status: Status) -> Iterator[str]:
-    yield f"  state     {status.state.value}, process {status.pid}"
-    reason = f": {status.store_reason}" if status.store_reason else ""
-    yield f"  store     {status.store_state}{reason}"
-    yield f"  promise   durability={status.durability}"
-    yield from _config_lines(status)
-    yield f"  pending   {_pending(status)}"
-    yield from map(_pending_line, status.pending[:NAMES_SHOWN])
+def _rows(place: Place) -> Iterator[Row]:
+    status = place.status
+    if status is None:
+        yield "state", f"{place.state}: {advice(place)}"
+        return
+    yield "state", f"{status.state.value}, process {status.pid}{since_text(status)}"
+    yield "store", store_text(status)
+    yield "promise", f"durability={status.durability}"
+    yield from config_rows(status)
+    yield "hits", hits_text(status)
+    yield "programs", programs_text(status)
+    yield "network", network_text(status)
+    yield "pending", amount_text(status)
+    for each in foremost(status.pending, NAMES_SHOWN):
+        yield "", f"{each.path or ROOT} ({size_text(each)}){note_text(each, ': ')}"
     more = status.pending_files - min(len(status.pending), NAMES_SHOWN)
     if status.pending and more > 0:
-        yield f"            and {more} more"
-    if status.incidents:
-        unseen = f", {status.unseen} of them new" if status.unseen else ""
-        yield (
-            f"  trouble   {status.conflicts} conflicts,"
-            f" {status.late_errors} late errors{unseen}"
-        )
-        yield from map(_incident_line, status.incidents[-NAMES_SHOWN:])
-    yield (
-        f"  cache     {format_size(status.cache_used)} of"
-        f" {format_size(status.cache_limit)}, {format_size(status.cache_dirty)} of that"
-        " only here"
-    )
-    yield f"  journal   {format_size(status.journal_size)} in {status.state_dir}"
-    yield f"  memory    {status.names} names"
-    if status.state is State.DRAINING:
-        yield "  It is unmounted, and ends when the store has everything."
+        yield "", f"and {more} more"
+    yield from trouble_rows(status)
+    yield "cache", cache_text(status)
+    yield "journal", f"{format_size(status.journal_size)} in {status.state_dir}"
+    yield "memory", f"{status.names} names"
 
 
-def _config_lines(status: Status) -> Iterator[str]:
+ROOT = "(the root)"
+
+
+def since_text(status: Status) -> str:
+    """Return since when it is there, if it says so."""
+    if not status.since_ns:
+        return ""
+    at = time.strftime("%Y-%m-%d %H:%M", time.localtime(status.since_ns // 10**9))
+    return f", since {at}"
+
+
+def store_text(status: Status) -> str:
+    """Return how the store does, and why."""
+    reason = f": {status.store_reason}" if status.store_reason else ""
+    return f"{status.store_state}{reason}"
+
+
+def config_rows(status: Status) -> Iterator[Row]:
+    """Yield what of the configuration files is not what the mount does."""
     if status.config_problem:
-        yield f"  config    not taken at the last reload: {status.config_problem}"
+        yield "config", f"not taken at the last reload: {status.config_problem}"
     if status.config_waiting:
-        yield f"  config    for the next mount: {', '.join(status.config_waiting)}"
+        yield "config", f"for the next mount: {', '.join(status.config_waiting)}"
 
 
-def _pending(status: Status) -> str:
+def hits_text(status: Status) -> str:
+    """Return how much was answered from the caches since the mount began."""
+    done = status.activity
+    blocks = share_of(done.block_hits, done.block_misses)
+    names = share_of(done.metadata_hits, done.metadata_misses)
+    return f"blocks {percent(blocks)}, names {percent(names)}"
+
+
+def programs_text(status: Status) -> str:
+    """Return what programs have done since the mount began."""
+    done = status.activity
+    return (
+        f"read {format_size(done.read_bytes)}, wrote {format_size(done.written_bytes)},"
+        f" {done.requests} requests"
+    )
+
+
+def network_text(status: Status) -> str:
+    """Return what came from the store and went there since the mount began."""
+    done = status.activity
+    return (
+        f"in {format_size(done.fetched_bytes)}, out {format_size(done.uploaded_bytes)}"
+    )
+
+
+def share_of(hits: int, misses: int) -> float | None:
+    """Return the share of hits; None of nothing."""
+    return hits / (hits + misses) if hits + misses else None
+
+
+def percent(share: float | None) -> str:
+    """Return a share for people."""
+    return "-" if share is None else f"{100 * share:.0f} %"
+
+
+def amount_text(status: Status) -> str:
+    """Return how much the store does not have."""
     if not status.pending_files:
         return "nothing"
-    files = "1 file" if status.pending_files == 1 else f"{status.pending_files} files"
+    files = count_of(status.pending_files, "file")
     return f"{files}, {format_size(status.pending_bytes)}"
 
 
-def _pending_line(pending: PendingPath) -> str:
-    error = f": {pending.error}" if pending.error is not None else ""
-    return f"            {pending.path} ({format_size(pending.size)}){error}"
+def count_of(count: int, what: str) -> str:
+    """Return so many of something."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
-def _incident_line(incident: LateError) -> str:
+def foremost(pending: Sequence[PendingPath], count: int) -> list[PendingPath]:
+    """Return so many: first what failed, then what is on its way."""
+    return sorted(
+        pending, key=lambda each: (each.error is None, not each.is_sending, each.path)
+    )[:count]
+
+
+def size_text(pending: PendingPath) -> str:
+    """Return the size of a file, and how much of it is under way."""
+    if pending.sent:
+        return f"{format_size(pending.sent)} of {format_size(pending.size)}"
+    return format_size(pending.size)
+
+
+def note_text(pending: PendingPath, before: str = "") -> str:
+    """Return what is done about a file, and what went wrong, if anything."""
+    parts = ["sending"] if pending.is_sending else []
+    if pending.error is not None:
+        parts.append(pending.error)
+    if pending.attempts > 1:
+        parts.append(f"tried {pending.attempts} times")
+    if pending.next_try_s is not None and not pending.is_sending:
+        parts.append(f"again in {format_span(pending.next_try_s)}")
+    return before + ", ".join(parts) if parts else ""
+
+
+def trouble_rows(status: Status) -> Iterator[Row]:
+    """Yield what went wrong behind the programs' backs."""
+    if not status.incidents:
+        return
+    unseen = f", {status.unseen} of them new" if status.unseen else ""
+    yield (
+        "trouble",
+        f"{count_of(status.conflicts, 'conflict')},"
+        f" {count_of(status.late_errors, 'late error')}{unseen}",
+    )
+    for each in status.incidents[-NAMES_SHOWN:]:
+        yield "", incident_text(each)
+
+
+def incident_text(incident: LateError) -> str:
+    """Return one late error, with its time."""
     at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(incident.time_ns // 10**9))
     kept = f"; kept as {incident.kept_as}" if incident.kept_as is not None else ""
-    return f"            {at} {incident.kind} {incident.path}: {incident.text}{kept}"
+    return f"{at} {incident.kind} {incident.path}: {incident.text}{kept}"
+
+
+def cache_text(status: Status) -> str:
+    """Return how full the cache is."""
+    return (
+        f"{format_size(status.cache_used)} of {format_size(status.cache_limit)},"
+        f" {format_size(status.cache_dirty)} of that only here"
+    )

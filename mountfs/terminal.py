@@ -1,5 +1,6 @@
 """Text for people: names that may hold anything, and a line that changes in place."""
 
+import os
 from typing import TextIO
 
 from mountfs.logs import printable, redact
@@ -8,6 +9,11 @@ from mountfs.logs import printable, redact
 def plain(text: str) -> str:
     """Return text without credentials, and nothing in it that moves the cursor."""
     return printable(redact(text))
+
+
+def is_screen(out: TextIO) -> bool:
+    """Tell whether somebody looks, at what can be drawn upon."""
+    return out.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
 def write_line(text: str, out: TextIO) -> None:

@@ -15,12 +15,20 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TextIO
+from typing import Protocol, TextIO
 
 from mountfs.cache.activity import Activity
 from mountfs.errors import UsageError
 from mountfs.options import format_size, format_span
-from mountfs.overview import Place, fields_of, look
+from mountfs.overview import (
+    Place,
+    amount_text,
+    fields_of,
+    look,
+    percent,
+    share_of,
+    store_text,
+)
 from mountfs.status import Status
 from mountfs.terminal import plain
 
@@ -74,8 +82,8 @@ class Watched:
             requests=done.requests / seconds,
             fetched_bytes=done.fetched_bytes / seconds,
             uploaded_bytes=done.uploaded_bytes / seconds,
-            block_hits=_share(done.block_hits, done.block_misses),
-            metadata_hits=_share(done.metadata_hits, done.metadata_misses),
+            block_hits=share_of(done.block_hits, done.block_misses),
+            metadata_hits=share_of(done.metadata_hits, done.metadata_misses),
             pending_s=self._pending_s(status),
         )
 
@@ -107,15 +115,17 @@ def watch(
     *,
     as_json: bool,
     out: TextIO,
+    screen: "Screen | None" = None,
     looks: int | None = None,
     sleep: Callable[[float], object] = time.sleep,
 ) -> int:
     """Show how mounts do until interrupted; return the exit code, which is 0.
 
-    `looks` ends it after so many. Raises `UsageError` if the directory is in no mount
-    of ours; one that is unmounted later ends it.
+    `screen` is a terminal, else there are lines. `looks` ends it after so many. Raises
+    `UsageError` if the directory is in no mount of ours; one that is unmounted later
+    ends it.
     """
-    shown = _Picture(out) if out.isatty() and not as_json else _Lines(out, as_json)
+    shown = screen or _Lines(out, as_json)
     known: dict[str, Watched] = {}
     count = 0
     try:
@@ -150,22 +160,12 @@ def _rates(place: Place, known: dict[str, Watched]) -> Rates | None:
 Seen = Sequence[tuple[Place, Rates | None]]
 
 
-class _Picture:
-    """A few lines for each mount, in the place of those before."""
-
-    def __init__(self, out: TextIO) -> None:
-        self._out = out
-        self._height = 0
+class Screen(Protocol):
+    """Where the newest look is shown."""
 
     def show(self, seen: Seen) -> None:
         """Show the newest look."""
-        width = max(os.get_terminal_size(self._out.fileno()).columns - 1, 20)
-        lines = [plain(line)[:width] for each in seen for line in _block(*each)]
-        lines = lines or ["nothing is mounted"]
-        back = f"\033[{self._height}A\r" if self._height else ""
-        self._out.write(back + "\033[J" + "\n".join(lines) + "\n")
-        self._out.flush()
-        self._height = len(lines)
+        ...
 
 
 class _Lines:
@@ -195,69 +195,58 @@ def _line(place: Place, rates: Rates | None) -> str:
     if place.status is None:
         return f"{head}: {place.state}"
     return f"{head}: " + "; ".join(
-        f"{name} {text}" for name, text in _parts(place.status, rates)
+        f"{name} {text}" for name, text in parts(place.status, rates)
     )
 
 
-def _block(place: Place, rates: Rates | None) -> Iterator[str]:
-    if place.status is None:
-        yield f"{place.url} at {place.mount_point}: {place.state}"
-        return
-    yield f"{place.status.url} at {place.status.mount_point}"
-    for name, text in _parts(place.status, rates):
-        yield f"  {name:<9} {text}"
-
-
-def _parts(status: Status, rates: Rates | None) -> Iterator[tuple[str, str]]:
+def parts(status: Status, rates: Rates | None) -> Iterator[tuple[str, str]]:
     """Yield what is shown of a mount: a word, and what there is to say."""
-    reason = f" ({status.store_reason})" if status.store_reason else ""
-    yield "store", f"{status.store_state}{reason}"
+    yield "store", store_text(status)
     if rates is not None:
-        yield (
-            "programs",
-            f"read {_rate(rates.read_bytes)}, write {_rate(rates.written_bytes)},"
-            f" {rates.requests:.0f} requests/s",
-        )
-        yield (
-            "network",
-            f"in {_rate(rates.fetched_bytes)}, out {_rate(rates.uploaded_bytes)}",
-        )
+        yield "programs", programs_text(rates)
+        yield "network", network_text(rates)
         yield (
             "hits",
-            f"blocks {_percent(rates.block_hits)},"
-            f" names {_percent(rates.metadata_hits)}",
+            f"blocks {percent(rates.block_hits)}, names {percent(rates.metadata_hits)}",
         )
-    done = status.activity
-    yield (
-        "ahead",
-        f"{format_size(done.ahead_bytes)} fetched, {format_size(done.ahead_used_bytes)}"
-        f" used, {format_size(done.ahead_unused_bytes)} in vain",
-    )
-    yield "pending", _pending(status, rates)
+    yield "ahead", ahead_text(status)
+    yield "pending", pending_text(status, rates)
     if status.unseen:
         yield "trouble", f"{status.unseen} new: see `mountfs status`"
 
 
-def _pending(status: Status, rates: Rates | None) -> str:
-    if not status.pending_files:
-        return "nothing"
-    files = "1 file" if status.pending_files == 1 else f"{status.pending_files} files"
+def programs_text(rates: Rates) -> str:
+    """Return what programs do."""
+    return (
+        f"read {_rate(rates.read_bytes)}, write {_rate(rates.written_bytes)},"
+        f" {rates.requests:.0f} requests/s"
+    )
+
+
+def network_text(rates: Rates) -> str:
+    """Return what comes from the store and goes there."""
+    return f"in {_rate(rates.fetched_bytes)}, out {_rate(rates.uploaded_bytes)}"
+
+
+def ahead_text(status: Status) -> str:
+    """Return what was fetched before anybody asked."""
+    done = status.activity
+    return (
+        f"{format_size(done.ahead_bytes)} fetched, {format_size(done.ahead_used_bytes)}"
+        f" used, {format_size(done.ahead_unused_bytes)} in vain"
+    )
+
+
+def pending_text(status: Status, rates: Rates | None) -> str:
+    """Return how much the store does not have, and how long that will take."""
     eta = ""
-    if rates is not None and rates.pending_s is not None:
+    if status.pending_files and rates is not None and rates.pending_s is not None:
         eta = f", {format_span(rates.pending_s)} to go"
-    return f"{files}, {format_size(status.pending_bytes)}{eta}"
+    return f"{amount_text(status)}{eta}"
 
 
 def _rate(bytes_per_s: float) -> str:
     return f"{format_size(int(bytes_per_s))}/s"
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.0f} %"
-
-
-def _share(hits: int, misses: int) -> float | None:
-    return hits / (hits + misses) if hits + misses else None
 
 
 def _difference(after: Activity, before: Activity) -> Activity:

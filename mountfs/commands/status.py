@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from contextlib import ExitStack
 
 from mountfs.commands._parser import Commands, directory_of
 from mountfs.errors import UsageError
@@ -32,16 +33,30 @@ def add(commands: Commands) -> None:
 def carry_out(parsed: argparse.Namespace) -> int:
     """Carry it out; return the exit code."""
     from mountfs import overview, watch
+    from mountfs.terminal import is_screen
 
     if parsed.directory is not None:
         parsed.directory = directory_of(parsed.directory)
-    if parsed.watch:
-        interval_s = watch.read_interval(parsed.interval or "1")
+    is_drawn = is_screen(sys.stdout) and not parsed.json
+    if not parsed.watch:
+        if parsed.interval is not None:
+            raise UsageError("--interval goes with --watch: add that, or leave it out")
+        if is_drawn:
+            from mountfs import picture
+
+            return picture.show(parsed.directory, sys.stdout)
+        return overview.show(parsed.directory, as_json=parsed.json, out=sys.stdout)
+    interval_s = watch.read_interval(parsed.interval or "1")
+    with ExitStack() as stack:
+        screen = None
+        if is_drawn:
+            from mountfs import picture
+
+            screen = stack.enter_context(picture.Screen(sys.stdout))
         return watch.watch(
-            parsed.directory, interval_s, as_json=parsed.json, out=sys.stdout
+            parsed.directory,
+            interval_s,
+            as_json=parsed.json,
+            out=sys.stdout,
+            screen=screen,
         )
-    if parsed.interval is not None:
-        raise UsageError("--interval goes with --watch: add that, or leave it out")
-    text, code = overview.overview(parsed.directory, as_json=parsed.json)
-    print(text)
-    return code
