@@ -16,6 +16,7 @@ from mountfs import __version__, logs
 from mountfs.commands import (
     abort,
     auth,
+    bundle,
     check,
     config,
     doctor,
@@ -56,6 +57,7 @@ _MODULES = (
     install,
     setting,
     trace,
+    bundle,
 )
 _NO_OPTIONS = {"o", "url", "mount_point", "command", "ready_fd", "carry_out"}
 EPILOG = """\

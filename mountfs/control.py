@@ -18,6 +18,7 @@ be of other versions:
 | yield | | as follow, then an outcome: to a new mount of the store |
 | read-only, read-write | | as follow, then an outcome |
 | set | `settings`: texts by name | an outcome |
+| dump | | an outcome with settings, tasks and threads |
 | trace | | an event for each operation, until somebody ends the connection |
 
 What is carried out stands in a table of the daemon (`mountfs.deeds`). The last status

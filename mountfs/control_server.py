@@ -127,6 +127,9 @@ class ControlServer:
                     await self._converse(stream)
         except* trio.BrokenResourceError:
             pass  # the other side went away, which is its good right
+        except* Exception:
+            # A question must not cost the mount.
+            log.exception("a bug in mountfs: a question could not be answered")
         finally:
             self._connections -= 1
 

@@ -1,6 +1,7 @@
 """What a mount does when it is asked on its control socket: one table of words.
 
-`status`, `follow` and `unmount` are the server's own; everything else stands here.
+`status`, `follow` and `unmount` are the server's own, and what only looks stands in
+`mountfs.observing`; everything else stands here.
 """
 
 import os
@@ -9,11 +10,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from mountfs.access import Access
 from mountfs.audit import Audit
 from mountfs.control import Request
-from mountfs.control_server import Deed, Stream
+from mountfs.control_server import Deed
 from mountfs.live import Live
-from mountfs.metrics_text import Look, exposition
 from mountfs.status import Outcome, Progress
-from mountfs.storage.tracing import Tracer
 from mountfs.vfs.explain import Explainer
 from mountfs.waiter import Waiter
 from mountfs.warmer import Warmer
@@ -23,11 +22,9 @@ def deeds_of(
     waiter: Waiter,
     audit: Audit,
     warmer: Warmer,
-    look: Callable[[], Look],
     *,
     explainer: Explainer,
-    tracer: Tracer,
-) -> Mapping[str, Deed | Stream]:
+) -> Mapping[str, Deed]:
     """Return what these can do for a command, by the word that asks for it."""
 
     async def wait(request: Request, progress: Progress) -> Outcome:
@@ -42,18 +39,11 @@ def deeds_of(
     async def warm(request: Request, progress: Progress) -> Outcome:
         return await warmer.warm(request.paths, jobs=request.jobs, progress=progress)
 
-    async def metrics(request: Request, progress: Progress) -> Outcome:
-        looked = look()
-        lines = tuple(exposition(looked).splitlines())
-        return Outcome(lines=lines, told=looked.snapshot.told())
-
     async def explain(request: Request, progress: Progress) -> Outcome:
         path = request.paths[0] if request.paths else ""
         return Outcome(told=await explainer.explain(os.fsencode(path)))
 
     return {
-        "metrics": Deed(carry_out=metrics, tells="nothing"),
-        "trace": Stream(tracer.watching),
         "wait": Deed(carry_out=wait),
         "flush": Deed(carry_out=flush),
         "check": Deed(carry_out=check),

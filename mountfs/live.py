@@ -48,6 +48,11 @@ class Live:
         """What they say otherwise now, and what waits for the next mount."""
 
     @property
+    def config(self) -> MountConfig:
+        """What counts now."""
+        return self._config
+
+    @property
     def names(self) -> list[str]:
         """The names of what can change."""
         return sorted(BY_FIELD[field].name for field in self._appliers)

@@ -9,7 +9,6 @@ import atexit
 import json
 import logging
 import os
-import re
 import sys
 import threading
 import time
@@ -20,7 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from mountfs.repeats import WINDOW_S, Repeats
-from mountfs.storage.secrets import BLOT, blotted, remember_secret
+from mountfs.storage.secrets import redact as redact
+from mountfs.storage.secrets import remember_secret
 
 if TYPE_CHECKING:
     from io import TextIOWrapper
@@ -40,30 +40,6 @@ SECRET_VARIABLES = (
 )
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 
-# What an AWS signature, an access key, a bearer token or our own options look like in
-# the text of a foreign library's message. What is kept is the name of the thing.
-_NAMED = r"""
-    Signature= | Credential= | X-(?:Amz|Goog)-Signature= | X-(?:Amz|Goog)-Credential=
-  | X-Amz-Security-Token['"]? \s*[=:]\s* b?['"]?
-  | server-side-encryption-customer-key['"]? \s*[=:]\s* b?['"]?
-  | SSECustomerKey['"]? \s*[=:]\s* b?['"]?
-  | x-goog-(?:copy-source-)?encryption-key['"]? \s*[=:]\s* b?['"]?
-  | (?:aws_?)?secret_?(?:access_?)?key['"]? \s*[=:]\s* ['"]?
-  | (?:aws_?)?session_?token['"]? \s*[=:]\s* ['"]?
-  | (?:refresh|access|id)_token['"]? \s*[=:]\s* ['"]?
-  | (?:client|app)_secret['"]? \s*[=:]\s* ['"]?
-  | private_key['"]? \s*[=:]\s* ['"]?
-  | pass(?:word|wd|phrase)['"]? \s*[=:]\s* ['"]?
-  | (?:Bearer|Basic)\s+
-  | ://(?=[^/\s@]+@)
-"""
-SECRETS = re.compile(
-    rf"(?P<name>{_NAMED})[^\s,;&'\"@]+"
-    r"|\b(?:AKIA|ASIA)[A-Z0-9]{12,}\b"
-    r"|-----BEGIN\ [A-Z ]*PRIVATE\ KEY-----.*?(?:-----END\ [A-Z ]*KEY-----|$)",
-    re.IGNORECASE | re.VERBOSE | re.DOTALL,
-)
-
 _JOURNAL_LEVELS = (
     (logging.CRITICAL, 2),
     (logging.ERROR, 3),
@@ -71,11 +47,6 @@ _JOURNAL_LEVELS = (
     (logging.INFO, 6),
 )
 """The lowest level of ours, and syslog's number for it; below all of them 7."""
-
-
-def redact(text: str) -> str:
-    """Return the text with all that is or looks like a credential blotted out."""
-    return SECRETS.sub(lambda found: f"{found['name'] or ''}{BLOT}", blotted(text))
 
 
 def printable(text: str) -> str:
@@ -163,7 +134,7 @@ class Thrifty(logging.Handler):
 
     def __init__(self, target: logging.Handler) -> None:
         super().__init__()
-        self._target = target
+        self.target = target
         self._repeats = Repeats()
         self._timer: threading.Timer | None = None
         atexit.register(self.close)
@@ -173,11 +144,11 @@ class Thrifty(logging.Handler):
         now_s = time.monotonic()
         self._tell_due(now_s)
         if record.levelno <= logging.DEBUG:
-            self._target.handle(record)
+            self.target.handle(record)
             return
         sort = (record.name, record.levelno, str(record.msg))
         if self._repeats.may_write(sort, record.getMessage(), now_s):
-            self._target.handle(record)
+            self.target.handle(record)
         elif self._timer is None:
             self._timer = threading.Timer(WINDOW_S, self._tell_later)
             self._timer.daemon = True
@@ -190,7 +161,7 @@ class Thrifty(logging.Handler):
             if self._timer is not None:
                 self._timer.cancel()
             self._tell_due(time.monotonic() + WINDOW_S)
-        self._target.close()
+        self.target.close()
         super().close()
 
     def _tell_later(self) -> None:
@@ -207,7 +178,16 @@ class Thrifty(logging.Handler):
         for held in self._repeats.due(now_s):
             name, level, _ = held.sort
             told = logging.LogRecord(name, level, "", 0, "%s", (str(held),), None)
-            self._target.handle(told)
+            self.target.handle(told)
+
+
+def current_file() -> Path | None:
+    """Return the file that is logged to; None if it is a stream."""
+    for handler in logging.getLogger().handlers:
+        target = handler.target if isinstance(handler, Thrifty) else handler
+        if isinstance(target, logging.FileHandler):
+            return Path(target.baseFilename)
+    return None
 
 
 def set_up_for_commands() -> None:

@@ -47,16 +47,19 @@ from mountfs.config import MountConfig, StoreConfig
 from mountfs.control import Outcome, State, Status
 from mountfs.control_server import ControlServer, Deed, Stream
 from mountfs.deeds import changes_of, deeds_of
+from mountfs.dump import dump
 from mountfs.errors import UsageError
 from mountfs.fuse.notifier import fetch_unsent, notify_kernel, push_to_kernel
 from mountfs.fuse.operations import Operations
 from mountfs.fuse.session import Session
 from mountfs.live import Live
+from mountfs.logs import current_file
 from mountfs.metrics import Counters, prices_for
 from mountfs.metrics_server import served
 from mountfs.metrics_text import Look
 from mountfs.mounts import note_umount_helper
 from mountfs.notify import Manager
+from mountfs.observing import observing
 from mountfs.pulse import Pulse
 from mountfs.report import Reporter
 from mountfs.service import Service, Work
@@ -506,16 +509,11 @@ class _Mounted:
             filesystem=filesystem,
         )
         access = Access(filesystem, waiter, is_read_only=config.read_only)
-        asked = deeds_of(
-            waiter,
-            audit,
-            warmer,
-            self._look,
-            explainer=filesystem.explainer,
-            tracer=layers.meter.tracer,
-        )
-        changes = changes_of(access, live, self.hand_over)
-        self.deeds: Mapping[str, Deed | Stream] = {**asked, **changes}
+        self.deeds: Mapping[str, Deed | Stream] = {
+            **observing(self._look, layers.meter.tracer, self._dump),
+            **deeds_of(waiter, audit, warmer, explainer=filesystem.explainer),
+            **changes_of(access, live, self.hand_over),
+        }
         self._counters = counters
         self._has_answered = False
         self._leave = trio.Event()
@@ -535,6 +533,10 @@ class _Mounted:
     def _look(self) -> Look:
         """Return how the mount does, counters and all."""
         return Look(self.status(), self._counters.snapshot())
+
+    def _dump(self) -> Mapping[str, object]:
+        """Return what it is doing just now, for who has to mend it."""
+        return dump(self._live.config, self._fs, current_file())
 
     def unmount(self) -> None:
         """Begin to leave, as at SIGTERM."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from mountfs.cache.activity import Activity
+from mountfs.storage.secrets import blotted
 
 PENDING_MAX = 100
 """So many pending files are described; the counts are of all."""
@@ -167,7 +168,7 @@ def encode(said: Said) -> bytes:
             fields = {"outcome": fields}
         case Event():
             fields = {"event": said.told}
-    return json.dumps(fields).encode() + b"\n"
+    return blotted(json.dumps(fields)).encode() + b"\n"
 
 
 def decode(line: bytes) -> Said:

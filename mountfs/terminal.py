@@ -3,7 +3,8 @@
 import os
 from typing import TextIO
 
-from mountfs.logs import printable, redact
+from mountfs.logs import printable
+from mountfs.storage.secrets import redact
 
 
 def plain(text: str) -> str:

@@ -39,6 +39,8 @@ the store can tell (see `mountfs.storage.retry`).
 
 from typing import ClassVar
 
+from mountfs.storage.secrets import redact
+
 
 class StoreError(Exception):
     """A store refused or failed a request.
@@ -78,8 +80,11 @@ class StoreError(Exception):
 
     @property
     def reason(self) -> str:
-        """The message alone, without key and code: what a user is told."""
-        return super().__str__()
+        """The message alone, without key and code: what a user is told.
+
+        It may repeat what a service has said, and that what was sent to it.
+        """
+        return redact(super().__str__())
 
     def __str__(self) -> str:
         parts = [self.reason]

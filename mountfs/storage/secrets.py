@@ -1,10 +1,12 @@
-"""The secrets that this process has read, so that no text for people carries one.
+"""What is secret, so that no text for people carries it.
 
 Who reads a secret remembers it here; what writes text (`mountfs.logs`) blots it out,
 however it got there: in the message of a foreign library, a URL, a traceback. Patterns
-alone would know only what looks like a secret.
+find what looks like a secret and was read by nobody here: a signature, a header that a
+service sends back.
 """
 
+import re
 from collections import OrderedDict
 from urllib.parse import quote
 
@@ -13,6 +15,36 @@ KEPT_MAX = 64
 """So many are remembered, the newest: credentials are renewed for years."""
 SHORTEST = 8
 """What is shorter would be found in innocent words."""
+
+# What an AWS signature, an access key, a bearer token or our own options look like in
+# the text of a foreign library's message. What is kept is the name of the thing.
+_NAMED = r"""
+    Signature= | Credential= | X-(?:Amz|Goog)-Signature= | X-(?:Amz|Goog)-Credential=
+  | X-Amz-Security-Token['"]? \s*[=:]\s* b?['"]?
+  | server-side-encryption-customer-key['"]? \s*[=:]\s* b?['"]?
+  | SSECustomerKey['"]? \s*[=:]\s* b?['"]?
+  | x-goog-(?:copy-source-)?encryption-key['"]? \s*[=:]\s* b?['"]?
+  | (?:aws_?)?secret_?(?:access_?)?key['"]? \s*[=:]\s* ['"]?
+  | (?:aws_?)?session_?token['"]? \s*[=:]\s* ['"]?
+  | (?:refresh|access|id)_token['"]? \s*[=:]\s* ['"]?
+  | (?:client|app)_secret['"]? \s*[=:]\s* ['"]?
+  | private_key['"]? \s*[=:]\s* ['"]?
+  | pass(?:word|wd|phrase)['"]? \s*[=:]\s* ['"]?
+  | Bearer\s+ | Authorization['"]? \s*[=:]\s* b?['"]? Basic\s+
+  | ://(?=[^/\s@]+@)
+"""
+SECRETS = re.compile(
+    rf"(?P<name>{_NAMED})[^\s,;&'\"@]+"
+    r"|\b(?:AKIA|ASIA)[A-Z0-9]{12,}\b"
+    r"|-----BEGIN\ [A-Z ]*PRIVATE\ KEY-----.*?(?:-----END\ [A-Z ]*KEY-----|$)",
+    re.IGNORECASE | re.VERBOSE | re.DOTALL,
+)
+_SIGNS = (
+    *("signature", "credential", "security-token", "customer-key", "customerkey"),
+    *("encryption-key", "secret", "session", "_token", "private", "pass", "bearer"),
+    *("authorization", "@", "akia", "asia"),
+)
+"""Without one of these in it a text has nothing for the patterns, which take long."""
 
 _known: OrderedDict[str, None] = OrderedDict()
 
@@ -35,3 +67,12 @@ def blotted(text: str) -> str:
         if secret in text:
             text = text.replace(secret, BLOT)
     return text
+
+
+def redact(text: str) -> str:
+    """Return the text with all that is or looks like a credential blotted out."""
+    text = blotted(text)
+    lowered = text.lower()
+    if not any(sign in lowered for sign in _SIGNS):
+        return text
+    return SECRETS.sub(lambda found: f"{found['name'] or ''}{BLOT}", text)

@@ -48,7 +48,7 @@ def _logging_as_before() -> Iterator[None]:
         ("'aws_session_token': 'abc.def'", "abc.def"),
         ("refresh_token=xyzzy", "xyzzy"),
         ("'client_secret': 'xyzzy'", "xyzzy"),
-        ("Proxy-Authorization: Basic dXNlcjpwYXNz", "dXNlcjpwYXNz"),
+        ("{'Proxy-Authorization': b'Basic dXNlcjpwYXNz'}", "dXNlcjpwYXNz"),
         ("GET /b/k?X-Goog-Signature=0123abcd", "0123abcd"),
         ("{'x-goog-encryption-key': 'c2VjcmV0'}", "c2VjcmV0"),
         ("{'SSECustomerKey': b'c2VjcmV0'}", "c2VjcmV0"),
