@@ -9,7 +9,7 @@ from mountfs import config, settings
 from mountfs.config import MountConfig
 from mountfs.errors import UsageError
 from mountfs.fstab import own_pairs
-from mountfs.options import MINIMUM_CACHE_SIZE
+from mountfs.options import MINIMUM_CACHE_SIZE, OPTIONS, Option
 from mountfs.settings import Setting
 from mountfs.storage.types import Features, OfflinePolicy
 
@@ -64,6 +64,52 @@ def test_each_place_wins_over_the_one_before(file: Path) -> None:
     assert loaded.ttl_s == 4
     assert loaded.store_options["region"] == "environment"
     assert loaded.cache_size == 1 << 30
+
+
+PLACES = (
+    "AWS_ENDPOINT_URL",
+    "[mount]",
+    '[mounts."s3://bucket"]',
+    "[mounts.photos]",
+    "MOUNTFS_ENDPOINT_URL",
+    "-o",
+    "--endpoint-url",
+)
+"""All places where a setting can stand, the later ones winning."""
+
+
+@pytest.mark.parametrize("upto", range(1, len(PLACES) + 1))
+def test_the_places_win_in_the_order_of_the_manual(file: Path, upto: int) -> None:
+    """Whatever is said in the last of some places counts."""
+    texts = {place: f"http://{at}.example" for at, place in enumerate(PLACES[:upto])}
+    environ = {name: texts[name] for name in PLACES if name in texts and "_" in name}
+    given = settings.options_layer(
+        [("endpoint-url", texts["-o"])] if "-o" in texts else []
+    )
+    if "--endpoint-url" in texts:
+        given["endpoint_url"] = Setting(texts["--endpoint-url"], "--endpoint-url")
+    lines = []
+    for section in ("[mount]", '[mounts."s3://bucket"]', "[mounts.photos]"):
+        lines.append(section)
+        if section in texts:
+            lines.append(f'endpoint-url = "{texts[section]}"')
+    file.write_text("\n".join([*lines, 'url = "s3://bucket/photos"']))
+
+    loaded = config.mount_config(
+        "photos", "/mnt/x", given, config_file=file, environ=environ
+    )
+
+    assert loaded.store_options["endpoint_url"] == f"http://{upto - 1}.example"
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
+def test_every_option_has_a_variable(option: Option) -> None:
+    """MOUNTFS_ and its name in capitals, as the manual has it."""
+    variable = "MOUNTFS_" + option.name.replace("-", "_").upper()
+
+    layer = settings.environment_layer({variable: "x"})
+
+    assert layer == {option.field: Setting("x", variable)}
 
 
 def test_the_longest_section_that_covers_the_url_wins(file: Path) -> None:
