@@ -8,7 +8,7 @@ are found where `requests` finds them.
 import os
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -19,6 +19,7 @@ import urllib3.connection
 
 from mountfs.backends._payload import ExactReader
 from mountfs.backends._threads import hold, let_go
+from mountfs.storage import pace
 
 if TYPE_CHECKING:
     from urllib3._base_connection import BaseHTTPConnection
@@ -132,16 +133,24 @@ class Connections:
 
         Raises what urllib3 raises.
         """
+        most = pace.piece()
+        sent: Payload | Iterator[bytes | memoryview] = body
+        if most is not None and body:
+            # The size of what has no length must be said, or it would go in chunks.
+            headers = {"content-length": str(_size_of(body)), **headers}
+            sent = pace.paid(_pieces_of(body))
         response = self.request(
             method,
             url,
-            body=body,
+            body=sent,
             headers=headers,
             decode_content=False,
             redirect=False,
+            preload_content=most is None,
         )
         told = {name.lower(): text for name, text in response.headers.items()}
-        return Answer(response.status, told, response.data)
+        data = response.data if most is None else _taken_slowly(response, most)
+        return Answer(response.status, told, data)
 
     def request(
         self, method: str, url: str, **more: object
@@ -174,6 +183,32 @@ class Connections:
         )
         made.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
         return made
+
+
+def _size_of(body: bytes | ExactReader) -> int:
+    return len(body) - (body.tell() if isinstance(body, ExactReader) else 0)
+
+
+def _pieces_of(body: bytes | ExactReader) -> Iterator[bytes]:
+    if isinstance(body, bytes):
+        yield body
+        return
+    while piece := body.read(_BLOCK):
+        yield piece
+
+
+def _taken_slowly(response: urllib3.BaseHTTPResponse, most: int) -> bytes:
+    """Take a body in no faster than a limit wants; the server feels it by and by."""
+    pieces: list[bytes] = []
+    try:
+        while piece := response.read(most):
+            pieces.append(piece)
+            pace.pay(len(piece))
+    except BaseException:
+        response.close()
+        raise
+    response.release_conn()
+    return b"".join(pieces)
 
 
 def _proxy_for(scheme: str, host: str) -> str | None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mountfs.backends import gcs_crc32c, gcs_dialect, open_store
 from mountfs.backends.gcs_objects import time_ns
-from mountfs.storage import dialects
+from mountfs.storage import dialects, pace
 from mountfs.storage.body import BytesBody
 from mountfs.storage.errors import (
     AlreadyExists,
@@ -50,6 +50,37 @@ def changed(found: Object, **user: str) -> Metadata:
     """Return what is known of an object, with some names changed."""
     known = found.metadata or NO_METADATA
     return Metadata(user={**known.user, **user}, commit_id="c")
+
+
+@pytest.mark.parametrize("size", [300_000, 9 * MIB])
+async def test_bodies_go_piece_by_piece_where_a_limit_wants(
+    store: Storager, size: int
+) -> None:
+    """Both ways, of bytes and of files, and nothing is changed by it."""
+    pays: list[int] = []
+
+    class Recording:
+        piece = 50_000
+
+        def pay(self, size: int) -> None:
+            pays.append(size)
+
+        def note_request(self) -> None:
+            pass
+
+    content = os.urandom(size)
+    token = pace.keep(Recording())
+    try:
+        await store.write("a", BytesBody(content))
+        sent = sum(pays)
+        found = await store.read("a")
+    finally:
+        pace.leave(token)
+
+    assert found.data == content
+    assert max(pays) <= 50_000
+    assert sent >= size
+    assert sum(pays) - sent >= size
 
 
 @given(st.lists(st.binary(max_size=300), max_size=40))
