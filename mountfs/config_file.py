@@ -182,6 +182,9 @@ def _parsed(text: str, found: ConfigFile) -> tuple[Mapping[str, object], str]:
     """Return the document, and the text as far as it is valid."""
     try:
         return tomllib.loads(text), text
+    except RecursionError:
+        found.problems.append(f"{found.path}: this is nested too deeply to be read")
+        return {}, ""
     except tomllib.TOMLDecodeError as error:
         told = re.sub(r" \(at [^()]*\)$", "", str(error))
         at = re.search(r"at line (\d+)", str(error))

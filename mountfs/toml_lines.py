@@ -9,6 +9,11 @@ it finds in a statement stands where the statement begins.
 import tomllib
 from collections.abc import Iterator, Mapping
 
+LINES_MAX = 300
+"""No value that an option takes goes over so many lines."""
+DEPTH_MAX = 8
+"""What lies deeper means nothing to anybody."""
+
 Keys = tuple[str, ...]
 """The names of a key from the outside in; tables of an array have no number."""
 
@@ -36,6 +41,8 @@ def _statements(text: str) -> Iterator[tuple[int, str]]:
         end = start + 1
         while end < len(lines) and not _is_whole("\n".join(lines[start:end])):
             end += 1
+            if end - start > LINES_MAX:
+                return  # what follows has no lines: that is no reason to take minutes
         yield start + 1, "\n".join(lines[start:end])
         start = end
 
@@ -48,9 +55,9 @@ def _is_whole(text: str) -> bool:
     return True
 
 
-def _keys(table: Mapping[str, object]) -> Iterator[Keys]:
+def _keys(table: Mapping[str, object], depth: int = DEPTH_MAX) -> Iterator[Keys]:
     for name, value in table.items():
         yield (name,)
         for each in value if isinstance(value, list) else [value]:
-            if isinstance(each, dict):
-                yield from ((name, *keys) for keys in _keys(each))
+            if isinstance(each, dict) and depth > 1:
+                yield from ((name, *keys) for keys in _keys(each, depth - 1))

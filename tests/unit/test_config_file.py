@@ -74,6 +74,25 @@ one = 1
     }
 
 
+def test_a_value_over_very_many_lines_takes_no_time() -> None:
+    """What follows has no lines then, and is read all the same."""
+    text = "a = 1\nb = [\n" + "1,\n" * 20_000 + "]\nc = 1\n"
+
+    assert lines_of(text) == {("a",): 1}
+
+
+@pytest.mark.parametrize(
+    "text", ["x = " + "[" * 5000 + "]" * 5000, "[" + "a." * 2000 + "b]"]
+)
+def test_a_file_that_is_nested_too_deeply_is_refused(tmp_path: Path, text: str) -> None:
+    """With a sentence."""
+    path = tmp_path / "mountfs.toml"
+    path.write_text(text)
+
+    with pytest.raises(UsageError, match=str(path)):
+        config_file.read(path)
+
+
 @given(st.lists(st.sampled_from(["", "# x", "[t]", "v = [", "1,", "]", 'w = "]"'])))
 def test_no_text_is_too_strange_for_lines(lines: list[str]) -> None:
     """What the parser takes has a line for each of its keys."""
