@@ -8,6 +8,7 @@ that what somebody else changed meanwhile stays too.
 
 from collections.abc import Mapping
 
+from mountfs.backends._content_types import retyped
 from mountfs.backends.gcs_client import GcsClient, Query, Reply
 from mountfs.backends.gcs_conditions import condition_query, generation_of, lost
 from mountfs.backends.gcs_dialect import OWN_NAMES
@@ -70,10 +71,14 @@ class Copies:
             target, condition, Call.COPY, self._options.conditions
         )
         known = await self._known.source(source, version)
+        is_typed = version is not None and self._options.content_types
         for _ in range(TRIES_MAX):
             _check_pin(known, version)
+            new = metadata
+            if new is None and is_typed:  # it is a file of ours that is renamed
+                new = retyped(known.metadata, source, target)
             try:
-                return await self._rewrite(known, target, metadata, conditions)
+                return await self._rewrite(known, target, new, conditions)
             except PreconditionFailed as error:
                 fresh = await self._known.ask(source)
                 if fresh.version == known.version:  # the source was not to blame

@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 
 import trio
 
-from mountfs.backends._content_types import guess_type
+from mountfs.backends._content_types import guess_type, retyped
 from mountfs.backends.s3_client import S3Client
 from mountfs.backends.s3_errors import understood
 from mountfs.backends.s3_keys import KeySpace
@@ -34,8 +34,6 @@ from mountfs.storage.types import Metadata, Object, Version, is_same_state
 
 REMEMBERED_MAX = 16_384
 REMEMBERED_S = 600.0
-_UNTYPED = (None, "binary/octet-stream", "application/octet-stream")
-"""The media types that say nothing; S3 gives the second one to who names none."""
 _GRANTS: Mapping[str, str] = {
     "FULL_CONTROL": "GrantFullControl",
     "READ": "GrantRead",
@@ -161,24 +159,10 @@ class Survivors:
         return dataclasses.replace(metadata, pairs=pairs)
 
     def retyped(self, known: Object, target: str) -> Metadata | None:
-        """Return the metadata of a copy whose name suggests another media type.
-
-        Only a type that was guessed from the old name, or none, gives way: editors and
-        rsync write `.page.html.Xy12` and rename it. None: the metadata may stay.
-        """
-        metadata, source = known.metadata, known.key
-        if (
-            metadata is None
-            or not self._options.content_types
-            or source.endswith("/")
-            or target.endswith("/")
-        ):
+        """Return the metadata of a copy whose name suggests another media type."""
+        if not self._options.content_types:
             return None
-        new, old = guess_type(target), metadata.pairs.get("content-type")
-        if new in (None, old) or old not in (*_UNTYPED, guess_type(source)):
-            return None
-        pairs = {**metadata.pairs, "content-type": str(new)}
-        return dataclasses.replace(metadata, pairs=pairs)
+        return retyped(known.metadata, known.key, target)
 
     async def tagging(self, key: str, metadata: Metadata) -> dict[str, object]:
         """Return the parameter that gives a new object the tags of `key`."""

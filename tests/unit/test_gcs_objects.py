@@ -459,3 +459,19 @@ def test_what_gcsfuse_has_changed_since_stays(
 
     assert gcs_dialect.removed({**user, gcs_dialect.MTIME: text}) == {**user, **stays}
     assert gcs_dialect.removed({gcs_dialect.MTIME: text}) == {gcs_dialect.MTIME: text}
+
+
+async def test_a_rename_guesses_the_type_anew(store: Storager) -> None:
+    """Editors and rsync write beside and rename; a type that was chosen stays."""
+    beside = await store.write(".page.html.Xy12", BytesBody(b"<p>"))
+    copied = await store.copy(
+        ".page.html.Xy12", "page.html", source_version=beside.version
+    )
+    chosen = await store.write(
+        "a.tmp", BytesBody(b""), metadata=Metadata(pairs={"content-type": "x/y"})
+    )
+    kept = await store.copy("a.tmp", "a.html", source_version=chosen.version)
+
+    for found, wanted in ((copied, "text/html"), (kept, "x/y")):
+        assert found.metadata is not None
+        assert found.metadata.pairs["content-type"] == wanted
