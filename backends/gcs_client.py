@@ -28,7 +28,7 @@ from mountfs.backends._customer_key import customer_key
 from mountfs.backends._payload import ExactReader
 from mountfs.backends._threads import Threads
 from mountfs.backends.gcs_connections import Answer, Connections, Payload
-from mountfs.backends.gcs_errors import reply_error, translated
+from mountfs.backends.gcs_errors import NOT_UNDERSTOOD, reply_error, translated
 from mountfs.backends.gcs_options import SSE_CUSTOMER, GcsOptions
 from mountfs.backends.gcs_permissions import needed
 from mountfs.backends.gcs_requests import name_of
@@ -149,7 +149,7 @@ class GcsClient:
         }
         if isinstance(body, ExactReader):
             sent["content-length"] = str(len(body) - body.tell())
-        if not isinstance(credentials, AnonymousCredentials):
+        if not isinstance(credentials, AnonymousCredentials) and self._is_home(url):
             self._authorize(credentials, method, url, sent)
         size = len(body) if body else 0
         with exchange(name_of(method, url), sent_bytes=size) as told:
@@ -165,6 +165,13 @@ class GcsClient:
                 error.permission = needed(method, url)
             raise error
         return answer
+
+    def _is_home(self, url: str) -> bool:
+        """Tell whether a URL is one of the service: who else gets no token.
+
+        The URL of an upload session, which the service gives, needs none.
+        """
+        return url.startswith(f"{self._options.endpoint_url}/")
 
     def url(self, path: str, query: Query | None = None) -> str:
         """Return the URL of a request; what is None in the query is left out."""
@@ -277,10 +284,10 @@ def resource_of(answer: Answer, key: str | None = None) -> Reply:
         return {}
     try:
         found = json.loads(answer.body)
-    except ValueError as error:
-        raise ServiceFailed("the answer is not that of the service", key=key) from error
+    except (ValueError, RecursionError) as error:
+        raise ServiceFailed(NOT_UNDERSTOOD, key=key) from error
     if not isinstance(found, dict):
-        raise ServiceFailed("the answer is not that of the service", key=key)
+        raise ServiceFailed(NOT_UNDERSTOOD, key=key)
     return found
 
 

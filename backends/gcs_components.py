@@ -179,10 +179,10 @@ class Components:
                     made = await self._compose(
                         full, owner.key, group, owner.resource, {}
                     )
+                    _check(made, group)
                 except Exception as error:  # noqa: BLE001 - raised again below
                     failures.append(error)
                 else:
-                    _check(made, group)
                     found[number] = _source_of(full, made)
 
         async with trio.open_nursery() as nursery:

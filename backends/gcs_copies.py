@@ -107,7 +107,7 @@ class Copies:
         reply = await self._client.run(
             lambda: self._until_done(source, target, query, resource), source.key
         )
-        copied = object_of(target, reply["resource"])
+        copied = object_of(target, reply.get("resource", {}))
         self._known.remember([copied])
         return copied
 

@@ -89,6 +89,10 @@ CLASSES: tuple[tuple[type[Exception], type[StoreError], bool | None], ...] = (
 """The class of each exception, the first that fits, and whether a request that fails
 so may have been carried out."""
 
+MALFORMED = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
+"""What reading an answer of some other server ends in."""
+NOT_UNDERSTOOD = "the answer is not that of the service"
+
 THROTTLED_S = 1.0
 """An object takes about one change a second; sooner than that nothing is worth it."""
 
@@ -102,6 +106,15 @@ def translated(key: str | None = None) -> Iterator[None]:
         raise
     except (http.HTTPError, auth.GoogleAuthError, OSError) as error:
         raise translate(error, key) from error
+
+
+@contextlib.contextmanager
+def understood(key: str | None = None) -> Iterator[None]:
+    """Raise `ServiceFailed` if what an answer holds is not what the service says."""
+    try:
+        yield
+    except MALFORMED as error:
+        raise errors.ServiceFailed(NOT_UNDERSTOOD, key=key) from error
 
 
 def translate(error: Exception, key: str | None = None) -> StoreError:

@@ -8,6 +8,7 @@ out of order, so none is believed further than that something has changed.
 import base64
 import dataclasses
 import json
+import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -15,11 +16,20 @@ from typing import Any
 
 import trio
 
-from mountfs.backends.gcs_client import GcsClient
+from mountfs.backends.gcs_client import GcsClient, Reply
+from mountfs.backends.gcs_errors import MALFORMED, understood
 from mountfs.backends.gcs_keys import KeySpace, is_hidden
 from mountfs.backends.gcs_objects import object_of
 from mountfs.backends.gcs_options import GcsOptions, parse_options, split_url
+from mountfs.storage.errors import (
+    CredentialsRejected,
+    NotFound,
+    PermissionDenied,
+    StoreError,
+)
 from mountfs.storage.events import Change, EventSource
+
+log = logging.getLogger(__name__)
 
 PUBLIC_ENDPOINT = "https://pubsub.googleapis.com"
 EMULATOR_VARIABLE = "PUBSUB_EMULATOR_HOST"
@@ -47,6 +57,7 @@ class PubSubEvents:
     ) -> None:
         assert options.events is not None
         self._keys = keys
+        self._name = f"subscription {options.events}"
         self._path = f"/v1/{options.events}"
         emulator = environ.get(EMULATOR_VARIABLE, "")
         own = dataclasses.replace(
@@ -58,6 +69,7 @@ class PubSubEvents:
             requests_max=2,
         )
         self._client = GcsClient(own, scopes=SCOPES)
+        self._has_warned = False
         self._told: list[str] = []
         """What was returned, and is acknowledged when we are asked on."""
 
@@ -67,8 +79,9 @@ class PubSubEvents:
             await self._acknowledge()
             began = time.monotonic()
             messages = await self._pulled()
-            self._told = [message["ackId"] for message in messages]
-            told = (self._change(each.get("message") or {}) for each in messages)
+            with understood():
+                self._told = [str(message["ackId"]) for message in messages]
+                told = [self._read(each.get("message")) for each in messages]
             if found := [change for change in told if change is not None]:
                 return found
             # The service keeps the question; an emulator may not.
@@ -78,9 +91,7 @@ class PubSubEvents:
     async def _acknowledge(self) -> None:
         if self._told:
             content = {"ackIds": self._told}
-            await self._client.call(
-                "POST", f"{self._path}:acknowledge", content=content
-            )
+            await self._asked("acknowledge", content)
         self._told = []
 
     async def close(self) -> None:
@@ -88,15 +99,40 @@ class PubSubEvents:
         await self._client.close()
 
     async def _pulled(self) -> list[Mapping[str, Any]]:
-        reply = await self._client.call(
-            "POST", f"{self._path}:pull", content={"maxMessages": MESSAGES_MAX}
-        )
+        content = {"maxMessages": MESSAGES_MAX}
+        reply = await self._asked("pull", content)
         return list(reply.get("receivedMessages", ()))
+
+    async def _asked(self, what: str, content: object) -> Reply:
+        try:
+            return await self._client.call(
+                "POST", f"{self._path}:{what}", content=content
+            )
+        except CredentialsRejected:
+            raise
+        except PermissionDenied as error:
+            raise PermissionDenied(
+                f"the credentials may not use the {self._name}: they need the role"
+                f" Pub/Sub Subscriber on it ({error.reason})",
+                code=error.code,
+            ) from error
+        except NotFound as error:
+            raise NotFound(f"there is no {self._name}", code=error.code) from error
+
+    def _read(self, message: Mapping[str, Any] | None) -> Change | None:
+        try:
+            return self._change(message or {})
+        except MALFORMED:  # of some other publisher
+            text = "%s holds what is no notification of a bucket"
+            level = logging.DEBUG if self._has_warned else logging.WARNING
+            self._has_warned = True
+            log.log(level, text, self._name)
+            return None
 
     def _change(self, message: Mapping[str, Any]) -> Change | None:
         """Return what a message tells of an object below the root, if it does."""
         about: Mapping[str, str] = message.get("attributes") or {}
-        full = about.get("objectId", "")
+        full = str(about.get("objectId", ""))
         key = self._keys.relative(full)
         is_ours = about.get("bucketId") == self._keys.bucket and key
         if not is_ours or not full.startswith(self._keys.root) or is_hidden(key):
@@ -109,6 +145,6 @@ class PubSubEvents:
         try:
             resource = json.loads(base64.b64decode(message.get("data", "")))
             found = object_of(key, resource) if resource.get("generation") else None
-        except (ValueError, AttributeError):  # the bucket was told to send no payload
+        except (*MALFORMED, StoreError):  # the bucket was told to send no payload
             found = None
         return Change(key, found)

@@ -5,6 +5,7 @@ from urllib.parse import quote, unquote
 
 from mountfs.backends._tokens import key_bytes
 from mountfs.backends.gcs_client import GcsClient, Query, Reply
+from mountfs.backends.gcs_errors import understood
 from mountfs.backends.gcs_keys import KeySpace, is_hidden
 from mountfs.backends.gcs_objects import FIELDS, object_of
 from mountfs.storage.errors import (
@@ -53,7 +54,8 @@ class Listings:
                 maxResults=min(limit or PAGE_MAX, PAGE_MAX),
                 pageToken=page_token,
             )
-            return self._page(reply, prefix, before, is_directory=is_directory)
+            with understood(prefix):
+                return self._page(reply, prefix, before, is_directory=is_directory)
 
         # A thousand objects take their time to be made: not that of everybody else.
         return await self._client.run(fetch, prefix)

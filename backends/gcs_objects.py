@@ -10,7 +10,13 @@ from datetime import UTC, datetime
 from mountfs.backends import gcs_dialect
 from mountfs.backends._checks import user_size
 from mountfs.backends.gcs_client import Reply
-from mountfs.storage.errors import InvalidRequest, MetadataTooLarge, Unsupported
+from mountfs.backends.gcs_errors import MALFORMED, NOT_UNDERSTOOD
+from mountfs.storage.errors import (
+    InvalidRequest,
+    MetadataTooLarge,
+    ServiceFailed,
+    Unsupported,
+)
 from mountfs.storage.types import NO_PAIRS, Metadata, Object, ObjectKind, Version
 
 COMMIT_NAME = "mountfs-commit"
@@ -102,7 +108,17 @@ def merged(given: Metadata, old: Metadata | None, *, user: bool) -> Metadata:
 
 
 def object_of(key: str, resource: Reply) -> Object:
-    """Return the object that a resource tells of, with all that it says."""
+    """Return the object that a resource tells of, with all that it says.
+
+    Raises `ServiceFailed` for a resource that is none.
+    """
+    try:
+        return _object_of(key, resource)
+    except MALFORMED as error:
+        raise ServiceFailed(NOT_UNDERSTOOD, key=key) from error
+
+
+def _object_of(key: str, resource: Reply) -> Object:
     user = gcs_dialect.removed(resource.get("metadata") or NO_PAIRS)
     commit_id = user.pop(COMMIT_NAME, None)
     pairs = {CLASS: STANDARD}

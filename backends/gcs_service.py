@@ -54,7 +54,9 @@ class GcsService:
                 with _translated():
                     client.create_bucket(name, retry=None)
             except AlreadyExists:
-                if name not in {bucket.name for bucket in client.list_buckets()}:
+                with _translated():
+                    ours = {each.name for each in client.list_buckets(retry=None)}
+                if name not in ours:
                     raise
 
         await self._client.run(create)

@@ -12,12 +12,13 @@ import re
 import secrets
 import time
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 from mountfs.backends import gcs_crc32c
 from mountfs.backends._payload import IN_MEMORY_MAX, ExactReader
 from mountfs.backends.gcs_client import GcsClient, Query, Reply, resource_of
 from mountfs.backends.gcs_connections import Answer
-from mountfs.backends.gcs_errors import translated
+from mountfs.backends.gcs_errors import translated, understood
 from mountfs.backends.gcs_keys import KeySpace
 from mountfs.backends.gcs_objects import FIELDS
 from mountfs.backends.gcs_options import GcsOptions
@@ -66,12 +67,12 @@ class Uploads:
         query = {"name": full, "fields": FIELDS, "kmsKeyName": self._kms_key, **query}
         if body is None or size <= IN_MEMORY_MAX:
             data = read_exactly(body, size)
-            sum_sent = gcs_crc32c.of_bytes(data)
+            sum_sent = gcs_crc32c.of_bytes(data) if self._checksums else 0
             reply = self._at_once(data, self._summed(resource, sum_sent), query, key)
         else:
             reader = ExactReader(body.open(), size)
             try:
-                sum_sent = gcs_crc32c.of_reader(reader, size)
+                sum_sent = gcs_crc32c.of_reader(reader, size) if self._checksums else 0
                 reply = self._in_session(
                     reader, size, self._summed(resource, sum_sent), query, key
                 )
@@ -116,9 +117,10 @@ class Uploads:
         query: Query,
         key: str,
     ) -> Reply:
+        url = self._url("resumable", query)
         opened = self._client.send(
             "POST",
-            self._url("resumable", query),
+            url,
             {
                 "content-type": "application/json; charset=UTF-8",
                 "x-upload-content-type": str(resource.get("contentType", OCTETS)),
@@ -129,7 +131,7 @@ class Uploads:
             key=key,
         )
         session = opened.headers.get("location")
-        if session is None:
+        if session is None or urlsplit(session).scheme != urlsplit(url).scheme:
             raise ServiceFailed("the service opened no upload session", key=key)
         try:
             answer = self._sent_whole(session, reader, size, key)
@@ -201,5 +203,7 @@ class Uploads:
 
 def _check(reply: Reply, size: int, value: int, key: str) -> None:
     told = gcs_crc32c.decoded(str(reply.get("crc32c", "")))
-    if int(reply.get("size", -1)) != size or (told is not None and told != value):
+    with understood(key):
+        stored = int(reply.get("size", -1))
+    if stored != size or (told is not None and told != value):
         raise Corrupt("what was stored is not what was sent", key=key)

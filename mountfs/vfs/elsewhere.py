@@ -40,12 +40,9 @@ class Elsewhere:
         while True:
             try:
                 changes = await self._source.changes()
-            except StoreError as error:
-                # What passes by itself is told by the state of the mount.
-                is_news = not (error.is_retryable or has_warned)
-                has_warned = has_warned or is_news
-                text = "nothing is told of what others change: %s"
-                log.log(logging.WARNING if is_news else logging.DEBUG, text, error)
+            except Exception as error:  # noqa: BLE001 - it must not cost the mount
+                if not has_warned:
+                    has_warned = _warn(error)
                 await trio.sleep(pause_s)
                 pause_s = min(pause_s * 2, _PAUSE_MAX_S)
                 continue
@@ -55,13 +52,23 @@ class Elsewhere:
             # A change of our own may be told before the answer to its request is here.
             await trio.sleep(SETTLE_S)
             if changes is None:
-                self._volume.metadata.forget_below("")
+                await self._forget_all()
                 continue
             self._above.clear()
             for change in changes:
                 await self._wait_for_kernel()
                 self._take_safely(change)
                 await trio.lowlevel.checkpoint()
+
+    async def _forget_all(self) -> None:
+        """Forget what is known of everything, here and in the kernel."""
+        self._volume.metadata.forget_below("")
+        waiting = [self._volume.inodes.root]
+        while waiting:
+            for node in list(waiting.pop().children.values()):
+                await self._wait_for_kernel()
+                self._volume.say_outdated(node)
+                waiting.append(node)
 
     async def _wait_for_kernel(self) -> None:
         """Wait until what it is to forget has room, for what has none is dropped."""
@@ -180,3 +187,17 @@ class Elsewhere:
             name = self._volume.names.name(component)
             node = node.children.get(name) if node else None
         return node
+
+
+def _warn(error: Exception) -> bool:
+    """Log why nothing is told; return whether somebody should act.
+
+    What passes by itself is told by the state of the mount.
+    """
+    text = "nothing is told of what others change: %s"
+    if not isinstance(error, StoreError):
+        log.error(text, error, exc_info=error)
+        return True
+    is_news = not error.is_retryable
+    log.log(logging.WARNING if is_news else logging.DEBUG, text, error)
+    return is_news

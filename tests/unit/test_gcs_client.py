@@ -1,17 +1,23 @@
 """How Google Cloud Storage is asked: credentials, policy, errors, connections."""
 
+import contextlib
 import json
 import os
 import subprocess
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+from google.oauth2.credentials import Credentials
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mountfs.backends import open_service, open_store
+from mountfs.backends.gcs_client import GcsClient
 from mountfs.backends.gcs_errors import CLASSES, REASONS, STATUSES, reply_error
 from mountfs.backends.gcs_options import GcsOptions, parse_options, split_url
 from mountfs.storage.attempts import RetryPolicy
@@ -36,7 +42,7 @@ from mountfs.storage.errors import (
 from mountfs.storage.protocol import Storager
 from mountfs.storage.reason import Reason, because
 from mountfs.storage.retry import RetryStorager
-from mountfs.storage.types import ListMode, Metadata
+from mountfs.storage.types import NO_METADATA, ListMode, Metadata, Object, Version
 from tests.fakes.gcs_fixtures import GCS_BUCKET
 from tests.fakes.gcs_server import GcsServer, refusal
 from tests.fakes.http_proxy import Reply
@@ -454,6 +460,68 @@ async def test_default_credentials_are_found_and_renewed(
         assert url.startswith(f"{gcs_server.endpoint_url}/{GCS_BUCKET}/pre/file?")
         assert "X-Goog-Signature=" in url
         await store.close()
+
+
+async def test_a_token_goes_to_nobody_else(gcs_server: GcsServer) -> None:
+    """The URL of an upload session is what an answer says, and might be anywhere."""
+    with contextlib.closing(GcsServer()) as other:
+        client = GcsClient(GcsOptions(endpoint_url=gcs_server.endpoint_url))
+        client._credentials = Credentials("secret")  # type: ignore[no-untyped-call]  # google-auth has few types
+        for server in (gcs_server, other):
+            url = f"{server.endpoint_url}/storage/v1/b/{GCS_BUCKET}/o"
+            with contextlib.suppress(StoreError):
+                await client.run(partial(client.send, "GET", url, {}))
+        await client.close()
+
+        assert tokens_of(gcs_server) == ["Bearer secret"]
+        assert tokens_of(other) == [""]
+
+
+RESOURCE = {
+    "kind": "storage#objects",
+    "name": "pre/file",
+    "size": "5",
+    "generation": "1",
+    "metageneration": "1",
+    "metadata": {"mode": "33188"},
+    "items": [{"name": "pre/file", "size": "5"}],
+    "prefixes": ["pre/dir/"],
+    "done": True,
+    "resource": {"size": "5"},
+}
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner)
+    ),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=40)
+@given(st.dictionaries(st.sampled_from(sorted(RESOURCE)), JSON, min_size=1, max_size=3))
+def test_no_answer_is_more_than_an_error(wrong: dict[str, object]) -> None:
+    """Whatever stands where something else should, what is raised says so."""
+    reply = json.dumps({**RESOURCE, **wrong}).encode()
+    head = f"HTTP/1.1 200 OK\r\ncontent-length: {len(reply)}\r\n\r\n".encode()
+
+    async def ask_all() -> None:
+        with ScriptedServer([head + reply] * 5) as server:
+            options = {"endpoint_url": server.url, "no_sign_request": True}
+            store = open_store(URL, options)
+            known = Object(key="file", version=Version("1", "1"), metadata=NO_METADATA)
+            for ask in (
+                lambda: store.stat("file"),
+                lambda: store.list(""),
+                lambda: store.write("file", BytesBody(b"bytes")),
+                lambda: store.copy("file", "copy"),
+                lambda: store.set_metadata(known, NO_METADATA),
+            ):
+                with contextlib.suppress(StoreError):
+                    await ask()
+            await store.close()
+
+    trio.run(ask_all)
 
 
 async def test_no_credentials_are_a_sentence(

@@ -311,6 +311,18 @@ async def test_what_a_crash_of_an_append_left_goes_a_day_later(
     await third.close()
 
 
+async def test_a_part_of_many_that_was_composed_wrongly_is_one_error(
+    store: Storager, gcs_server: GcsServer
+) -> None:
+    """More than 32 are composed to parts first, several at once."""
+    upload, parts = await begun(store, 70)
+    gcs_server.garbles = True
+
+    with pytest.raises(StoreError, match="composed"):
+        await store.complete_multipart(upload, parts, condition=ABSENT)
+    assert f"pre/{KEY}" not in gcs_server.objects(GCS_BUCKET)
+
+
 async def test_what_was_composed_wrongly_is_not_ours(
     store: Storager, gcs_server: GcsServer
 ) -> None:

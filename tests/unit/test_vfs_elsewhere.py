@@ -167,6 +167,42 @@ async def test_the_kernel_is_told_all_of_many_changes(
         }
 
 
+async def test_a_source_with_a_fault_costs_no_mount(
+    tmp_path: Path,
+    autojump_clock: trio.testing.MockClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is told once, and the source is asked again."""
+    async with open_scene(tmp_path) as scene:
+        faults = [TypeError("a fault"), KeyError("another")]
+        elsewhere = Elsewhere(scene.fs.volume, ScriptedSource(*faults, [Change("a")]))
+        with trio.move_on_after(10):
+            await elsewhere.run()
+
+        assert elsewhere.taken == 1
+        assert len([one for one in caplog.records if one.levelname == "ERROR"]) == 1
+        caplog.clear()
+
+
+async def test_anything_may_have_changed(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Then all that the kernel knows is to be asked for again."""
+    async with open_scene(tmp_path, ttl_s=3600) as scene:
+        await scene.put("dir/file", b"old")
+        folder = await scene.lookup("dir")
+        await scene.lookup("dir/file")
+        elsewhere = Elsewhere(scene.fs.volume, ScriptedSource(None))
+        with trio.move_on_after(5):
+            await elsewhere.run()
+
+        assert set(told_kernel(scene)) == {
+            Outdated(scene.root.inode, b"dir"),
+            Outdated(folder.inode, b"file"),
+        }
+        assert scene.fs.volume.metadata.lookup("dir/file") is None
+
+
 async def test_a_source_that_fails_is_asked_again(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
