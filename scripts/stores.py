@@ -32,7 +32,7 @@ COSTS: Mapping[str, tuple[int, int, int]] = {
     "make_link": (1, 1, 2),
     "set_metadata": (1, 1, 1),
     "append": (4, 3, 2),
-    "multipart": (4, 5, 0),
+    "multipart": (4, 5, 6),
 }
 """Requests of one operation on `s3`, `gs` and `dropbox`. 0: there is none."""
 NOTES: Mapping[str, str] = {

@@ -22,7 +22,7 @@ from tests.fakes.strict_shim import StrictShim
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "stores.py"
 LARGE = bytes(max(APPEND_MIN, 6 << 20))
-PART = bytes(5 << 20)
+MIB = 1 << 20
 Deed = Callable[[Storager], Awaitable[object]]
 
 
@@ -52,7 +52,10 @@ async def _append(store: Storager) -> None:
 
 async def _multipart(store: Storager) -> None:
     upload = await store.create_multipart("parts")
-    parts = [await store.write_part(upload, n, BytesBody(PART)) for n in range(2)]
+    limits = store.capabilities.multipart
+    assert limits is not None
+    part = BytesBody(bytes(max(limits.part_size_min, MIB)))
+    parts = [await store.write_part(upload, number, part) for number in range(2)]
     await store.complete_multipart(upload, parts)
 
 
