@@ -8,6 +8,7 @@ into the directory below it; the next mount takes its place.
 Nothing here touches a path inside a mount.
 """
 
+import logging
 import os
 import select
 import signal
@@ -20,6 +21,8 @@ from typing import TextIO
 
 from mountfs import control, mounts
 from mountfs.errors import UsageError
+
+log = logging.getLogger(__name__)
 
 CONNECTIONS = Path("/sys/fs/fuse/connections")
 END_TIMEOUT_S = 10
@@ -59,6 +62,21 @@ def abort(mount_point: Path, *, is_forced: bool, out: TextIO) -> int:
         f" until it is mounted anew or `mountfs umount {mount_point}` takes it away\n"
     )
     return os.EX_OK
+
+
+def release(mount_point: Path) -> None:
+    """End the connection of a mount whose daemon was killed and cannot die.
+
+    Only then: whoever looked at such a mount would wait as well.
+    """
+    found = find(mount_point)
+    if found is not None and found.daemon is not None and is_dying(found.daemon):
+        problem = end(found)
+        log.warning(
+            "process %d was killed and did not end: its connection was ended%s",
+            found.daemon,
+            f" ({problem})" if problem else "",
+        )
 
 
 def find(mount_point: Path) -> Connection | None:

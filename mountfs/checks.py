@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from mountfs import control, mounts, takeover
+from mountfs import abort, control, mounts, takeover
 from mountfs.config import MountConfig
 from mountfs.errors import UsageError
 from mountfs.options import format_size
@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 def before_mount(config: MountConfig) -> None:
     """Raise `UsageError` for whatever stands in the way of this mount."""
     check_fuse(allow_other=config.allow_other)
+    abort.release(config.mount_point)
     takeover.at_mount_point(config)
     if has_dead_mount(config.mount_point):
         logger.warning("cleaning up %s, whose daemon had died", config.mount_point)

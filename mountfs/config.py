@@ -14,6 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, TypeVar
 
+from mountfs import mounts
 from mountfs.effective import Asked, Effective, effective
 from mountfs.errors import UsageError
 from mountfs.options import BY_FIELD, MINIMUM_CACHE_SIZE
@@ -203,7 +204,7 @@ def _mount_point(found: Effective) -> Path:
             raise UsageError(
                 f"{setting.where} cannot be {setting.text!r}: it takes an absolute path"
             )
-    return Path(os.path.realpath(path))
+    return mounts.real_place(path)
 
 
 def _read(settings: Mapping[str, Setting]) -> dict[str, object]:

@@ -107,6 +107,17 @@ def find_ours(path: str) -> tuple[MountEntry, str] | None:
             real = "/" if target.startswith("/") else real
 
 
+def real_place(path: Path) -> Path:
+    """Return where something would be mounted, links resolved.
+
+    A mount of ours that is there already is not looked at: its daemon may hang.
+    """
+    found = find_ours(str(path))
+    if found is not None and found[1] == "":
+        return found[0].mount_point
+    return Path(os.path.realpath(path))
+
+
 def _within(entries: list[MountEntry], path: str) -> tuple[MountEntry, str] | None:
     """Return our mount that a path without links is in, and the path below it."""
     found = _innermost(entries, path)

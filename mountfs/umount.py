@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from mountfs import control, mounts
+from mountfs import abort, control, mounts
 from mountfs.control import State, Status
 from mountfs.errors import UsageError
 from mountfs.options import format_size
@@ -45,6 +45,7 @@ def umount(mount_point: str, *, is_lazy: bool, out: TextIO) -> int:
             f"{mount_point} is a mount, but not one of mountfs ({entry.fstype}): use"
             " umount"
         )
+    abort.release(entry.mount_point)
     socket = control.socket_path(entry.mount_point, uid=entry.user_id)
     conversation = control.follow(socket)
     first = next(conversation, None)

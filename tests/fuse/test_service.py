@@ -1,5 +1,6 @@
 """A mount as a service: what its manager hears, by the very commands of the unit."""
 
+import io
 import os
 import signal
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mountfs import mounts
+from mountfs import mounts, umount
 from tests.fakes.service_manager import Message, ServiceManager
 
 WATCHDOG_S = 2.0
@@ -186,12 +187,18 @@ def test_a_service_that_was_killed_is_mounted_anew(
 
 @pytest.mark.parametrize("manager", ["deadlock"], indirect=True)
 @pytest.mark.parametrize(
-    "is_detached", [False, pytest.param(True, marks=pytest.mark.slow)]
+    "way",
+    [
+        "unit",
+        pytest.param("unit, detached", marks=pytest.mark.slow),
+        pytest.param("umount", marks=pytest.mark.slow),
+        "mount",
+    ],
 )
 def test_programs_are_let_go_of_a_daemon_that_cannot_be_killed(
-    manager: ServiceManager, tmp_path: Path, is_detached: bool
+    manager: ServiceManager, tmp_path: Path, way: str
 ) -> None:
-    """When a killed daemon does not end, what the unit runs then ends it."""
+    """When a killed daemon does not end, what the unit runs then ends it, or we do."""
     manager.start()
     assert manager.process is not None
     inside = subprocess.Popen(
@@ -201,7 +208,7 @@ def test_programs_are_let_go_of_a_daemon_that_cannot_be_killed(
         stderr=subprocess.PIPE,
         text=True,
     )
-    if is_detached:
+    if way == "unit, detached":
         mounts.unmount(tmp_path / "mnt", is_lazy=True)
     put_out_of_order(manager)
     assert inside.stdin is not None
@@ -212,8 +219,13 @@ def test_programs_are_let_go_of_a_daemon_that_cannot_be_killed(
     with pytest.raises(subprocess.TimeoutExpired):
         manager.process.wait(0.5)
 
-    said = manager.run_after()
+    killed = manager.process
+    if way.startswith("unit"):
+        assert "ended the connection" in manager.run_after()
+    elif way == "mount":
+        manager.start()  # without ExecStopPost
+    else:
+        umount.umount(str(tmp_path / "mnt"), is_lazy=False, out=io.StringIO())
 
-    assert "ended the connection" in said
-    assert manager.process.wait(30) == -signal.SIGKILL
+    assert killed.wait(30) == -signal.SIGKILL
     assert "cannot stat" in inside.communicate(timeout=30)[1]
