@@ -78,6 +78,14 @@ class ServiceManager:
         self.wait_for(lambda message: "READY" in message)
         self._connection = _connection_below(self._log.parent)
 
+    def reload(self) -> None:
+        """Reload the service as its unit says; return when it is ready again."""
+        assert self.process is not None
+        command = self._unit["ExecReload"].replace("$MAINPID", str(self.process.pid))
+        subprocess.run(shlex.split(command), check=True, timeout=ANSWER_S)
+        self.wait_for(lambda message: "RELOADING" in message)
+        self.wait_for(lambda message: "READY" in message)
+
     def stop(self) -> int:
         """Stop the service as its unit says; return the exit code of the daemon."""
         assert self.process is not None
@@ -176,8 +184,8 @@ class ServiceManager:
 
 
 def _mounts_below(directory: Path) -> list[mounts.MountEntry]:
-    every = mounts.all_mounts()
-    return [each for each in every if each.mount_point.is_relative_to(directory)]
+    ours = [each for each in mounts.all_mounts() if each.fstype == mounts.FSTYPE]
+    return [each for each in ours if each.mount_point.is_relative_to(directory)]
 
 
 def _connection_below(directory: Path) -> str:

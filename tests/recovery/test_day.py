@@ -17,6 +17,7 @@ from mountfs import control, mounts
 from tests.fakes import s3_servers
 from tests.fakes.http_proxy import HttpProxy, Reply, Request, error_reply
 from tests.fakes.s3_servers import S3Server
+from tests.fakes.service_manager import ServiceManager
 from tests.fuse import mounting
 from tests.fuse.marks import needs_root
 from tests.recovery.applications import (
@@ -28,7 +29,6 @@ from tests.recovery.applications import (
     wait_until,
 )
 from tests.recovery.small_disk import SmallDisk
-from tests.recovery.supervisor import Supervisor
 
 AT_LENGTH = "AT_LENGTH" in os.environ
 CUT_S = 60.0 if AT_LENGTH else 3.0
@@ -60,7 +60,7 @@ class Host:
     def __init__(self, base: Path, endpoint_url: str, bucket: str, cache: Path) -> None:
         self.mnt = base / "host" / "mnt"
         self._keys = base / "credentials"
-        self._config = base / "mountfs.toml"
+        self.config = base / "mountfs.toml"
         self._options = f"""
 endpoint-url = "{endpoint_url}"
 addressing-style = "path"
@@ -88,7 +88,6 @@ mount-point = "{self.mnt}"
             "AWS_ACCESS_KEY_ID": "",
             "AWS_SECRET_ACCESS_KEY": "",
             "AWS_SHARED_CREDENTIALS_FILE": keys,
-            "MOUNTFS_CONFIG": str(self._config),
         }
 
     def set_key(self, key: str, secret: str) -> None:
@@ -100,7 +99,7 @@ mount-point = "{self.mnt}"
     def configure(self, **options: str) -> None:
         """Write the file of the configuration, with these options besides."""
         lines = [f'{name.replace("_", "-")} = "{v}"' for name, v in options.items()]
-        self._config.write_text("\n".join(["[mount]", *lines, self._options]))
+        self.config.write_text("\n".join(["[mount]", *lines, self._options]))
 
 
 @pytest.fixture
@@ -125,17 +124,14 @@ def uplink(seaweedfs_server: S3Server) -> Iterator[Uplink]:
 
 
 @contextlib.contextmanager
-def running(service: Supervisor, mnt: Path) -> Iterator[None]:
-    """Watch over the mount: it is gone when this ends, whatever happens."""
+def watched(mnt: Path) -> Iterator[None]:
+    """Let go of every program that waits for the mount when its day is over."""
     watchdog = mounting.Watchdog(lambda: abort(mnt))
     watchdog.arm(DAY_S)
     try:
         yield
     finally:
         watchdog.disarm()
-        service.end()
-        if mounts.mount_at(mnt) is not None:
-            mounts.unmount(mnt, is_lazy=True)
 
 
 def abort(mnt: Path) -> None:
@@ -163,7 +159,11 @@ def state_of_store(mnt: Path) -> str:
 @pytest.mark.usefixtures("host_root")
 @pytest.mark.timeout(DAY_S + 60)
 def test_a_day(
-    uplink: Uplink, seaweedfs_server: S3Server, small_disk: SmallDisk, tmp_path: Path
+    uplink: Uplink,
+    seaweedfs_server: S3Server,
+    small_disk: SmallDisk,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nothing that an application was told is missing, and nothing else is there."""
     bucket = s3_servers.make_bucket(seaweedfs_server)
@@ -171,9 +171,13 @@ def test_a_day(
     for name, data in PAGES.items():
         client.put_object(Bucket=bucket, Key=f"data/www/{name}", Body=data)
     host = Host(tmp_path, uplink.endpoint_url, bucket, small_disk.place)
-    service = Supervisor("day", host.environment, tmp_path)
+    for name, value in host.environment.items():
+        monkeypatch.setenv(name, value)
 
-    with running(service, host.mnt):
+    with (
+        ServiceManager(tmp_path, host.config, "day") as service,
+        watched(host.mnt),
+    ):
         service.start()
         logger, ledger = Logger(host.mnt), Ledger(host.mnt)
         backup = Backup(host.mnt, tmp_path / "source")
@@ -201,6 +205,7 @@ def test_a_day(
             small_disk.release()
 
             service.kill()
+            service.run_after()
             service.start()
             work(applications)
 
@@ -212,6 +217,7 @@ def test_a_day(
                 each.stop()
         backup.synchronize()
         code = service.stop()
+        said = service.rest()
 
     stored = {}
     for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
@@ -219,7 +225,7 @@ def test_a_day(
             body = client.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read()
             stored[entry["Key"].removeprefix("data/")] = body
     assert code == 0, service.log()
-    assert "STOPPING=1" in service.told
+    assert any("STOPPING" in message for message in said)
     assert "Traceback" not in service.log()
     logger.check(stored)
     backup.check(stored)
