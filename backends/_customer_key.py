@@ -10,6 +10,7 @@ from mountfs.storage.secrets import remember_secret
 
 VARIABLE = "MOUNTFS_SSE_C_KEY"
 _SIZE = 32
+_FILE_SIZE_MAX = 1024
 
 
 def customer_key(file: str | None) -> bytes:
@@ -19,7 +20,9 @@ def customer_key(file: str | None) -> bytes:
     """
     if file is not None:
         try:
-            raw = Path(file).read_bytes()
+            with Path(file).open("rb") as opened:
+                _check_private(file, os.fstat(opened.fileno()).st_mode)
+                raw = opened.read(_FILE_SIZE_MAX)
         except OSError as error:
             raise InvalidRequest(
                 f"sse_customer_key_file cannot be read: {error.strerror}"
@@ -41,3 +44,10 @@ def customer_key(file: str | None) -> bytes:
 def _remembered(key: bytes) -> bytes:
     remember_secret(base64.b64encode(key).decode(), key.hex(), repr(key)[2:-1])
     return key
+
+
+def _check_private(file: str, mode: int) -> None:
+    if mode & 0o077:
+        raise InvalidRequest(
+            f"others can read sse_customer_key_file {file}: run `chmod 600` on it"
+        )

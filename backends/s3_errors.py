@@ -6,6 +6,7 @@ holds them together. Texts are never looked at.
 """
 
 import contextlib
+import ssl
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -316,8 +317,25 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, sdk.EndpointConnectionError | sdk.ConnectTimeoutError):
         host = urlsplit(str(error.kwargs.get("endpoint_url", ""))).netloc
         return f"no connection to {host}"
+    if (untrusted := _untrusted(error)) is not None:
+        host = urlsplit(str(getattr(error, "kwargs", {}).get("endpoint_url"))).netloc
+        return (
+            f"the certificate of {host} is not trusted ({untrusted.verify_message}):"
+            " AWS_CA_BUNDLE names the file of its authority"
+        )
     if isinstance(error, sdk.NoRegionError):
         return "no region is known: set the option region or AWS_DEFAULT_REGION"
     if isinstance(error, _LOGIN):
         return f"the AWS credentials cannot be had: {error}"
     return str(error)
+
+
+def _untrusted(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
+    """Return the refusal of a certificate that an exception is about."""
+    for _ in range(8):  # botocore wraps what urllib3 has wrapped
+        if error is None or isinstance(error, ssl.SSLCertVerificationError):
+            return error
+        inner = getattr(error, "kwargs", {}).get("error") or error.__cause__
+        first = error.args[0] if error.args else None
+        error = inner or (first if isinstance(first, BaseException) else None)
+    return None

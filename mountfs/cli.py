@@ -143,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = int(parsed.carry_out(parsed))
         sys.stdout.flush()
     except UsageError as error:
-        print(f"mountfs: {logs.redact(str(error))}", file=sys.stderr)
+        print(f"mountfs: {logs.told(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 130

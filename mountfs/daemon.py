@@ -43,7 +43,7 @@ def run_in_place(config: MountConfig, ready_fd: int | None) -> int:
         try:
             return _mount(config, manager, None)
         except UsageError as error:
-            manager.tell(STATUS=logs.redact(str(error)))
+            manager.tell(STATUS=logs.told(str(error)))
             raise
     os.set_inheritable(ready_fd, False)
     os.chdir("/")  # or the directory it was started in could never be unmounted
@@ -57,7 +57,7 @@ def run_in_place(config: MountConfig, ready_fd: int | None) -> int:
         return _mount(config, NOBODY, ready_fd)
     except UsageError as error:
         logger.error("%s", error)  # noqa: TRY400 - a sentence, no traceback
-        _say(ready_fd, f"{error.exit_code} {logs.redact(str(error))}")
+        _say(ready_fd, f"{error.exit_code} {logs.told(str(error))}")
         return error.exit_code
 
 

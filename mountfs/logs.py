@@ -59,6 +59,14 @@ def printable(text: str) -> str:
     )
 
 
+def told(text: str) -> str:
+    """Return what a command says, line by line: no credentials, nothing that acts.
+
+    A store and its names have their say in it, and the terminal would obey them.
+    """
+    return "\n".join(printable(redact(line)) for line in text.split("\n"))
+
+
 class OneLineFormatter(logging.Formatter):
     """Formats an event as one line; a traceback follows behind ` | `."""
 
@@ -110,7 +118,7 @@ class _ToStream(_Patient, _StreamHandler):
     pass
 
 
-class _ToRotated(_Patient, RotatingFileHandler):
+class _Private(logging.FileHandler):
     """Writes a file that only its owner can read: it has the names of files."""
 
     def _open(self) -> "TextIOWrapper":
@@ -122,7 +130,11 @@ class _ToRotated(_Patient, RotatingFileHandler):
         return os.fdopen(descriptor, "a", encoding=self.encoding)
 
 
-class _ToWatched(_Patient, WatchedFileHandler):
+class _ToRotated(_Patient, _Private, RotatingFileHandler):
+    pass
+
+
+class _ToWatched(_Patient, _Private, WatchedFileHandler):
     pass
 
 

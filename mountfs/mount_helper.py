@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def complain(error: UsageError, code: Exit) -> Exit:
     """Say what went wrong in one line; return the code."""
     program = os.path.basename(sys.argv[0])  # noqa: PTH119 - a name, of no file
-    print(f"{program}: {logs.redact(str(error))}", file=sys.stderr)
+    print(f"{program}: {logs.told(str(error))}", file=sys.stderr)
     return code
 
 

@@ -12,7 +12,7 @@ from mountfs.commands._parser import (
     mount_config,
 )
 from mountfs.errors import UsageError
-from mountfs.logs import redact
+from mountfs.logs import told
 
 
 def add(commands: Commands) -> None:
@@ -79,6 +79,6 @@ def _mount_all(parsed: argparse.Namespace) -> int:
                 continue
             code = max(code, daemon.start(settings, [*options, each.name]))
         except UsageError as error:
-            print(f"mountfs: {each.name}: {redact(str(error))}", file=sys.stderr)
+            print(f"mountfs: {each.name}: {told(str(error))}", file=sys.stderr)
             code = max(code, error.exit_code)
     return code

@@ -46,12 +46,15 @@ class VettedStorager(StoragerWrapper):
         page = await self._inner.list(prefix, mode=mode, token=token, limit=limit)
         if page.token is not None and page.token == token:
             raise ServiceFailed("a page of the listing leads to itself", key=prefix)
-        key_size_max = self.capabilities.key_size_max or KEY_SIZE_MAX
+        able = self.capabilities
+        key_size_max = able.key_size_max or KEY_SIZE_MAX
         start = len(prefix)
         for object in page.objects:
             key = object.key
             if not key.startswith(prefix):
                 raise ServiceFailed("the listing has a key of elsewhere", key=prefix)
+            if able.utf8_keys and not _is_utf8(key):
+                raise ServiceFailed("the listing has a key that is no text", key=prefix)
             if len(key) > key_size_max:
                 raise ServiceFailed("the listing has an endless key", key=prefix)
             if mode is ListMode.DIRECTORY and "/" in key[start:-1]:
@@ -84,3 +87,13 @@ def _vetted(object: Object) -> Object:
     if time_ns is not None and not -TIME_MAX_NS <= time_ns <= TIME_MAX_NS:
         raise ServiceFailed(f"nothing is of the time {time_ns}", key=object.key)
     return object
+
+
+def _is_utf8(key: str) -> bool:
+    if key.isascii():
+        return True
+    try:
+        key.encode()
+    except UnicodeEncodeError:  # a byte that is none, as a lone surrogate
+        return False
+    return True

@@ -113,6 +113,7 @@ async def with_key(
     """A store whose objects are encrypted with a key of ours."""
     file = tmp_path / "key"
     file.write_bytes(KEY)
+    file.chmod(0o600)
     options = {"sse": "customer", "sse_customer_key_file": str(file)}
     store = _open(s3_shim, s3_bucket, **options)
     yield store

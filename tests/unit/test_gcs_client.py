@@ -311,6 +311,7 @@ async def test_a_customers_key_goes_with_every_byte(
 ) -> None:
     """Nothing can be read without it, and everything with it."""
     (tmp_path / "key").write_bytes(os.urandom(32))
+    (tmp_path / "key").chmod(0o600)
     keyed = opened(
         gcs_server, sse="customer", sse_customer_key_file=str(tmp_path / "key")
     )

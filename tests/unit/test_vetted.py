@@ -1,0 +1,173 @@
+"""Answers that cannot be true go no further than the layer above the store."""
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mountfs.backends.memory import MEMORY_CAPABILITIES, MemoryStore
+from mountfs.storage.errors import Corrupt, ServiceFailed, StoreError
+from mountfs.storage.types import (
+    Capabilities,
+    Content,
+    ListMode,
+    Object,
+    ObjectKind,
+    Page,
+)
+from mountfs.storage.vetted import VettedStorager
+from mountfs.vfs import listings
+from mountfs.vfs.listings import list_all
+
+
+class Lying(MemoryStore):
+    """A store that answers what it was told to, whatever is asked."""
+
+    def __init__(
+        self,
+        *,
+        page: Page | None = None,
+        content: Content | None = None,
+        able: Capabilities = MEMORY_CAPABILITIES,
+    ) -> None:
+        super().__init__(capabilities=able)
+        self._page = page
+        self._content = content
+
+    async def list(self, *_: object, **__: object) -> Page:
+        assert self._page is not None
+        return self._page
+
+    async def read(self, *_: object, **__: object) -> Content:
+        assert self._content is not None
+        return self._content
+
+    async def stat(self, *_: object, **__: object) -> Object:
+        assert self._page is not None
+        return self._page.objects[0]
+
+
+def vetted(*objects: Object, token: str | None = None) -> VettedStorager:
+    """Return a store whose every listing is that of these objects."""
+    return VettedStorager(Lying(page=Page(objects, token)))
+
+
+@pytest.mark.parametrize(
+    "object",
+    [
+        Object(key="a", size=-1),
+        Object(key="a", size=1 << 63),
+        Object(key="a", size=1, mtime_ns=1 << 63),
+        Object(key="a", size=1, mtime_ns=-(1 << 63)),
+    ],
+)
+async def test_numbers_that_no_kernel_takes_are_refused(object: Object) -> None:
+    """In listings, and of one object, and of what is read."""
+    with pytest.raises(ServiceFailed):
+        await vetted(object).list("")
+    with pytest.raises(ServiceFailed):
+        await vetted(object).stat("a")
+    with pytest.raises(ServiceFailed):
+        await VettedStorager(Lying(content=Content(object, b""))).read("a")
+
+
+@pytest.mark.parametrize("key", ["b/x", "a", "", "../a/x", "a/x/y", "a/x/y/"])
+async def test_keys_of_elsewhere_are_refused(key: str) -> None:
+    """A directory has its own children, and nothing from above or below."""
+    with pytest.raises(ServiceFailed):
+        await vetted(Object(key=key, size=1)).list("a/")
+
+
+async def test_an_endless_key_is_refused() -> None:
+    """No store has keys longer than it says."""
+    with pytest.raises(ServiceFailed):
+        await vetted(Object(key="a" * 100_000, size=1)).list("")
+
+
+async def test_a_key_that_is_no_text_is_refused() -> None:
+    """Where keys must be; no request could name it."""
+    able = dataclasses.replace(MEMORY_CAPABILITIES, utf8_keys=True)
+    store = Lying(page=Page((Object(key="\udcff", size=1),), None))
+    assert (await VettedStorager(store).list("")).objects
+
+    store = Lying(page=Page((Object(key="\udcff", size=1),), None), able=able)
+    with pytest.raises(ServiceFailed):
+        await VettedStorager(store).list("")
+
+
+async def test_a_page_that_leads_to_itself_is_refused() -> None:
+    """Whoever follows it would never end."""
+    store = vetted(token="1")
+
+    assert (await store.list("", token="0")).token == "1"
+    with pytest.raises(ServiceFailed):
+        await store.list("", token="1")
+
+
+async def test_what_was_asked_for_passes() -> None:
+    """Children, directories, and below a prefix everything."""
+    child, below = Object(key="a/x", size=1), Object(key="a/y/z", size=1)
+    directory = Object(key="a/y/", kind=ObjectKind.DIRECTORY)
+
+    assert len((await vetted(child, directory).list("a/")).objects) == 2
+    page = await vetted(child, directory, below).list("a/", mode=ListMode.PREFIX)
+    assert len(page.objects) == 3
+
+
+@pytest.mark.parametrize(
+    ("offset", "size", "data", "whole"),
+    [(0, 2, b"123", 10), (9, 5, b"12", 10), (20, 5, b"1", 10)],
+)
+async def test_bytes_that_nobody_asked_for_are_corrupt(
+    offset: int, size: int, data: bytes, whole: int
+) -> None:
+    """More than wanted, or from behind the end."""
+    content = Content(Object(key="a", size=whole), data)
+
+    with pytest.raises(Corrupt):
+        await VettedStorager(Lying(content=content)).read("a", offset, size)
+
+
+@pytest.mark.parametrize("is_empty", [True, False])
+async def test_a_listing_without_end_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, *, is_empty: bool
+) -> None:
+    """Of always other pages, full or empty, so many are taken and no more."""
+    monkeypatch.setattr(listings, "ENTRIES_MAX", 50)
+    monkeypatch.setattr(listings, "EMPTY_PAGES_MAX", 50)
+    asked = 0
+
+    class Endless(MemoryStore):
+        async def list(self, *_: object, **__: object) -> Page:
+            nonlocal asked
+            asked += 1
+            some = (Object(key=f"a{asked}", size=1),)
+            return Page(() if is_empty else some, str(asked))
+
+    with pytest.raises(ServiceFailed, match="no end"):
+        await list_all(VettedStorager(Endless()), "")
+    assert asked == 51
+
+
+OBJECTS = st.builds(
+    Object,
+    key=st.text(max_size=20),
+    kind=st.sampled_from(ObjectKind),
+    size=st.none() | st.integers(),
+    mtime_ns=st.none() | st.integers(),
+)
+
+
+@given(objects=st.lists(OBJECTS, max_size=4), prefix=st.sampled_from(["", "a/"]))
+async def test_whatever_is_listed(objects: list[Object], prefix: str) -> None:
+    """It is refused, or fits what was asked and what the kernel takes."""
+    store = vetted(*(dataclasses.replace(each) for each in objects))
+    try:
+        page = await store.list(prefix)
+    except StoreError:
+        return
+    for each in page.objects:
+        assert each.key.startswith(prefix)
+        assert "/" not in each.key[len(prefix) :].removesuffix("/")
+        assert 0 <= (each.size or 0) < 1 << 63
