@@ -46,6 +46,12 @@ ELSEWHERE = {
     "fuse/test_s3_events.py": {
         "S-290": "test_what_others_change_is_seen_at_once",
     },
+    "fuse/test_insight.py": {
+        "S-250": "test_an_operator_sees_what_a_mount_does",
+    },
+    "unit/test_vfs_explain.py": {
+        "S-251": "test_unknown_is_not_absent",
+    },
     "fuse/test_service.py": {
         "S-220": "test_the_life_of_a_service",
         "S-221": "test_what_is_stuck_gives_no_sign_of_life",

@@ -4,11 +4,14 @@ from collections.abc import Mapping
 
 import pytest
 
-from mountfs.backends import gcs_permissions, s3_permissions
+from mountfs.backends import gcs_permissions, open_store, s3_permissions
 from mountfs.backends.gcs_errors import reply_error as gcs_reply_error
 from mountfs.backends.s3_errors import reply_error
+from mountfs.storage.body import BytesBody
 from mountfs.storage.errors import NotFound, Offline, PermissionDenied
 from mountfs.storage.refusals import KEPT_MAX, Refusals
+from tests.fakes.s3_servers import aws_environment
+from tests.fakes.scripted_server import ScriptedServer
 
 
 @pytest.mark.parametrize(
@@ -107,3 +110,30 @@ def test_what_was_refused_last_is_kept_by_key() -> None:
     for number in range(KEPT_MAX):
         refusals.note(PermissionDenied("n", key=f"k{number}"))
     assert refusals.last("a", "a/") is None
+
+
+DENIED = b"""<?xml version="1.0"?><Error><Code>AccessDenied</Code>\
+<Message>Access Denied</Message></Error>"""
+
+
+@pytest.mark.parametrize("client", ["light", "boto3"])
+async def test_a_refusal_over_the_wire_says_all_of_it(
+    client: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Status, number, request and permission, whoever has sent it."""
+    for name, value in aws_environment().items():
+        monkeypatch.setenv(name, value)
+    head = (
+        f"HTTP/1.1 403 Forbidden\r\ncontent-length: {len(DENIED)}\r\n"
+        "content-type: application/xml\r\nx-amz-request-id: R1\r\n\r\n"
+    )
+    with ScriptedServer([head.encode() + DENIED]) as server:
+        options = {"endpoint_url": server.url, "s3_client": client}
+        store = open_store("s3://bucket/pre", options)
+        with pytest.raises(PermissionDenied) as caught:
+            await store.write("k", BytesBody(b"x"))
+        await store.close()
+
+    error = caught.value
+    assert (error.status, error.request_id, error.request) == (403, "R1", "PutObject")
+    assert error.permission == "s3:PutObject on arn:aws:s3:::bucket/pre/k"
