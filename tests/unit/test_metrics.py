@@ -1,5 +1,6 @@
 """The metrics: their names, their text, their page, what they say of costs."""
 
+import json
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
+import yaml  # type: ignore[import-untyped]  # PyYAML has no types
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -247,3 +249,69 @@ async def test_a_port_in_use_is_one_sentence(nursery: trio.Nursery) -> None:
 
     with pytest.raises(UsageError, match="choose another --metrics-port"):
         await MetricsServer("127.0.0.1", port, _look).serve()
+
+
+# --- what is built on the metrics ---------------------------------------------------
+
+
+def _series() -> dict[str, set[str]]:
+    """Return the labels of each series that a query can name."""
+    found: dict[str, set[str]] = {"up": set(), "process_cpu_seconds_total": set()}
+    found["process_resident_memory_bytes"] = set()
+    for name, kind, labels in _full_names(families(_look())):
+        found[name] = set(labels)
+        if kind == "histogram":
+            del found[name]
+            found[f"{name}_bucket"] = {*labels, "le"}
+    return found
+
+
+def _check(query: str) -> None:
+    """See that a query names nothing but series, and labels that they have."""
+    series = _series()
+    names = re.findall(r"\b(?:mountfs|process)_\w+|\bup\b", query)
+    assert names, query
+    assert set(names) <= series.keys(), query
+    for name, matchers in re.findall(r"(\w+)\{([^}]*)\}", query):
+        used = set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", matchers))
+        assert used <= series[name] | {"instance", "job"}, query
+    grouped = re.findall(r"by \(([^)]*)\)", query)
+    used = {label.strip() for labels in grouped for label in labels.split(",")}
+    known = set().union(*(series[name] for name in names))
+    assert used <= known | {"instance"}, query
+    assert query.count("(") == query.count(")"), query
+
+
+def test_every_panel_of_the_dashboard_asks_for_what_there_is() -> None:
+    """The dashboard names metrics and labels that exist, and all that matter."""
+    text = (DOCS / "reference" / "grafana-dashboard.json").read_text()
+    dashboard = json.loads(text)
+    queries = [
+        target["expr"]
+        for panel in dashboard["panels"]
+        for target in panel.get("targets", [])
+    ]
+    for query in queries:
+        _check(query.replace("$__rate_interval", "5m"))
+
+    shown = set(re.findall(r"mountfs_\w+", " ".join(queries)))
+    assert _series().keys() - shown == {
+        "up",
+        "process_cpu_seconds_total",
+        "process_resident_memory_bytes",
+        "mountfs_state",
+    }
+    ids = [panel["id"] for panel in dashboard["panels"]]
+    assert len(ids) == len(set(ids))
+
+
+def test_every_alert_asks_for_what_there_is_and_says_what_to_do() -> None:
+    """The sample rules are rules, each with a sentence and a cure."""
+    rules = yaml.safe_load((DOCS / "reference" / "alerts.yaml").read_text())
+    (group,) = rules["groups"]
+
+    assert len(group["rules"]) >= 8
+    for rule in group["rules"]:
+        _check(rule["expr"])
+        assert rule["labels"]["severity"] in ("info", "warning", "critical")
+        assert rule["annotations"].keys() == {"summary", "description"}
