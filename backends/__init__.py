@@ -61,20 +61,24 @@ class Authorization(Protocol):
 
 
 def open_authorization(
-    service: str, app_key: str, options: Mapping[str, object] = NO_PAIRS
+    service: str,
+    app_key: str,
+    options: Mapping[str, object] = NO_PAIRS,
+    *,
+    in_keyring: bool = False,
 ) -> Authorization:
     """Begin to let mountfs into an account; nothing is sent.
 
-    Raises `InvalidRequest`.
+    `in_keyring` keeps the token there. Raises `InvalidRequest`.
     """
     if service not in AUTHORIZATIONS:
         known = ", ".join(AUTHORIZATIONS)
         raise InvalidRequest(f"{service!r} is not one of {known}")
     opener = cast(
-        "Callable[[str, Mapping[str, object]], Authorization]",
+        "Callable[..., Authorization]",
         _loaded(AUTHORIZATIONS[service]),
     )
-    return opener(app_key, options)
+    return opener(app_key, options, in_keyring=in_keyring)
 
 
 def open_store(url: str, options: Mapping[str, object] = NO_PAIRS) -> Storager:

@@ -4,6 +4,7 @@ The user opens a URL, allows the app, and brings back a code; that becomes a ref
 token, which is all that is kept.
 """
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,14 +23,16 @@ _ASKED_S = 30.0
 class DropboxAuthorization:
     """One run of the flow: `url` is to be opened, and `finish` takes the code."""
 
-    def __init__(self, app_key: str, options: Mapping[str, object]) -> None:
+    def __init__(
+        self, app_key: str, options: Mapping[str, object], *, in_keyring: bool = False
+    ) -> None:
         """Nothing is sent. Raises `InvalidRequest`."""
         if not app_key.isalnum():
             raise InvalidRequest(
                 f"{app_key!r} is not the key of an app: it is in the app console"
             )
         known = parse_options(options)
-        self._app_key = app_key
+        self._app_key, self._in_keyring = app_key, in_keyring
         self._path = token_path(known)
         self._flow = DropboxOAuth2FlowNoRedirect(
             app_key,
@@ -37,7 +40,7 @@ class DropboxAuthorization:
             token_access_type="offline",  # noqa: S106  # no secret: it asks for one
             timeout=_ASKED_S,
         )
-        self._flow.requests_session = session_for(known)
+        self._session = self._flow.requests_session = session_for(known)
 
     @property
     def url(self) -> str:
@@ -51,7 +54,7 @@ class DropboxAuthorization:
         the file cannot be written.
         """
         try:
-            with translated():
+            with contextlib.closing(self._session), translated():
                 given = self._flow.finish(code.strip())
         except StoreError as error:
             cause = error.__cause__
@@ -63,9 +66,13 @@ class DropboxAuthorization:
             raise
         if not given.refresh_token:
             raise CredentialsRejected("Dropbox gave no token that lasts")
-        kept = Credentials(app_key=self._app_key, refresh_token=given.refresh_token)
+        kept = Credentials(
+            app_key=self._app_key,
+            refresh_token=given.refresh_token,
+            account_id=given.account_id,
+        )
         try:
-            save(self._path, kept)
+            save(self._path, kept, in_keyring=self._in_keyring)
         except OSError as error:
             raise InvalidRequest(
                 f"cannot write {error.filename} ({error.strerror}); name another"

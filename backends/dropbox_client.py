@@ -2,13 +2,15 @@
 
 Everything the backend sends goes through `DropboxClient`. A request runs in a worker
 thread; cancelling cuts its connection. Retries are not made here, but for a token that
-has expired, which the SDK renews. When Dropbox asks to slow down, no request leaves
-before the time that it named.
+has expired, which the SDK renews, and for what Dropbox refused because it was too much:
+that waits for its turn (`dropbox_pace`), whatever its deadline, and is sent then. Bytes
+have threads of their own, so that a stat waits for no upload.
 """
 
 import contextlib
 import logging
 import os
+import random
 import threading
 from collections.abc import Callable, Mapping, Sized
 from typing import Any, TypeVar
@@ -26,7 +28,8 @@ from mountfs.backends._threads import Threads, hold
 from mountfs.backends.dropbox_errors import translated
 from mountfs.backends.dropbox_options import DropboxOptions
 from mountfs.backends.dropbox_pace import EarlyError, Pace
-from mountfs.backends.dropbox_tokens import Credentials, credentials_of, token_path
+from mountfs.backends.dropbox_tokens import Credentials, account_of, credentials_of
+from mountfs.storage.deadline import not_counted
 from mountfs.storage.errors import (
     CredentialsRejected,
     CredentialsRenewed,
@@ -34,12 +37,18 @@ from mountfs.storage.errors import (
     StoreError,
     Throttled,
 )
+from mountfs.storage.reason import Reason, current_reason
 from mountfs.storage.wire import exchange
 
 log = logging.getLogger(__name__)
 logging.getLogger("dropbox").setLevel(logging.WARNING)
 
 T = TypeVar("T")
+PATIENCE_S = 900.0
+"""How long a request is sent again and again that Dropbox refuses as too much."""
+BUSY_NAMESPACE = "too_many_write_operations"
+BUSY_S = 0.5
+_IN_BACKGROUND = {Reason.BACKGROUND, Reason.PREFETCH, Reason.INDEX}
 _USER_AGENT = f"mountfs/{__version__}"
 
 
@@ -49,24 +58,45 @@ class DropboxClient:
     def __init__(self, options: DropboxOptions) -> None:
         self._options = options
         self._threads = Threads(options.requests_max)
+        self._byte_threads = Threads(options.requests_max)
         self._lock = threading.Lock()
         self._api: Dropbox | None = None
         self._shows = Credentials()
-        account = options.access_token or str(token_path(options))
-        self._pace = Pace(f"{options.endpoint or ''} {account}")
+        self._pace = Pace(f"{options.endpoint or ''} {account_of(options)}")
 
-    async def call(self, request: Callable[[Dropbox], T], key: str | None = None) -> T:
+    async def call(
+        self,
+        request: Callable[[Dropbox], T],
+        key: str | None = None,
+        *,
+        has_bytes: bool = False,
+    ) -> T:
         """Let the SDK carry out a request in a thread. Raises `StoreError`."""
+        threads = self._byte_threads if has_bytes else self._threads
+        patient_until = trio.current_time() + PATIENCE_S
         while True:
-            await self._pace.wait()
             try:
-                return await self._threads.run(self._in_thread, request, key)
+                return await threads.run(self._in_thread, request, key)
             except EarlyError as error:
-                self._pace.slow_down(error.left_s)
+                pause_s = error.left_s
             except Throttled as error:
-                pause_s = self._pace.slow_down(error.retry_after_s)
-                await trio.to_thread.run_sync(self._pace.tell, pause_s)
-                raise
+                if trio.current_time() > patient_until:
+                    raise
+                pause_s = await self._slowed(error)
+            with not_counted():
+                await trio.sleep(pause_s)
+
+    async def _slowed(self, refusal: Throttled) -> float:
+        """Take in a refusal; return how long its request waits at least."""
+        if (refusal.code or "").endswith(BUSY_NAMESPACE):
+            # Other writes hold the lock of the namespace: reads need not wait.
+            spread = random.uniform(0.5, 1.5)  # noqa: S311  # no secret
+            return (refusal.retry_after_s or BUSY_S) * spread
+        pause_s = await trio.to_thread.run_sync(
+            self._pace.slow_down, refusal.retry_after_s
+        )
+        log.info("Dropbox asks to slow down: nothing is sent for %.1f s", pause_s)
+        return 0.0
 
     async def fetch(
         self, path: str, offset: int, size: int | None, key: str
@@ -85,21 +115,22 @@ class DropboxClient:
             with contextlib.closing(reply):
                 return known, reply.headers, reply.content
 
-        return await self.call(get, key)
+        return await self.call(get, key, has_bytes=True)
 
     @property
     def busy(self) -> int:
         """How many threads wait for the service, abandoned ones included."""
-        return self._threads.busy
+        return self._threads.busy + self._byte_threads.busy
 
     async def close(self) -> None:
         """Close the connections that are idle."""
         api, self._api = self._api, None
         if api is not None:
             await trio.to_thread.run_sync(api.close)
+        self._pace.close()
 
     def _in_thread(self, request: Callable[[Dropbox], T], key: str | None) -> T:
-        self._pace.check()
+        self._pace.take(is_urgent=current_reason() not in _IN_BACKGROUND)
         with translated(key):
             api = self._connected()
             try:
@@ -136,6 +167,8 @@ class DropboxClient:
             if found == self._shows:
                 return False
             self._api, self._shows = self._opened(found), found
+        if refused is not None:
+            refused.close()  # what others use of it they close themselves
         log.info("the token was renewed; the new one is used from now on")
         return True
 
@@ -164,7 +197,7 @@ def session_for(options: DropboxOptions) -> requests.Session:
     if options.ca_file is not None and not os.access(options.ca_file, os.R_OK):
         raise InvalidRequest(f"the ca_file {options.ca_file} cannot be read")
     session = _Session(options)
-    session.mount("https://", _Adapter(pool_maxsize=options.requests_max))
+    session.mount("https://", _Adapter(pool_maxsize=2 * options.requests_max))
     return session
 
 

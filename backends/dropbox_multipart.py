@@ -146,7 +146,7 @@ class Multipart:
             return digests
 
         with _of_session(key):
-            return await self._client.call(send, key)
+            return await self._client.call(send, key, has_bytes=True)
 
     async def _close(
         self, session_id: str, upload: Upload, known: _Open, last: Part
@@ -167,7 +167,7 @@ class Multipart:
         was_sent, known.closing = known.closing == last, last
         try:
             with _of_session(upload.key):
-                await self._client.call(close, upload.key)
+                await self._client.call(close, upload.key, has_bytes=True)
         except UploadNotFound as error:
             # An answer that was lost: the session has these bytes already.
             if not (was_sent and error.code == "closed"):

@@ -19,9 +19,9 @@ from mountfs.backends.dropbox_properties import digest_of, metadata_of
 from mountfs.storage.errors import InvalidRequest, KeyTooLong, NameTaken
 from mountfs.storage.types import Capabilities, Metadata, Object, ObjectKind, Version
 
-KEY_SIZE_MAX = 4096
-"""The longest path that one call of the kernel can name. Dropbox states no limit of its
-own for paths, but one for names."""
+KEY_SIZE_MAX = 8192
+"""Dropbox states no limit of its own for paths, but one for names. A path of an upload
+travels in a header, and this is more than one call of the kernel can name."""
 
 
 class Keys:

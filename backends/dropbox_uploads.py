@@ -87,7 +87,7 @@ class Uploads:
             _check_hash(made, content_hash, key)
             return made
 
-        return await self._client.call(upload, key)
+        return await self._client.call(upload, key, has_bytes=True)
 
     async def _with_others(
         self, key: str, body: Body | None, size: int, new: NewFile
@@ -100,7 +100,7 @@ class Uploads:
             )
             return str(begun.session_id), _commit_info(api, new, hashed)
 
-        session_id, commit = await self._client.call(start, key)
+        session_id, commit = await self._client.call(start, key, has_bytes=True)
         return await self._commits.commit(
             key, finish_argument(session_id, size, commit)
         )
@@ -136,13 +136,13 @@ class Uploads:
         """
         for attempt in range(1, _TRIES):
             try:
-                return await self._client.call(request, key)
+                return await self._client.call(request, key, has_bytes=is_piece)
             except StoreError as error:
                 is_safe = error.is_retryable if is_piece else _is_busy(error)
                 if not is_safe:
                     raise
                 await trio.sleep(_PAUSE_S * 2**attempt)
-        return await self._client.call(request, key)
+        return await self._client.call(request, key, has_bytes=is_piece)
 
     async def _send_pieces(
         self, session_id: str, key: str, body: Body, size: int

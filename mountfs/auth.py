@@ -17,12 +17,13 @@ def authorize(
     app_key: str,
     options: Mapping[str, object],
     *,
+    in_keyring: bool = False,
     ask: Callable[[str], str],
     out: TextIO,
 ) -> int:
     """Show the URL, take the code, say where the token is. Raises `UsageError`."""
     try:
-        flow = open_authorization(service, app_key, options)
+        flow = open_authorization(service, app_key, options, in_keyring=in_keyring)
         out.write(f"Open this in a browser, and allow the app:\n\n  {flow.url}\n\n")
         out.flush()
         code = ask("The code that it shows: ").strip()
@@ -33,5 +34,6 @@ def authorize(
         raise UsageError(f"{service}: {reason_of(error)}") from error
     except EOFError as error:
         raise UsageError("no code was given, and nothing was kept") from error
-    out.write(f"Kept in {path}, which only you can read.\n")
+    where = "Kept in the keyring; where, is told by" if in_keyring else "Kept in"
+    out.write(f"{where} {path}, which only you can read.\n")
     return 0

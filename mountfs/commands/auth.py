@@ -19,6 +19,11 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--app-key", metavar="KEY", required=True, help="the key of the app"
     )
+    parser.add_argument(
+        "--keyring",
+        action="store_true",
+        help="keep the token in the keyring of the desktop, not in a file",
+    )
     add_options(parser, is_mount=False)
     parser.set_defaults(carry_out=carry_out)
 
@@ -32,6 +37,7 @@ def carry_out(parsed: argparse.Namespace) -> int:
         parsed.service,
         parsed.app_key,
         settings.store_options,
+        in_keyring=parsed.keyring,
         ask=input,
         out=sys.stdout,
     )

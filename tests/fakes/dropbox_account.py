@@ -21,7 +21,6 @@ from tests.fakes.dropbox_tree import (
     Commit,
     Entry,
     Tree,
-    content_hash,
     lowered,
 )
 
@@ -263,7 +262,7 @@ class Account:
             "rev": entry.rev,
             "size": len(entry.data),
             "is_downloadable": True,
-            "content_hash": content_hash(entry.data),
+            "content_hash": entry.hash,
         }
 
     def _folder(

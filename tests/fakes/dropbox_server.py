@@ -99,10 +99,14 @@ class DropboxServer:
             self._faults.setdefault(route, []).append(fault)
 
     def throttle(
-        self, route: str = "*", *, times: int = 1, retry_after_s: int = 0
+        self,
+        route: str = "*",
+        *,
+        times: int = 1,
+        retry_after_s: int = 0,
+        reason: str = "too_many_requests",
     ) -> None:
         """[errors] 429: too many requests, or too many writes at once."""
-        reason = "too_many_requests"
         error = {"reason": {".tag": reason}, "retry_after": retry_after_s}
         body = json.dumps({"error_summary": f"{reason}/..", "error": error}).encode()
         headers = {

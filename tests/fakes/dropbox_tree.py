@@ -19,6 +19,7 @@ import time
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 BLOCK = 4 << 20
 NAME_MAX = 255
@@ -51,6 +52,11 @@ class Entry:
     def is_folder(self) -> bool:
         """Whether it is a folder."""
         return self.data is None
+
+    @cached_property
+    def hash(self) -> str:
+        """The content hash of the bytes, which never change: others are a new entry."""
+        return content_hash(self.data or b"")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,8 @@
 """`mountfs auth dropbox`, the file it writes, and tokens while a store is open."""
 
 import json
+import sys
+import types
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -79,7 +81,7 @@ def test_auth_keeps_a_refresh_token_that_opens_stores(
     assert (code, complaint) == (0, "")
     assert str(token_file) in said
     kept = json.loads(token_file.read_text())
-    assert set(kept) == {"app_key", "refresh_token"}
+    assert set(kept) == {"app_key", "account_id", "refresh_token"}
     assert kept["refresh_token"] not in said
     assert token_file.stat().st_mode & 0o777 == 0o600
 
@@ -89,6 +91,59 @@ def test_auth_keeps_a_refresh_token_that_opens_stores(
         await store.close()
 
     trio.run(use)
+
+
+class Keyring(types.ModuleType):
+    """A keyring that is unlocked, or not."""
+
+    def __init__(self) -> None:
+        super().__init__("keyring")
+        self.kept: dict[tuple[str, str], str] = {}
+        self.is_locked = False
+
+    def set_password(self, service: str, name: str, password: str) -> None:
+        self._check()
+        self.kept[service, name] = password
+
+    def get_password(self, service: str, name: str) -> str | None:
+        self._check()
+        return self.kept.get((service, name))
+
+    def _check(self) -> None:
+        if self.is_locked:
+            raise RuntimeError("locked, with a secret in the text")
+
+
+def test_a_token_may_be_in_the_keyring(
+    dropbox_server: DropboxServer,
+    token_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The file tells where it is, and no secret; what goes wrong is one sentence."""
+    keyring = Keyring()
+    monkeypatch.setitem(sys.modules, "keyring", keyring)
+    options = parse_options(options_of(dropbox_server, token_file))
+    more = ["--keyring"]
+
+    code, said, _ = run_auth(dropbox_server, token_file, monkeypatch, capsys, more=more)
+
+    assert code == 0
+    assert "keyring" in said
+    (token,) = keyring.kept.values()
+    assert token not in token_file.read_text()
+    assert credentials_of(options).refresh_token == token
+    keyring.is_locked = True
+    with pytest.raises(CredentialsRejected, match="unlock it") as caught:
+        credentials_of(options)
+    assert "secret" not in str(caught.value)
+    code, _, complaint = run_auth(
+        dropbox_server, token_file, monkeypatch, capsys, more=more
+    )
+    assert (code, complaint.count("\n")) == (2, 1)
+    monkeypatch.setitem(sys.modules, "keyring", None)
+    with pytest.raises(InvalidRequest, match="not installed"):
+        credentials_of(options)
 
 
 def test_a_wrong_code_keeps_nothing(

@@ -9,7 +9,12 @@ import trio
 import trio.testing
 
 from mountfs.backends import open_events, open_store
-from mountfs.backends.dropbox_pace import EarlyError, Pace
+from mountfs.backends.dropbox_pace import (
+    Bucket,
+    EarlyError,
+    Pace,
+    runtime_directory,
+)
 from mountfs.storage.attempts import RetryPolicy
 from mountfs.storage.body import BytesBody
 from mountfs.storage.errors import (
@@ -22,7 +27,6 @@ from mountfs.storage.errors import (
     NotFound,
     QuotaExceeded,
     ServiceFailed,
-    Throttled,
     Unreachable,
     Unsupported,
     VersionChanged,
@@ -378,46 +382,100 @@ async def test_a_lost_answer_is_no_conflict_with_oneself(
 async def test_nothing_is_sent_before_the_time_that_dropbox_names(
     store: Storager, dropbox_server: DropboxServer
 ) -> None:
-    """A 429 holds back every request of the store."""
+    """A 429 holds back every request of the store, and fails none of them."""
     dropbox_server.throttle(retry_after_s=30)
-    with pytest.raises(Throttled) as caught:
-        await store.stat("file")
-    assert caught.value.retry_after_s == 30
 
-    with trio.move_on_after(0.05) as scope:
-        await store.list("")
+    for request in (lambda: store.stat("file"), lambda: store.list("")):
+        with trio.move_on_after(0.1) as scope:
+            await request()
+        assert scope.cancelled_caught
 
-    assert scope.cancelled_caught
     assert sent(dropbox_server) == ["get_metadata"]
 
 
-async def test_a_pause_ends(autojump_clock: trio.testing.MockClock) -> None:
-    """After the time that was named, or a second."""
-    pace = Pace("a")
-    for named, expected in ((7.0, 7.0), (None, 1.0), (0.0, 0.0)):
-        begun = trio.current_time()
-        pace.slow_down(named)
-        await pace.wait()
-        assert trio.current_time() == begun + expected
+async def test_a_storm_of_refusals_takes_no_time_of_a_deadline(
+    store: Storager, dropbox_server: DropboxServer
+) -> None:
+    """However many come; writes that wait for each other hold back no reads."""
+    retried = RetryStorager(store, RetryPolicy(attempts=3))
+    dropbox_server.throttle("files/get_metadata", times=12, retry_after_s=0)
+    assert (await retried.stat("file")).size == 3
+    assert dropbox_server.counts["files/get_metadata"] == 13
+
+    dropbox_server.throttle(
+        "files/upload", times=2, retry_after_s=0, reason="too_many_write_operations"
+    )
+
+    async def write() -> None:
+        await retried.write("new", BytesBody(b"new"), condition=ABSENT)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(write)
+        assert (await retried.read("file")).data == b"old"
+        assert dropbox_server.counts["files/upload"] < 3
+    assert (await retried.read("new")).data == b"new"
 
 
-async def test_a_pause_holds_for_all_of_an_account(
+def test_a_bucket_slows_down_and_recovers() -> None:
+    """Half the rate after a refusal, a tenth more each second, and then no limit."""
+    bucket = Bucket()
+    for number in range(80):
+        assert bucket.take(10 + number / 80, is_urgent=False) == 0
+    for _ in range(3):  # on their way together
+        bucket.slow_down(11, 7)
+    assert bucket.rate == 40
+    assert bucket.take(11, is_urgent=True) == 7
+
+    at_s, left = 18.0, 0
+    while at_s < 19:
+        wait_s = bucket.take(at_s, is_urgent=False)
+        left += wait_s == 0
+        at_s += wait_s + 1e-6
+    assert 40 <= left <= 44
+    assert bucket.take(18.9999, is_urgent=False) > 0
+    assert bucket.take(18.9999, is_urgent=True) == 0  # a program waits for it
+    bucket.slow_down(30, 1)
+    assert bucket.rate > 50
+    for _ in range(200):
+        assert bucket.take(200, is_urgent=False) == 0
+
+
+def test_a_clock_that_was_set_back_stops_nothing() -> None:
+    """What lies too far ahead counts for nothing."""
+    bucket = Bucket()
+    bucket.slow_down(1e9, 60)
+    assert bucket.take(1e6, is_urgent=False) == 0
+    bucket.slow_down(1e6, 5)
+    assert bucket.take(1e6, is_urgent=False) == 5
+
+
+def test_a_bucket_is_shared_by_all_of_an_account(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Other processes learn it from a file; other accounts are not held back."""
+    """By a file of the user alone; other accounts are not held back."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     one, same, other = Pace("a"), Pace("a"), Pace("b")
 
-    one.tell(one.slow_down(60))
+    one.slow_down(60)
 
     with pytest.raises(EarlyError) as caught:
-        same.check()
+        same.take(is_urgent=True)
     assert 55 < caught.value.left_s <= 60
-    other.check()
-    one.tell(one.slow_down(5))
-    with pytest.raises(EarlyError) as caught:
-        same.check()
-    assert caught.value.left_s > 55
+    other.take(is_urgent=False)
+    directory = tmp_path / "mountfs"
+    assert directory.stat().st_mode & 0o777 == 0o700
+    assert {each.stat().st_mode & 0o777 for each in directory.iterdir()} == {0o600}
+    for each in (one, same, other):
+        each.close()
+    directory.chmod(0o777)
+    assert runtime_directory() is None  # others could write there
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "absent"))
+    assert runtime_directory() is None
+    alone = Pace("a")
+    alone.take(is_urgent=True)
+    alone.slow_down(60)
+    with pytest.raises(EarlyError):
+        alone.take(is_urgent=True)
 
 
 async def test_errors_are_told_apart(

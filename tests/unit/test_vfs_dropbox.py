@@ -141,3 +141,23 @@ async def test_directories_that_change_places_have_their_new_revisions(
     found = contents(dropbox_server)
     assert found["/d/file"] == b"Other"
     assert found["/e/file"] == b"File"
+
+
+async def test_a_name_whose_append_waits_takes_no_other_file_with_it(
+    store: Storager, dropbox_server: DropboxServer, tmp_path: Path
+) -> None:
+    """Its removal gives up what was not committed, and leaves what others made there.
+
+    Nor does it take a file whose name differs in case alone, which Dropbox has in the
+    same place.
+    """
+    tree = dropbox_server.account.tree
+    async with open_scene(tmp_path, store=store, ttl_s=60) as scene:
+        for name, theirs in (("log", "/log"), ("Other", "/other")):
+            opened = await scene.create(scene.root, name)
+            await scene.fs.files.write(opened, 0, b"not committed")
+            with dropbox_server.account.lock, tree.changed:
+                tree.write(Commit(theirs, mode="overwrite"), b"theirs")
+            await scene.fs.namespace.unlink(scene.root, name.encode())
+            await scene.close(opened)
+    assert contents(dropbox_server) == {"/log": b"theirs", "/other": b"theirs"}
