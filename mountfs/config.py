@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Literal, TypeVar
 
 from mountfs import mounts
-from mountfs.effective import Asked, Effective, effective
+from mountfs.effective import Asked, Effective, effective, placed
 from mountfs.errors import UsageError
 from mountfs.options import BY_FIELD, MINIMUM_CACHE_SIZE
 from mountfs.prices import Prices
@@ -184,7 +184,7 @@ def settled(asked: Asked, found: Effective) -> MountConfig:
 
 
 def _mount_point(found: Effective) -> Path:
-    """Return where to mount. In a file it does not depend on where one stands."""
+    """Return where to mount. Raises `UsageError` if nothing says it."""
     setting = found.mount_point
     if setting is None and found.name is not None:
         raise UsageError(
@@ -197,14 +197,7 @@ def _mount_point(found: Effective) -> Path:
         )
     if not setting.text:
         raise UsageError("the mount point has an empty name: name an empty directory")
-    path = Path(setting.text)
-    if setting.place:
-        path = path.expanduser()
-        if not path.is_absolute():
-            raise UsageError(
-                f"{setting.where} cannot be {setting.text!r}: it takes an absolute path"
-            )
-    return mounts.real_place(path)
+    return mounts.real_place(placed(setting))
 
 
 def _read(settings: Mapping[str, Setting]) -> dict[str, object]:

@@ -27,7 +27,7 @@ from mountfs.settings import (
     xdg,
 )
 from mountfs.toml_lines import Keys, lines_of
-from mountfs.urls import checked_url, is_url
+from mountfs.urls import is_url
 
 SIZE_MAX = 1 << 20
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@:+-]*")
@@ -252,11 +252,6 @@ class _Reader:
                 own[plain] = Setting(value, key, self._place((*keys, key)))
             else:
                 self._complain((*keys, key), f"{key} must be a string")
-        if "url" in own:
-            try:
-                checked_url(own["url"].text)
-            except UsageError as error:
-                self._complain((*keys, "url"), str(error))
         return NamedMount(
             name=name,
             place=self._place(keys),

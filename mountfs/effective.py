@@ -5,6 +5,7 @@ stands under the mount's own name, the environment, the command line. A mount's 
 looked up in the file for all mounts; else a file of its own is named like it.
 """
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,8 @@ def laid_over(asked: Asked, general: ConfigFile | None) -> Effective:
     else:
         named = _named(asked.target, general, environ)
         url = _said(named, named.url, "url", 'url = "s3://BUCKET/PREFIX"')
-    layers: list[Layer] = [sdk_layer(checked_url(url.text), environ)]
+    _check_url(url)
+    layers: list[Layer] = [sdk_layer(url.text, environ)]
     if general is not None:
         layers += general.layers_for(url.text)
     if named is not None:
@@ -70,6 +72,31 @@ def laid_over(asked: Asked, general: ConfigFile | None) -> Effective:
         {field: each for layer in layers for field, each in layer.items()},
         frozenset(asked.given) | frozenset(named.layer if named is not None else ()),
     )
+
+
+def _check_url(url: Setting) -> None:
+    try:
+        checked_url(url.text)
+    except UsageError as error:
+        raise UsageError(f"{url.place}: {error}" if url.place else str(error)) from None
+
+
+def placed(mount_point: Setting) -> Path:
+    """Return where to mount. In a file that does not depend on where one stands.
+
+    Raises `UsageError`.
+    """
+    path = Path(mount_point.text)
+    if not mount_point.place:
+        return path
+    with contextlib.suppress(RuntimeError):  # nobody has that name
+        path = path.expanduser()
+    if not path.is_absolute():
+        raise UsageError(
+            f"{mount_point.where} cannot be {mount_point.text!r}: it takes an absolute"
+            " path"
+        )
+    return path
 
 
 def _general(path: Path | None, environ: Mapping[str, str]) -> ConfigFile | None:
@@ -89,6 +116,17 @@ def named_mounts(path: Path | None, environ: Mapping[str, str]) -> Iterator[Name
             own = config_file.read(each).own
             if own is not None:
                 yield own
+
+
+def all_names(path: Path | None, environ: Mapping[str, str]) -> list[str]:
+    """Return the names of all mounts; what is wrong with one is found out later.
+
+    Raises `UsageError` if the file for all mounts is wrong.
+    """
+    general = _general(path, environ)
+    names = [each.name for each in _all_in(general)] if general is not None else []
+    instances = instance_files(environ) if path is None else []
+    return list(dict.fromkeys([*names, *(each.stem for each in instances)]))
 
 
 def instance_files(environ: Mapping[str, str]) -> list[Path]:
@@ -139,7 +177,7 @@ def mount_point_of(name: str, environ: Mapping[str, str]) -> str | None:
     """
     for each in _all_named(name, _general(None, environ), environ):
         if each.mount_point is not None:
-            return each.mount_point.text
+            return str(placed(each.mount_point))
     return None
 
 

@@ -67,18 +67,18 @@ def _mount_all(parsed: argparse.Namespace) -> int:
     if parsed.url is not None or parsed.foreground:
         raise UsageError("--all goes with neither a URL, a NAME nor --foreground")
     options = [each for each in parsed.arguments if each not in ("-a", "--all")]
-    named = list(effective.named_mounts(config_file(parsed), os.environ))
-    if not named:
+    names = effective.all_names(config_file(parsed), os.environ)
+    if not names:
         raise UsageError("no mount has a name: see `mountfs config show`")
     code = os.EX_OK
-    for each in named:
+    for name in names:
         try:
-            settings = mount_config(parsed, each.name, None)
+            settings = mount_config(parsed, name, None)
             entry = mounts.mount_at(settings.mount_point)
             if entry is not None and entry.source == settings.url:
                 continue
-            code = max(code, daemon.start(settings, [*options, each.name]))
+            code = max(code, daemon.start(settings, [*options, name]))
         except UsageError as error:
-            print(f"mountfs: {each.name}: {told(str(error))}", file=sys.stderr)
+            print(f"mountfs: {name}: {told(str(error))}", file=sys.stderr)
             code = max(code, error.exit_code)
     return code

@@ -12,6 +12,7 @@ import pytest
 import mountfs
 from mountfs import cli
 from mountfs.commands._parser import layer_of
+from mountfs.config import MountConfig
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
@@ -213,3 +214,33 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
         os.close(writing)
 
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
+
+
+def test_all_mounts_with_a_name_are_mounted_whatever_one_of_them_is(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each is started as if it were named alone; one that is wrong is told."""
+    file = tmp_path / "mountfs.toml"
+    file.write_text(
+        "[mounts.a]\nurl = 'memory://a'\n"
+        f"[mounts.b]\nurl = 'memory://b'\nmount-point = '{tmp_path}'\n"
+    )
+    started: list[tuple[str, list[str]]] = []
+
+    def start(settings: MountConfig, arguments: list[str]) -> int:
+        started.append((settings.url, arguments))
+        return 0
+
+    monkeypatch.setattr("mountfs.daemon.start", start)
+
+    code, said = run(
+        capsys, "mount", "--all", f"--config={file}", "--log-level", "debug"
+    )
+
+    assert code == 2
+    assert said.startswith(f"mountfs: a: {file}:2: nothing says where to mount a")
+    assert started == [
+        ("memory://b", [f"--config={file}", "--log-level", "debug", "b"])
+    ]

@@ -127,11 +127,11 @@ def test_everything_wrong_is_told_with_its_line(home: Path) -> None:
 
     told = [each.removeprefix(f"{path}:") for each in found.problems]
     lines = [int(each.partition(":")[0]) for each in told]
-    assert lines == [1, 3, 5, 7, 8, 10, 11, 12]
+    assert lines == [1, 3, 5, 8, 10, 11, 12]
     assert "did you mean cache-size?" in told[1]
-    assert "cache_size stands twice in [mounts.a]" in told[5]
-    assert "did you mean mounts?" in told[7]
-    with pytest.raises(UsageError, match=r"and 7 more: see `mountfs config check"):
+    assert "cache_size stands twice in [mounts.a]" in told[4]
+    assert "did you mean mounts?" in told[6]
+    with pytest.raises(UsageError, match=r"and 6 more: see `mountfs config check"):
         config_file.read(path)
 
 
@@ -194,6 +194,8 @@ def test_a_file_may_be_all_there_is_to_say(home: Path) -> None:
         ("photo", "did you mean photos?"),
         ("archive", "archive has no url: add url ="),
         ("relative", ":9: mount-point cannot be 'mnt': it takes an absolute path"),
+        ("stranger", ":15: mount-point cannot be '~no-such-user/x': it takes an"),
+        ("slip", ":18: this version knows no s4:// URLs"),
         ("nowhere", ":11: nothing says where to mount nowhere: add"),
         ("twice", "there are two mounts named twice"),
         ("empty", "empty.toml has no url"),
@@ -208,6 +210,8 @@ def test_a_wrong_name_is_explained(home: Path, name: str, expected: str) -> None
         "[mounts.relative]\nurl = 'memory://'\n\nmount-point = 'mnt'\n"
         "[mounts.nowhere]\nurl = 'memory://'\n"
         "[mounts.twice]\nurl = 'memory://'\n"
+        "[mounts.stranger]\nmount-point = '~no-such-user/x'\nurl = 'memory://'\n"
+        "[mounts.slip]\nurl = 's4://bucket'\n"
     )
     (home / "twice.toml").write_text("url = 'memory://'\n")
     (home / "empty.toml").write_text("[mount]\n")
@@ -225,6 +229,20 @@ def test_all_names_are_known(home: Path) -> None:
     environ: Mapping[str, str] = {"XDG_CONFIG_HOME": str(home.parent)}
 
     assert [each.name for each in effective.named_mounts(None, environ)] == ["b", "a"]
+    (home / "c.toml").write_text("this is no TOML")
+    assert effective.all_names(None, environ) == ["b", "a", "c"]
+
+
+def test_a_name_means_its_mount_point(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To `umount` and `status`; what is in no file has none."""
+    monkeypatch.setenv("HOME", str(home))
+    (home / "a.toml").write_text("url = 'memory://'\nmount-point = '~/a'\n")
+    environ: Mapping[str, str] = {"XDG_CONFIG_HOME": str(home.parent)}
+
+    assert effective.mount_point_of("a", environ) == str(home / "a")
+    assert effective.mount_point_of("b", environ) is None
 
 
 @pytest.mark.parametrize(
