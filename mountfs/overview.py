@@ -14,7 +14,7 @@ from typing import TextIO
 from mountfs import control, mounts
 from mountfs.errors import UsageError
 from mountfs.options import format_size, format_span
-from mountfs.status import LateError, PendingPath, State, Status
+from mountfs.status import LateError, PendingPath, Refused, State, Status
 from mountfs.terminal import plain
 
 EXIT_ATTENTION = 1
@@ -193,6 +193,7 @@ def _rows(place: Place) -> Iterator[Row]:
     if status.pending and more > 0:
         yield "", f"and {more} more"
     yield from trouble_rows(status)
+    yield from refused_rows(status)
     yield "cache", cache_text(status)
     yield "journal", f"{format_size(status.journal_size)} in {status.state_dir}"
     yield "memory", f"{status.names} names"
@@ -309,6 +310,28 @@ def trouble_rows(status: Status) -> Iterator[Row]:
     )
     for each in status.incidents[-NAMES_SHOWN:]:
         yield "", incident_text(each)
+
+
+def refused_rows(status: Status) -> Iterator[Row]:
+    """Yield what the store refused, and which permission that lacked."""
+    word = "refused"
+    for each in status.refused:
+        yield word, refused_text(each)
+        word = ""
+        if each.needs:
+            yield "", f"needs {each.needs}"
+
+
+def refused_text(refused: Refused) -> str:
+    """Return one refusal, with its time and what support asks for."""
+    at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(refused.time_ns // 10**9))
+    about = [str(each) for each in (refused.request, refused.code) if each]
+    if refused.http_status is not None:
+        about.append(f"HTTP {refused.http_status}")
+    if refused.request_id:
+        about.append(f"request {refused.request_id}")
+    behind = f" ({', '.join(about)})" if about else ""
+    return f"{at} {refused.path or ROOT}: {refused.text}{behind}"
 
 
 def incident_text(incident: LateError) -> str:

@@ -58,8 +58,6 @@ def show(directory: str | None, out: TextIO) -> int:
     """Draw how mounts do; return the exit code, as `overview.show` does."""
     places = overview.look(directory, is_seen=True)
     console = console_of(out)
-    if not places:
-        console.print("nothing is mounted")
     console.print(picture([(place, None) for place in places], console))
     return overview.code_of(places)
 
@@ -136,6 +134,8 @@ class Drawing:
         if status.pending:
             grid.add_row(Text(""), self._pending(status))
         for word, text in _trouble(status):
+            grid.add_row(Text(word), self.text(text, style="red"))
+        for word, text in overview.refused_rows(status):
             grid.add_row(Text(word), self.text(text, style="red"))
         grid.add_row(Text("cache"), self._cache(status))
         if rates is None:

@@ -14,8 +14,10 @@ from mountfs.config import MountConfig
 from mountfs.status import (
     INCIDENTS_MAX,
     PENDING_MAX,
+    REFUSED_MAX,
     LateError,
     PendingPath,
+    Refused,
     State,
     Status,
 )
@@ -72,6 +74,7 @@ class Reporter:
             late_errors=count(IncidentKind.FAILED) + count(IncidentKind.REFUSED),
             unseen=len(unseen),
             incidents=_late_errors(incidents, unseen),
+            refused=self._refused(),
             cache_used=self._budget.clean + self._budget.dirty,
             cache_dirty=self._budget.dirty,
             cache_limit=self._budget.size_max,
@@ -79,6 +82,23 @@ class Reporter:
             names=len(self._fs.volume.inodes),
             state_dir=str(self._state_dir),
             activity=dataclasses.replace(self._fs.volume.activity),
+        )
+
+    def _refused(self) -> tuple[Refused, ...]:
+        watched = self._fs.volume.watched
+        newest = watched.refusals.newest(REFUSED_MAX) if watched is not None else []
+        return tuple(
+            Refused(
+                path=each.error.key or "",
+                text=each.error.reason,
+                time_ns=each.time_ns,
+                code=each.error.code,
+                request=each.error.request or None,
+                http_status=each.error.status,
+                request_id=each.error.request_id or None,
+                needs=each.error.permission or None,
+            )
+            for each in newest
         )
 
     def pending(self) -> tuple[PendingPath, ...]:

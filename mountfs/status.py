@@ -16,6 +16,8 @@ from mountfs.storage.secrets import blotted
 
 PENDING_MAX = 100
 """So many pending files are described; the counts are of all."""
+REFUSED_MAX = 5
+"""So many refused requests are described, the newest."""
 INCIDENTS_MAX = 20
 """So many late errors are described, the newest; the counts are of all."""
 
@@ -63,6 +65,22 @@ class LateError:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """A request that the store refused, and that is not worth trying again."""
+
+    path: str
+    text: str
+    time_ns: int
+    code: str | None = None
+    request: str | None = None
+    """What was asked, in the service's own word."""
+    http_status: int | None = None
+    request_id: str | None = None
+    needs: str | None = None
+    """The permission that the credentials lack."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """How a mount does."""
 
@@ -95,6 +113,8 @@ class Status:
     """How many of both nobody has been shown."""
     incidents: tuple[LateError, ...] = ()
     """The newest of both, and the newest that nobody has been shown."""
+    refused: tuple[Refused, ...] = ()
+    """The newest requests that the store refused for good."""
     cache_used: int = 0
     cache_dirty: int = 0
     """How much of it exists nowhere else. Bytes, as all sizes here."""
@@ -190,6 +210,7 @@ def decode(line: bytes) -> Said:
         waiting=tuple(map(str, _sequence(fields, "waiting"))),
         pending=tuple(map(_pending, _sequence(fields, "pending"))),
         incidents=tuple(map(_late_error, _sequence(fields, "incidents"))),
+        refused=tuple(map(_refused, _sequence(fields, "refused"))),
         store_state=_text(fields, "store_state", "online"),
         store_reason=_text(fields, "store_reason"),
         durability=_text(fields, "durability", "store"),
@@ -259,6 +280,21 @@ def _late_error(told: object) -> LateError:
         time_ns=_number(fields, "time_ns"),
         kept_as=_text_or_none(fields, "kept_as"),
         is_new=fields.get("is_new") is True,
+    )
+
+
+def _refused(told: object) -> Refused:
+    fields = _mapping(told)
+    is_answered = fields.get("http_status") is not None
+    return Refused(
+        path=_text(fields, "path"),
+        text=_text(fields, "text"),
+        time_ns=_number(fields, "time_ns"),
+        code=_text_or_none(fields, "code"),
+        request=_text_or_none(fields, "request"),
+        http_status=_number(fields, "http_status") if is_answered else None,
+        request_id=_text_or_none(fields, "request_id"),
+        needs=_text_or_none(fields, "needs"),
     )
 
 

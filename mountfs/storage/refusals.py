@@ -49,6 +49,14 @@ class Refusals:
         if len(self._kept) > KEPT_MAX:
             self._kept.popitem(last=False)
 
+    def newest(self, count: int) -> list[Refusal]:
+        """Return the newest that trying again does not help, the oldest of them first.
+
+        The others show in the health of the store, and in what waits for it.
+        """
+        final = [each for each in self._kept.values() if not each.error.is_retryable]
+        return final[-count:]
+
     def last(self, *keys: str) -> Refusal | None:
         """Return the newest failure of any of these keys."""
         found = [self._kept[key] for key in keys if key in self._kept]

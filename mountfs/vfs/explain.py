@@ -39,7 +39,9 @@ from mountfs.vfs.volume import RESERVED, Volume
 ASK_S = 8.0
 """How long the store is asked for the metadata of one object, at most."""
 FIND_S = 12.0
-"""How long it takes to find what a name means, at most."""
+"""How long it takes to find what a path means, at most."""
+TEXT_MAX = 1024
+"""A store may have metadata of any length."""
 KNOWN_S = 1.0
 """How long that is if only what is known here can tell."""
 
@@ -138,7 +140,9 @@ class Explainer:
         }
         if bare is not None and bare.metadata is not None:
             user = sorted(bare.metadata.user.items())
-            told["user_metadata"] = dict(user[:SHOWN_MAX])
+            told["user_metadata"] = {
+                name[:TEXT_MAX]: text[:TEXT_MAX] for name, text in user[:SHOWN_MAX]
+            }
             told["commit_id"] = bare.metadata.commit_id
         if trouble is not None:
             told["not_asked"] = trouble
@@ -226,9 +230,10 @@ class Explainer:
         inodes = self._volume.inodes
         node = inodes.root
         inodes.hold(node)
+        until_s = trio.current_time() + FIND_S
         for depth, name in enumerate(names):
             try:
-                found = await self._child(node, name)
+                found = await self._child(node, name, until_s)
             except (StoreError, OSError) as error:
                 return node, depth, error
             if found is None:
@@ -238,19 +243,19 @@ class Explainer:
             node = found
         return node, len(names), None
 
-    async def _child(self, parent: Node, name: bytes) -> Node | None:
+    async def _child(self, parent: Node, name: bytes, until_s: float) -> Node | None:
         if not parent.is_directory:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         known = parent.children.get(name)
         watched = self._volume.watched
         if known is not None and watched is not None and watched.trouble is not None:
             return known  # whether that is still so nobody can say
-        is_reachable = watched is None or watched.trouble is None
-        seconds = FIND_S if is_reachable else KNOWN_S
-        with trio.move_on_after(seconds):
-            return await self._namespace.lookup(parent, name)
         trouble = watched.trouble if watched is not None else None
-        raise Offline(trouble or f"no answer within {seconds:g} s")
+        if trouble is not None:
+            until_s = min(until_s, trio.current_time() + KNOWN_S)
+        with trio.move_on_at(until_s):
+            return await self._namespace.lookup(parent, name)
+        raise Offline(trouble or f"no answer within {FIND_S:g} s")
 
     def _absence(
         self,

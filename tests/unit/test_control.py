@@ -16,7 +16,7 @@ from mountfs import control, control_server
 from mountfs.control import Outcome, Request, State, Status
 from mountfs.control_server import ControlServer, Deed, Stream
 from mountfs.errors import UsageError
-from mountfs.status import Event, LateError, PendingPath, Progress, Said
+from mountfs.status import Event, LateError, PendingPath, Progress, Refused, Said
 from mountfs.storage.tracing import Tracer
 
 
@@ -426,7 +426,17 @@ def test_what_is_told_arrives_word_for_word() -> None:
         pending_files=1,
         pending_bytes=3,
         waiting=("a\n",),
-        pending=(PendingPath(path="a\n", size=3, error="no route"),),
+        pending=(
+            PendingPath(
+                path="a\n",
+                size=3,
+                error="no route",
+                sent=1,
+                is_sending=True,
+                attempts=2,
+                next_try_s=0.5,
+            ),
+        ),
         store_state="offline",
         store_reason="no route",
         conflicts=1,
@@ -441,7 +451,12 @@ def test_what_is_told_arrives_word_for_word() -> None:
                 is_new=True,
             ),
         ),
+        refused=(
+            Refused(path="a", text="no", time_ns=8, http_status=403, needs="p on r"),
+            Refused(path="", text="no", time_ns=9, request_id="R"),
+        ),
         cache_used=5,
+        since_ns=3,
     )
     outcome = Outcome(
         error="e", is_passing=True, lines=("x", "y"), told={"a": [1]}, code=3

@@ -11,7 +11,7 @@ import pytest
 from mountfs import overview, picture
 from mountfs.cache.activity import Activity
 from mountfs.overview import Place
-from mountfs.status import LateError, PendingPath, State, Status
+from mountfs.status import LateError, PendingPath, Refused, State, Status
 from mountfs.watch import Rates
 
 SINCE = time.struct_time((2026, 1, 2, 3, 4, 5, 0, 0, -1))
@@ -49,6 +49,18 @@ STATUS = Status(
             text="changed there",
             time_ns=SINCE_NS,
             kept_as="n.md (conflict)",
+        ),
+    ),
+    refused=(
+        Refused(
+            path="report.txt",
+            text="Denied",
+            time_ns=SINCE_NS,
+            code="AccessDenied",
+            request="PutObject",
+            http_status=403,
+            request_id="R1",
+            needs="s3:PutObject on arn:aws:s3:::demo/report.txt",
         ),
     ),
     cache_used=3 << 30,
@@ -95,6 +107,9 @@ s3://demo/prefix at /srv/files
   trouble   1 conflict, 0 late errors, 1 of them new
             2026-01-02 03:04:05 conflict n.md: changed there; kept as n.md
             (conflict)
+  refused   2026-01-02 03:04:05 report.txt: Denied (PutObject, AccessDenied,
+            HTTP 403, request R1)
+            needs s3:PutObject on arn:aws:s3:::demo/report.txt
   cache     USED 3 GiB of 10 GiB, 40 MiB of that only here
   journal   2 KiB in /state
   memory    12345 names
@@ -123,6 +138,11 @@ s3://demo/prefix at /srv/files
             new
             2026-01-02 03:04:05 conflict n.md:
             changed there; kept as n.md (conflict)
+  refused   2026-01-02 03:04:05 report.txt: Denied
+            (PutObject, AccessDenied, HTTP 403,
+            request R1)
+            needs s3:PutObject on
+            arn:aws:s3:::demo/report.txt
   cache     3 GiB of 10 GiB, 40 MiB of that only
             here
 """
@@ -229,6 +249,7 @@ def test_lines_for_a_pipe_tell_the_same(monkeypatch: pytest.MonkeyPatch) -> None
         " sending" in lines
     )
     assert "  hits      blocks 93 %, names -" in lines
+    assert "            needs s3:PutObject on arn:aws:s3:::demo/report.txt" in lines
 
 
 def test_programs_do_not_wait_for_what_draws() -> None:

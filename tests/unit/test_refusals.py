@@ -1,14 +1,16 @@
-"""What must be allowed for a request, and how a refusal says so."""
+"""What must be allowed for a request, and what is kept of a refusal."""
 
 from collections.abc import Mapping
 
 import pytest
+from dropbox import auth, exceptions
 
 from mountfs.backends import gcs_permissions, open_store, s3_permissions
+from mountfs.backends.dropbox_errors import translated
 from mountfs.backends.gcs_errors import reply_error as gcs_reply_error
 from mountfs.backends.s3_errors import reply_error
 from mountfs.storage.body import BytesBody
-from mountfs.storage.errors import NotFound, Offline, PermissionDenied
+from mountfs.storage.errors import NotFound, Offline, PermissionDenied, ServiceFailed
 from mountfs.storage.refusals import KEPT_MAX, Refusals
 from tests.fakes.s3_servers import aws_environment
 from tests.fakes.scripted_server import ScriptedServer
@@ -95,6 +97,18 @@ def test_an_answer_keeps_its_status_and_its_number() -> None:
     assert (google.status, google.request_id) == (403, "U1")
 
 
+def test_a_scope_that_an_app_of_dropbox_lacks_is_told() -> None:
+    """With the number of the answer."""
+    lacks = auth.TokenScopeError(required_scope="files.content.write")
+    error = exceptions.AuthError("R1", auth.AuthError.missing_scope(lacks))
+
+    with pytest.raises(PermissionDenied) as caught, translated("k"):
+        raise error
+
+    assert caught.value.permission == "the scope files.content.write of the app"
+    assert (caught.value.status, caught.value.request_id) == (401, "R1")
+
+
 def test_what_was_refused_last_is_kept_by_key() -> None:
     """Not what says no in the course of things; the oldest go when there are many."""
     refusals = Refusals(iter(range(10_000)).__next__)
@@ -106,6 +120,9 @@ def test_what_was_refused_last_is_kept_by_key() -> None:
     assert found is not None
     assert found.error is last
     assert refusals.last("b") is None
+
+    refusals.note(ServiceFailed("passes", key="c"))
+    assert [each.error for each in refusals.newest(1)] == [last]
 
     for number in range(KEPT_MAX):
         refusals.note(PermissionDenied("n", key=f"k{number}"))
