@@ -1,7 +1,7 @@
 # The commands of the house. Each sets up what it needs first; when nothing has changed
 # since the last time, that costs a moment and no network.
 
-.PHONY: help set-up demo demo-stop test lint docs pages proof bench bench-quick bench-set-up clean
+.PHONY: help set-up demo demo-stop test lint docs pages deb proof bench bench-quick bench-set-up clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -29,6 +29,10 @@ docs: set-up
 ## make pages       man pages and completion, from the pages and the parser
 pages: set-up
 	@.venv/bin/python scripts/pages.py
+
+## make deb         a Debian package of what .venv holds, in dist/
+deb: set-up
+	@.venv/bin/python scripts/deb.py
 
 ## make proof       every suite at length; writes docs/explanation/proof.md
 proof: set-up

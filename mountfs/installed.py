@@ -70,6 +70,7 @@ class Installer:
         self._root = root
         self._origin = origin
         self._out = out
+        self._told = 0
 
     def install(self, parts: Collection[str]) -> None:
         """Put these parts where they are looked for. Raises `UsageError`."""
@@ -80,6 +81,8 @@ class Installer:
                 self._copy(source, target)
             if "updatedb" in parts:
                 self._edit_updatedb(with_type)
+        if not self._told:
+            self._tell("everything is in its place already")
 
     def remove(self, parts: Collection[str]) -> None:
         """Take these parts away; what is not ours stays. Raises `UsageError`."""
@@ -152,6 +155,7 @@ class Installer:
             self._tell(f"changed PRUNEFS in {path}")
 
     def _tell(self, deed: str) -> None:
+        self._told += 1
         self._out.write(f"{deed}\n")
 
 
@@ -200,8 +204,8 @@ def _in_a_sentence() -> Iterator[None]:
         yield
     except PermissionError as error:
         raise UsageError(
-            f"{error.filename} may not be changed by this user: run it as root, with"
-            f" {Path(sysconfig.get_path('scripts')) / 'mountfs'}"
+            f"{error.filename2 or error.filename} may not be changed by this user: run"
+            f" `{Path(sysconfig.get_path('scripts')) / 'mountfs'} install` as root"
         ) from error
     except OSError as error:
         raise UsageError(f"{error.filename}: {error.strerror}") from error

@@ -200,3 +200,39 @@ def test_every_dependency_is_pinned_for_tests() -> None:
     wanted = [*project["dependencies"], *project["optional-dependencies"]["test"]]
     names = {each.split(">")[0].split("[")[0].strip().lower() for each in wanted}
     assert names <= pinned
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="no Debian")
+def test_the_debian_package_has_all_that_it_needs(tmp_path: Path) -> None:
+    """It is whole without .venv, and lies where Debian's programs look."""
+    made = subprocess.run(
+        [sys.executable, CHECKOUT / "scripts" / "deb.py", tmp_path],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=800,
+    )
+    if made.returncode and "and .venv is" in made.stderr:
+        pytest.skip(made.stderr)  # this system's Python is of another version
+    assert made.returncode == 0, made.stderr
+    (package,) = tmp_path.glob("*.deb")
+    root = tmp_path / "root"
+    run("dpkg-deb", "--extract", package, root)
+
+    python = root / "usr/lib/mountfs/bin/python3"
+    asked = "import mountfs.mount as m, boto3, dropbox, google.cloud.storage as g"
+    where = run(python, "-c", f"{asked}; print(m.__file__, boto3.__file__, g.__file__)")
+    assert all(each.startswith(str(root)) for each in where.split())
+    assert run(python, "-m", "mountfs", "--version") == f"mountfs {__version__}\n"
+    links = [root / "usr/bin/mountfs", *(root / "usr/sbin").iterdir()]
+    assert {link.name for link in links} == SCRIPTS
+    assert all(link.resolve().is_relative_to(root) for link in links)
+    for name in (
+        "usr/lib/systemd/system/mountfs@.service",
+        "usr/share/man/man8/mount.mountfs.8.gz",
+        "usr/share/bash-completion/completions/mountfs",
+        "usr/share/doc/mountfs/copyright",
+    ):
+        assert (root / name).is_file()
