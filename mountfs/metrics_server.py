@@ -1,8 +1,8 @@
 """Serves the metrics of one mount to Prometheus: HTTP, for whoever can reach the port.
 
-On the trio thread like everything else, so that a look at the counters needs no lock;
-small and bounded, because it stands beside the answers to programs: a few connections
-at once, one request each, and no waiting for who does not speak.
+The counters are looked at on the trio thread, where that needs no lock. All is small
+and bounded, because it stands beside the answers to programs: a few connections at
+once, one request each, and no waiting for who does not speak.
 """
 
 import logging
@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from ipaddress import ip_address
 
 import trio
+from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from mountfs import __version__
@@ -65,13 +66,14 @@ class MetricsServer:
             async with stream:
                 if self._connections <= CONNECTIONS_MAX:
                     with trio.move_on_after(TIMEOUT_S):
-                        await stream.send_all(self._reply(await _receive(stream)))
+                        request = await _receive(stream)
+                        await stream.send_all(await self._reply(request))
         except* trio.BrokenResourceError:
             pass  # the other side went away, which is its good right
         finally:
             self._connections -= 1
 
-    def _reply(self, request: str) -> bytes:
+    async def _reply(self, request: str) -> bytes:
         first, _, rest = request.partition("\r\n")
         method, _, target = first.partition(" ")
         path = target.partition(" ")[0].partition("?")[0]
@@ -80,7 +82,8 @@ class MetricsServer:
         if path != PATH:
             return _response("404 Not Found", _PLAIN, f"see {PATH}\n".encode())
         encode, kind = choose_encoder(_header(rest, "accept"))
-        body: bytes = encode(registry_of(self._look()))
+        # The look is a moment, the text is some milliseconds: programs would wait.
+        body: bytes = await trio.to_thread.run_sync(_encoded, encode, self._look())
         return _response("200 OK", kind, body, is_head=method == "HEAD")
 
 
@@ -95,6 +98,10 @@ async def served(config: MountConfig, look: Callable[[], Look]) -> AsyncIterator
         await nursery.start(server.serve)
         yield
         nursery.cancel_scope.cancel()
+
+
+def _encoded(encode: Callable[[CollectorRegistry], bytes], look: Look) -> bytes:
+    return encode(registry_of(look))
 
 
 async def _receive(stream: trio.SocketStream) -> str:

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping
 
+import trio
+
 from mountfs.control import Request
 from mountfs.control_server import Deed, Stream
 from mountfs.metrics_text import Look, exposition
@@ -16,8 +18,8 @@ def observing(
 
     async def metrics(request: Request, progress: Progress) -> Outcome:
         looked = look()
-        lines = tuple(exposition(looked).splitlines())
-        return Outcome(lines=lines, told=looked.snapshot.told())
+        text = await trio.to_thread.run_sync(exposition, looked)
+        return Outcome(lines=tuple(text.splitlines()), told=looked.snapshot.told())
 
     async def insides(request: Request, progress: Progress) -> Outcome:
         return Outcome(told=dump())

@@ -82,7 +82,7 @@ def handler(
             self.meter.note(name, code, time.monotonic() - begun_s)
 
     async def traced(self: C, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        path, detail = self.describe(name, args)
+        path, detail = _described(self, name, args)
         with self.tracer.operation(name, path, detail) as told:
             try:
                 return await counted(self, *args, **kwargs)
@@ -105,6 +105,16 @@ def _level_of(error: StoreError) -> int:
     if isinstance(error, _QUIET):
         return logging.DEBUG
     return logging.INFO if isinstance(error, _TOLD) else logging.WARNING
+
+
+def _described(
+    handlers: Counted, name: str, arguments: Sequence[object]
+) -> tuple[str, str]:
+    try:
+        return handlers.describe(name, arguments)
+    except Exception:
+        log.exception("a bug in mountfs: %s cannot be described", name)
+        return "", ""
 
 
 def _code_of(name: str, error: Exception) -> int:

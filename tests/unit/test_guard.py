@@ -9,7 +9,13 @@ import pytest
 from mountfs.cache.activity import Activity
 from mountfs.fuse.guard import handler, unanswered
 from mountfs.fuse.meter import OperationMeter
-from mountfs.storage.errors import NotFound, ObjectTooLarge, QuotaExceeded, Throttled
+from mountfs.storage.errors import (
+    NotFound,
+    ObjectTooLarge,
+    Offline,
+    QuotaExceeded,
+    Throttled,
+)
 from mountfs.storage.tracing import Tracer
 
 
@@ -30,6 +36,13 @@ class Handlers:
     @unanswered
     async def forgotten(self, error: BaseException) -> None:
         raise error
+
+
+class Undescribed(Handlers):
+    """Handlers that nobody can say anything of."""
+
+    def describe(self, name: str, arguments: object) -> tuple[str, str]:
+        raise ZeroDivisionError
 
 
 @pytest.mark.parametrize(
@@ -65,6 +78,31 @@ async def test_what_a_program_asks_too_much_is_no_warning(
 
     assert caught.value.errno == errno.EFBIG
     assert not caplog.records
+
+
+async def test_who_looks_cannot_end_the_mount(caplog: pytest.LogCaptureFixture) -> None:
+    """An operation that cannot be described is carried out, and told without a path."""
+    handlers = Undescribed()
+
+    with Handlers.tracer.watching() as events:
+        with pytest.raises(pyfuse3.FUSEError) as caught:
+            await handlers.answered(NotFound())
+        told = events.receive_nowait()
+
+    assert caught.value.errno == told.error == errno.ENOENT
+    assert (told.operation, told.path) == ("answered", "")
+    assert "cannot be described" in caplog.text
+
+
+async def test_what_follows_from_an_outage_is_no_warning_of_its_own(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """That the store is out of reach is said once, not for each call that fails."""
+    with caplog.at_level(logging.INFO), pytest.raises(pyfuse3.FUSEError):
+        await Handlers().answered(Offline("the store does not answer"))
+
+    (record,) = caplog.records
+    assert record.levelno == logging.INFO
 
 
 async def test_a_bug_is_told_with_its_traceback(
