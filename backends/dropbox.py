@@ -129,8 +129,6 @@ class DropboxStorager:
         if not key and kind is ObjectKind.DIRECTORY:
             return Object(key="", kind=ObjectKind.DIRECTORY)
         self._keys.check(key, self._capabilities)
-        if kind is ObjectKind.LINK:
-            raise NotFound("no link is here", key=key)
         found = await self._looks.object(key)
         is_directory = found.kind is ObjectKind.DIRECTORY
         is_wanted = is_directory if key.endswith("/") else True

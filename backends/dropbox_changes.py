@@ -16,6 +16,7 @@ import trio
 from dropbox import Dropbox, files
 
 from mountfs.backends import _checks
+from mountfs.backends.dropbox_batches import Batches
 from mountfs.backends.dropbox_client import DropboxClient
 from mountfs.backends.dropbox_errors import union_error
 from mountfs.backends.dropbox_listing import Listings
@@ -63,6 +64,8 @@ class Changes:
         self._looks = looks
         self._listings = listings
         self._template = template
+        self._folders = Batches(self._made_folders)
+        self._folders_at_once = 0
 
     # --- deletion -----------------------------------------------------------------
 
@@ -363,11 +366,9 @@ class Changes:
 
     async def make_folder(self, key: str, metadata: Metadata) -> Object:
         """Make a folder, and put its metadata with it; one that is there stays."""
-        path = self._keys.path(key)
+        self._folders_at_once += 1
         try:
-            made = await self._client.call(
-                lambda api: api.files_create_folder_v2(path).metadata, key
-            )
+            made = await self._made_folder(key)
         except (WrongKind, PreconditionFailed) as error:
             known = await self._looks.raw(key) if _is_taken(error) else None
             if not isinstance(known, files.FolderMetadata):
@@ -376,11 +377,36 @@ class Changes:
                 ) from error
             check_named(key, known)
             return object_of(key, known, self._template.known_id)
+        finally:
+            self._folders_at_once -= 1
         # A crash here leaves a directory with the attributes of the mount.
         if metadata.user:
             await self.set_group(key, metadata, "")
             return self._looks.noted(key, made, metadata)
         return self._looks.noted(key, made, NO_METADATA)
+
+    async def _made_folder(self, key: str) -> Any:
+        path = self._keys.path(key)
+        if self._folders_at_once > 1:
+            return (await self._folders.add(key, path)).metadata
+
+        def make(api: Dropbox) -> Any:
+            return api.files_create_folder_v2(path).metadata
+
+        return await self._client.call(make, key)
+
+    async def _made_folders(self, paths: Sequence[str]) -> Sequence[Any]:
+        once = list(dict.fromkeys(paths))  # Dropbox answers for each path once
+        launch = await self._client.call(
+            lambda api: api.files_create_folder_batch(once)
+        )
+        entries = await self._result(
+            launch, lambda api, job: api.files_create_folder_batch_check(job)
+        )
+        if len(entries) != len(once):
+            raise ServiceFailed("a batch was answered in part")
+        answers = dict(zip(once, entries, strict=True))
+        return [answers[path] for path in paths]
 
     async def set_group(self, key: str, metadata: Metadata, content_hash: str) -> None:
         """Put metadata with what is there; raises `NotFound`."""

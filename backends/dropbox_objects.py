@@ -6,6 +6,7 @@ no new rev. A folder has its id for the one and the digest for the other.
 """
 
 import calendar
+import dataclasses
 import datetime
 import math
 import unicodedata
@@ -97,12 +98,21 @@ def object_of(
             metadata=metadata,
         )
     changed_ns = _ns(known.server_modified)
-    return Object(
+    found = Object(
         key=key,
         size=int(known.size),
         mtime_ns=_ns(known.client_modified),
         version=Version(str(known.rev), f"{changed_ns}-{digest_of(metadata)}"),
         metadata=metadata,
+    )
+    link = getattr(known, "symlink_info", None)
+    if link is None or not link.target:
+        return found
+    # What a desktop client found as a link: nobody makes one by the API.
+    target = str(link.target)
+    size = len(target.encode("utf-8", "surrogatepass"))
+    return dataclasses.replace(
+        found, kind=ObjectKind.LINK, size=size, link_target=target
     )
 
 

@@ -1,7 +1,7 @@
 """Writing files: one request for small ones, an upload session for large ones.
 
 Small files that are written at once go into sessions, too, and become visible together
-(`dropbox_commits`).
+(`dropbox_batches`).
 
 A session is concurrent: several pieces are on their way at once, each a multiple of
 4 MiB at its own offset, the last one alone may be shorter. Nothing of it is visible
@@ -18,8 +18,8 @@ from typing import Any, NamedTuple, TypeVar
 import trio
 from dropbox import Dropbox, files
 
+from mountfs.backends.dropbox_batches import Batches, finish_argument
 from mountfs.backends.dropbox_client import DropboxClient
-from mountfs.backends.dropbox_commits import Commits, finish_argument
 from mountfs.storage.body import Body, read_exactly
 from mountfs.storage.errors import BodyTooShort, Corrupt, StoreError, Throttled
 from mountfs.storage.parallel import run_all
@@ -52,7 +52,7 @@ class Uploads:
 
     def __init__(self, client: DropboxClient) -> None:
         self._client = client
-        self._commits = Commits(client)
+        self._commits = Batches(self._finished)
         self._small = 0
 
     async def write(self, key: str, body: Body | None, size: int, new: NewFile) -> Any:
@@ -101,9 +101,13 @@ class Uploads:
             return str(begun.session_id), _commit_info(api, new, hashed)
 
         session_id, commit = await self._client.call(start, key, has_bytes=True)
-        return await self._commits.commit(
-            key, finish_argument(session_id, size, commit)
+        return await self._commits.add(key, finish_argument(session_id, size, commit))
+
+    async def _finished(self, arguments: Sequence[Any]) -> Sequence[Any]:
+        reply = await self._client.call(
+            lambda api: api.files_upload_session_finish_batch_v2(list(arguments))
         )
+        return list(reply.entries)
 
     async def _in_session(self, key: str, body: Body, size: int, new: NewFile) -> Any:
         session_id = await self._client.call(start_concurrent, key)

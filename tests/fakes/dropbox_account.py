@@ -255,8 +255,10 @@ class Account:
         self, entry: Entry, path: str, template_ids: tuple[str, ...] = ()
     ) -> dict[str, object]:
         assert entry.data is not None
+        link = {} if entry.target is None else {"target": entry.target}
         return {
             **self._folder(entry, path, template_ids),
+            **({"symlink_info": link} if link else {}),
             "client_modified": _time(entry.client_modified),
             "server_modified": _time(entry.server_modified),
             "rev": entry.rev,

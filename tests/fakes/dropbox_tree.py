@@ -47,6 +47,8 @@ class Entry:
     client_modified: int = 0
     server_modified: int = 0
     groups: dict[str, dict[str, str]] = field(default_factory=dict)
+    target: str | None = None
+    """[files] SymlinkInfo: what a desktop client has found as a link."""
 
     @property
     def is_folder(self) -> bool:
@@ -253,6 +255,7 @@ class Tree:
             client_modified=known.client_modified,
             server_modified=int(time.time()),
             groups=known.groups if is_move else {},
+            target=known.target,
         )
 
     def restore(self, path: str, rev: str) -> Entry:

@@ -563,6 +563,35 @@ async def test_small_files_at_once_are_finished_together(
     assert (await store.read("file")).data == b"old"
 
 
+async def test_folders_at_once_are_made_together(
+    store: Storager, dropbox_server: DropboxServer
+) -> None:
+    """All but the first; one that is there stays, and a file in the way is told."""
+    refused: list[str] = []
+    foreign(dropbox_server, "/top/there/file", b"theirs")
+
+    async def make(key: str) -> None:
+        try:
+            await store.make_dir(key)
+        except WrongKind:
+            refused.append(key)
+
+    dropbox_server.latency_s = 0.01
+    async with trio.open_nursery() as nursery:
+        for number in range(9):
+            nursery.start_soon(make, f"new-{number}/")
+        for key in ("there/", "file/", "new-8/"):
+            nursery.start_soon(make, key)
+
+    routes = Counter(sent(dropbox_server))
+    assert routes["create_folder_v2"] == 1
+    assert 1 <= routes["create_folder_batch"] <= 3
+    assert refused == ["file/"]
+    tree = dropbox_server.account.tree
+    assert tree.entries["/top/there/file"].data == b"theirs"
+    assert all(tree.entries[f"/top/new-{number}"].is_folder for number in range(9))
+
+
 async def test_a_batch_that_is_lost_or_given_up_loses_nothing(
     store: Storager, dropbox_server: DropboxServer
 ) -> None:
@@ -635,3 +664,23 @@ async def test_events_tell_what_changed_and_that_all_may_have(
     assert await events.changes() == ()
     assert await events.changes() is None
     await events.close()
+
+
+async def test_links_that_desktop_clients_found_are_read(
+    store: Storager, dropbox_server: DropboxServer
+) -> None:
+    """They are listed, looked up, moved, and replaced by what is ours."""
+    foreign(dropbox_server, "/top/link", b"")
+    dropbox_server.account.tree.entries["/top/link"].target = "../else/where"
+    virtual = VirtualStorager(store, Features.for_mounts())
+
+    for opened in (store, virtual):
+        found = await opened.stat("link")
+        assert (found.kind, found.link_target) == (ObjectKind.LINK, "../else/where")
+        assert found.size == 13
+        listed = {each.key: each for each in (await opened.list("")).objects}
+        assert listed["link"].link_target == "../else/where"
+    await virtual.move("link", "moved")
+    assert (await virtual.stat("moved")).link_target == "../else/where"
+    await virtual.make_link("moved", "ours")
+    assert (await virtual.stat("moved")).link_target == "ours"

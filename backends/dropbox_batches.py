@@ -1,18 +1,17 @@
-"""Making many small files visible by one request.
+"""Many changes of names by one request.
 
-Each commit of a file locks its namespace for a moment, and Dropbox refuses writes when
-too many wait for that ("too_many_write_operations"). So files that are written at once
-are uploaded to sessions, which lock nothing, and whatever sessions are complete while
-one batch is under way are finished together by the next.
+Each of them locks its namespace for a moment, and Dropbox refuses writes when too many
+wait for that ("too_many_write_operations"). So files that are written at once are
+uploaded to sessions, which lock nothing, and whatever sessions are complete while one
+batch is under way are finished together by the next. It is the same with folders.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import trio
-from dropbox import Dropbox, files
+from dropbox import files
 
-from mountfs.backends.dropbox_client import DropboxClient
 from mountfs.backends.dropbox_errors import union_error
 from mountfs.storage.errors import ServiceFailed, StoreError, Unreachable
 
@@ -20,7 +19,7 @@ BATCH_MAX = 1000
 
 
 class _Waiting:
-    """One complete session, and what becomes of it."""
+    """One change, and what becomes of it."""
 
     def __init__(self, key: str, argument: Any) -> None:
         self.key = key
@@ -41,16 +40,19 @@ class _Waiting:
         self.is_called.set()
 
 
-class Commits:
-    """Finishes upload sessions, those that wait together in one request."""
+class Batches:
+    """Carries out changes of one kind, those that wait together in one request."""
 
-    def __init__(self, client: DropboxClient) -> None:
-        self._client = client
+    def __init__(
+        self, carry_out: Callable[[Sequence[Any]], Awaitable[Sequence[Any]]]
+    ) -> None:
+        """`carry_out` returns the entries that answer some arguments, in order."""
+        self._carry_out = carry_out
         self._waiting: list[_Waiting] = []
         self._is_sending = False
 
-    async def commit(self, key: str, argument: Any) -> Any:
-        """Finish a closed session; return what Dropbox says of the file."""
+    async def add(self, key: str, argument: Any) -> Any:
+        """Let a change be carried out with others; return what Dropbox says of it."""
         mine = _Waiting(key, argument)
         self._waiting.append(mine)
         while not mine.is_done:
@@ -95,11 +97,7 @@ class Commits:
             self._waiting[0].is_called.set()
 
     async def _send(self, batch: Sequence[_Waiting]) -> None:
-        def finish(api: Dropbox) -> Any:
-            arguments = [each.argument for each in batch]
-            return api.files_upload_session_finish_batch_v2(arguments)
-
-        entries = (await self._client.call(finish)).entries
+        entries = await self._carry_out([each.argument for each in batch])
         if len(entries) != len(batch):
             raise ServiceFailed("a batch was answered in part")
         for each, entry in zip(batch, entries, strict=True):
