@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 from mountfs import abort, control, mounts, takeover
 from mountfs.config import MountConfig
 from mountfs.errors import UsageError
-from mountfs.options import format_size
+from mountfs.values import format_size
 
 FUSE_DEVICE = Path("/dev/fuse")
 FUSE_CONF = Path("/etc/fuse.conf")

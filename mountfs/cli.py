@@ -37,7 +37,8 @@ from mountfs.commands import (
 )
 from mountfs.commands._parser import Commands, Parser
 from mountfs.errors import UsageError
-from mountfs.options import refuse_credentials, suggestion
+from mountfs.options import refuse_credentials
+from mountfs.values import suggestion
 
 _MODULES = (
     mount,

@@ -17,10 +17,11 @@ from typing import Literal, TypeVar
 from mountfs import mounts
 from mountfs.effective import Asked, Effective, effective, placed
 from mountfs.errors import UsageError
-from mountfs.options import BY_FIELD, MINIMUM_CACHE_SIZE
+from mountfs.options import BY_FIELD
 from mountfs.prices import Prices
 from mountfs.settings import Layer, Setting, read_setting, xdg
 from mountfs.storage.types import Features, OfflinePolicy
+from mountfs.values import MINIMUM_CACHE_SIZE
 
 DEFAULT_CACHE_SIZE = 10 << 30
 MIN_FREE_MAX = 1 << 30

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mountfs.errors import UsageError
-from mountfs.options import BY_FIELD, refuse_credentials, suggestion
+from mountfs.options import BY_FIELD, refuse_credentials
 from mountfs.settings import (
     ENVIRONMENT_PREFIX,
     Layer,
@@ -28,6 +28,7 @@ from mountfs.settings import (
 )
 from mountfs.toml_lines import Keys, lines_of
 from mountfs.urls import is_url
+from mountfs.values import suggestion
 
 SIZE_MAX = 1 << 20
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@:+-]*")

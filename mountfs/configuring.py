@@ -11,9 +11,10 @@ from mountfs.config import MountConfig, settled
 from mountfs.config_file import ConfigFile
 from mountfs.effective import Asked, laid_over
 from mountfs.errors import UsageError
-from mountfs.options import BY_FIELD, OPTIONS, nearest
+from mountfs.options import BY_FIELD, OPTIONS
 from mountfs.settings import ENVIRONMENT_PREFIX
 from mountfs.shown import shown
+from mountfs.values import nearest
 
 EXIT_WRONG = 2
 NO_OPTIONS = ("CONFIG",)

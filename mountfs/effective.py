@@ -13,9 +13,9 @@ from pathlib import Path
 from mountfs import config_file
 from mountfs.config_file import NAME, ConfigFile, NamedMount
 from mountfs.errors import UsageError
-from mountfs.options import suggestion
 from mountfs.settings import Layer, Setting, environment_layer, of_service, sdk_layer
 from mountfs.urls import checked_url, is_url
+from mountfs.values import suggestion
 
 
 @dataclass(frozen=True, slots=True)

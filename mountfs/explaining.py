@@ -10,8 +10,8 @@ from typing import TextIO
 from mountfs import control, mounts
 from mountfs.control import Request
 from mountfs.errors import UsageError
-from mountfs.options import format_size, format_span
 from mountfs.terminal import plain
+from mountfs.values import format_size, format_span
 from mountfs.waiting import EXIT_FAILED, EXIT_PENDING, carry_out
 
 Told = Mapping[str, object]

@@ -11,11 +11,11 @@ import trio
 from mountfs.backends import open_store
 from mountfs.config import StoreConfig
 from mountfs.errors import UsageError
-from mountfs.options import format_size
 from mountfs.sentences import sentence_about
 from mountfs.storage.errors import StoreError
 from mountfs.storage.protocol import Storager
 from mountfs.storage.types import Call, Capabilities, Features
+from mountfs.values import format_size
 
 How = Literal["native", "virtual", "none"]
 

@@ -6,9 +6,9 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TextIO
 
-from mountfs.options import format_size
 from mountfs.overview import Place, look
 from mountfs.terminal import plain
+from mountfs.values import format_size
 
 HEAD = ("URL", "DIRECTORY", "STATE", "STORE", "PID", "SINCE", "PENDING")
 

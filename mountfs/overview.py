@@ -13,9 +13,9 @@ from typing import TextIO
 
 from mountfs import control, mounts
 from mountfs.errors import UsageError
-from mountfs.options import format_size, format_span
 from mountfs.status import LateError, PendingPath, Refused, State, Status
 from mountfs.terminal import plain
+from mountfs.values import format_size, format_span
 
 EXIT_ATTENTION = 1
 NAMES_SHOWN = 10

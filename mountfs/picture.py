@@ -14,10 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 from mountfs import overview, watch
-from mountfs.options import format_size, format_span
 from mountfs.overview import Place
 from mountfs.status import PendingPath, State, Status
 from mountfs.terminal import plain
+from mountfs.values import format_size, format_span
 from mountfs.watch import Rates, Seen
 
 WIDTH_MIN = 20

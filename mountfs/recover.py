@@ -23,12 +23,12 @@ from mountfs.cache.salvage import Kept, Left
 from mountfs.config import MountConfig
 from mountfs.errors import UsageError
 from mountfs.mount import identity_of
-from mountfs.options import format_size
 from mountfs.storage.attempts import RetryPolicy
 from mountfs.storage.errors import StoreError
 from mountfs.storage.protocol import Storager
 from mountfs.storage.retry import RetryStorager
 from mountfs.terminal import plain
+from mountfs.values import format_size
 
 EXIT_LEFT = 1
 READ_SIZE = 8 << 20

@@ -16,9 +16,9 @@ import trio
 
 from mountfs.cache.activity import Activity
 from mountfs.notify import Manager
-from mountfs.options import format_size
 from mountfs.pulse import Pulse
 from mountfs.status import State, Status
+from mountfs.values import format_size
 
 log = logging.getLogger(__name__)
 

@@ -9,14 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mountfs.errors import UsageError
-from mountfs.options import (
-    BY_FIELD,
-    OPTIONS,
-    BadValue,
-    Option,
-    refuse_credentials,
-    suggestion,
-)
+from mountfs.options import BY_FIELD, OPTIONS, Option, refuse_credentials
+from mountfs.values import BadValue, suggestion
 
 ENVIRONMENT_PREFIX = "MOUNTFS_"
 

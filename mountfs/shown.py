@@ -1,8 +1,8 @@
 """Settings as text that could be given again: `1G`, `10s`, `022`."""
 
 from mountfs.config import MountConfig
-from mountfs.options import UNITS
 from mountfs.storage.types import Features, OfflinePolicy
+from mountfs.values import UNITS
 
 ATTRIBUTES = {"ttl": "ttl_s", "virtual": "features"}
 """Where that is not the name of its option."""

@@ -17,12 +17,12 @@ from mountfs import control
 from mountfs.control import Request
 from mountfs.errors import UsageError
 from mountfs.listing import aligned
-from mountfs.options import format_size
 from mountfs.overview import Place, look, title
 from mountfs.snapshot import Snapshot, snapshot_of
 from mountfs.status import Outcome
 from mountfs.terminal import plain
 from mountfs.usage import Row, Usage, usage_of
+from mountfs.values import format_size
 
 HEADS = ("", "count", "per s", "failed", "mean", "p50", "p99")
 

@@ -8,9 +8,9 @@ from typing import TextIO
 from mountfs import control, mounts
 from mountfs.control import Request
 from mountfs.errors import UsageError
-from mountfs.options import format_size
 from mountfs.status import Event
 from mountfs.terminal import plain
+from mountfs.values import format_size
 
 _INDENT = " " * 15
 

@@ -15,8 +15,8 @@ from typing import TextIO
 from mountfs import abort, control, mounts
 from mountfs.control import State, Status
 from mountfs.errors import UsageError
-from mountfs.options import format_size
 from mountfs.terminal import clear_line, plain, write_line
+from mountfs.values import format_size
 
 EXIT_BUSY = 1
 EXIT_TROUBLE = 74  # EX_IOERR: all is stored, and something had gone wrong unseen

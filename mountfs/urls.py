@@ -2,7 +2,7 @@
 
 from mountfs.backends import STORES
 from mountfs.errors import UsageError
-from mountfs.options import suggestion
+from mountfs.values import suggestion
 
 SCHEMES = tuple(scheme for scheme, opener in STORES.items() if opener is not None)
 

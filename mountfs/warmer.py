@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 import trio
 
 from mountfs.cache.budget import Budget
-from mountfs.options import format_size
 from mountfs.status import Outcome, Progress
 from mountfs.storage.errors import NotFound, StoreError, VersionChanged
 from mountfs.storage.reason import Reason, because
 from mountfs.storage.types import Object, ObjectKind
+from mountfs.values import format_size
 from mountfs.vfs.filesystem import FileSystem
 from mountfs.vfs.inodes import Node
 

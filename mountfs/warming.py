@@ -9,9 +9,9 @@ from typing import TextIO
 from mountfs import control
 from mountfs.control import Request
 from mountfs.errors import UsageError
-from mountfs.options import format_size, format_span
 from mountfs.status import Outcome, Progress, Status
 from mountfs.terminal import plain, write_line
+from mountfs.values import format_size, format_span
 from mountfs.waiting import (
     EXIT_FAILED,
     EXIT_PENDING,

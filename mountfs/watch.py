@@ -19,7 +19,6 @@ from typing import Protocol, TextIO
 
 from mountfs.cache.activity import Activity
 from mountfs.errors import UsageError
-from mountfs.options import format_size, format_span
 from mountfs.overview import (
     Place,
     amount_text,
@@ -31,6 +30,7 @@ from mountfs.overview import (
 )
 from mountfs.status import Status
 from mountfs.terminal import plain
+from mountfs.values import format_size, format_span
 
 INTERVAL_S_MIN = 0.1
 INTERVAL_S_MAX = 3600.0

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from mountfs.backends import open_store
 from mountfs.features import Row, rows
-from mountfs.options import format_size
 from mountfs.storage.types import Capabilities, Features
+from mountfs.values import format_size
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PAGE = CHECKOUT / "docs" / "reference" / "backends.md"

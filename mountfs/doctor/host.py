@@ -16,8 +16,8 @@ from pathlib import Path
 
 from mountfs import checks, mounts
 from mountfs.config import MountConfig
-from mountfs.options import format_size
 from mountfs.storage.diagnosis import Finding, State
+from mountfs.values import format_size
 
 KERNEL_MIN = (5, 4)
 FILES_MIN = 4096

@@ -9,12 +9,12 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from mountfs.doctor.deeds import Trial
-from mountfs.options import format_size
 from mountfs.sentences import reason_of
 from mountfs.storage.body import BytesBody
 from mountfs.storage.diagnosis import Finding, State
 from mountfs.storage.errors import StoreError
 from mountfs.storage.protocol import Storager
+from mountfs.values import format_size
 
 ASKED = 20
 ASKING_S = 1.2

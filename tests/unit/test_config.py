@@ -9,9 +9,10 @@ from mountfs import config, settings
 from mountfs.config import MountConfig
 from mountfs.errors import UsageError
 from mountfs.fstab import own_pairs
-from mountfs.options import MINIMUM_CACHE_SIZE, OPTIONS, Option
+from mountfs.options import OPTIONS, Option
 from mountfs.settings import Setting
 from mountfs.storage.types import Features, OfflinePolicy
+from mountfs.values import MINIMUM_CACHE_SIZE
 
 NOTHING: Mapping[str, str] = {}
 

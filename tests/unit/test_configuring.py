@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from mountfs import cli
+from mountfs.config import mount_config
+from mountfs.options import OPTIONS, Option
+from mountfs.shown import shown
 
 
 @pytest.fixture
@@ -135,3 +138,18 @@ def test_show_lists_the_mounts_with_a_name(
         "mount_point": "/mnt/a",
         "from": f"{file}:1",
     }
+
+
+@pytest.mark.parametrize(
+    "option", [each for each in OPTIONS if not each.is_for_store], ids=lambda o: o.name
+)
+def test_what_is_shown_of_a_setting_could_be_given_again(option: Option) -> None:
+    """Each default of a mount is a text that the option itself would take."""
+    settings = mount_config(
+        "memory://", "/mnt", {}, config_file=None, environ={"MOUNTFS_CONFIG": ""}
+    )
+
+    text = shown(settings, option.field)
+
+    if text is not None:
+        option.read(text)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from mountfs.errors import UsageError
-from mountfs.options import format_size
 from mountfs.status import Outcome, Progress
 from mountfs.storage.errors import PermissionDenied, StoreError, Unreachable
+from mountfs.values import format_size
 from mountfs.warmer import Warmer
 from mountfs.warming import Bar, read_jobs
 from tests.fakes.cache_stack import BLOCK_SIZE

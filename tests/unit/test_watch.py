@@ -11,9 +11,9 @@ import pytest
 from mountfs import watch
 from mountfs.cache.activity import Activity
 from mountfs.errors import UsageError
-from mountfs.options import format_span
 from mountfs.overview import Place
 from mountfs.status import State, Status, decode, encode
+from mountfs.values import format_span
 from mountfs.watch import Watched
 
 MOUNT_POINT = "/mnt/b"
