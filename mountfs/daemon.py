@@ -5,6 +5,7 @@ its own and reads one line from that pipe: `ready`, or an exit code and a senten
 fork without exec takes place, because a forked child would keep /dev/fuse open.
 """
 
+import faulthandler
 import logging
 import os
 import re
@@ -37,6 +38,8 @@ def run_in_place(config: MountConfig, ready_fd: int | None) -> int:
     With `ready_fd` this process is the child of `start`, and says there how it went.
     Without, a service manager that waits for this very process is told.
     """
+    # A watchdog ends what is stuck with SIGABRT: then stderr tells where it was.
+    faulthandler.enable()
     manager = Manager.take_from(os.environ)
     if ready_fd is None:
         logs.set_up(config.log_level, config.log_file, form=config.log_format)

@@ -140,8 +140,12 @@ def test_what_is_stuck_gives_no_sign_of_life(
         manager.wait_for_status("STUCK", part)
     manager.rest()
     said = manager.rest(silence_s=WATCHDOG_S)
+    assert manager.process is not None
+    manager.process.send_signal(signal.SIGABRT)
 
     assert not list(filter(is_sign_of_life, said))
+    assert manager.process.wait(30) == -signal.SIGABRT
+    assert "most recent call first" in manager.log()  # where each thread was
 
 
 @pytest.mark.parametrize("manager", ["slow"], indirect=True)
