@@ -15,6 +15,7 @@ be of other versions:
 | explain | `paths`: one | an outcome |
 | warm | `paths`, `jobs` | how far it is, likewise, then an outcome |
 | metrics | | an outcome with the counters, as text and as values |
+| leave | | an outcome: it ends at once, and leaves what is in its journal |
 | yield | | as follow, then an outcome: to a new mount of the store |
 | read-only, read-write | | as follow, then an outcome |
 | set | `settings`: texts by name | an outcome |

@@ -53,7 +53,10 @@ def deeds_of(
 
 
 def changes_of(
-    access: Access, live: Live, hand_over: Callable[[], Awaitable[Outcome]]
+    access: Access,
+    live: Live,
+    hand_over: Callable[[], Awaitable[Outcome]],
+    leave: Callable[[], Awaitable[Outcome]],
 ) -> Mapping[str, Deed]:
     """Return what changes a mount while it lives, or ends it for another."""
 
@@ -69,7 +72,11 @@ def changes_of(
     async def yield_(request: Request, progress: Progress) -> Outcome:
         return await hand_over()
 
+    async def leave_(request: Request, progress: Progress) -> Outcome:
+        return await leave()
+
     return {
+        "leave": Deed(carry_out=leave_, tells="nothing"),
         "read-only": Deed(carry_out=read_only),
         "read-write": Deed(carry_out=read_write),
         "set": Deed(carry_out=set_, tells="nothing"),

@@ -90,6 +90,8 @@ EXIT_PENDING = 75
 
 DETACH_GRACE_S = 20.0
 """How long programs may go on using a detached mount at SIGTERM."""
+LEAVING_GRACE_S = 0.5
+"""The same, if the next mount is to take its place."""
 DRAIN_WAIT_S = 60.0
 """How long an unmount waits, in all, for a store that is out of reach."""
 FETCH_TIMEOUT_S = 20.0
@@ -512,12 +514,13 @@ class _Mounted:
         self.deeds: Mapping[str, Deed | Stream] = {
             **observing(self._look, layers.meter.tracer, self._dump),
             **deeds_of(waiter, audit, warmer, explainer=filesystem.explainer),
-            **changes_of(access, live, self.hand_over),
+            **changes_of(access, live, self.hand_over, self.leave),
         }
         self._counters = counters
         self._has_answered = False
         self._leave = trio.Event()
         self._hurry = trio.Event()
+        self._grace_s = DETACH_GRACE_S
         self._draining = trio.CancelScope()
         self._state = State.MOUNTED
         self.exit_code = EXIT_DONE
@@ -590,6 +593,17 @@ class _Mounted:
         self._draining.cancel()
         return Outcome()
 
+    async def leave(self) -> Outcome:
+        """Begin to end, and leave what is in the journal to the next mount.
+
+        The mount is to be there again soon, so programs that use it lose it soon.
+        """
+        log.info("told to end, and to leave to the next mount what is pending")
+        self._grace_s = min(self._grace_s, LEAVING_GRACE_S)
+        self._draining.cancel()
+        self._leave.set()
+        return Outcome()
+
     async def _serve(self, ready: Callable[[], None]) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._leave_at_signals)
@@ -653,7 +667,7 @@ class _Mounted:
         self._end()
         await self._session.detach()
         # Whoever has a file open may go on for a while; its data still arrive.
-        with trio.move_on_after(DETACH_GRACE_S):
+        with trio.move_on_after(self._grace_s):
             await self._hurry.wait()
         log.warning("programs still use %s; leaving them", self._config.mount_point)
         inodes = self._fs.files.being_written()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from mountfs import abort, control, mounts
-from mountfs.control import State, Status
+from mountfs.control import Request, State, Status
 from mountfs.errors import UsageError
 from mountfs.terminal import clear_line, plain, write_line
 from mountfs.values import format_size
@@ -30,16 +30,19 @@ END_TIMEOUT_S = 30
 """How long a daemon may take to end after its last word."""
 
 
-def umount(mount_point: str, *, is_lazy: bool, out: TextIO) -> int:
+def umount(
+    mount_point: str, *, is_lazy: bool, is_kept: bool = False, out: TextIO
+) -> int:
     """Unmount and wait; return the exit code.
 
+    With `is_kept` what is in the journal is left to the next mount, and not waited for.
     0: nothing is pending; 1: busy; 74: nothing is pending, and there were late errors
     or conflicts that nobody has been shown; 75: something waits in the state directory,
     or nobody can tell. Raises `UsageError` if this is no mount of ours.
     """
     entry = find(mount_point)
     if entry is None:
-        return _wait_for_drain(mount_point, out)
+        return _wait_for_drain(mount_point, out, is_kept=is_kept)
     if entry.fstype != mounts.FSTYPE:
         raise UsageError(
             f"{mount_point} is a mount, but not one of mountfs ({entry.fstype}): use"
@@ -49,7 +52,9 @@ def umount(mount_point: str, *, is_lazy: bool, out: TextIO) -> int:
     socket = control.socket_path(entry.mount_point, uid=entry.user_id)
     conversation = control.follow(socket)
     first = next(conversation, None)
-    problem = _detach(entry.mount_point, is_lazy=is_lazy or first is None)
+    problem = None
+    if not (is_kept and is_lazy) or first is None:  # else the daemon does that itself
+        problem = _detach(entry.mount_point, is_lazy=is_lazy or first is None)
     if problem is not None:
         return _explain(entry.mount_point, problem, out)
     if first is None:
@@ -58,8 +63,10 @@ def umount(mount_point: str, *, is_lazy: bool, out: TextIO) -> int:
             " had not sent is taken up by the next mount of the same store\n"
         )
         return EXIT_PENDING
-    if is_lazy:
+    if is_lazy and not is_kept:
         return _last_word(first, out)
+    if is_kept:
+        _let_leave(socket)
     return _wait(first, conversation, out)
 
 
@@ -77,6 +84,12 @@ def _detach(mount_point: Path, *, is_lazy: bool) -> str | None:
             return problem
         time.sleep(delay_s)
         delay_s *= 2
+
+
+def _let_leave(socket: Path) -> None:
+    """Let the daemon end without sending what the next mount can send as well."""
+    for _ in control.carry_out(socket, Request("leave")):
+        pass  # what there is to tell, it tells those who follow
 
 
 def _wait(first: Status, conversation: Iterator[Status], out: TextIO) -> int:
@@ -114,14 +127,15 @@ def find(mount_point: str) -> mounts.MountEntry | None:
     return mounts.mount_at(plain) or mounts.mount_at(Path(os.path.realpath(plain)))
 
 
-def _wait_for_drain(mount_point: str, out: TextIO) -> int:
+def _wait_for_drain(mount_point: str, out: TextIO, *, is_kept: bool) -> int:
     """Wait for a daemon whose mount is gone already, if there is one."""
-    conversation = control.follow(
-        control.socket_path(Path(os.path.realpath(mount_point)))
-    )
+    socket = control.socket_path(Path(os.path.realpath(mount_point)))
+    conversation = control.follow(socket)
     first = next(conversation, None)
     if first is None:
         raise UsageError(f"{mount_point} is not mounted by mountfs")
+    if is_kept:
+        _let_leave(socket)
     return _wait(first, conversation, out)
 
 

@@ -50,8 +50,8 @@ function _shtab_mountfs_using
   test "$_shtab_mountfs_cmdpath" = "$argv"
 end
 
-set -g _shtab_mountfs_commands mount umount status wait flush warm check recover explain list doctor abort features auth config 'config check' 'config show' metrics install set trace
-set -g _shtab_mountfs_opts_with_value --addressing-style --app-key --cache-dir --cache-size --checksums --config --conflict --content-types --dir-mode --drop --dropbox-ca-file --dropbox-endpoint --dropbox-path-root --dropbox-properties --dropbox-token-file --durability --endpoint-url --events --expected-bucket-owner --export --file-mode --gid --interval --jobs --kms-key --log-file --log-format --log-level --metrics-address --metrics-port --min-free --names-max --offline --only --profile --region --request-prices --root --s3-client --sse --sse-customer-key-file --sse-kms-context --sse-kms-key-id --state-dir --storage-class --ttl --uid --umask --user-project --virtual -j -o
+set -g _shtab_mountfs_commands mount umount status wait flush warm check recover explain list top doctor abort features auth config 'config check' 'config show' metrics install set trace bundle
+set -g _shtab_mountfs_opts_with_value --addressing-style --app-key --bwlimit-down --bwlimit-up --cache-dir --cache-size --checksums --config --conflict --content-types --dir-mode --drop --dropbox-ca-file --dropbox-endpoint --dropbox-path-root --dropbox-properties --dropbox-token-file --durability --endpoint-url --events --expected-bucket-owner --export --file-mode --gid --interval --jobs --kms-key --log-file --log-format --log-level --max-requests-per-second --metrics-address --metrics-port --min-free --names-max --offline --only --output --profile --region --request-prices --root --s3-client --sse --sse-customer-key-file --sse-kms-context --sse-kms-key-id --state-dir --storage-class --ttl --uid --umask --user-project --virtual -j -o
 
 complete -c mountfs -e
 complete -c mountfs -f
@@ -93,6 +93,9 @@ complete -c mountfs -n '_shtab_mountfs_using mount' -l cache-dir -xka "(__fish_c
 complete -c mountfs -n '_shtab_mountfs_using mount' -l cache-size -x -d 'the most that the cache may hold, such as 512M or 10G'
 complete -c mountfs -n '_shtab_mountfs_using mount' -l min-free -x -d 'leave so much of the cache'"'"'s disk to others; 0 for all of it (default a twentieth of the disk, 1G at most)'
 complete -c mountfs -n '_shtab_mountfs_using mount' -l state-dir -xka "(__fish_complete_directories)" -d 'where data lie that the store does not have yet; never delete it'
+complete -c mountfs -n '_shtab_mountfs_using mount' -l bwlimit-up -x -d 'send at most so many bytes of files a second, such as 10M (default 0: any number)'
+complete -c mountfs -n '_shtab_mountfs_using mount' -l bwlimit-down -x -d 'fetch at most so many bytes of files a second (default 0: any number)'
+complete -c mountfs -n '_shtab_mountfs_using mount' -l max-requests-per-second -x -d 'send at most N requests in any second (default 0: any number)'
 complete -c mountfs -n '_shtab_mountfs_using mount' -l durability -x -d 'when close, fsync, mkdir, rename... return: store (default), when the store has it, or journal, when it is safe on the local disk'
 complete -c mountfs -n '_shtab_mountfs_using mount' -l offline -x -d 'while the store is out of reach: wait, eio or cached (default wait)'
 complete -c mountfs -n '_shtab_mountfs_using mount' -l conflict -x -d 'of two clients that change a file, the later one'"'"'s bytes: copy, fail or overwrite (default copy)'
@@ -121,6 +124,7 @@ complete -c mountfs -n '_shtab_mountfs_using mount; and test $_shtab_mountfs_npo
 complete -c mountfs -n '_shtab_mountfs_using; and test $_shtab_mountfs_npos -eq 0' -a umount -d 'Unmount DIR and wait until the store has everything. The exit code is 75 if something could not be sent; the next mount sends it.'
 complete -c mountfs -n '_shtab_mountfs_using umount' -s h -l help -d 'show this help message and exit'
 complete -c mountfs -n '_shtab_mountfs_using umount' -s l -l lazy -d 'detach even if it is in use, and do not wait'
+complete -c mountfs -n '_shtab_mountfs_using umount' -l keep -d 'leave to the next mount what is in the journal (--durability=journal); with --lazy programs that use the mount lose it at once'
 complete -c mountfs -n '_shtab_mountfs_using umount' -l json -d 'for programs'
 complete -c mountfs -n '_shtab_mountfs_using umount; and test $_shtab_mountfs_npos -eq 0' -ka "(__fish_complete_directories)" -d 'where it is mounted, or its name'
 complete -c mountfs -n '_shtab_mountfs_using; and test $_shtab_mountfs_npos -eq 0' -a status -d 'Tell how the mount that DIR is in does, or all of this user. The exit code is 1 if somebody should look at one of them.'
@@ -222,6 +226,12 @@ complete -c mountfs -n '_shtab_mountfs_using explain; and test $_shtab_mountfs_n
 complete -c mountfs -n '_shtab_mountfs_using; and test $_shtab_mountfs_npos -eq 0' -a list -d 'Tell which mounts of this user there are (for root: of all), and which daemons are unmounted and still send.'
 complete -c mountfs -n '_shtab_mountfs_using list' -s h -l help -d 'show this help message and exit'
 complete -c mountfs -n '_shtab_mountfs_using list' -l json -d 'for programs'
+complete -c mountfs -n '_shtab_mountfs_using; and test $_shtab_mountfs_npos -eq 0' -a top -d 'Show, by operation and by request to the store, how often, how long and with what errors, of the mount that DIR is in or of all of this user, until Ctrl-C.'
+complete -c mountfs -n '_shtab_mountfs_using top' -s h -l help -d 'show this help message and exit'
+complete -c mountfs -n '_shtab_mountfs_using top' -l json -d 'for programs'
+complete -c mountfs -n '_shtab_mountfs_using top' -l once -d 'print it once: since the mount began, or of one interval'
+complete -c mountfs -n '_shtab_mountfs_using top' -l interval -x -d 'how often (default 1)'
+complete -c mountfs -n '_shtab_mountfs_using top; and test $_shtab_mountfs_npos -eq 0' -ka "(__fish_complete_directories)" -d 'a path in a mount, or a name'
 complete -c mountfs -n '_shtab_mountfs_using; and test $_shtab_mountfs_npos -eq 0' -a doctor -d 'Look at this host, the credentials, what they allow, the bucket and the speed of the store, harmlessly, and tell what to mend. The exit code is 1 if a mount would not work.'
 complete -c mountfs -n '_shtab_mountfs_using doctor' -s h -l help -d 'show this help message and exit'
 complete -c mountfs -n '_shtab_mountfs_using doctor' -l json -d 'for programs'
@@ -296,6 +306,7 @@ complete -c mountfs -n '_shtab_mountfs_using features' -l virtual -x -d 'what to
 complete -c mountfs -n '_shtab_mountfs_using; and test $_shtab_mountfs_npos -eq 0' -a auth -d 'Show a URL where you allow an app of yours, take the code that you are shown there, and keep a token that lasts.'
 complete -c mountfs -n '_shtab_mountfs_using auth' -s h -l help -d 'show this help message and exit'
 complete -c mountfs -n '_shtab_mountfs_using auth' -l app-key -x -d 'the key of the app'
+complete -c mountfs -n '_shtab_mountfs_using auth' -l keyring -d 'keep the token in the keyring of the desktop, not in a file'
 complete -c mountfs -n '_shtab_mountfs_using auth' -s o -x -d 'options as in fstab: k=v,...; the names are those below'
 complete -c mountfs -n '_shtab_mountfs_using auth' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'a TOML file with options (see docs)'
 complete -c mountfs -n '_shtab_mountfs_using auth' -l endpoint-url -x -d 'the service to talk to, if it is not AWS or Google'
@@ -363,6 +374,9 @@ complete -c mountfs -n '_shtab_mountfs_using config show' -l cache-dir -xka "(__
 complete -c mountfs -n '_shtab_mountfs_using config show' -l cache-size -x -d 'the most that the cache may hold, such as 512M or 10G'
 complete -c mountfs -n '_shtab_mountfs_using config show' -l min-free -x -d 'leave so much of the cache'"'"'s disk to others; 0 for all of it (default a twentieth of the disk, 1G at most)'
 complete -c mountfs -n '_shtab_mountfs_using config show' -l state-dir -xka "(__fish_complete_directories)" -d 'where data lie that the store does not have yet; never delete it'
+complete -c mountfs -n '_shtab_mountfs_using config show' -l bwlimit-up -x -d 'send at most so many bytes of files a second, such as 10M (default 0: any number)'
+complete -c mountfs -n '_shtab_mountfs_using config show' -l bwlimit-down -x -d 'fetch at most so many bytes of files a second (default 0: any number)'
+complete -c mountfs -n '_shtab_mountfs_using config show' -l max-requests-per-second -x -d 'send at most N requests in any second (default 0: any number)'
 complete -c mountfs -n '_shtab_mountfs_using config show' -l durability -x -d 'when close, fsync, mkdir, rename... return: store (default), when the store has it, or journal, when it is safe on the local disk'
 complete -c mountfs -n '_shtab_mountfs_using config show' -l offline -x -d 'while the store is out of reach: wait, eio or cached (default wait)'
 complete -c mountfs -n '_shtab_mountfs_using config show' -l conflict -x -d 'of two clients that change a file, the later one'"'"'s bytes: copy, fail or overwrite (default copy)'
@@ -403,3 +417,9 @@ complete -c mountfs -n '_shtab_mountfs_using; and test $_shtab_mountfs_npos -eq 
 complete -c mountfs -n '_shtab_mountfs_using trace' -s h -l help -d 'show this help message and exit'
 complete -c mountfs -n '_shtab_mountfs_using trace' -l json -d 'for programs'
 complete -c mountfs -n '_shtab_mountfs_using trace; and test $_shtab_mountfs_npos -eq 0' -ka "(__fish_complete_directories)" -d 'a path in a mount'
+complete -c mountfs -n '_shtab_mountfs_using; and test $_shtab_mountfs_npos -eq 0' -a bundle -d 'Write an archive with versions, settings, status, metrics, the end of the log and what the daemon is doing, of the mount that DIR is in, or of all of this user. Secrets are left out, names of files unless you want them.'
+complete -c mountfs -n '_shtab_mountfs_using bundle' -s h -l help -d 'show this help message and exit'
+complete -c mountfs -n '_shtab_mountfs_using bundle' -s o -l output -xka "(__fish_complete_path (commandline -ct))" -d 'where to (default: here, by the time)'
+complete -c mountfs -n '_shtab_mountfs_using bundle' -l with-names -d 'leave the names of files in it'
+complete -c mountfs -n '_shtab_mountfs_using bundle' -l doctor -d 'let `mountfs doctor` look at the store too, which sends some requests'
+complete -c mountfs -n '_shtab_mountfs_using bundle; and test $_shtab_mountfs_npos -eq 0' -ka "(__fish_complete_directories)" -d 'a path in a mount'

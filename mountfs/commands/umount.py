@@ -5,6 +5,7 @@ import io
 import json
 import os
 import sys
+from functools import partial
 
 from mountfs.commands._parser import Commands, directory_of
 
@@ -27,6 +28,12 @@ def add(commands: Commands) -> None:
         action="store_true",
         help="detach even if it is in use, and do not wait",
     )
+    parser.add_argument(
+        "--keep",
+        action="store_true",
+        help="leave to the next mount what is in the journal (--durability=journal);"
+        " with --lazy programs that use the mount lose it at once",
+    )
     parser.add_argument("--json", action="store_true", help="for programs")
     parser.set_defaults(carry_out=carry_out)
 
@@ -36,10 +43,13 @@ def carry_out(parsed: argparse.Namespace) -> int:
     from mountfs import umount
 
     mount_point = directory_of(parsed.mount_point)
+    unmount = partial(
+        umount.umount, mount_point, is_lazy=parsed.lazy, is_kept=parsed.keep
+    )
     if not parsed.json:
-        return umount.umount(mount_point, is_lazy=parsed.lazy, out=sys.stderr)
+        return unmount(out=sys.stderr)
     said = io.StringIO()
-    code = umount.umount(mount_point, is_lazy=parsed.lazy, out=said)
+    code = unmount(out=said)
     told = {
         "mount_point": mount_point,
         "exit_code": code,

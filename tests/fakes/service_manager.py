@@ -58,6 +58,7 @@ class ServiceManager:
         self._service = {"NOTIFY_SOCKET": str(directory / "notify")}
         self.process: subprocess.Popen[bytes] | None = None
         self.heard: list[Message] = []
+        self._unread: list[Message] = []
         self._connection = "none"
 
     # --- what systemd does -----------------------------------------------------
@@ -101,7 +102,12 @@ class ServiceManager:
     def ended(self) -> int:
         """Wait for the end of the daemon; return its exit code."""
         assert self.process is not None
-        code = self.process.wait(ANSWER_S)
+        deadline = time.monotonic() + ANSWER_S
+        while self.process.poll() is None:
+            # The kernel keeps ten messages that nobody has read.
+            self._unread += filter(None, [self._hear(0.05)])
+            assert time.monotonic() < deadline, self.log()
+        code = self.process.wait()
         self.run_after()
         return code
 
@@ -116,6 +122,17 @@ class ServiceManager:
             timeout=ANSWER_S,
         )
         return done.stderr
+
+    def mountfs(self, *words: str) -> "subprocess.CompletedProcess[str]":
+        """Run the command as an operator."""
+        return subprocess.run(
+            [*PROGRAM, *words],
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=ANSWER_S,
+        )
 
     def _command(self, setting: str, program: Sequence[str]) -> list[str]:
         words = shlex.split(self._unit[setting].lstrip("-").replace("%i", self._name))
@@ -146,6 +163,9 @@ class ServiceManager:
         return said
 
     def _next(self, seconds: float) -> Message | None:
+        return self._unread.pop(0) if self._unread else self._hear(seconds)
+
+    def _hear(self, seconds: float) -> Message | None:
         ready, _, _ = select.select([self._socket], [], [], max(0.0, seconds))
         if not ready:
             return None

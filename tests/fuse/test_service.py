@@ -35,7 +35,7 @@ async def wait_for_itself(_, parent, name, ctx):
     pyfuse3.invalidate_entry(parent, name)
 
 async def write_slowly(*arguments, write=LocalStore.write, **options):
-    await trio.sleep(0.3)
+    await trio.sleep(0.3 if sys.argv[1] == "slow" else 100)
     return await write(*arguments, **options)
 
 def get_out_of_order(*_):
@@ -46,7 +46,7 @@ def get_out_of_order(*_):
             Operations.statfs = wait_for_ever
         case "deadlock":
             Operations.lookup = wait_for_itself
-        case "slow":
+        case "slow" | "very slow":
             LocalStore.write = write_slowly
     print("out of order", file=sys.stderr, flush=True)
     if sys.argv[1] == "loop":
@@ -233,3 +233,33 @@ def test_programs_are_let_go_of_a_daemon_that_cannot_be_killed(
 
     assert killed.wait(30) == -signal.SIGKILL
     assert "cannot stat" in inside.communicate(timeout=30)[1]
+
+
+@pytest.mark.parametrize("manager", ["very slow"], indirect=True)
+def test_an_upgrade_leaves_what_is_pending_to_the_next_daemon(
+    manager: ServiceManager, tmp_path: Path
+) -> None:
+    """`umount --keep` ends a daemon that would drain for long; nothing is lost."""
+    manager.start()
+    put_out_of_order(manager)
+    for number in range(40):
+        (tmp_path / "mnt" / f"file-{number}").write_text("slow")
+    file = (tmp_path / "mnt" / "open").open("wb", buffering=0)
+    file.write(b"written")
+
+    left = manager.mountfs("umount", "--keep", "--lazy", "data")
+    code = manager.ended()
+    stored = len(list((tmp_path / "store").glob("file-*")))
+    manager.start()
+    seen = (tmp_path / "mnt" / "open").read_bytes()
+    names = os.listdir(tmp_path / "mnt")
+
+    assert (left.returncode, code) == (75, 75)
+    assert "the next mount" in left.stderr
+    assert stored < 40
+    assert seen == b"written"
+    assert len(names) == 41
+    with pytest.raises(OSError, match="not connected"):
+        file.close()
+    assert manager.stop() == 0
+    assert len(list((tmp_path / "store").glob("file-*"))) == 40

@@ -58,6 +58,7 @@ ELSEWHERE = {
         "S-222": "test_a_slow_drain_is_not_cut_short",
         "S-223": "test_a_service_that_was_killed_is_mounted_anew",
         "S-224": "test_programs_are_let_go_of_a_daemon_that_cannot_be_killed",
+        "S-225": "test_an_upgrade_leaves_what_is_pending_to_the_next_daemon",
     },
     "fuse/test_room.py": {
         "S-213": "test_a_tree_of_more_names_than_are_kept",
