@@ -9,7 +9,7 @@ not at all while it is out of reach; nothing is changed.
 import contextlib
 import errno
 import os
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 import trio
 
@@ -62,22 +62,26 @@ class Explainer:
         """
         names = [name for name in path.split(b"/") if name]
         shown = os.fsdecode(b"/".join(names))
-        node, depth, error = await self._find(names)
+        way = await self._find(names)
+        node, error = way.node, way.error
         try:
-            if depth == len(names):
-                return {"path": shown, "found": True, **await self.of(node)}
-            why = self._absence(node, names, depth, error)
+            if way.depth == len(names):
+                told = await self.of(node, trouble=way.trouble)
+                return {"path": shown, "found": True, **told}
+            why = self._absence(node, names, way.depth, error)
         finally:
             self._volume.inodes.release(node)
         is_known = not isinstance(error, StoreError)
         return {"path": shown, "found": False if is_known else None, **why}
 
-    async def of(self, node: Node) -> dict[str, object]:
-        """Tell of a node."""
+    async def of(self, node: Node, *, trouble: str | None = None) -> dict[str, object]:
+        """Tell of a node; `trouble` is why there is no use in asking the store."""
         volume = self._volume
         if node.is_nameless:
             return {"kind": node.kind.value, "state": self._here.state(node)}
-        bare, trouble = await self._ask(node)
+        bare = None
+        if trouble is None:
+            bare, trouble = await self._ask(node)
         key = node.key()
         is_here_only = bool(self._here.is_changed(node))
         told: dict[str, object] = {
@@ -212,7 +216,9 @@ class Explainer:
     async def _indexed(self, node: Node) -> Attributes | None:
         """Return what the attribute index keeps in the store's place."""
         index, watched = self._volume.index, self._volume.watched
-        if index is None or node.kind not in self._volume.store.capabilities.indexed:
+        able = self._volume.store.capabilities
+        is_root = node.parent is None and able.root_metadata
+        if index is None or not (is_root or node.kind in able.indexed):
             return None
         if watched is not None and watched.trouble is not None:
             return None
@@ -223,39 +229,44 @@ class Explainer:
 
     # --- finding ----------------------------------------------------------------------
 
-    async def _find(
-        self, names: list[bytes]
-    ) -> tuple[Node, int, StoreError | OSError | None]:
-        """Return how far a path leads: the last node, held, and what ended it."""
+    async def _find(self, names: list[bytes]) -> "_Way":
+        """Return how far a path leads; what is known is believed if nobody can say."""
         inodes = self._volume.inodes
-        node = inodes.root
-        inodes.hold(node)
+        way = _Way(inodes.root)
+        inodes.hold(way.node)
         until_s = trio.current_time() + FIND_S
-        for depth, name in enumerate(names):
+        for name in names:
             try:
-                found = await self._child(node, name, until_s)
+                found = await self._child(way, name, until_s)
             except (StoreError, OSError) as error:
-                return node, depth, error
+                way.error = error
+                return way
             if found is None:
-                return node, depth, None
+                return way
             inodes.hold(found)
-            inodes.release(node)
-            node = found
-        return node, len(names), None
+            inodes.release(way.node)
+            way.node, way.depth = found, way.depth + 1
+        return way
 
-    async def _child(self, parent: Node, name: bytes, until_s: float) -> Node | None:
+    async def _child(self, way: "_Way", name: bytes, until_s: float) -> Node | None:
+        parent, watched = way.node, self._volume.watched
         if not parent.is_directory:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        known = parent.children.get(name)
-        watched = self._volume.watched
-        if known is not None and watched is not None and watched.trouble is not None:
-            return known  # whether that is still so nobody can say
-        trouble = watched.trouble if watched is not None else None
-        if trouble is not None:
+        if watched is not None and watched.trouble is not None:
+            way.trouble = watched.trouble
             until_s = min(until_s, trio.current_time() + KNOWN_S)
-        with trio.move_on_at(until_s):
-            return await self._namespace.lookup(parent, name)
-        raise Offline(trouble or f"no answer within {FIND_S:g} s")
+        known = parent.children.get(name)
+        if known is not None and way.trouble is not None:
+            return known
+        try:
+            with trio.move_on_at(until_s):
+                return await self._namespace.lookup(parent, name)
+            raise Offline(way.trouble or f"no answer within {FIND_S:g} s")
+        except StoreError as error:
+            if known is None:
+                raise
+            way.trouble = error.reason
+            return known
 
     def _absence(
         self,
@@ -298,6 +309,17 @@ class Explainer:
         if incident is not None:
             told["incident"] = incident
         return told
+
+
+@dataclass(slots=True)
+class _Way:
+    """How far a path led: the last node, held, how many names that is, and the end."""
+
+    node: Node
+    depth: int = 0
+    error: StoreError | OSError | None = None
+    trouble: str | None = None
+    """Why the store was not believed, or asked."""
 
 
 def _obstacle(node: Node, path: str, error: OSError) -> str:

@@ -113,7 +113,7 @@ def _source(field: str, told: Told) -> str:
         return "the metadata of the object"
     writer = dialects.writer_of(pair, told.user)
     if told.commit_id is not None:
-        writer = f"written by mountfs, as {writer} does"
+        writer = "mountfs"
     return f"user metadata {pair}={told.user[pair]} ({writer})"
 
 

@@ -47,7 +47,7 @@ def _explains(mount: Mount, store: Store) -> None:
     assert file["object"]["url"].endswith("/docs/file")
     assert file["object"]["size"] == 5
     assert file["attributes"]["mode"]["value"] == "0640"
-    assert "written by mountfs" in file["attributes"]["mode"]["source"]
+    assert "(mountfs)" in file["attributes"]["mode"]["source"]
     assert lines[0] == f"{path}: a file, clean"
     assert "  key         docs/file" in lines
     assert told("explain", str(path.parent))["form"]["name"] == "directory"

@@ -202,6 +202,21 @@ async def test_unknown_is_not_absent(tmp_path: Path) -> None:
     assert "no route" in told["why"]
 
 
+async def test_what_is_known_is_told_while_the_store_is_silent(tmp_path: Path) -> None:
+    """A file that was seen is there, with what was seen of it."""
+    async with open_scene(tmp_path, features=FEATURES) as scene:
+        watched(scene)
+        await scene.make("file", b"bytes")
+        scene.store.refused["stat"] = Unreachable("no route")
+        told = await explained(scene, "file")
+        scene.store.refused.clear()
+
+    assert told["found"] is True
+    assert told["object"]["in_store"] is None
+    assert told["object"]["not_asked"] == "no route"
+    assert told["attributes"]["uid"]["source"] == "known here; the store was not asked"
+
+
 async def test_a_removal_that_waits_is_told(tmp_path: Path) -> None:
     """The store still has the object; programs here do not see it any more."""
     async with open_scene(
