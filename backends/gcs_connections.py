@@ -6,10 +6,9 @@ are found where `requests` finds them.
 """
 
 import os
-import socket
 import threading
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -17,12 +16,9 @@ import certifi
 import urllib3
 import urllib3.connection
 
+from mountfs.backends._held_connections import HeldConnection, HeldPool
 from mountfs.backends._payload import ExactReader
-from mountfs.backends._threads import hold, let_go
 from mountfs.storage import pace
-
-if TYPE_CHECKING:
-    from urllib3._base_connection import BaseHTTPConnection
 
 _BLOCK = 1 << 18
 """So much is read of a body for one send."""
@@ -39,69 +35,16 @@ class Answer(NamedTuple):
     body: bytes
 
 
-class _Connection(urllib3.connection.HTTPConnection):
-    def _new_conn(self) -> socket.socket:
-        made = super()._new_conn()
-        hold(made)
-        return made
-
-    def putrequest(
-        self,
-        method: str,
-        url: str,
-        skip_host: bool = False,
-        skip_accept_encoding: bool = False,
-    ) -> None:
-        if self.sock is not None:  # it comes from the pool
-            hold(self.sock)
-        super().putrequest(method, url, skip_host, skip_accept_encoding)
+class _TLSConnection(HeldConnection, urllib3.connection.HTTPSConnection):
+    pass
 
 
-class _TLSConnection(urllib3.connection.HTTPSConnection):
-    def _new_conn(self) -> socket.socket:
-        self._below = super()._new_conn()
-        hold(self._below)
-        return self._below
-
-    def connect(self) -> None:
-        super().connect()
-        # TLS has taken over the connection, under another object.
-        let_go(self._below)
-        hold(self.sock)
-
-    def putrequest(
-        self,
-        method: str,
-        url: str,
-        skip_host: bool = False,
-        skip_accept_encoding: bool = False,
-    ) -> None:
-        if self.sock is not None:
-            hold(self.sock)
-        super().putrequest(method, url, skip_host, skip_accept_encoding)
+class _Pool(HeldPool):
+    ConnectionCls = HeldConnection  # type: ignore[mutable-override]  # as urllib3 does
 
 
-class _Pool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _Connection  # type: ignore[mutable-override]  # as urllib3 does
-
-    def _put_conn(self, conn: "BaseHTTPConnection | None") -> None:
-        _let_go(conn)
-        super()._put_conn(conn)
-
-
-class _TLSPool(urllib3.HTTPSConnectionPool):
+class _TLSPool(HeldPool, urllib3.HTTPSConnectionPool):
     ConnectionCls = _TLSConnection  # type: ignore[mutable-override]  # as urllib3 does
-
-    def _put_conn(self, conn: "BaseHTTPConnection | None") -> None:
-        _let_go(conn)
-        super()._put_conn(conn)
-
-
-def _let_go(connection: "BaseHTTPConnection | None") -> None:
-    """Take a connection off the line: from now on it may be another call's."""
-    made = getattr(connection, "sock", None)
-    if made is not None:
-        let_go(made)
 
 
 class Connections:

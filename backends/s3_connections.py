@@ -18,7 +18,7 @@ from botocore.awsrequest import (
 )
 from urllib3.exceptions import ProtocolError
 
-from mountfs.backends._threads import hold
+from mountfs.backends._held_connections import HeldConnection, HeldPool
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client as BotoClient
@@ -28,50 +28,22 @@ TOLD_MAX = 64 << 20
 """No listing and no error is longer."""
 
 
-class _Connection(AWSHTTPConnection):
-    def _new_conn(self) -> socket.socket:
-        made = super()._new_conn()
-        hold(made)
-        return made
-
-    def putrequest(
-        self,
-        method: str,
-        url: str,
-        skip_host: bool = False,
-        skip_accept_encoding: bool = False,
-    ) -> None:
-        if self.sock is not None:  # it comes from the pool
-            hold(self.sock)
-        super().putrequest(method, url, skip_host, skip_accept_encoding)
+class _Connection(HeldConnection, AWSHTTPConnection):  # type: ignore[misc]  # as botocore mixes
+    pass
 
 
-class _TLSConnection(AWSHTTPSConnection):
-    def _new_conn(self) -> socket.socket:
-        made = super()._new_conn()
-        hold(made)
-        return made
-
-    def putrequest(
-        self,
-        method: str,
-        url: str,
-        skip_host: bool = False,
-        skip_accept_encoding: bool = False,
-    ) -> None:
-        if self.sock is not None:
-            hold(self.sock)
-        super().putrequest(method, url, skip_host, skip_accept_encoding)
+class _TLSConnection(HeldConnection, AWSHTTPSConnection):  # type: ignore[misc]  # as botocore mixes
+    pass
 
 
-class _Pool(AWSHTTPConnectionPool):
+class _Pool(HeldPool, AWSHTTPConnectionPool):
     ConnectionCls = _Connection  # type: ignore[mutable-override]  # as botocore does
 
     def urlopen(self, *args: object, **more: object) -> "BaseHTTPResponse":
         return _bounded(super().urlopen(*args, **more))  # type: ignore[arg-type]  # as given
 
 
-class _TLSPool(AWSHTTPSConnectionPool):
+class _TLSPool(HeldPool, AWSHTTPSConnectionPool):
     ConnectionCls = _TLSConnection  # type: ignore[mutable-override]  # as botocore does
 
     def urlopen(self, *args: object, **more: object) -> "BaseHTTPResponse":
