@@ -7,8 +7,10 @@ Each function takes the name of an option and what was given for it, and raises
 import math
 from collections.abc import Callable
 from contextlib import suppress
+from urllib.parse import urlsplit
 
 from mountfs.storage.errors import InvalidRequest
+from mountfs.storage.types import Call
 
 SECONDS_MAX = 3600
 
@@ -63,3 +65,33 @@ def between(low: int, high: int) -> Callable[[str, object], int]:
         return int(found)
 
     return parse
+
+
+def endpoint_of(name: str, value: object) -> str:
+    """Return the URL of a server."""
+    text = text_of(name, value)
+    try:
+        parts = urlsplit(text)
+        is_good = parts.scheme in {"http", "https"} and bool(parts.hostname)
+        is_good = is_good and (parts.port is None or parts.port > 0)
+    except ValueError:
+        is_good = False
+    if not is_good:
+        raise InvalidRequest(
+            f"{name} must look like https://HOST or http://HOST:PORT, not {text!r}"
+        )
+    return text
+
+
+def calls_of(name: str, value: object) -> frozenset[Call]:
+    """Return some kinds of calls, by their names with commas between."""
+    if isinstance(value, frozenset):
+        return value
+    words = text_of(name, value).split(",") if value != "none" else []
+    try:
+        return frozenset(Call(word.strip()) for word in words)
+    except ValueError as error:
+        known = ", ".join(call.value for call in Call)
+        raise InvalidRequest(
+            f"{name} must be none or some of {known}, not {value!r}"
+        ) from error

@@ -133,9 +133,11 @@ class PubSubEvents:
         """Return what a message tells of an object below the root, if it does."""
         about: Mapping[str, str] = message.get("attributes") or {}
         full = str(about.get("objectId", ""))
+        is_ours = about.get("bucketId") == self._keys.bucket
+        if not is_ours or not full.startswith(self._keys.root):
+            return None
         key = self._keys.relative(full)
-        is_ours = about.get("bucketId") == self._keys.bucket and key
-        if not is_ours or not full.startswith(self._keys.root) or is_hidden(key):
+        if not key or is_hidden(key):
             return None
         if about.get("eventType") in _GONE:
             # One that was overwritten is not gone; the message on the new one comes.

@@ -1,27 +1,29 @@
-"""Keys below a root: what the bucket calls them, and what the store calls them."""
+"""Keys below a root, as Google Cloud Storage is told them."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 from urllib.parse import quote
 
-from mountfs.storage.errors import InvalidRequest, KeyTooLong
+from mountfs.backends import _keys
+from mountfs.backends._keys import KEY_SIZE_MAX
+from mountfs.storage.errors import InvalidRequest
 
-KEY_SIZE_MAX = 1024
+__all__ = ["KEY_SIZE_MAX", "UPLOADS", "KeySpace", "is_hidden"]
+
 UPLOADS = ".mountfs-uploads/"
 """Below it lie the parts of open uploads. It is in no listing, at whatever depth."""
 
 
 @dataclass(frozen=True, slots=True)
-class KeySpace:
+class KeySpace(_keys.KeySpace):
     """One bucket, and the root ("" or ending in `/`) below which all keys lie."""
 
-    bucket: str
-    root: str
+    service: ClassVar[str] = "Google Cloud Storage"
 
     def full(self, key: str) -> str:
         """Return the key in the bucket. Raises `InvalidRequest`, `KeyTooLong`."""
-        if not key:
-            raise InvalidRequest("an object has a key that is not empty")
-        full = self.prefix(key)
+        # A class with slots is another than the one that `super()` has in mind.
+        full = _keys.KeySpace.full(self, key)
         if full in (".", ".."):
             raise InvalidRequest(f"no object can be called {full!r}", key=key)
         if is_hidden(key):
@@ -30,28 +32,12 @@ class KeySpace:
 
     def prefix(self, prefix: str) -> str:
         """Return a prefix of keys in the bucket, which may be empty."""
-        full = self.root + prefix
-        try:
-            size = len(full.encode())
-        except UnicodeEncodeError as error:
-            raise InvalidRequest(
-                "Google Cloud Storage takes only names that are valid UTF-8", key=prefix
-            ) from error
-        if size > KEY_SIZE_MAX:
-            raise KeyTooLong(
-                f"the key takes {size} bytes, and Google Cloud Storage takes"
-                f" {KEY_SIZE_MAX}",
-                key=prefix,
-            )
+        full = _keys.KeySpace.prefix(self, prefix)
         if "\n" in full or "\r" in full:
             raise InvalidRequest(
-                "Google Cloud Storage takes no names with line breaks", key=prefix
+                f"{self.service} takes no names with line breaks", key=prefix
             )
         return full
-
-    def relative(self, full: str) -> str:
-        """Return the store's key for a key in the bucket, which is below the root."""
-        return full[len(self.root) :]
 
     @property
     def objects(self) -> str:

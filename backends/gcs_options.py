@@ -9,9 +9,15 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
-from mountfs.backends._option_values import between, seconds_of, switch_of
+from mountfs.backends._option_values import (
+    between,
+    calls_of,
+    endpoint_of,
+    seconds_of,
+    switch_of,
+    text_of,
+)
 from mountfs.storage.errors import InvalidRequest
 from mountfs.storage.types import Call
 
@@ -70,7 +76,7 @@ def parse_options(
         )
     given = {name: value for name, value in options.items() if value is not None}
     parsed = {
-        name: _PARSERS.get(name, _text)(name, each) for name, each in given.items()
+        name: _PARSERS.get(name, text_of)(name, each) for name, each in given.items()
     }
     emulator = emulator_url(environ)
     if emulator and parsed.setdefault("endpoint_url", emulator) == emulator:
@@ -106,12 +112,6 @@ def split_url(url: str) -> tuple[str, str]:
     return bucket, f"{prefix}/" if prefix else ""
 
 
-def _text(name: str, value: object) -> str:
-    if not isinstance(value, str) or not value or not value.isprintable():
-        raise InvalidRequest(f"{name} must be a text, not {value!r}")
-    return value
-
-
 def _customer(name: str, value: object) -> str:
     if value != SSE_CUSTOMER:
         raise InvalidRequest(
@@ -122,7 +122,7 @@ def _customer(name: str, value: object) -> str:
 
 
 def _kms(name: str, value: object) -> str:
-    text = _text(name, value)
+    text = text_of(name, value)
     if not _KMS_KEY.fullmatch(text):
         raise InvalidRequest(
             f"{name} must be projects/P/locations/L/keyRings/R/cryptoKeys/K,"
@@ -132,42 +132,18 @@ def _kms(name: str, value: object) -> str:
 
 
 def _subscription(name: str, value: object) -> str:
-    text = _text(name, value)
+    text = text_of(name, value)
     if not _SUBSCRIPTION.fullmatch(text):
         raise InvalidRequest(f"{name} must be projects/P/subscriptions/S, not {text!r}")
     return text
 
 
 def _class(name: str, value: object) -> str:
-    return _text(name, value).upper()
-
-
-def _calls(name: str, value: object) -> frozenset[Call]:
-    if isinstance(value, frozenset):
-        return value
-    words = _text(name, value).split(",") if value != "none" else []
-    try:
-        return frozenset(Call(word.strip()) for word in words)
-    except ValueError as error:
-        known = ", ".join(call.value for call in Call)
-        raise InvalidRequest(
-            f"{name} must be none or some of {known}, not {value!r}"
-        ) from error
+    return text_of(name, value).upper()
 
 
 def _endpoint(name: str, value: object) -> str:
-    text = _text(name, value).rstrip("/")
-    try:
-        parts = urlsplit(text)
-        is_good = parts.scheme in {"http", "https"} and bool(parts.hostname)
-        is_good = is_good and (parts.port is None or parts.port > 0)
-    except ValueError:
-        is_good = False
-    if not is_good:
-        raise InvalidRequest(
-            f"{name} must look like https://HOST or http://HOST:PORT, not {text!r}"
-        )
-    return text
+    return endpoint_of(name, value).rstrip("/")
 
 
 _PARSERS: Mapping[str, Callable[[str, object], object]] = {
@@ -177,7 +153,7 @@ _PARSERS: Mapping[str, Callable[[str, object], object]] = {
     "kms_key": _kms,
     "sse": _customer,
     "checksums": switch_of,
-    "conditions": _calls,
+    "conditions": calls_of,
     "content_types": switch_of,
     "connect_timeout_s": seconds_of,
     "read_timeout_s": seconds_of,

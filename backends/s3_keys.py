@@ -1,49 +1,19 @@
-"""Keys below a root: what the bucket calls them, and what the store calls them."""
+"""Keys below a root, as S3 is told them."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from mountfs.storage.errors import InvalidRequest, KeyTooLong, ServiceFailed
+from mountfs.backends import _keys
+from mountfs.backends._keys import KEY_SIZE_MAX
 
-KEY_SIZE_MAX = 1024
+__all__ = ["KEY_SIZE_MAX", "KeySpace"]
 
 
 @dataclass(frozen=True, slots=True)
-class KeySpace:
+class KeySpace(_keys.KeySpace):
     """One bucket, and the root ("" or ending in `/`) below which all keys lie."""
 
-    bucket: str
-    root: str
-
-    def full(self, key: str) -> str:
-        """Return the key in the bucket. Raises `InvalidRequest`, `KeyTooLong`."""
-        if not key:
-            raise InvalidRequest("an object has a key that is not empty")
-        return self.prefix(key)
-
-    def prefix(self, prefix: str) -> str:
-        """Return a prefix of keys in the bucket, which may be empty."""
-        full = self.root + prefix
-        try:
-            size = len(full.encode())
-        except UnicodeEncodeError as error:
-            raise InvalidRequest(
-                "S3 takes only names that are valid UTF-8", key=prefix
-            ) from error
-        if size > KEY_SIZE_MAX:
-            raise KeyTooLong(
-                f"the key takes {size} bytes, and S3 takes {KEY_SIZE_MAX}", key=prefix
-            )
-        return full
-
-    def relative(self, full: str) -> str:
-        """Return the store's key for a key in the bucket.
-
-        Raises `ServiceFailed` if it is not below the root, where nothing else was asked
-        for.
-        """
-        if not full.startswith(self.root):
-            raise ServiceFailed("the answer has a key that was not asked for", key=full)
-        return full[len(self.root) :]
+    service: ClassVar[str] = "S3"
 
     def address(self, key: str) -> dict[str, object]:
         """Return the parameters that name one object."""

@@ -11,9 +11,15 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import urlsplit
 
-from mountfs.backends._option_values import between, seconds_of, switch_of, text_of
+from mountfs.backends._option_values import (
+    between,
+    calls_of,
+    endpoint_of,
+    seconds_of,
+    switch_of,
+    text_of,
+)
 from mountfs.storage.errors import InvalidRequest
 from mountfs.storage.types import Call
 
@@ -129,32 +135,6 @@ def _choice(choices: tuple[str, ...]) -> Callable[[str, object], str]:
     return parse
 
 
-def _calls(name: str, value: object) -> frozenset[Call]:
-    words = text_of(name, value).split(",") if value != "none" else []
-    try:
-        return frozenset(Call(word.strip()) for word in words)
-    except ValueError as error:
-        known = ", ".join(call.value for call in Call)
-        raise InvalidRequest(
-            f"{name} must be none or some of {known}, not {value!r}"
-        ) from error
-
-
-def _endpoint(name: str, value: object) -> str:
-    text = text_of(name, value)
-    try:
-        parts = urlsplit(text)
-        is_good = parts.scheme in {"http", "https"} and bool(parts.hostname)
-        is_good = is_good and (parts.port is None or parts.port > 0)
-    except ValueError:
-        is_good = False
-    if not is_good:
-        raise InvalidRequest(
-            f"{name} must look like https://HOST or http://HOST:PORT, not {text!r}"
-        )
-    return text
-
-
 def _queue(name: str, value: object) -> str:
     text = text_of(name, value)
     if not re.fullmatch(QUEUE, text):
@@ -186,7 +166,7 @@ def _pairs_of_text(name: str, text: str) -> object:
 
 
 _PARSERS: Mapping[str, Callable[[str, object], object]] = {
-    "endpoint_url": _endpoint,
+    "endpoint_url": endpoint_of,
     "no_sign_request": switch_of,
     "request_payer": switch_of,
     "addressing_style": _choice(ADDRESSING_STYLES),
@@ -195,7 +175,7 @@ _PARSERS: Mapping[str, Callable[[str, object], object]] = {
     "sse_bucket_key": switch_of,
     "checksums": switch_of,
     "equal_parts": switch_of,
-    "conditions": _calls,
+    "conditions": calls_of,
     "content_types": switch_of,
     "connect_timeout_s": seconds_of,
     "read_timeout_s": seconds_of,
