@@ -118,7 +118,9 @@ class Stack:
         self.watched = HealthStorager(braked, self.health, config.offline)
         waits = config.offline is OfflinePolicy.WAIT
         policy = RetryPolicy(outage_attempts=math.inf if waits else OUTAGE_ATTEMPTS)
-        self._retried = RetryStorager(self.watched, policy)
+        self._retried = RetryStorager(
+            self.watched, policy, refusals=self.watched.refusals
+        )
         self._narrowed = NarrowedStorager(
             MeteredStorager(self._retried, self.activity),
             Probe.of_nothing(self._retried.capabilities),

@@ -23,6 +23,7 @@ from mountfs.storage.errors import (
     TimedOut,
     Unreachable,
 )
+from mountfs.storage.refusals import Refusals
 from mountfs.storage.wire import note_retry
 
 _log = logging.getLogger(__name__)
@@ -84,9 +85,16 @@ class RetryPolicy:
 class Attempts:
     """Sends requests again and again, within a policy."""
 
-    def __init__(self, policy: RetryPolicy, chance: random.Random) -> None:
+    def __init__(
+        self,
+        policy: RetryPolicy,
+        chance: random.Random,
+        refusals: Refusals | None = None,
+    ) -> None:
+        """`refusals` is told of what was not answered in time."""
         self._policy = policy
         self._chance = chance
+        self._refusals = refusals
 
     async def repeat(
         self,
@@ -111,7 +119,7 @@ class Attempts:
                 except StoreError as error:
                     if not await self._pause(error, attempt, what):
                         raise
-        raise _timed_out(what, key, deadline_s, is_ambiguous=may_be_ambiguous)
+        raise self._timed_out(what, key, deadline_s, is_ambiguous=may_be_ambiguous)
 
     async def once(
         self,
@@ -133,7 +141,7 @@ class Attempts:
                         raise
                     if not await self._pause(error, attempt, what):
                         raise
-        raise _timed_out(what, key, deadline_s, is_ambiguous=True)
+        raise self._timed_out(what, key, deadline_s, is_ambiguous=True)
 
     async def resolve(
         self,
@@ -153,7 +161,7 @@ class Attempts:
         try:
             with within(deadline_s):
                 return await self._resolve(request, look, what, is_resumed=is_resumed)
-            raise _timed_out(what, key, deadline_s, is_ambiguous=True)
+            raise self._timed_out(what, key, deadline_s, is_ambiguous=True)
         except StoreError as error:
             if not (error.is_ambiguous and error.is_retryable):
                 raise
@@ -236,16 +244,18 @@ class Attempts:
         note_retry()
         return True
 
+    def _timed_out(
+        self, what: str, key: str | None, deadline_s: float, *, is_ambiguous: bool
+    ) -> TimedOut:
+        error = TimedOut(
+            f"{what}: no answer within {deadline_s:g} s",
+            key=key,
+            is_ambiguous=is_ambiguous,
+        )
+        if self._refusals is not None:
+            self._refusals.note(error)
+        return error
+
 
 def _is_refusal(error: StoreError) -> bool:
     return isinstance(error, NotFound | PreconditionFailed)
-
-
-def _timed_out(
-    what: str, key: str | None, deadline_s: float, *, is_ambiguous: bool
-) -> TimedOut:
-    return TimedOut(
-        f"{what}: no answer within {deadline_s:g} s",
-        key=key,
-        is_ambiguous=is_ambiguous,
-    )

@@ -20,6 +20,7 @@ from mountfs.storage.attempts import Attempts, Found, Look, RetryPolicy
 from mountfs.storage.body import Body, stated_size
 from mountfs.storage.errors import NotFound, StoreError
 from mountfs.storage.protocol import Storager
+from mountfs.storage.refusals import Refusals
 from mountfs.storage.types import (
     NO_METADATA,
     Append,
@@ -55,10 +56,12 @@ class RetryStorager(StoragerWrapper):
         *,
         chance: random.Random | None = None,
         commit_ids: Callable[[], str] = new_commit_id,
+        refusals: Refusals | None = None,
     ) -> None:
         super().__init__(inner)
         self._policy = policy
-        self._attempts = Attempts(policy, chance or random.SystemRandom())
+        chance = chance or random.SystemRandom()
+        self._attempts = Attempts(policy, chance, refusals)
         self._commit_ids = commit_ids
 
     async def stat(self, key: str, *, kind: ObjectKind | None = None) -> Object:

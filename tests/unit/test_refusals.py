@@ -4,14 +4,25 @@ from collections.abc import Mapping
 
 import pytest
 from dropbox import auth, exceptions
+from trio.testing import MockClock
 
 from mountfs.backends import gcs_permissions, open_store, s3_permissions
 from mountfs.backends.dropbox_errors import translated
 from mountfs.backends.gcs_errors import reply_error as gcs_reply_error
+from mountfs.backends.memory import MemoryStore
 from mountfs.backends.s3_errors import reply_error
+from mountfs.storage.attempts import RetryPolicy
 from mountfs.storage.body import BytesBody
-from mountfs.storage.errors import NotFound, Offline, PermissionDenied, ServiceFailed
+from mountfs.storage.errors import (
+    NotFound,
+    Offline,
+    PermissionDenied,
+    ServiceFailed,
+    TimedOut,
+)
 from mountfs.storage.refusals import KEPT_MAX, Refusals
+from mountfs.storage.retry import RetryStorager
+from tests.fakes.faulty import FaultyStore, hang
 from tests.fakes.s3_servers import aws_environment
 from tests.fakes.scripted_server import ScriptedServer
 
@@ -154,3 +165,16 @@ async def test_a_refusal_over_the_wire_says_all_of_it(
     error = caught.value
     assert (error.status, error.request_id, error.request) == (403, "R1", "PutObject")
     assert error.permission == "s3:PutObject on arn:aws:s3:::bucket/pre/k"
+
+
+async def test_what_was_not_answered_in_time_is_kept(autojump_clock: MockClock) -> None:
+    """A request that runs out of time fails nowhere but at its deadline."""
+    refusals = Refusals()
+    store = FaultyStore(MemoryStore(), [hang("stat")])
+
+    with pytest.raises(TimedOut):
+        await RetryStorager(store, RetryPolicy(), refusals=refusals).stat("k")
+
+    found = refusals.last("k")
+    assert found is not None
+    assert found.error.reason == "stat: no answer within 10 s"
