@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from mountfs.commands._parser import Commands
+from mountfs.commands._parser import Commands, directory_of
 
 
 def add(commands: Commands) -> None:
@@ -15,7 +15,9 @@ def add(commands: Commands) -> None:
         " text format.",
         allow_abbrev=False,
     )
-    parser.add_argument("directory", metavar="DIR", help="a path in a mount")
+    parser.add_argument(
+        "directory", metavar="DIR|NAME", help="a path in a mount, or its name"
+    )
     parser.add_argument("--json", action="store_true", help="for programs")
     parser.set_defaults(carry_out=carry_out)
 
@@ -26,4 +28,5 @@ def carry_out(parsed: argparse.Namespace) -> int:
     from mountfs.control import Request
 
     request = Request("metrics")
-    return asking.show(parsed.directory, request, as_json=parsed.json, out=sys.stdout)
+    directory = directory_of(parsed.directory)
+    return asking.show(directory, request, as_json=parsed.json, out=sys.stdout)

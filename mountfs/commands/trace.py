@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from mountfs.commands._parser import Commands
+from mountfs.commands._parser import Commands, directory_of
 
 
 def add(commands: Commands) -> None:
@@ -15,7 +15,9 @@ def add(commands: Commands) -> None:
         " asks of the store, until Ctrl-C. Nothing is slower while nobody looks.",
         allow_abbrev=False,
     )
-    parser.add_argument("directory", metavar="DIR", help="a path in a mount")
+    parser.add_argument(
+        "directory", metavar="DIR|NAME", help="a path in a mount, or its name"
+    )
     parser.add_argument("--json", action="store_true", help="for programs")
     parser.set_defaults(carry_out=carry_out)
 
@@ -24,4 +26,6 @@ def carry_out(parsed: argparse.Namespace) -> int:
     """Carry it out; return the exit code."""
     from mountfs import trace
 
-    return trace.trace(parsed.directory, as_json=parsed.json, out=sys.stdout)
+    return trace.trace(
+        directory_of(parsed.directory), as_json=parsed.json, out=sys.stdout
+    )

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from mountfs.commands._parser import Commands
+from mountfs.commands._parser import Commands, directory_of
 
 
 def add(commands: Commands) -> None:
@@ -15,7 +15,9 @@ def add(commands: Commands) -> None:
         " code is 75 if something could not be sent yet, 1 if the store refused it.",
         allow_abbrev=False,
     )
-    parser.add_argument("paths", metavar="PATH", nargs="+", help="a path in a mount")
+    parser.add_argument(
+        "paths", metavar="PATH", nargs="+", help="a path in a mount, or its name"
+    )
     parser.add_argument("--json", action="store_true", help="for programs")
     parser.set_defaults(carry_out=carry_out)
     parser = commands.add_parser(
@@ -25,7 +27,9 @@ def add(commands: Commands) -> None:
         " `wait` does for single paths.",
         allow_abbrev=False,
     )
-    parser.add_argument("paths", metavar="DIR", nargs="+", help="a path in a mount")
+    parser.add_argument(
+        "paths", metavar="DIR", nargs="+", help="a path in a mount, or its name"
+    )
     parser.add_argument("--json", action="store_true", help="for programs")
     parser.set_defaults(carry_out=carry_out)
 
@@ -36,4 +40,5 @@ def carry_out(parsed: argparse.Namespace) -> int:
 
     below = parsed.command == "flush"
     json_out = sys.stdout if parsed.json else None
-    return waiting.wait(parsed.paths, below=below, out=sys.stderr, json_out=json_out)
+    paths = [directory_of(each) for each in parsed.paths]
+    return waiting.wait(paths, below=below, out=sys.stderr, json_out=json_out)

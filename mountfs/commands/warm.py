@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from mountfs.commands._parser import Commands
+from mountfs.commands._parser import Commands, directory_of
 
 
 def add(commands: Commands) -> None:
@@ -16,7 +16,9 @@ def add(commands: Commands) -> None:
         " missing after that, 75 if it may succeed later.",
         allow_abbrev=False,
     )
-    parser.add_argument("paths", metavar="PATH", nargs="+", help="a path in a mount")
+    parser.add_argument(
+        "paths", metavar="PATH", nargs="+", help="a path in a mount, or its name"
+    )
     parser.add_argument(
         "-j", "--jobs", metavar="N", help="requests at once, 1 to 12 (default 8)"
     )
@@ -30,7 +32,7 @@ def carry_out(parsed: argparse.Namespace) -> int:
 
     jobs = warming.read_jobs(parsed.jobs)
     return warming.warm(
-        parsed.paths,
+        [directory_of(each) for each in parsed.paths],
         jobs=jobs,
         out=sys.stdout,
         progress=sys.stderr,

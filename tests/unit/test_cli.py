@@ -244,3 +244,25 @@ def test_all_mounts_with_a_name_are_mounted_whatever_one_of_them_is(
     assert started == [
         ("memory://b", [f"--config={file}", "--log-level", "debug", "b"])
     ]
+
+
+@pytest.mark.parametrize(
+    "command", ["umount", "status", "set", "wait", "flush", "warm", "trace", "metrics"]
+)
+def test_a_name_stands_for_its_mount_point(
+    command: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is said of a mount by its name is said of the place that the file has."""
+    file = tmp_path / "mountfs.toml"
+    file.write_text(
+        f"[mounts.pics]\nurl = 'memory://a'\nmount-point = '{tmp_path}/mnt'\n"
+    )
+    monkeypatch.setenv("MOUNTFS_CONFIG", str(file))
+
+    code, said = run(capsys, command, "pics")
+
+    assert code == 2
+    assert f"{tmp_path}/mnt is not" in said
