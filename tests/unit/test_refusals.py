@@ -170,7 +170,7 @@ async def test_a_refusal_over_the_wire_says_all_of_it(
 async def test_what_was_not_answered_in_time_is_kept(autojump_clock: MockClock) -> None:
     """A request that runs out of time fails nowhere but at its deadline."""
     refusals = Refusals()
-    store = FaultyStore(MemoryStore(), [hang("stat")])
+    store = FaultyStore(MemoryStore(), hang("stat"))
 
     with pytest.raises(TimedOut):
         await RetryStorager(store, RetryPolicy(), refusals=refusals).stat("k")
