@@ -138,7 +138,7 @@ class _ToWatched(_Patient, _Private, WatchedFileHandler):
     pass
 
 
-class Thrifty(logging.Handler):
+class Thrifty(_Patient):
     """Hands events on to another handler, and only counts what repeats.
 
     At debug level nothing is held back: who asks for all gets all.
@@ -156,15 +156,13 @@ class Thrifty(logging.Handler):
         now_s = time.monotonic()
         self._tell_due(now_s)
         if record.levelno <= logging.DEBUG:
-            self.target.handle(record)
+            self._write(record)
             return
         sort = (record.name, record.levelno, str(record.msg))
-        if self._repeats.may_write(sort, record.getMessage(), now_s):
-            self.target.handle(record)
+        if self._repeats.may_write(sort, _message(record), now_s):
+            self._write(record)
         elif self._timer is None:
-            self._timer = threading.Timer(WINDOW_S, self._tell_later)
-            self._timer.daemon = True
-            self._timer.start()
+            self._wait()
 
     def close(self) -> None:
         """Tell what was held back, and close the other handler too."""
@@ -182,15 +180,35 @@ class Thrifty(logging.Handler):
             self._timer = None
             self._tell_due(time.monotonic())
             if self._repeats.is_holding:
-                self._timer = threading.Timer(WINDOW_S, self._tell_later)
-                self._timer.daemon = True
-                self._timer.start()
+                self._wait()
 
     def _tell_due(self, now_s: float) -> None:
         for held in self._repeats.due(now_s):
             name, level, _ = held.sort
             told = logging.LogRecord(name, level, "", 0, "%s", (str(held),), None)
-            self.target.handle(told)
+            self._write(told)
+
+    def _write(self, record: logging.LogRecord) -> None:
+        try:
+            self.target.handle(record)
+        except Exception:  # noqa: BLE001 - a line must not cost what it tells of
+            self.handleError(record)
+
+    def _wait(self) -> None:
+        """Let a thread tell what is due, should nothing else happen."""
+        self._timer = threading.Timer(WINDOW_S, self._tell_later)
+        self._timer.daemon = True
+        try:
+            self._timer.start()
+        except RuntimeError:  # no thread can be had: the next event tells it
+            self._timer = None
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except Exception:  # noqa: BLE001 - arguments that do not fit are told by who writes
+        return str(record.msg)
 
 
 def current_file() -> Path | None:

@@ -15,6 +15,7 @@ SHORTEST = 4
 """What is shorter, and not in quotes, is found in innocent words."""
 _QUOTED = re.compile(r"(?P<mark>['\"])(?P<name>(?:\\.|(?!(?P=mark)).)*)(?P=mark)")
 _FIELDS = frozenset({"path", "waiting", "kept_as"})
+_HARMLESS = frozenset({"url", "mount_point", "state_dir", "config_problem", "state"})
 
 
 def names_in(status: object, field: str = "") -> Iterator[str]:
@@ -60,7 +61,7 @@ class Nameless:
                 return [self.value(each, field) for each in value]
             case str() if field in _FIELDS:
                 return IN_THE_PLACE
-            case str() if field in ("text", "error", "store_reason"):
+            case str() if field not in _HARMLESS:
                 return self.text(value)
             case _:
                 return value

@@ -246,6 +246,22 @@ def test_who_asks_for_all_gets_all(tmp_path: Path) -> None:
     assert len((tmp_path / "log").read_text().splitlines()) == 100
 
 
+def test_a_line_that_cannot_be_written_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even the thread that was to count it."""
+
+    def no_thread(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    logs.set_up("info", tmp_path / "log")
+    monkeypatch.setattr("threading.Timer.start", no_thread)
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+
+    for _ in range(3):
+        logging.getLogger("mountfs").info("the same")
+
+
 def test_our_own_log_is_for_its_owner(tmp_path: Path) -> None:
     """It has the names of files."""
     logs.set_up("info", tmp_path / "log", is_rotated=True)
