@@ -29,6 +29,7 @@ from mountfs.backends.dropbox_errors import translated
 from mountfs.backends.dropbox_options import DropboxOptions
 from mountfs.backends.dropbox_pace import EarlyError, Pace
 from mountfs.backends.dropbox_tokens import Credentials, account_of, credentials_of
+from mountfs.storage import pace
 from mountfs.storage.deadline import not_counted
 from mountfs.storage.errors import (
     CredentialsRejected,
@@ -113,7 +114,7 @@ class DropboxClient:
                 files.download, "files", argument, None, extra_headers=headers
             )
             with contextlib.closing(reply):
-                return known, reply.headers, reply.content
+                return known, reply.headers, _content_of(reply)
 
         return await self.call(get, key, has_bytes=True)
 
@@ -250,6 +251,26 @@ class _Connection(urllib3.connection.HTTPSConnection):
         if self.sock is not None:  # it comes from the pool
             hold(self.sock)
         super().putrequest(*args, **kwargs)
+
+    def send(self, data: Any) -> None:
+        """Send, no faster than a limit wants."""
+        if pace.piece() is None or not isinstance(data, bytes):
+            super().send(data)
+            return
+        for piece in pace.paid(iter([data])):
+            super().send(piece)
+
+
+def _content_of(reply: requests.Response) -> bytes:
+    """Take a body in, no faster than a limit wants: the server feels it by and by."""
+    most = pace.piece()
+    if most is None:
+        return reply.content
+    pieces: list[bytes] = []
+    for piece in reply.iter_content(most):
+        pieces.append(piece)
+        pace.pay(len(piece))
+    return b"".join(pieces)
 
 
 class _Pool(urllib3.HTTPSConnectionPool):

@@ -7,7 +7,7 @@ looked up in the file for all mounts; else a file of its own is named like it.
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mountfs import config_file
@@ -29,7 +29,8 @@ class Asked:
     given: Layer
     """The options of the command line."""
     config_file: Path | None
-    environ: Mapping[str, str]
+    environ: Mapping[str, str] = field(repr=False)
+    """Secrets may stand there, which nobody is to log."""
 
 
 @dataclass(frozen=True, slots=True)

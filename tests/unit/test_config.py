@@ -103,6 +103,11 @@ def test_the_places_win_in_the_order_of_the_manual(file: Path, upto: int) -> Non
     assert loaded.store_options["endpoint_url"] == f"http://{upto - 1}.example"
 
 
+def test_the_environment_is_in_no_text_of_the_configuration() -> None:
+    """It has the secrets of all programs, and a log is soon written."""
+    assert "hush" not in repr(load(environ={"AWS_SECRET_ACCESS_KEY": "hush"}))
+
+
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
 def test_every_option_has_a_variable(option: Option) -> None:
     """MOUNTFS_ and its name in capitals, as the manual has it."""

@@ -15,6 +15,7 @@ from mountfs.backends.dropbox_pace import (
     Pace,
     runtime_directory,
 )
+from mountfs.storage import pace
 from mountfs.storage.attempts import RetryPolicy
 from mountfs.storage.body import BytesBody
 from mountfs.storage.errors import (
@@ -59,6 +60,37 @@ async def store(
     dropbox_server.routes.clear()
     yield opened
     await opened.close()
+
+
+@pytest.mark.parametrize("size", [300_000, 5 * MIB])
+async def test_bodies_go_piece_by_piece_where_a_limit_wants(
+    store: Storager, size: int
+) -> None:
+    """Both ways, and nothing is changed by it."""
+    pays: list[int] = []
+
+    class Recording:
+        piece = 50_000
+
+        def pay(self, size: int) -> None:
+            pays.append(size)
+
+        def note_request(self) -> None:
+            pass
+
+    content = bytes(range(250)) * (size // 250)
+    token = pace.keep(Recording())
+    try:
+        await store.write("new", BytesBody(content))
+        came = len(pays)
+        found = await store.read("new")
+    finally:
+        pace.leave(token)
+
+    assert found.data == content
+    assert max(pays) <= 50_000
+    assert sum(pays[:came]) >= len(content)
+    assert sum(pays[came:]) >= len(content)
 
 
 def sent(server: DropboxServer) -> list[str]:
