@@ -24,6 +24,7 @@ from requests.adapters import HTTPAdapter
 from stone.backends.python_rsrc import stone_serializers
 
 from mountfs import __version__
+from mountfs.backends._bounded import bounded, bytes_max
 from mountfs.backends._threads import Threads, hold
 from mountfs.backends.dropbox_errors import translated
 from mountfs.backends.dropbox_options import DropboxOptions
@@ -275,6 +276,12 @@ def _content_of(reply: requests.Response) -> bytes:
 
 class _Pool(urllib3.HTTPSConnectionPool):
     ConnectionCls = _Connection  # type: ignore[mutable-override]  # as urllib3 does
+
+    def urlopen(self, *args: Any, **more: Any) -> Any:
+        """Send a request; of its answer no more is taken in than can be one."""
+        url = str(more.get("url") or args[1])
+        most = bytes_max(more.get("headers") or {}, is_object="/download" in url)
+        return bounded(super().urlopen(*args, **more), most)
 
 
 class _Adapter(HTTPAdapter):

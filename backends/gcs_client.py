@@ -8,8 +8,6 @@ here.
 """
 
 import base64
-import contextlib
-import gzip
 import hashlib
 import json
 import logging
@@ -24,6 +22,7 @@ from google.auth.credentials import AnonymousCredentials, Credentials
 from google.auth.transport.urllib3 import Request as Transport
 
 from mountfs import __version__
+from mountfs.backends._bounded import unzipped
 from mountfs.backends._customer_key import customer_key
 from mountfs.backends._payload import ExactReader
 from mountfs.backends._threads import Threads
@@ -296,6 +295,4 @@ def _unzipped(answer: Answer) -> Answer:
     stored = answer.headers.get("x-goog-stored-content-encoding", "identity")
     if answer.headers.get("content-encoding") != "gzip" or stored != "identity":
         return answer
-    with contextlib.suppress(OSError, EOFError):
-        return answer._replace(body=gzip.decompress(answer.body))
-    return answer
+    return answer._replace(body=unzipped(answer.body))

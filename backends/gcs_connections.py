@@ -16,6 +16,7 @@ import certifi
 import urllib3
 import urllib3.connection
 
+from mountfs.backends._bounded import bounded, bytes_max
 from mountfs.backends._held_connections import HeldConnection, HeldPool
 from mountfs.backends._payload import ExactReader
 from mountfs.storage import pace
@@ -89,10 +90,15 @@ class Connections:
             headers=headers,
             decode_content=False,
             redirect=False,
-            preload_content=most is None,
+            preload_content=False,
         )
+        is_object = "alt=media" in url
+        bounded(response, bytes_max(headers, is_object=is_object))
         told = {name.lower(): text for name, text in response.headers.items()}
-        data = response.data if most is None else _taken_slowly(response, most)
+        if most is None:
+            data = b"".join(response.stream(_BLOCK, decode_content=False))
+        else:
+            data = _taken_slowly(response, most)
         return Answer(response.status, told, data)
 
     def request(
@@ -144,7 +150,7 @@ def _taken_slowly(response: urllib3.BaseHTTPResponse, most: int) -> bytes:
     """Take a body in no faster than a limit wants; the server feels it by and by."""
     pieces: list[bytes] = []
     try:
-        while piece := response.read(most):
+        for piece in response.stream(most, decode_content=False):
             pieces.append(piece)
             pace.pay(len(piece))
     except BaseException:

@@ -7,7 +7,6 @@ and the pool for a URL, so that a connection is made as botocore makes it;
 """
 
 import socket
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from botocore.awsrequest import (
@@ -16,16 +15,13 @@ from botocore.awsrequest import (
     AWSHTTPSConnection,
     AWSHTTPSConnectionPool,
 )
-from urllib3.exceptions import ProtocolError
 
+from mountfs.backends._bounded import TOLD_MAX, bounded
 from mountfs.backends._held_connections import HeldConnection, HeldPool
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client as BotoClient
     from urllib3 import BaseHTTPResponse
-
-TOLD_MAX = 64 << 20
-"""No listing and no error is longer."""
 
 
 class _Connection(HeldConnection, AWSHTTPConnection):  # type: ignore[misc]  # as botocore mixes
@@ -40,33 +36,14 @@ class _Pool(HeldPool, AWSHTTPConnectionPool):
     ConnectionCls = _Connection  # type: ignore[mutable-override]  # as botocore does
 
     def urlopen(self, *args: object, **more: object) -> "BaseHTTPResponse":
-        return _bounded(super().urlopen(*args, **more))  # type: ignore[arg-type]  # as given
+        return bounded(super().urlopen(*args, **more), TOLD_MAX)  # type: ignore[arg-type]  # as given
 
 
 class _TLSPool(HeldPool, AWSHTTPSConnectionPool):
     ConnectionCls = _TLSConnection  # type: ignore[mutable-override]  # as botocore does
 
     def urlopen(self, *args: object, **more: object) -> "BaseHTTPResponse":
-        return _bounded(super().urlopen(*args, **more))  # type: ignore[arg-type]  # as given
-
-
-def _bounded(response: "BaseHTTPResponse") -> "BaseHTTPResponse":
-    """Let botocore take in no answer without end; a GET of bytes it does not stream."""
-    stream = response.stream
-
-    def bounded(
-        amt: int | None = 1 << 16, decode_content: bool | None = None
-    ) -> Iterator[bytes]:
-        size = 0
-        for piece in stream(amt, decode_content):
-            size += len(piece)
-            if size > TOLD_MAX:
-                response.close()
-                raise ProtocolError("the answer does not end")
-            yield piece
-
-    response.stream = bounded  # type: ignore[method-assign]  # of this one alone
-    return response
+        return bounded(super().urlopen(*args, **more), TOLD_MAX)  # type: ignore[arg-type]  # as given
 
 
 def hold_connections(client: "BotoClient") -> None:

@@ -23,7 +23,8 @@ from urllib.parse import urlsplit
 import botocore.session
 from botocore.exceptions import ClientError, NoCredentialsError
 
-from mountfs.backends.s3_connections import TOLD_MAX, Route
+from mountfs.backends._bounded import TOLD_MAX
+from mountfs.backends.s3_connections import Route
 from mountfs.backends.s3_digests import CheckedBytes, has_right_checksum
 from mountfs.backends.s3_http import Connections, Source, pieces_of
 from mountfs.backends.s3_options import S3Options
