@@ -128,8 +128,7 @@ def _is_dead(mount_point: Path) -> bool:
 def check_mount_point(mount_point: Path) -> None:
     """Raise unless the mount point is an empty directory that is ours to use."""
     try:
-        with os.scandir(mount_point) as entries:
-            is_empty = next(entries, None) is None
+        is_empty = _is_empty(mount_point)
     except FileNotFoundError:
         raise UsageError(
             f"the mount point {mount_point} does not exist: create it with"
@@ -153,6 +152,13 @@ def check_mount_point(mount_point: Path) -> None:
             f"the last mount at {mount_point} is still sending what is pending: wait"
             f" for it with `mountfs umount {mount_point}`"
         )
+
+
+def _is_empty(directory: Path) -> bool:
+    if mounts.is_automount(directory):
+        return True
+    with os.scandir(directory) as entries:
+        return next(entries, None) is None
 
 
 def check_nesting(config: MountConfig) -> None:

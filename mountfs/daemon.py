@@ -3,6 +3,9 @@
 The starter spawns the same command with `--foreground --ready-fd N` in a session of
 its own and reads one line from that pipe: `ready`, or an exit code and a sentence. No
 fork without exec takes place, because a forked child would keep /dev/fuse open.
+
+At an automount point the session begins after the mount: until something is mounted
+there the kernel lets nobody pass but the process group of who answers for it, systemd.
 """
 
 import faulthandler
@@ -71,7 +74,13 @@ def _mount(config: MountConfig, manager: Manager, ready_fd: int | None) -> int:
     from mountfs import mount
 
     with control.claimed(config.mount_point):
-        return mount.run(config, manager, lambda: _say(ready_fd, "ready"))
+        return mount.run(config, manager, lambda: _be_ready(ready_fd))
+
+
+def _be_ready(ready_fd: int | None) -> None:
+    if ready_fd is not None and os.getsid(0) != os.getpid():
+        os.setsid()
+    _say(ready_fd, "ready")
 
 
 def _say(ready_fd: int | None, word: str) -> None:
@@ -115,7 +124,7 @@ def start(config: MountConfig, arguments: Sequence[str]) -> int:
             stdout=errors,
             stderr=errors,
             pass_fds=[writing],
-            start_new_session=True,
+            start_new_session=not mounts.is_automount(config.mount_point),
         )
     except BaseException:
         os.close(reading)

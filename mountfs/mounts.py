@@ -71,6 +71,15 @@ def mount_at(mount_point: Path) -> MountEntry | None:
     return found[-1] if found else None
 
 
+def is_automount(mount_point: Path) -> bool:
+    """Tell whether what lies at this path is to be mounted when somebody goes there.
+
+    Whoever opens it then waits for the mount, and so would the one who mounts.
+    """
+    entry = mount_at(mount_point)
+    return entry is not None and entry.fstype == "autofs"
+
+
 def mount_of(path: Path) -> MountEntry | None:
     """Return the mount that an existing path lies on."""
     number = path.stat().st_dev

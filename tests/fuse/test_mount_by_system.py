@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -114,3 +115,22 @@ def test_a_mount_whose_daemon_died_is_unmounted_with_an_error(place: Place) -> N
     assert (code, "whose daemon had died" in said) == (32, True)
     assert place.system.run("findmnt", mount_point)[0] == 1
     place.socket.unlink()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    "autofs" not in Path("/proc/filesystems").read_text(), reason="no autofs"
+)
+def test_an_automount_point_is_mounted_when_somebody_goes_there(place: Place) -> None:
+    """Until then the kernel lets nobody pass but the one who mounts, and its group."""
+    (place.store / "file").touch()
+    program = Path(__file__).with_name("automount.py")
+    mount = ("mount", "-t", "mountfs", place.url, place.mount_point)
+
+    code, said = place.system.run(sys.executable, program, place.mount_point, *mount)
+
+    assert (code, said) == (0, "file")
+    status = control.ask(place.socket, "status")
+    assert status is not None
+    assert os.getsid(status.pid) == status.pid
+    assert place.system.run("umount", place.mount_point) == (0, "")

@@ -43,6 +43,14 @@ ELSEWHERE = {
     "unit/test_checks.py": {
         "S-148": "test_volatile_state_is_refused_where_it_breaks_a_promise",
     },
+    "fuse/test_mount_by_system.py": {
+        "S-230": "test_a_mount_whose_daemon_died_is_unmounted_with_an_error",
+        "S-231": "test_a_line_of_fstab_mounts_remounts_and_unmounts",
+        "S-233": "test_an_automount_point_is_mounted_when_somebody_goes_there",
+    },
+    "recovery/test_takeover.py": {
+        "S-232": "test_a_new_mount_goes_on_with_what_the_last_one_sends",
+    },
     "fuse/test_s3_events.py": {
         "S-290": "test_what_others_change_is_seen_at_once",
     },
