@@ -55,12 +55,16 @@ class IndexedStorager(StoragerWrapper):
     def __init__(self, inner: Storager, index: AttributeIndex) -> None:
         super().__init__(inner)
         self._index = index
-        self._native = inner.capabilities
+        self._native = self._take_native(inner.capabilities)
         self._capabilities = self._widened()
+
+    def _take_native(self, native: Capabilities) -> Capabilities:
+        """Return what the store can do, as this wrapper takes it."""
+        return native
 
     def take_capabilities(self) -> None:
         """Ask `inner` again what it can do."""
-        self._native = self._inner.capabilities
+        self._native = self._take_native(self._inner.capabilities)
         self._capabilities = self._widened()
 
     def _widened(self) -> Capabilities:
@@ -153,7 +157,7 @@ class IndexedStorager(StoragerWrapper):
         """Change attributes in the object, or in the index if it keeps none."""
         found = object
         if object.kind is ObjectKind.LINK and object.kind in self._index.kinds:
-            found = await self._inner.stat(object.key)
+            found = await self._as_stored(object)
         if not self._is_kept_here(found):
             return await self._inner.set_metadata(object, metadata, condition=condition)
         if isinstance(condition, Version) and not _has(found, condition.content):
@@ -199,13 +203,17 @@ class IndexedStorager(StoragerWrapper):
             self._note_gone(directory)
         return await self._with_kept(moved)
 
+    async def _as_stored(self, object: Object) -> Object:
+        """Return a link as the store has it: perhaps as an object of another kind."""
+        return await self._inner.stat(object.key)
+
     # --- inside -----------------------------------------------------------------------
 
     def _is_kept_here(self, object: Object) -> bool:
         """Tell whether the index keeps the attributes of what the store has told of."""
         if not object.key:
             return self._capabilities.root_metadata
-        if object.kind not in self._index.kinds or _is_reserved(object.key):
+        if object.kind not in self._index.kinds or is_reserved(object.key):
             return False
         # A link that is an object, on a store with links of its own, keeps them itself.
         return object.kind is not ObjectKind.LINK or object.attributes is None
@@ -222,7 +230,12 @@ class IndexedStorager(StoragerWrapper):
         if not self._is_kept_here(object):
             return object
         record = records.get(split_key(object.key)[1])
-        if record is None or record.kind is not object.kind:
+        if record is None:
+            return self._with_attributes(object, None)
+        return self._completed_by(object, record)
+
+    def _completed_by(self, object: Object, record: Record) -> Object:
+        if record.kind is not object.kind:
             return self._with_attributes(object, None)
         if object.kind is ObjectKind.LINK and not record.is_of(object):
             return self._with_attributes(object, None)
@@ -261,7 +274,7 @@ class IndexedStorager(StoragerWrapper):
         )
 
     def _note_gone(self, key: str) -> None:
-        if _is_reserved(key):
+        if is_reserved(key):
             return
         directory, name = split_key(key)
         kind = ObjectKind.DIRECTORY if key.endswith("/") else ObjectKind.LINK
@@ -271,7 +284,8 @@ class IndexedStorager(StoragerWrapper):
             self._index.note(directory, {name: Drop()})
 
 
-def _is_reserved(key: str) -> bool:
+def is_reserved(key: str) -> bool:
+    """Tell whether a key is one of ours, of which nothing is kept."""
     return key.startswith(_RESERVED)
 
 

@@ -34,6 +34,7 @@ from mountfs.cache.directory import DirectoryInUse, DirectoryLock
 from mountfs.cache.drain import Hooks
 from mountfs.cache.floor import DiskFloor
 from mountfs.cache.indexed import kinds_without_metadata
+from mountfs.cache.indexed_files import ALL_KINDS
 from mountfs.cache.journal import Journal, JournalError
 from mountfs.cache.journaled import Below, Journaled, open_queue
 from mountfs.cache.learnt import SIZE_MAX as LEARNT_SIZE_MAX
@@ -226,14 +227,17 @@ def _lock(stack: AsyncExitStack, directory: Path, config: MountConfig) -> None:
 async def _add_index(
     stack: AsyncExitStack, layers: Stack, config: MountConfig
 ) -> AttributeIndex | None:
-    """Open the attribute index, if the user wants it."""
+    """Open the attribute index, if the user wants it, or nothing else keeps them."""
     store = layers.store
-    if not store.features.virtual_index:
+    able = store.capabilities
+    is_only_place = not (able.metadata or able.attributes)
+    is_needed = is_only_place and store.features.virtual_object_metadata
+    if not (store.features.virtual_index or is_needed):
         return None
     index = AttributeIndex(
         store,
         gates_of(store.features),
-        kinds_without_metadata(store.capabilities),
+        ALL_KINDS if is_needed else kinds_without_metadata(able),
         ttl_s=config.believed_s,
         is_read_only=config.read_only,
     )

@@ -13,6 +13,7 @@ from mountfs.backends import open_store
 from mountfs.cache.activity import Activity
 from mountfs.cache.attribute_index import AttributeIndex
 from mountfs.cache.indexed import IndexedStorager
+from mountfs.cache.indexed_files import ALL_KINDS, IndexedFiles
 from mountfs.cache.metered import MeteredStorager
 from mountfs.config import MountConfig
 from mountfs.errors import StoreAway, UsageError
@@ -145,7 +146,9 @@ class Stack:
 
     def add_index(self, index: AttributeIndex) -> None:
         """Keep in an index what the store has no place for."""
-        self._indexed = IndexedStorager(self._virtual, index)
+        is_all = index.kinds == ALL_KINDS
+        kind = IndexedFiles if is_all else IndexedStorager
+        self._indexed = kind(self._virtual, index)
 
     def believes_all(self) -> bool:
         """Tell whether what is known is to be believed now, whatever its age."""

@@ -177,21 +177,53 @@ def test_statfs_tells_the_space_of_the_account(
     assert dropbox_server.counts["users/get_space_usage"] == 1
 
 
-@pytest.mark.slow
-def test_without_properties_there_are_files_and_directories(
-    dropbox_server: DropboxServer, options: tuple[str, ...], tmp_path: Path
+@pytest.mark.parametrize(
+    "durability", ["store", pytest.param("journal", marks=pytest.mark.slow)]
+)
+def test_without_properties_the_index_keeps_attributes(
+    dropbox_server: DropboxServer,
+    options: tuple[str, ...],
+    tmp_path: Path,
+    durability: str,
 ) -> None:
-    """An app that sees its own folder alone may keep none: attributes are dropped."""
+    """An app that sees its own folder alone may keep none: files, links, directories
+    and all in a directory that moves have theirs in the index.
+    """
     dropbox_server.account.may_have_templates = False
-    options = (*options, "--dropbox-properties=off")
+    options = (*options[:-1], "--dropbox-properties=off", f"--durability={durability}")
     with mounted(options, tmp_path / "first") as mount:
-        (mount.path / "dir").mkdir(0o750)
-        (mount.path / "dir" / "file").write_bytes(b"bytes")
-        (mount.path / "dir" / "file").chmod(0o604)
-        os.rename(mount.path / "dir", mount.path / "moved")
+        top = mount.path
+        (top / "dir").mkdir(0o750)
+        (top / "dir" / "file").write_bytes(b"bytes")
+        (top / "dir" / "file").chmod(0o604)
+        os.utime(top / "dir" / "file", ns=(1_000_000_001, 2_000_000_003))
+        (top / "dir" / "link").symlink_to("file")
+        (top / "dir" / "log").write_bytes(b"one\n")
+        (top / "dir" / "log").chmod(0o600)
+        with (top / "dir" / "log").open("ab") as log:
+            log.write(b"two\n")
+        (top / "dir" / "other").write_bytes(b"ours")
+        (top / "dir" / "other").chmod(0o640)
+        os.rename(top / "dir", top / "moved")
+        os.rename(top / "moved" / "log", top / "moved" / "log.1")
+        large = os.open(top / "moved" / "large", os.O_WRONLY | os.O_CREAT, 0o611)
+        os.write(large, b"x" * (17 << 20))
+        os.close(large)
+    tree = dropbox_server.account.tree
+    with dropbox_server.account.lock, tree.changed:
+        theirs = Commit("/Projects/moved/other", mode="overwrite")
+        tree.write(theirs, b"theirs")
     with mounted(options, tmp_path / "second") as mount:
-        assert (mount.path / "moved" / "file").read_bytes() == b"bytes"
-        assert (mount.path / "moved" / "file").stat().st_mode & 0o7777 == 0o644
+        top = mount.path / "moved"
+        assert top.stat().st_mode & 0o7777 == 0o750
+        told = {each.name: each.stat(follow_symlinks=False) for each in os.scandir(top)}
+        modes = {name: found.st_mode & 0o7777 for name, found in told.items()}
+        assert modes.pop("link") == 0o777
+        assert modes == {"file": 0o604, "log.1": 0o600, "large": 0o611, "other": 0o644}
+        assert told["file"].st_mtime_ns == 2_000_000_003
+        assert os.readlink(top / "link") == "file"
+        assert (top / "link").read_bytes() == b"bytes"
+        assert (top / "log.1").read_bytes() == b"one\ntwo\n"
     assert not dropbox_server.account.templates
 
 
