@@ -6,6 +6,7 @@ for without a range, has no bound but the deadline of the request.
 """
 
 import re
+import weakref
 import zlib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
@@ -37,21 +38,23 @@ def bounded(response: "BaseHTTPResponse", most: int | None) -> "BaseHTTPResponse
 
     None is no limit; what is wrong with the lengths is a `ProtocolError` even then.
     """
-    stream = response.stream
+    # Held strongly it would hold itself, and its connection, until the next collection.
+    kind, held = type(response), weakref.ref(response)
 
     def bounded_stream(
         amt: int | None = 1 << 16, decode_content: bool | None = None
     ) -> Iterator[bytes]:
-        size = 0
+        size, own = 0, held()
+        assert own is not None, "who streams it has it"
         try:
-            for piece in stream(amt, decode_content):
+            for piece in kind.stream(own, amt, decode_content):
                 size += len(piece)
                 if most is not None and size > most:
-                    response.close()
+                    own.close()
                     raise ProtocolError("the answer does not end")
                 yield piece
         except (ValueError, OverflowError, MemoryError) as error:
-            response.close()  # lengths below zero, or beyond all
+            own.close()  # lengths below zero, or beyond all
             raise ProtocolError("the answer has no length that can be") from error
 
     response.stream = bounded_stream  # type: ignore[method-assign]  # of this one alone

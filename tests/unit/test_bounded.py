@@ -2,10 +2,13 @@
 
 import gzip
 import random
+import weakref
 import zlib
+from io import BytesIO
 
 import pytest
 import trio
+from urllib3 import HTTPResponse
 from urllib3.exceptions import ProtocolError
 
 from mountfs.backends import _bounded, gcs_client, open_store
@@ -103,6 +106,16 @@ async def test_lies_of_a_server_of_google(short: None) -> None:
                 raise
             assert server.sent < 32 * MIB, name
         await store.close()
+
+
+def test_an_answer_is_gone_with_its_last_user() -> None:
+    """It holds a connection, which must not wait for a collection of garbage."""
+    response = HTTPResponse(BytesIO(b"bytes"), preload_content=False)
+    held = weakref.ref(_bounded.bounded(response, 10))
+
+    assert b"".join(response.stream()) == b"bytes"
+    del response
+    assert held() is None
 
 
 def test_what_is_not_packed_stays(short: None) -> None:
