@@ -40,6 +40,7 @@ from mountfs.storage.errors import (
     Throttled,
 )
 from mountfs.storage.reason import Reason, current_reason
+from mountfs.storage.secrets import remember_secret
 from mountfs.storage.wire import exchange
 
 log = logging.getLogger(__name__)
@@ -139,6 +140,7 @@ class DropboxClient:
                 with translated(key):
                     with self._lock:  # one renewal is enough for all threads
                         api.check_and_refresh_access_token()
+                    remember_secret(getattr(api, "_oauth2_access_token", None))
                     return request(api)
             except CredentialsRejected as error:
                 if not self._renew(api):

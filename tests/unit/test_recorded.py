@@ -5,13 +5,14 @@ from pathlib import Path
 import pytest
 
 from mountfs.backends import open_store
+from mountfs.backends.dropbox_tokens import Credentials, save
+from mountfs.storage import secrets
 from mountfs.storage.body import BytesBody
 from mountfs.storage.errors import NotFound, StoreError
 from mountfs.storage.meter import Meter
 from mountfs.storage.protocol import Storager
 from mountfs.storage.tracing import Tracer
 from mountfs.storage.wire import record_with
-from tests.fakes.dropbox_fixtures import options_of
 from tests.fakes.dropbox_server import DropboxServer
 from tests.fakes.gcs_fixtures import GCS_BUCKET
 from tests.fakes.gcs_server import GcsServer
@@ -57,7 +58,12 @@ async def test_dropbox(
 ) -> None:
     """Each request has the name of its route, as often as the service was asked."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    meter = await _use(open_store("dropbox:///top", options_of(dropbox_server)))
+    file = tmp_path / "dropbox.json"
+    save(file, Credentials("fakekey", "renewed-for-ever"))
+    dropbox_server.tokens.refresh_tokens.add("renewed-for-ever")
+    options = {"endpoint": dropbox_server.url, "token_file": str(file)}
+    options["ca_file"] = str(dropbox_server.certificate)
+    meter = await _use(open_store("dropbox:///top", options))
 
     told = {name: 0 for name, _ in _counts(meter)}
     for (name, _), count in _counts(meter).items():
@@ -67,6 +73,11 @@ async def test_dropbox(
         name: count for name, count in seen.items() if "/" in name
     }
     assert told["files/upload"] >= 1
+    # What was read, and what was got for it, is secret from then on.
+    assert secrets.blotted("see renewed-for-ever") == f"see {secrets.BLOT}"
+    assert dropbox_server.tokens.access_tokens
+    for token in dropbox_server.tokens.access_tokens:
+        assert secrets.blotted(token) == secrets.BLOT
     assert meter.wire_bytes[0] >= 10
 
 
