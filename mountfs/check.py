@@ -24,6 +24,7 @@ from mountfs.sentences import sentence_about
 from mountfs.status import Outcome
 from mountfs.storage.errors import StoreError
 from mountfs.storage.limit import Limits, LimitStorager
+from mountfs.storage.vetted import VettedStorager
 from mountfs.terminal import plain
 from mountfs.waiting import carry_out
 
@@ -65,7 +66,7 @@ def check_store(
 
 
 async def _check(config: MountConfig, is_repair: bool) -> Outcome:
-    store = open_store(config.url, config.store_options)
+    store = VettedStorager(open_store(config.url, config.store_options))
     try:
         limited = LimitStorager(store, Limits())
         made = audit_of(limited, config, identity_of(config), is_in_use=False)

@@ -11,6 +11,7 @@ What is well-formed and false is believed; versions and checksums are for that.
 
 from mountfs.storage.errors import Corrupt, ServiceFailed
 from mountfs.storage.types import (
+    Capabilities,
     Content,
     ListMode,
     Object,
@@ -47,19 +48,21 @@ class VettedStorager(StoragerWrapper):
         if page.token is not None and page.token == token:
             raise ServiceFailed("a page of the listing leads to itself", key=prefix)
         able = self.capabilities
-        key_size_max = able.key_size_max or KEY_SIZE_MAX
-        start = len(prefix)
+        most = able.key_size_max or KEY_SIZE_MAX
+        start, is_flat = len(prefix), mode is ListMode.PREFIX
+        # One look at each of the thousands that are as they should be, and a second one
+        # at the others.
         for object in page.objects:
-            key = object.key
-            if not key.startswith(prefix):
-                raise ServiceFailed("the listing has a key of elsewhere", key=prefix)
-            if able.utf8_keys and not _is_utf8(key):
-                raise ServiceFailed("the listing has a key that is no text", key=prefix)
-            if len(key) > key_size_max:
-                raise ServiceFailed("the listing has an endless key", key=prefix)
-            if mode is ListMode.DIRECTORY and "/" in key[start:-1]:
-                raise ServiceFailed("the listing has a key from below", key=prefix)
-            _vetted(object)
+            key, size = object.key, object.size
+            if not (
+                key.isascii()
+                and len(key) <= most
+                and key.startswith(prefix)
+                and (is_flat or key.find("/", start, -1) < 0)
+                and (size is None or 0 <= size <= SIZE_MAX)
+                and (object.mtime_ns is None or 0 <= object.mtime_ns <= TIME_MAX_NS)
+            ):
+                _check_entry(object, prefix, mode, able)
         return page
 
     async def read(
@@ -80,6 +83,21 @@ class VettedStorager(StoragerWrapper):
         return content
 
 
+def _check_entry(
+    object: Object, prefix: str, mode: ListMode, able: Capabilities
+) -> None:
+    key = object.key
+    if not key.startswith(prefix):
+        raise ServiceFailed("the listing has a key of elsewhere", key=prefix)
+    if able.utf8_keys and not _is_utf8(key):
+        raise ServiceFailed("the listing has a key that is no text", key=prefix)
+    if len(key) > (able.key_size_max or KEY_SIZE_MAX):
+        raise ServiceFailed("the listing has an endless key", key=prefix)
+    if mode is ListMode.DIRECTORY and key.find("/", len(prefix), -1) >= 0:
+        raise ServiceFailed("the listing has a key from below", key=prefix)
+    _vetted(object)
+
+
 def _vetted(object: Object) -> Object:
     size, time_ns = object.size, object.mtime_ns
     if size is not None and not 0 <= size <= SIZE_MAX:
@@ -90,8 +108,6 @@ def _vetted(object: Object) -> Object:
 
 
 def _is_utf8(key: str) -> bool:
-    if key.isascii():
-        return True
     try:
         key.encode()
     except UnicodeEncodeError:  # a byte that is none, as a lone surrogate

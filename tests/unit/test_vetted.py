@@ -7,17 +7,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mountfs.backends.memory import MEMORY_CAPABILITIES, MemoryStore
+from mountfs.fuse.attributes import entry_of
+from mountfs.storage.dialects import ATTRIBUTE_NAMES, LINK_NAMES, Fields, decode
 from mountfs.storage.errors import Corrupt, ServiceFailed, StoreError
 from mountfs.storage.types import (
     Capabilities,
     Content,
     ListMode,
+    Metadata,
     Object,
     ObjectKind,
     Page,
 )
-from mountfs.storage.vetted import VettedStorager
+from mountfs.storage.vetted import SIZE_MAX, VettedStorager
 from mountfs.vfs import listings
+from mountfs.vfs.attributes import Defaults, Stat, effective
+from mountfs.vfs.inodes import Inode
 from mountfs.vfs.listings import list_all
 
 
@@ -171,3 +176,51 @@ async def test_whatever_is_listed(objects: list[Object], prefix: str) -> None:
         assert each.key.startswith(prefix)
         assert "/" not in each.key[len(prefix) :].removesuffix("/")
         assert 0 <= (each.size or 0) < 1 << 63
+
+
+NUMBERS = st.sampled_from(["-1", "0", "9" * 30, "1e999", "99999999999.9", "0x7f", "٣"])
+METADATA = st.dictionaries(
+    st.sampled_from(sorted(ATTRIBUTE_NAMES | LINK_NAMES)),
+    NUMBERS | st.integers().map(str) | st.text(max_size=30),
+)
+
+
+@given(user=METADATA, size=st.integers(0, SIZE_MAX), time_ns=st.integers(0, 1 << 62))
+def test_whatever_metadata_say_the_kernel_takes_it(
+    user: dict[str, str], size: int, time_ns: int
+) -> None:
+    """No mode, owner, time or device number of anybody is more than it has room for."""
+    decoded = decode(user, Fields(posix=True, xattrs=True, group=True))
+    object = Object(
+        key="a",
+        kind=decoded.kind,
+        size=size,
+        mtime_ns=time_ns,
+        metadata=Metadata(attributes=decoded.attributes),
+    )
+    seen = effective(object, Defaults(uid=0, gid=0))
+    assert seen.mode is not None
+    assert seen.uid is not None
+    assert seen.gid is not None
+    assert seen.atime_ns is not None
+    assert seen.mtime_ns is not None
+    assert seen.ctime_ns is not None
+
+    entry = entry_of(
+        Stat(
+            inode=Inode(2),
+            generation=0,
+            mode=seen.mode,
+            links=1,
+            uid=seen.uid,
+            gid=seen.gid,
+            size=size,
+            atime_ns=seen.atime_ns,
+            mtime_ns=seen.mtime_ns,
+            ctime_ns=seen.ctime_ns,
+            rdev=seen.rdev or 0,
+        ),
+        1.0,
+    )
+    assert (entry.st_size, entry.st_uid) == (size, seen.uid)
+    assert decoded.link_target is None or "\0" not in decoded.link_target
