@@ -3,24 +3,38 @@
 import errno
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mountfs import cli
 from tests.fuse.conftest import GATED, Mounter
 from tests.fuse.marks import needs_root
-from tests.fuse.mounting import Mount, run, run_command
+from tests.fuse.mounting import Mount, run
 from tests.fuse.stores import Store
 
 local = pytest.mark.parametrize("store", ["local"], indirect=True)
 
 
-def told(*arguments: str, code: int = 0) -> Any:
-    """Return the document that a command prints for programs."""
-    done = run_command(*arguments, "--json")
-    assert (done.returncode, done.stderr) == (code, "")
-    return json.loads(done.stdout)
+@dataclass
+class Command:
+    """`mountfs` in this process: starting another for each word takes long."""
+
+    capsys: pytest.CaptureFixture[str]
+
+    def __call__(self, *arguments: str, code: int = 0) -> str:
+        """Return what a command prints; what it complains of if it ends with 2."""
+        self.capsys.readouterr()
+        assert cli.main(arguments) == code
+        out, complaint = self.capsys.readouterr()
+        assert not (out and complaint)
+        return complaint if code == 2 else out
+
+    def told(self, *arguments: str, code: int = 0) -> Any:
+        """Return the document that a command prints for programs."""
+        return json.loads(self(*arguments, "--json", code=code))
 
 
 def fact(path: Path, name: str) -> str | None:
@@ -33,15 +47,15 @@ def fact(path: Path, name: str) -> str | None:
         return None
 
 
-def _explains(mount: Mount, store: Store) -> None:
+def _explains(mountfs: Command, mount: Mount) -> None:
     path = mount.path / "docs" / "file"
     path.parent.mkdir()
     path.write_bytes(b"bytes")
     path.chmod(0o640)
     path.read_bytes()
 
-    file = told("explain", str(path))
-    lines = run_command("explain", str(path)).stdout.splitlines()
+    file = mountfs.told("explain", str(path))
+    lines = mountfs("explain", str(path)).splitlines()
     assert (file["found"], file["kind"], file["state"]) == (True, "file", "clean")
     assert file["object"]["key"] == "docs/file"
     assert file["object"]["url"].endswith("/docs/file")
@@ -50,16 +64,15 @@ def _explains(mount: Mount, store: Store) -> None:
     assert "(mountfs)" in file["attributes"]["mode"]["source"]
     assert lines[0] == f"{path}: a file, clean"
     assert "  key         docs/file" in lines
-    assert told("explain", str(path.parent))["form"]["name"] == "directory"
+    assert mountfs.told("explain", str(path.parent))["form"]["name"] == "directory"
 
-    missing = told("explain", str(path / "below" / "it"), code=1)
+    missing = mountfs.told("explain", str(path / "below" / "it"), code=1)
     assert missing["why"] == "docs/file is no directory"
-    outside = run_command("explain", str(mount.path.parent))
-    assert outside.returncode == 2
-    assert "is not in a mount of mountfs" in outside.stderr
+    outside = mountfs("explain", str(mount.path.parent), code=2)
+    assert "is not in a mount of mountfs" in outside
 
 
-def _tells_by_xattrs(mount: Mount) -> None:
+def _tells_by_xattrs(mountfs: Command, mount: Mount) -> None:
     path = mount.path / "xattrs"
     path.write_bytes(b"12345")
 
@@ -69,7 +82,7 @@ def _tells_by_xattrs(mount: Mount) -> None:
     assert fact(path, "dirty") is None
     assert fact(path, "pending") is None
     explained = json.loads(fact(path, "explain") or "")
-    asked = told("explain", str(path))
+    asked = mountfs.told("explain", str(path))
     assert explained.items() <= asked.items()
     path.read_bytes()
     assert fact(path, "cached") == "0-4"
@@ -97,10 +110,11 @@ def _is_not_copied(mount: Mount, beside: Path) -> None:
         assert os.listxattr(copy) == ["user.own"]
 
 
-def _is_listed(mount: Mount, store: Store) -> None:
-    (entry,) = [each for each in told("list") if each["mount_point"] == str(mount.path)]
-    lines = run_command("list").stdout.splitlines()
-    (status,) = told("status", str(mount.path))
+def _is_listed(mountfs: Command, mount: Mount, store: Store) -> None:
+    mounts = {each["mount_point"]: each for each in mountfs.told("list")}
+    entry = mounts[str(mount.path)]
+    lines = mountfs("list").splitlines()
+    (status,) = mountfs.told("status", str(mount.path))
 
     assert (entry["url"], entry["state"]) == (store.url, "mounted")
     assert entry["pid"] == status["pid"]
@@ -109,9 +123,9 @@ def _is_listed(mount: Mount, store: Store) -> None:
     assert any(store.url in line and " mounted " in line for line in lines)
 
 
-def _is_counted(mount: Mount) -> None:
-    (load,) = told("top", "--once", str(mount.path))
-    shown = run_command("top", "--once", str(mount.path)).stdout
+def _is_counted(mountfs: Command, mount: Mount) -> None:
+    (load,) = mountfs.told("top", "--once", str(mount.path))
+    shown = mountfs("top", "--once", str(mount.path))
 
     names = [row["name"] for row in load["operations"]]
     assert {"lookup", "create", "write", "flush"} <= set(names)
@@ -123,15 +137,18 @@ def _is_counted(mount: Mount) -> None:
 @local
 @needs_root
 def test_an_operator_sees_what_a_mount_does(
-    mounter: Mounter, store: Store, tmp_path: Path
+    mounter: Mounter,
+    store: Store,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """One mount, and all that tells of it: for people and for programs."""
-    mount = mounter(store, *GATED)
+    mount, mountfs = mounter(store, *GATED), Command(capsys)
 
-    _explains(mount, store)
-    _tells_by_xattrs(mount)
+    _explains(mountfs, mount)
+    _tells_by_xattrs(mountfs, mount)
     _is_not_copied(mount, tmp_path)
-    _is_listed(mount, store)
-    _is_counted(mount)
+    _is_listed(mountfs, mount, store)
+    _is_counted(mountfs, mount)
     for command in ("wait", "flush", "warm", "check"):
-        assert told(command, str(mount.path))
+        assert mountfs.told(command, str(mount.path))
