@@ -56,7 +56,8 @@ class DropboxEvents:
             was_reset, self._was_reset = self._was_reset, False
             return None if was_reset else ()
         try:
-            await self._wait(self._cursor)
+            if not await self._has_changed(self._cursor):
+                return ()
             # What follows at once comes along, each file once and as it is by then.
             await trio.sleep(_GATHER_S)
             return await self._told(self._cursor)
@@ -71,16 +72,14 @@ class DropboxEvents:
         """Close the connection."""
         await self._client.close()
 
-    async def _wait(self, cursor: str) -> None:
-        while True:
-            told = await self._client.call(
-                lambda api: api.files_list_folder_longpoll(cursor, timeout=self._poll_s)
-            )
-            if told.backoff:
-                self._pause_until = trio.current_time() + float(told.backoff)
-            if told.changes:
-                return
-            await trio.sleep_until(max(self._pause_until, trio.current_time()))
+    async def _has_changed(self, cursor: str) -> bool:
+        """Wait a while for a change."""
+        told = await self._client.call(
+            lambda api: api.files_list_folder_longpoll(cursor, timeout=self._poll_s)
+        )
+        if told.backoff:
+            self._pause_until = trio.current_time() + float(told.backoff)
+        return bool(told.changes)
 
     async def _told(self, cursor: str) -> Sequence[Change]:
         found: list[Change] = []

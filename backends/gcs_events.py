@@ -74,19 +74,17 @@ class PubSubEvents:
         """What was returned, and is acknowledged when we are asked on."""
 
     async def changes(self) -> Sequence[Change]:
-        """Wait until something has come, and return it."""
-        while True:
-            await self._acknowledge()
-            began = time.monotonic()
-            messages = await self._pulled()
-            with understood():
-                self._told = [str(message["ackId"]) for message in messages]
-                told = [self._read(each.get("message")) for each in messages]
-            if found := [change for change in told if change is not None]:
-                return found
-            # The service keeps the question; an emulator may not.
-            if not messages and time.monotonic() - began < PAUSE_S:
-                await trio.sleep(PAUSE_S)
+        """Wait a while for something to come, and return it."""
+        await self._acknowledge()
+        began = time.monotonic()
+        messages = await self._pulled()
+        with understood():
+            self._told = [str(message["ackId"]) for message in messages]
+            told = [self._read(each.get("message")) for each in messages]
+        # The service keeps the question; an emulator may not.
+        if not messages and time.monotonic() - began < PAUSE_S:
+            await trio.sleep(PAUSE_S)
+        return [change for change in told if change is not None]
 
     async def _acknowledge(self) -> None:
         if self._told:

@@ -121,15 +121,12 @@ class QueueEvents:
         self._warned: set[str] = set()
 
     async def changes(self) -> Sequence[Change]:
-        """Wait until something has come, and return it."""
+        """Wait a while for something to come, and return it."""
         await self._delete_told()
-        while True:
-            found: list[Change] = []
-            for message in await self._received():
-                found += self._read(message)
-            if found:
-                return found
-            await self._delete_told()  # it was of no interest
+        found: list[Change] = []
+        for message in await self._received():
+            found += self._read(message)
+        return found
 
     async def close(self) -> None:
         """Close the connections."""

@@ -15,7 +15,9 @@ SHORTEST = 4
 """What is shorter, and not in quotes, is found in innocent words."""
 _QUOTED = re.compile(r"(?P<mark>['\"])(?P<name>(?:\\.|(?!(?P=mark)).)*)(?P=mark)")
 _FIELDS = frozenset({"path", "waiting", "kept_as"})
-_HARMLESS = frozenset({"url", "mount_point", "state_dir", "config_problem", "state"})
+_HARMLESS = frozenset(
+    {"url", "mount_point", "state_dir", "config_problem", "untold", "state"}
+)
 
 
 def names_in(status: object, field: str = "") -> Iterator[str]:

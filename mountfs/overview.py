@@ -183,6 +183,7 @@ def _rows(place: Place) -> Iterator[Row]:
     yield "store", store_text(status)
     yield "promise", f"durability={status.durability}"
     yield from config_rows(status)
+    yield from others_rows(status)
     yield "hits", hits_text(status)
     yield "programs", programs_text(status)
     yield "network", network_text(status)
@@ -222,6 +223,14 @@ def config_rows(status: Status) -> Iterator[Row]:
         yield "config", f"not taken at the last reload: {status.config_problem}"
     if status.config_waiting:
         yield "config", f"for the next mount: {', '.join(status.config_waiting)}"
+
+
+def others_rows(status: Status) -> Iterator[Row]:
+    """Yield whether the store tells of what others change, if it was asked to."""
+    if status.untold:
+        yield "others", f"their changes are not told: {status.untold}"
+    elif status.is_told:
+        yield "others", "their changes are told"
 
 
 def hits_text(status: Status) -> str:

@@ -129,6 +129,9 @@ class Drawing:
             grid.add_row(Text("promise"), self.text(f"durability={status.durability}"))
         for word, text in overview.config_rows(status):
             grid.add_row(Text(word), self.text(text, style="yellow"))
+        for word, text in overview.others_rows(status):
+            style = "yellow" if status.untold else ""
+            grid.add_row(Text(word), self.text(text, style=style))
         self._add_work(grid, status, rates)
         grid.add_row(Text("pending"), self.text(watch.pending_text(status, rates)))
         if status.pending:

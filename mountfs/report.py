@@ -57,6 +57,7 @@ class Reporter:
         if is_seen:
             incidents.mark_seen()
         count = incidents.count
+        hearing = self._fs.volume.hearing
         return Status(
             url=self._config.url,
             mount_point=str(self._config.mount_point),
@@ -70,6 +71,8 @@ class Reporter:
             store_state=self._health.state.value,
             store_reason=self._health.reason or "",
             durability=self._config.durability,
+            is_told=hearing is not None and not hearing.trouble,
+            untold=hearing.trouble if hearing is not None else "",
             conflicts=count(IncidentKind.CONFLICT),
             late_errors=count(IncidentKind.FAILED) + count(IncidentKind.REFUSED),
             unseen=len(unseen),

@@ -101,6 +101,10 @@ class Status:
     store_reason: str = ""
     """Why it is not online."""
     durability: str = "store"
+    is_told: bool = False
+    """Whether the store tells of what others change."""
+    untold: str = ""
+    """Why it does not, although it was asked to."""
     config_problem: str = ""
     """Why what the configuration files say now was not taken."""
     config_waiting: tuple[str, ...] = ()
@@ -130,7 +134,7 @@ class Status:
     def needs_attention(self) -> bool:
         """Whether somebody should look at this mount."""
         has_failed = any(each.error is not None for each in self.pending)
-        has_failed = has_failed or bool(self.config_problem)
+        has_failed = has_failed or bool(self.config_problem or self.untold)
         return has_failed or self.unseen > 0 or self.store_state != "online"
 
 
@@ -214,6 +218,8 @@ def decode(line: bytes) -> Said:
         store_state=_text(fields, "store_state", "online"),
         store_reason=_text(fields, "store_reason"),
         durability=_text(fields, "durability", "store"),
+        is_told=fields.get("is_told") is True,
+        untold=_text(fields, "untold"),
         config_problem=_text(fields, "config_problem"),
         config_waiting=tuple(map(str, _sequence(fields, "config_waiting"))),
         state_dir=_text(fields, "state_dir"),

@@ -30,6 +30,8 @@ class EventSource(Protocol):
     async def changes(self) -> Sequence[Change] | None:
         """Wait for changes and return them; None is "anything may have changed".
 
+        If none come for a while, that is an answer, too: nothing is in the way.
+
         What happens between two calls is told by the second, which also says that
         what the first has told was taken in: a service that keeps it until then need
         not any more. Raises `StoreError`; a later call goes on where it can.

@@ -14,7 +14,7 @@ from mountfs.storage.errors import StoreError
 from mountfs.storage.events import Change, EventSource
 from mountfs.storage.types import Object, ObjectKind, is_same_state
 from mountfs.vfs.node import Node
-from mountfs.vfs.volume import Outdated, Volume
+from mountfs.vfs.volume import Hearing, Outdated, Volume
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +29,7 @@ class Elsewhere:
     def __init__(self, volume: Volume, source: EventSource) -> None:
         self._volume = volume
         self._source = source
+        self._hearing = volume.hearing = Hearing()
         self.taken = 0
         """How many changes were news."""
         self._above: set[tuple[str, bool]] = set()
@@ -41,6 +42,7 @@ class Elsewhere:
             try:
                 changes = await self._source.changes()
             except Exception as error:  # noqa: BLE001 - it must not cost the mount
+                self._hearing.trouble = str(error)
                 if not has_warned:
                     has_warned = _warn(error)
                 await trio.sleep(pause_s)
@@ -49,6 +51,7 @@ class Elsewhere:
             if has_warned:
                 log.info("what others change is told again")
             pause_s, has_warned = _PAUSE_S, False
+            self._hearing.trouble = ""
             # A change of our own may be told before the answer to its request is here.
             await trio.sleep(SETTLE_S)
             if changes is None:

@@ -74,6 +74,14 @@ class Outdated:
     name: bytes
 
 
+@dataclass(slots=True)
+class Hearing:
+    """How it goes with what the store tells of what others change."""
+
+    trouble: str = ""
+    """Why nothing is told; empty if it is."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Volume:
     """One mounted file system: the store, what is kept of it here, and its nodes."""
@@ -96,6 +104,8 @@ class Volume:
     """What is acknowledged and not stored yet, if anything may be."""
     watched: HealthStorager | None = None
     """The store itself, for what is only told to people."""
+    hearing: Hearing | None = None
+    """None if the store tells nothing of what others change."""
     url_of: Callable[[str], str] = str
     """Returns the URL of the object with a key."""
     inodes: InodeTable

@@ -54,4 +54,5 @@ def test_what_others_change_is_seen_at_once(
             other.delete_object(Bucket=moto_bucket, Key="pre/dir/new")
             _wait_for(lambda: not new.exists())
             _wait_for(lambda: not queue.waiting)
+            assert "their changes are told" in mounted.look()
             mounted.check_log()

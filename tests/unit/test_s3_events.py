@@ -43,13 +43,20 @@ def events(bucket: str, named: str, prefix: str = "pre") -> QueueEvents:
 async def told(source: QueueEvents) -> list[Change]:
     """Wait for what has come."""
     with trio.fail_after(20):
-        return list(await source.changes())
+        while not (found := await source.changes()):
+            pass
+    return list(found)
 
 
 async def _until_asked_again(source: QueueEvents, queue: Queue) -> None:
     """Ask on until nothing waits in the queue."""
+
+    async def ask() -> None:
+        while True:
+            await source.changes()
+
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(source.changes)
+        nursery.start_soon(ask)
         with trio.fail_after(20):
             while await trio.to_thread.run_sync(lambda: queue.waiting):  # noqa: ASYNC110 - the queue tells nobody
                 await trio.sleep(0.05)

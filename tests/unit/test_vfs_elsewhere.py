@@ -12,7 +12,7 @@ from mountfs.storage.errors import PermissionDenied, Unreachable
 from mountfs.storage.events import Change
 from mountfs.storage.types import ABSENT
 from mountfs.vfs.elsewhere import Elsewhere
-from mountfs.vfs.volume import Outdated
+from mountfs.vfs.volume import Hearing, Outdated
 from tests.fakes.volume import CALLER, Scene, open_scene
 
 
@@ -180,6 +180,7 @@ async def test_a_source_with_a_fault_costs_no_mount(
             await elsewhere.run()
 
         assert elsewhere.taken == 1
+        assert scene.fs.volume.hearing == Hearing()
         assert len([one for one in caplog.records if one.levelname == "ERROR"]) == 1
         caplog.clear()
 
