@@ -5,7 +5,6 @@ mount that a dead daemon left at the mount point is cleared away here, at the la
 moment.
 """
 
-import errno
 import logging
 import os
 import re
@@ -97,7 +96,7 @@ def has_dead_mount(mount_point: Path) -> bool:
     if entry is None or entry.fstype != mounts.FSTYPE:
         return False
     path = control.socket_path(mount_point, uid=entry.user_id)
-    if control.is_alive(path) or not _is_dead(mount_point):
+    if control.is_alive(path) or not mounts.is_dead(mount_point):
         raise UsageError(
             f"{mount_point} is mounted already, with {entry.source}: use that mount, or"
             f" end it with `mountfs umount {mount_point}`"
@@ -115,14 +114,6 @@ def clear_dead_mount(mount_point: Path) -> None:
             f"the daemon of {mount_point} has died, and its mount cannot be removed"
             f" ({problem}): run `umount -l {mount_point}` as root"
         )
-
-
-def _is_dead(mount_point: Path) -> bool:
-    try:
-        os.statvfs(mount_point)  # never answered from the kernel's cache
-    except OSError as error:
-        return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
-    return False
 
 
 def check_mount_point(mount_point: Path) -> None:

@@ -4,6 +4,7 @@ Reads /proc only; nothing here touches a path inside a mount, which could wait f
 daemon that does not answer.
 """
 
+import errno
 import os
 import re
 import shutil
@@ -78,6 +79,15 @@ def is_automount(mount_point: Path) -> bool:
     """
     entry = mount_at(mount_point)
     return entry is not None and entry.fstype == "autofs"
+
+
+def is_dead(mount_point: Path) -> bool:
+    """Tell whether the daemon of a FUSE mount has ended."""
+    try:
+        os.statvfs(mount_point)  # never answered from the kernel's cache
+    except OSError as error:
+        return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
+    return False
 
 
 def mount_of(path: Path) -> MountEntry | None:

@@ -52,11 +52,14 @@ def umount(
     socket = control.socket_path(entry.mount_point, uid=entry.user_id)
     conversation = control.follow(socket)
     first = next(conversation, None)
+    is_dead = first is None and mounts.is_dead(entry.mount_point)
     problem = None
     if not (is_kept and is_lazy) or first is None:  # else the daemon does that itself
-        problem = _detach(entry.mount_point, is_lazy=is_lazy or first is None)
+        problem = _detach(entry.mount_point, is_lazy=is_lazy or is_dead)
     if problem is not None:
         return _explain(entry.mount_point, problem, out)
+    if first is None and not is_dead:
+        return os.EX_OK  # a second place of a mount (mount --bind): there it goes on
     if first is None:
         out.write(
             f"mountfs: unmounted {entry.mount_point}, whose daemon had died; what it"

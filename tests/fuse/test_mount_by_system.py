@@ -83,7 +83,9 @@ def test_a_line_of_fstab_mounts_remounts_and_unmounts(place: Place) -> None:
 
 @pytest.mark.slow
 def test_umount_has_the_codes_of_umount(place: Place) -> None:
-    """Busy is 32 and names who; a mount begun read-only stays so; -l does not wait."""
+    """Busy is 32 and names who; a mount begun read-only stays so; -l does not wait, nor
+    does a second place of a mount, which goes on at the first.
+    """
     run, shell, mount_point = place.system.run, place.system.shell, place.mount_point
     mount = ("mount", "-v", "-t", "fuse.mountfs", place.url, mount_point)
     code, said = run(*mount, "-o", "ro")
@@ -96,6 +98,11 @@ def test_umount_has_the_codes_of_umount(place: Place) -> None:
     assert (code, "is in use by" in said) == (32, True)
     code, said = run(*mount)
     assert (code, "is mounted already" in said) == (32, True)
+
+    second = mount_point.with_name("second")
+    second.mkdir()
+    assert run("mount", "--bind", mount_point, second) == (0, "")
+    assert run("umount", second) == (0, "")
 
     assert run("umount", "--lazy", mount_point) == (0, "")
     assert run("findmnt", mount_point)[0] == 1
