@@ -20,7 +20,7 @@ from pathlib import Path
 
 import trio
 
-from mountfs import abort, checks, takeover
+from mountfs import abort, checks, mounts, takeover
 from mountfs.access import Access
 from mountfs.appliers import appliers_of
 from mountfs.audit import Audit, audit_of
@@ -657,6 +657,14 @@ class _Mounted:
             self._state = State.DRAINING
             self._service.stopping()
 
+    def _is_attached(self) -> bool:
+        """Tell whether nobody has detached the mount yet (umount --lazy)."""
+        entry = mounts.mount_at(self._config.mount_point)
+        device = self._fs.openers.device
+        if entry is None or device is None:
+            return entry is not None
+        return entry.device == f"{os.major(device)}:{os.minor(device)}"
+
     async def _leave_at_signals(self) -> None:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async for _ in signals:
@@ -669,7 +677,8 @@ class _Mounted:
     async def _leave_when_told(self) -> None:
         await self._leave.wait()
         self._end()
-        await self._session.detach()
+        if self._is_attached():
+            await self._session.detach()
         # Whoever has a file open may go on for a while; its data still arrive.
         with trio.move_on_after(self._grace_s):
             await self._hurry.wait()

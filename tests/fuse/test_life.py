@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mountfs import mounts
+from mountfs import control, mounts
+from mountfs.control import State
 from tests.fuse.conftest import Mounter
 from tests.fuse.marks import needs_root
 from tests.fuse.mounting import run_command
@@ -144,4 +145,25 @@ def test_plain_umount_stores_everything(mounter: Mounter, store: Store) -> None:
 
     assert mount.process.wait(60) == 0
     assert store.there.read("file-29") == b"29"
+    mount.check_log()
+
+
+@pytest.mark.slow
+def test_sigterm_after_a_lazy_umount_serves_those_inside(
+    mounter: Mounter, store: Store
+) -> None:
+    """A mount that was detached before SIGTERM lets programs finish all the same."""
+    mount = mounter(store)
+    file = (mount.path / "file").open("wb", buffering=0)
+    mounts.unmount(mount.path, is_lazy=True)
+
+    mount.process.send_signal(signal.SIGTERM)
+    asked = control.socket_path(mount.path)
+    while (status := control.ask(asked, "status")) and status.state is State.MOUNTED:
+        os.sched_yield()
+    file.write(b"later")
+    file.close()
+
+    assert mount.process.wait(60) == 0
+    assert store.there.read("file") == b"later"
     mount.check_log()

@@ -196,7 +196,7 @@ def test_a_service_that_was_killed_is_mounted_anew(
         "unit",
         pytest.param("unit, detached", marks=pytest.mark.slow),
         pytest.param("umount", marks=pytest.mark.slow),
-        "mount",
+        pytest.param("mount", marks=pytest.mark.slow),
     ],
 )
 def test_programs_are_let_go_of_a_daemon_that_cannot_be_killed(

@@ -1,5 +1,6 @@
 """The units of systemd: they are valid, hardened, and do not hide the mount."""
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -76,6 +77,27 @@ def test_systemd_takes_the_units(
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(installed))
 
     done = analyze(manager, "verify", "--man=no", *[installed / each for each in names])
+
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def drop_ins() -> list[str]:
+    """Return the drop-ins for a mount that the page about services shows."""
+    page = (CHECKOUT / "docs" / "how-to" / "systemd.md").read_text()
+    found = re.findall(r"```ini\n(.*?)```", page, re.DOTALL)
+    return [each for each in found if "[Service]" in each]
+
+
+@pytest.mark.parametrize("text", drop_ins())
+def test_systemd_takes_the_drop_ins_of_the_page(installed: Path, text: str) -> None:
+    """As they stand there, for the mount NAME."""
+    drop_in = installed / "mountfs@NAME.service.d" / "override.conf"
+    drop_in.parent.mkdir()
+    text = re.sub(r"/(?:opt/mountfs|usr)/bin/mountfs", "/usr/bin/true", text)
+    drop_in.write_text(text)
+    (installed / "mountfs@NAME.service").symlink_to("mountfs@.service")
+
+    done = analyze("verify", "--man=no", installed / "mountfs@NAME.service")
 
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
