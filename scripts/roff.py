@@ -108,7 +108,7 @@ class _Writer:
             self._has_description = True
         elif self._is_item_begun:
             self._is_item_begun = False
-        else:
+        elif not self._out[-1].startswith(".S"):
             self._line(".IP" if self._lists else ".PP")
         self._line(inline_text(inline))
 
