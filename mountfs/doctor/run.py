@@ -111,9 +111,12 @@ async def _look_at_store(
             with trio.CancelScope(shield=True):
                 await diagnosis.close()
     if scope.cancelled_caught:
-        text = f"not everything was answered within {WHOLE_S:.0f} s"
+        is_usable = bool(report.allowed)
+        what = "not everything was" if is_usable else "nothing was"
+        text = f"{what} answered within {WHOLE_S:.0f} s"
         cure = "try again; if it stays so, the store or the network is too slow"
-        report.pace.append(Finding("time", State.WARN, text, cure))
+        state = State.WARN if is_usable else State.FAIL
+        report.pace.append(Finding("time", state, text, cure))
 
 
 async def _is_there(diagnosis: Diagnosis, report: Report) -> bool:

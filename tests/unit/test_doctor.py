@@ -371,8 +371,8 @@ def test_a_silent_store_is_given_up(
     monkeypatch.setattr(run, "open_base", lambda _: _Silent())
     out = StringIO()
 
-    assert run.examine(settings(tmp_path), as_json=False, out=out) == 0
-    assert "not everything was answered" in out.getvalue()
+    assert run.examine(settings(tmp_path), as_json=False, out=out) == 1
+    assert "nothing was answered" in out.getvalue()
 
 
 class _Silent(MemoryStore):
