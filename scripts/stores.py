@@ -49,14 +49,17 @@ NOTES: Mapping[str, str] = {
 
 def main() -> int:
     """Write or check the page; return the exit code."""
-    text = PAGE.read_text()
-    head, _, rest = text.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    wanted = f"{head}{BEGIN}\n\n{tables()}\n{END}{tail}"
     if sys.argv[1:] == ["--check"]:
-        return int(text != wanted)
-    PAGE.write_text(wanted)
+        return int(PAGE.read_text() != page())
+    PAGE.write_text(page())
     return 0
+
+
+def page() -> str:
+    """Return the page as it should be."""
+    head, _, rest = PAGE.read_text().partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    return f"{head}{BEGIN}\n\n{tables()}\n{END}{tail}"
 
 
 def tables() -> str:
