@@ -135,6 +135,7 @@ def test_events_of_eventbridge() -> None:
     assert of({**bridged("Object Created"), "source": "somebody"}) == []
 
 
+@settings(max_examples=40)
 @given(key=st.text(st.characters(codec="utf-8"), min_size=1))
 def test_every_key_is_read_as_it_was_written(key: str) -> None:
     """Spaces, plus signs, percent signs, and letters of every script."""
