@@ -48,6 +48,8 @@ __all__ = ["Outcome", "State", "Status", "decode", "encode"]
 
 FOLLOW_INTERVAL_S = 0.25
 ANSWER_TIMEOUT_S = 30.0
+LOOK_TIMEOUT_S = 10.0
+"""How long somebody who only looks waits for a busy daemon."""
 FAREWELL_TIMEOUT_S = 5.0
 REQUEST_SIZE_MAX = 1 << 18
 STATUS_SIZE_MAX = 1 << 20
@@ -175,9 +177,10 @@ def claimed(mount_point: Path) -> Iterator[None]:
 def ask(path: Path, request: str, *, is_seen: bool = False) -> Status | None:
     """Send one request to the socket; return the answer, or None if nobody listens.
 
-    A daemon that listens and does not answer raises `TimeoutError`.
+    A daemon that listens and does not answer raises `TimeoutError`: it would at once.
     """
-    for said in _converse(path, Request(request, is_seen=is_seen)):
+    wanted = Request(request, is_seen=is_seen)
+    for said in _converse(path, wanted, timeout_s=LOOK_TIMEOUT_S):
         return said if isinstance(said, Status) else None
     return None
 
@@ -208,10 +211,13 @@ def carry_out(path: Path, request: Request) -> Iterator[Said]:
     yield from _converse(path, request)
 
 
-def _converse(path: Path, request: Request) -> Iterator[Said]:
+def _converse(
+    path: Path, request: Request, *, timeout_s: float = ANSWER_TIMEOUT_S
+) -> Iterator[Said]:
     with socket.socket(socket.AF_UNIX) as connection:
         if not _connect(connection, path):
             return
+        connection.settimeout(timeout_s)
         with suppress(BrokenPipeError, ConnectionResetError):
             connection.sendall(request.encode())
             with connection.makefile("rb") as lines:

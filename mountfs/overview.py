@@ -71,7 +71,7 @@ def look(directory: str | None, *, is_seen: bool) -> list[Place]:
     """
     places = _all() if directory is None else [_one(directory)]
     with ThreadPoolExecutor(max(len(places), 1)) as threads:
-        # One that does not answer takes half a minute: no other is to wait for it.
+        # One that does not answer takes its time: no other is to wait for it.
         asked = list(threads.map(partial(_asked, is_seen=is_seen), places))
     return [place for place in asked if not _has_ended(place)]
 
