@@ -190,6 +190,8 @@ class Changes:
         entries = await self._result(
             launch, lambda api, job: api.files_delete_batch_check(job)
         )
+        if len(entries) != len(revs):
+            raise ServiceFailed("a batch was answered in part", is_ambiguous=True)
         for (key, _), entry in zip(revs, entries, strict=True):
             if not entry.is_failure():
                 continue

@@ -7,7 +7,7 @@ already have its type. Nothing is read from the disk or the network here.
 import dataclasses
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -22,7 +22,7 @@ class DropboxOptions:
 
     token_file: str | None = None
     """What `mountfs auth dropbox` wrote; None is the usual place."""
-    access_token: str | None = None
+    access_token: str | None = field(default=None, repr=False)
     """In place of the file; it lasts for hours, and nobody renews it."""
     path_root: str | None = None
     """The namespace that paths begin in: the id of a team space or shared folder."""

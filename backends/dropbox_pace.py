@@ -29,6 +29,7 @@ RATE_MIN, RATE_FIRST, RATE_MAX = 5.0, 40.0, 200.0
 """Requests a second: the least, that of a storm at once, and where limits end."""
 GROWTH = 1.1
 AHEAD_S = 1.0
+_TRIES, _TRY_S = 50, 0.001
 _FORMAT = struct.Struct("<6d")
 
 
@@ -106,7 +107,7 @@ class Pace:
 
     def __init__(self, account: str, *, clock: Callable[[], float] = time.time) -> None:
         """`account` is whatever all that share its limits have in common."""
-        self._name = f"dropbox-{hashlib.sha256(account.encode()).hexdigest()[:16]}"
+        self.name = f"dropbox-{hashlib.sha256(account.encode()).hexdigest()[:16]}"
         self._clock = clock
         self._own = Bucket()
         self._lock = threading.Lock()
@@ -138,10 +139,9 @@ class Pace:
     def _bucket(self) -> Iterator[Bucket]:
         with self._lock:
             fd = self._opened()
-            if fd is None:
+            if fd is None or not _is_locked(fd):
                 yield self._own
                 return
-            fcntl.flock(fd, fcntl.LOCK_EX)
             try:
                 bucket = _unpacked(os.pread(fd, _FORMAT.size, 0))
                 yield bucket
@@ -156,8 +156,21 @@ class Pace:
                 directory = runtime_directory()
                 if directory is not None:
                     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-                    self._fd = os.open(directory / self._name, flags, 0o600)
+                    self._fd = os.open(directory / self.name, flags, 0o600)
         return self._fd
+
+
+def _is_locked(fd: int) -> bool:
+    """Lock a file; False if somebody holds it for longer than anybody should.
+
+    That is a process which the kernel cannot end: no mount may hang with it.
+    """
+    for _ in range(_TRIES):
+        with suppress(BlockingIOError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        time.sleep(_TRY_S)
+    return False
 
 
 def runtime_directory() -> Path | None:

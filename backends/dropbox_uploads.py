@@ -21,7 +21,7 @@ from dropbox import Dropbox, files
 from mountfs.backends.dropbox_batches import Batches, finish_argument
 from mountfs.backends.dropbox_client import DropboxClient
 from mountfs.storage.body import Body, read_exactly
-from mountfs.storage.errors import BodyTooShort, Corrupt, StoreError, Throttled
+from mountfs.storage.errors import BodyTooShort, Corrupt, StoreError
 from mountfs.storage.parallel import run_all
 
 T = TypeVar("T")
@@ -127,26 +127,22 @@ class Uploads:
             _check_hash(made, content_hash, key)
             return made
 
-        return await self._sent_again(finish, key)
+        return await self._client.call(finish, key)
 
-    async def _sent_again(
-        self, request: Callable[[Dropbox], T], key: str, *, is_piece: bool = False
-    ) -> T:
-        """Send a request of a session, again if it fails for now.
+    async def _sent_again(self, request: Callable[[Dropbox], T], key: str) -> T:
+        """Send a piece of a session, again if it fails for now.
 
-        What has arrived of a large file is not to be sent anew for one of its pieces. A
-        piece that arrives twice lies where it lay. To finish is tried again only if
-        Dropbox was busy; else somebody must look whether it was done.
+        What has arrived of a large file is not to be sent anew for one of its pieces,
+        and a piece that arrives twice lies where it lay.
         """
         for attempt in range(1, _TRIES):
             try:
-                return await self._client.call(request, key, has_bytes=is_piece)
+                return await self._client.call(request, key, has_bytes=True)
             except StoreError as error:
-                is_safe = error.is_retryable if is_piece else _is_busy(error)
-                if not is_safe:
+                if not error.is_retryable:
                     raise
                 await trio.sleep(_PAUSE_S * 2**attempt)
-        return await self._client.call(request, key, has_bytes=is_piece)
+        return await self._client.call(request, key, has_bytes=True)
 
     async def _send_pieces(
         self, session_id: str, key: str, body: Body, size: int
@@ -180,7 +176,7 @@ class Uploads:
             )
             return found
 
-        return await self._sent_again(send, key, is_piece=True)
+        return await self._sent_again(send, key)
 
 
 def _commit_info(api: Dropbox, new: NewFile, content_hash: str) -> files.CommitInfo:
@@ -193,10 +189,6 @@ def _commit_info(api: Dropbox, new: NewFile, content_hash: str) -> files.CommitI
         property_groups=new.groups_for(api, content_hash),
         strict_conflict=new.is_strict,
     )
-
-
-def _is_busy(error: StoreError) -> bool:
-    return isinstance(error, Throttled)
 
 
 def block_digests(data: bytes) -> list[bytes]:

@@ -1,5 +1,6 @@
 """The Dropbox store: what it sends, and what it must never do. Against the fake."""
 
+import fcntl
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -497,6 +498,10 @@ def test_a_bucket_is_shared_by_all_of_an_account(
     directory = tmp_path / "mountfs"
     assert directory.stat().st_mode & 0o777 == 0o700
     assert {each.stat().st_mode & 0o777 for each in directory.iterdir()} == {0o600}
+    (file,) = [each for each in directory.iterdir() if each.name == other.name]
+    with file.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        other.take(is_urgent=False)  # who holds it for long is not waited for
     for each in (one, same, other):
         each.close()
     directory.chmod(0o777)
