@@ -427,7 +427,7 @@ class BlockCache:
         gathered = {name.index for name in self._gathered if name.content == content}
         return Extents(
             (index * size, min((index + 1) * size, object.size))
-            for index in self._shelf.indexes(content) | gathered
+            for index in sorted(self._shelf.indexes(content) | gathered)
             if index * size < object.size
         )
 

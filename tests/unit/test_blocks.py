@@ -573,3 +573,19 @@ async def test_a_small_file_that_is_forgotten_does_not_go_to_the_disk(
         blocks.forget(object)
     async with scene.cache() as later:
         assert not later.is_cached(object, 0, 10)
+
+
+@pytest.mark.parametrize("memory_max", [0, 1 << 20])
+async def test_what_is_cached_is_told_in_ranges(scene: Scene, memory_max: int) -> None:
+    """In memory or on the disk, of this version and no other, to the file's end."""
+    object = await scene.put()
+    async with scene.cache(memory_max=memory_max) as cache:
+        nothing = cache.cached_ranges(object)
+        for offset in (995, 25, 31):
+            await cache.read(object, offset, 5)
+        await settled()
+        found = cache.cached_ranges(object)
+        other = cache.cached_ranges(await scene.put(data=WHOLE[:-1]))
+
+    assert list(nothing) == list(other) == []
+    assert list(found) == [(20, 40), (990, SIZE)]

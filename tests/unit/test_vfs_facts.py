@@ -1,6 +1,7 @@
 """What `user.mountfs.*` tells of a file."""
 
 import errno
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -194,3 +195,55 @@ async def test_store_that_does_not_answer_is_no_absence(tmp_path: Path) -> None:
         with pytest.raises(PermissionDenied):
             await fact(scene, node, "content-type")
         scene.fs.directories.release(opened.handle)
+
+
+async def test_what_is_known_here_asks_nobody(tmp_path: Path) -> None:
+    """Bytes that are here and only here, the version, what waits: no request."""
+    async with open_scene(
+        tmp_path, features=FEATURES, ttl_s=60, journaled=True
+    ) as scene:
+        scene.store.refused["write"] = Unreachable("no route")
+        node = await scene.make("file", b"bytes")
+        assert not await scene.drain()
+        scene.store.asked.clear()
+        names = ["size", "dirty", "etag", "version", "state", "error", "pending"]
+        told = dict(zip(names, await facts(scene, node, names), strict=True))
+        asked = dict(scene.store.asked)
+        scene.store.refused.clear()
+        assert await scene.drain()
+        stored = await facts(scene, node, ["state", "cached", "dirty", "pending"])
+        version = (await scene.there.stat("file")).version
+        assert version is not None
+        assert await facts(scene, node, ["etag", "version"]) == [
+            version.content,
+            " ".join(filter(None, (version.content, version.attributes))),
+        ]
+
+    (waiting,) = json.loads(told.pop("pending") or "")
+    assert asked == {}
+    assert told == {
+        "size": "5",
+        "dirty": "0-4",
+        "etag": None,
+        "version": None,
+        "state": "pending",
+        "error": None,
+    }
+    assert (waiting["change"], waiting["error"]) == ("bytes", "no route")
+    assert stored == ["clean", "0-4", None, None]
+
+
+async def test_everything_is_told_at_once(tmp_path: Path) -> None:
+    """As `mountfs explain` tells it, of a file that lost its name as well."""
+    async with open_scene(tmp_path, features=FEATURES) as scene:
+        node = await scene.make("file", b"bytes")
+        told = json.loads(await fact(scene, node, "explain") or "")
+        again = await scene.fs.explainer.explain(b"file")
+        opened = await scene.open(node)
+        await scene.fs.namespace.unlink(scene.root, b"file")
+        nameless = json.loads(await fact(scene, node, "explain") or "")
+        await scene.close(opened)
+
+    assert told["object"]["key"] == "file"
+    assert told.items() <= again.items()
+    assert nameless.keys() == {"kind", "state"}
