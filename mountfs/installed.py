@@ -114,7 +114,9 @@ class Installer:
                 place = self._origin.prefix / "share" / source
                 # The directory may be that of all packages of this system.
                 for path in sorted(place.rglob("*mountfs*")):
-                    yield path, local / target / path.relative_to(place)
+                    wanted = local / target / path.relative_to(place)
+                    if wanted != path:  # else pip has put it there, and takes it away
+                        yield path, wanted
 
     def _link(self, link: Path, target: Path) -> None:
         if not target.exists():

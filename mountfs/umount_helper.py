@@ -42,6 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         return complain(error, Exit.FAILED)
     except KeyboardInterrupt:
+        print(
+            "umount.mountfs: `mountfs status` tells what is still sent", file=sys.stderr
+        )
         return Exit.INTERRUPTED
 
 

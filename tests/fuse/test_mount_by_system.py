@@ -55,7 +55,7 @@ def test_a_line_of_fstab_mounts_remounts_and_unmounts(place: Place) -> None:
     `umount` ends after the daemon, and so after the store has everything.
     """
     run, shell, mount_point = place.system.run, place.system.shell, place.mount_point
-    words = "_netdev,nofail,x-systemd.automount,X-mount.mkdir,comment=a,uid=1,ttl=5s"
+    words = "_netdev,nofail,x-systemd.automount,X-mount.mkdir,comment=a,uid=1,ttl=0"
     place.system.write_fstab(
         f"{place.url} {mount_point} mountfs {words},noexec,durability=journal 0 0"
     )
@@ -70,6 +70,9 @@ def test_a_line_of_fstab_mounts_remounts_and_unmounts(place: Place) -> None:
     assert (place.store / "file").read_text() == "before\n"
     assert {"ro", "noexec", "nosuid", "nodev"} <= place.options()
     assert "Read-only" in shell(f"echo x > {mount_point}/file")[1]
+    look = f"stat -c %x {mount_point}/file"
+    atime, read, then = shell(f"{look}; cat {mount_point}/file; {look}")[1].split("\n")
+    assert (read, then) == ("before", atime)
     assert run("mount", "-o", "remount,rw", mount_point) == (0, "")
     code, said = shell(f"exec 5> {mount_point}/file; mount -o remount,ro {mount_point}")
     assert (code, "has a file open for writing" in said) == (32, True)

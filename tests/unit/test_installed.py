@@ -143,6 +143,20 @@ def test_a_helper_of_a_package_is_not_replaced(root: Path, origin: Origin) -> No
     assert other.read_text() == "of a package"
 
 
+def test_what_pip_has_put_in_its_place_stays_there(root: Path) -> None:
+    """With /usr/local as the prefix the man pages are where they are looked for."""
+    prefix = root / "usr/local"
+    page = prefix / "share/man/man1/mountfs.1"
+    page.parent.mkdir(parents=True)
+    page.touch()
+    installer = Installer(root, Origin(prefix / "bin", prefix), io.StringIO())
+
+    installer.install({"man"})
+    installer.remove({"man"})
+
+    assert page.exists()
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [
