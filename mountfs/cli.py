@@ -68,6 +68,7 @@ examples:
   mountfs mount s3://bucket/prefix /mnt/bucket
   mountfs mount --endpoint-url http://localhost:8333 s3://bucket /mnt/bucket
   mountfs status
+  mountfs explain /mnt/bucket/file
   mountfs umount /mnt/bucket
   mountfs features s3://bucket
 

@@ -295,8 +295,10 @@ class Explainer:
         elif self._here.is_removed(key):
             told["why"] = "it was removed here; the store has yet to do so"
         else:
+            is_native = self._volume.store.capabilities.native_dirs
+            keys = (key,) if is_native else (key, f"{key}/")
             told["why"] = "the store has no object of this key, and nothing below it"
-            told["looked_up"] = [self._volume.url_of(each) for each in (key, f"{key}/")]
+            told["looked_up"] = [self._volume.url_of(each) for each in keys]
         return told
 
     def _known_of(self, key: str) -> dict[str, object]:
