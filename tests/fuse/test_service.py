@@ -3,15 +3,19 @@
 import io
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from mountfs import mounts, umount
 from tests.fakes.service_manager import Message, ServiceManager
+from tests.fuse.conftest import Mounter
+from tests.fuse.stores import Store
 
 WATCHDOG_S = 2.0
 
@@ -24,12 +28,16 @@ from mountfs.backends.local import LocalStore
 from mountfs.cache import journal
 from mountfs.cli import main
 from mountfs.fuse.operations import Operations
+from mountfs.storage.errors import Unreachable
 
 service.STATUS_INTERVAL_S = 0.05
 never = threading.Event()
 
 async def wait_for_ever(*_):
     await trio.sleep_forever()
+
+async def find_nobody(*_, **options):
+    raise Unreachable("no route to host")
 
 async def wait_for_itself(_, parent, name, ctx):
     pyfuse3.invalidate_entry(parent, name)
@@ -46,6 +54,9 @@ def get_out_of_order(*_):
             Operations.statfs = wait_for_ever
         case "deadlock":
             Operations.lookup = wait_for_itself
+        case "away":
+            for name in ("stat", "list", "read", "write"):
+                setattr(LocalStore, name, find_nobody)
         case "slow" | "very slow":
             LocalStore.write = write_slowly
     print("out of order", file=sys.stderr, flush=True)
@@ -68,6 +79,7 @@ def manager(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[ServiceM
 [mount]
 cache-size = "64M"
 durability = "journal"
+offline = "eio"
 
 [mounts.data]
 url = "file://{tmp_path}/store"
@@ -146,6 +158,26 @@ def test_what_is_stuck_gives_no_sign_of_life(
     assert not list(filter(is_sign_of_life, said))
     assert manager.process.wait(30) == -signal.SIGABRT
     assert "most recent call first" in manager.log()  # where each thread was
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("manager", ["away"], indirect=True)
+def test_a_store_that_is_away_is_no_reason_to_restart(
+    manager: ServiceManager, tmp_path: Path
+) -> None:
+    """The status says OFFLINE, and the signs of life go on."""
+    manager.start()
+    put_out_of_order(manager)
+    for number in range(4):
+        with suppress(OSError):  # not known to be OFFLINE yet, or already
+            (tmp_path / "mnt" / f"unknown-{number}").stat()
+
+    manager.wait_for_status("mounted", "OFFLINE", "no route to host")
+    for _ in range(4):
+        manager.wait_for(is_sign_of_life)
+
+    assert manager.process is not None
+    assert manager.process.poll() is None
 
 
 @pytest.mark.parametrize("manager", ["slow"], indirect=True)
@@ -263,3 +295,20 @@ def test_an_upgrade_leaves_what_is_pending_to_the_next_daemon(
         file.close()
     assert manager.stop() == 0
     assert len(list((tmp_path / "store").glob("file-*"))) == 40
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("store", ["local"], indirect=True)
+def test_a_mount_in_the_background_speaks_in_nobodys_name(
+    mounter: Mounter, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service that mounts as one of its steps is not ready because of that."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(str(tmp_path / "notify"))
+        listening.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        mount = mounter(store)
+        mount.unmount()
+
+        with pytest.raises(BlockingIOError):
+            listening.recv(1000)
