@@ -48,6 +48,28 @@ sys.exit(main())
 """
 
 
+NOBODY = 65534
+USERS = Path("/mnt")
+"""In the namespace: a place that users can reach."""
+
+_LET_USERS_IN = """\
+set -eu
+mount -t tmpfs -o mode=755 users {users}
+cd {users}
+mkdir store dir home
+chown {nobody} store dir home
+mknod fuse c 10 229
+chmod 666 fuse
+mount --bind fuse /dev/fuse
+for closed in {closed}; do
+    mkdir -p upper$closed work$closed
+    layers=lowerdir=$closed,upperdir=$PWD/upper$closed,workdir=$PWD/work$closed
+    mount -t overlay -o $layers users $closed
+    chmod o+x $closed
+done
+"""
+
+
 class System:
     """What an administrator has: mount(8), umount(8) and fstab."""
 
@@ -73,6 +95,27 @@ class System:
             env=self._environment,
         )
         return done.returncode, done.stdout.strip()
+
+    def let_users_in(self) -> None:
+        """Let users reach /dev/fuse, this Python, and a store and directories."""
+        python = Path(os.path.realpath(sys.executable))
+        closed = [
+            shlex.quote(str(each))
+            for path in (Path(sys.executable), python, CHECKOUT)
+            for each in reversed(path.parents)
+            if not each.stat().st_mode & 0o001
+        ]
+        script = _LET_USERS_IN.format(
+            users=USERS, nobody=NOBODY, closed=" ".join(dict.fromkeys(closed))
+        )
+        code, said = self.shell(script)
+        assert code == 0, said
+
+    def run_as_user(self, *command: str | Path) -> tuple[int, str]:
+        """Run a command as nobody, from its own home."""
+        become = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
+        home = ("env", f"HOME={USERS}/home", f"XDG_RUNTIME_DIR={USERS}/home")
+        return self.run(*become, *home, *command)
 
     def shell(self, text: str) -> tuple[int, str]:
         """Run a line of shell."""

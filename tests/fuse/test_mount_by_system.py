@@ -1,6 +1,7 @@
 """mount(8), umount(8) and fstab, with the helpers where they look for them."""
 
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mountfs import control
-from tests.fuse.system import System, system
+from tests.fuse.system import NOBODY, USERS, System, system
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has namespaces")
 
@@ -144,3 +145,30 @@ def test_an_automount_point_is_mounted_when_somebody_goes_there(place: Place) ->
     assert status is not None
     assert os.getsid(status.pid) == status.pid
     assert place.system.run("umount", place.mount_point) == (0, "")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    shutil.which("fusermount3") is None, reason="users mount by fusermount3"
+)
+def test_a_user_mounts_a_line_that_says_user(place: Place) -> None:
+    """The mount is that user's alone, no program in it runs, and the user ends it."""
+    system, directory = place.system, USERS / "dir"
+    system.let_users_in()
+    own = f"state-dir={USERS}/home/state,cache-dir={USERS}/home/cache"
+    system.write_fstab(f"file://{USERS}/store {directory} mountfs user,{own} 0 0")
+
+    code, said = system.run_as_user("mount", directory)
+    assert code == 0, said
+    try:
+        _, options = system.run("findmnt", "-n", "-o", "OPTIONS", directory)
+        wanted = {"noexec", "nosuid", "nodev", f"user_id={NOBODY}"}
+        assert wanted <= set(options.split(","))
+        assert system.run_as_user("touch", directory / "file") == (0, "")
+        assert "Permission denied" in system.run("ls", directory)[1]
+        code, said = system.run_as_user("mount", "-o", "remount,ro", directory)
+        assert (code, "only root can remount" in said) == (32, True)
+        assert system.run_as_user("umount", directory) == (0, "")
+        assert system.run("ls", USERS / "store") == (0, "file")
+    finally:
+        system.run("umount", "-i", "-l", directory)
