@@ -75,6 +75,7 @@ class Service:
             yield
         finally:
             self._manager.tell(READY=1)
+            self._look()
 
     def stopping(self) -> None:
         """Say that the mount takes no more work, and finishes what it has."""
@@ -152,8 +153,10 @@ def describe(status: Status, silent: tuple[str, ...] = ()) -> str:
         reason = f" ({status.store_reason})" if status.store_reason else ""
         parts.append(f"the store is {status.store_state.upper()}{reason}")
     parts.append(_pending(status))
+    if status.config_problem:
+        parts.append(f"the configuration was not taken: {status.config_problem}")
     if status.unseen:
-        parts.append(f"{status.unseen} late errors: see `mountfs status`")
+        parts.append(f"late errors: {status.unseen} (see `mountfs status`)")
     return "; ".join(parts)
 
 
