@@ -212,6 +212,42 @@ def test_concurrent_sessions(api: dropbox.Dropbox) -> None:
     assert made.content_hash == content_hash(whole)
 
 
+def test_a_session_takes_a_piece_again_and_no_other_in_its_place(
+    api: dropbox.Dropbox,
+) -> None:
+    """A session of full pieces is closed by a call without bytes; then all is over."""
+    concurrent = files.UploadSessionType.concurrent
+    session = api.files_upload_session_start(b"", session_type=concurrent).session_id
+
+    def append(data: bytes, offset: int, *, close: bool = False) -> None:
+        cursor = files.UploadSessionCursor(session, offset)
+        api.files_upload_session_append_v2(data, cursor, close=close)
+
+    append(b"a" * MIB_4, 0)
+    append(b"a" * MIB_4, 0)
+    assert refusal(lambda: append(b"b" * MIB_4, 0)) == (
+        "concurrent_session_invalid_offset",
+    )
+    append(b"", MIB_4, close=True)
+    assert refusal(lambda: append(b"", MIB_4, close=True)) == ("closed",)
+    cursor = files.UploadSessionCursor(session, MIB_4)
+    made = api.files_upload_session_finish(b"", cursor, files.CommitInfo("/full"))
+    assert made.content_hash == content_hash(b"a" * MIB_4)
+    assert refusal(lambda: append(b"", MIB_4)) == ("not_found",)
+
+
+def test_links_of_desktop_clients_are_told(
+    api: dropbox.Dropbox, dropbox_server: DropboxServer
+) -> None:
+    """[files] FileMetadata.symlink_info: by a look and by a listing, wherever it is."""
+    api.files_upload(b"", "/link")
+    dropbox_server.account.tree.entries["/link"].target = "some/where"
+    assert api.files_get_metadata("/link").symlink_info.target == "some/where"
+    api.files_move_v2("/link", "/moved")
+    (entry,) = api.files_list_folder("").entries
+    assert entry.symlink_info.target == "some/where"
+
+
 def test_many_sessions_finish_in_one_request(api: dropbox.Dropbox) -> None:
     """Each entry has its own answer, in order."""
     api.files_upload(b"old", "/1")
