@@ -21,7 +21,6 @@ import trio
 import urllib3
 from dropbox import Dropbox, common, files
 from requests.adapters import HTTPAdapter
-from stone.backends.python_rsrc import stone_serializers
 
 from mountfs import __version__
 from mountfs.backends._bounded import bounded, bytes_max
@@ -52,6 +51,7 @@ PATIENCE_S = 900.0
 BUSY_NAMESPACE = "too_many_write_operations"
 BUSY_S = 0.5
 _IN_BACKGROUND = {Reason.BACKGROUND, Reason.PREFETCH, Reason.INDEX}
+TEAM_SPACE = "team"
 _USER_AGENT = f"mountfs/{__version__}"
 
 
@@ -178,12 +178,8 @@ class DropboxClient:
 
     def _opened(self, credentials: Credentials) -> Dropbox:
         options = self._options
-        headers = None
-        if options.path_root is not None:
-            root = common.PathRoot.namespace_id(options.path_root)
-            headers = {"Dropbox-API-Path-Root": _path_root_json(root)}
         session = session_for(options)
-        return Dropbox(
+        opened = Dropbox(
             oauth2_access_token=credentials.access_token,
             oauth2_refresh_token=credentials.refresh_token,
             app_key=credentials.app_key,
@@ -191,9 +187,15 @@ class DropboxClient:
             max_retries_on_rate_limit=0,
             user_agent=_USER_AGENT,
             session=session,
-            headers=headers,
             timeout=(options.connect_timeout_s, options.read_timeout_s),
         )
+        if options.path_root is None:
+            return opened
+        try:
+            return opened.with_path_root(_path_root(opened, options.path_root))
+        except BaseException:
+            opened.close()
+            raise
 
 
 def session_for(options: DropboxOptions) -> requests.Session:
@@ -205,9 +207,12 @@ def session_for(options: DropboxOptions) -> requests.Session:
     return session
 
 
-def _path_root_json(root: common.PathRoot) -> str:
-    encode: Any = stone_serializers.json_encode
-    return str(encode(common.PathRoot_validator, root))
+def _path_root(api: Dropbox, name: str) -> common.PathRoot:
+    """Return where paths begin; of the team space only the account knows the id."""
+    if name != TEAM_SPACE:
+        return common.PathRoot.namespace_id(name)
+    root = api.users_get_current_account().root_info
+    return common.PathRoot.root(root.root_namespace_id)
 
 
 class _Session(requests.Session):

@@ -29,6 +29,7 @@ Answer = tuple[object, bytes]
 FIELDS_MAX = 32
 FIELD_SIZE_MAX = 1024
 BATCH_MAX = 1000
+TEAM_SPACE = "4711"
 
 
 class Account:
@@ -369,7 +370,27 @@ class Account:
         return {"used": self.tree.used, "allocation": allocation}
 
     def _current_account(self, arg: Json, data: bytes) -> object:
-        raise ApiError("other")
+        """https://www.dropbox.com/developers/documentation/http/documentation
+        #users-get_current_account: FullAccount, with the team space as `root_info`.
+        """
+        names = ("given_name", "surname", "familiar_name", "display_name")
+        return {
+            "account_id": "dbid:fake".ljust(40, "0"),
+            "name": dict.fromkeys((*names, "abbreviated_name"), "Fake"),
+            "email": "fake@example.com",
+            "email_verified": True,
+            "disabled": False,
+            "locale": "en",
+            "referral_link": "https://db.tt/fake",
+            "is_paired": False,
+            "account_type": {".tag": "business"},
+            "root_info": {
+                ".tag": "team",
+                "root_namespace_id": TEAM_SPACE,
+                "home_namespace_id": "1",
+                "home_path": "/Fake",
+            },
+        }
 
     def _check_user(self, arg: Json, data: bytes) -> object:
         return {"result": arg.get("query", "")}

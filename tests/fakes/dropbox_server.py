@@ -220,7 +220,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _check_path_root(self) -> None:
         """https://developers.dropbox.com/dbx-team-files-guide: 422 for a wrong root."""
         text = self.headers["Dropbox-API-Path-Root"]
-        if text and json.loads(text)["namespace_id"] not in self.server.fake.namespaces:
+        root = json.loads(text) if text else {}
+        tag = root.get(".tag")
+        if tag and root[tag] not in self.server.fake.namespaces:
             error = {".tag": "no_permission"}
             body = {"error_summary": "path_root/no_permission/..", "error": error}
             raise Refused(422, body)

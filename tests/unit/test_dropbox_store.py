@@ -38,6 +38,7 @@ from mountfs.storage.protocol import Storager
 from mountfs.storage.retry import RetryStorager
 from mountfs.storage.types import ABSENT, Features, ListMode, Metadata, ObjectKind
 from mountfs.storage.virtual import VirtualStorager
+from tests.fakes.dropbox_account import TEAM_SPACE
 from tests.fakes.dropbox_fixtures import options_of
 from tests.fakes.dropbox_server import DropboxServer, Fault
 from tests.fakes.dropbox_tree import Commit
@@ -532,6 +533,21 @@ async def test_errors_are_told_apart(
         await team.stat("file")
     dropbox_server.namespaces = frozenset({"42"})
     assert (await team.stat("file")).size == 3
+    await team.close()
+
+
+async def test_the_space_of_a_team_is_found_by_its_account(
+    store: Storager, dropbox_server: DropboxServer
+) -> None:
+    """Its id is asked for once, and named by every request."""
+    options = {**options_of(dropbox_server), "path_root": "team"}
+    team = open_store("dropbox:///top", options)
+    with pytest.raises(InvalidRequest, match="path_root"):
+        await team.stat("file")  # what the account tells is no namespace here
+    dropbox_server.namespaces = frozenset({TEAM_SPACE})
+    assert (await team.stat("file")).size == 3
+    assert (await team.read("file")).data == b"old"
+    assert dropbox_server.counts["users/get_current_account"] == 1
     await team.close()
 
 
