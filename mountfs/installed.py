@@ -29,21 +29,40 @@ COMMAND_OF_UNITS = b"/usr/bin/mountfs"
 UPDATEDB = Path("etc/updatedb.conf")
 PRUNED = re.compile(r'^(\s*PRUNEFS\s*=\s*")([^"\n]*)(")', re.MULTILINE)
 
-# What setuptools has put below the prefix (`data-files` in pyproject.toml), and where
-# an administrator's own additions belong.
+# By part: where setuptools has put it below `share` of the prefix (`data-files` in
+# pyproject.toml), where it lies in a checkout, what is ours there, and where an
+# administrator's own additions belong, below /usr/local.
 SHARED = {
-    "man": (("man", "share/man"),),
+    "man": (
+        ("man/man1", "docs/man", "*mountfs*.1", "share/man/man1"),
+        ("man/man5", "docs/man", "*mountfs*.5", "share/man/man5"),
+        ("man/man8", "docs/man", "*mountfs*.8", "share/man/man8"),
+    ),
     "completion": (
-        ("bash-completion/completions", "share/bash-completion/completions"),
-        ("zsh/site-functions", "share/zsh/site-functions"),
-        ("fish/vendor_completions.d", "share/fish/vendor_completions.d"),
+        (
+            "bash-completion/completions",
+            "docs/completion",
+            "mountfs",
+            "share/bash-completion/completions",
+        ),
+        (
+            "zsh/site-functions",
+            "docs/completion",
+            "_mountfs",
+            "share/zsh/site-functions",
+        ),
+        (
+            "fish/vendor_completions.d",
+            "docs/completion",
+            "mountfs.fish",
+            "share/fish/vendor_completions.d",
+        ),
     ),
     "units": (
-        ("mountfs/systemd/system", "lib/systemd/system"),
-        ("mountfs/systemd/user", "lib/systemd/user"),
+        ("mountfs/systemd/system", "systemd", "*.service", "lib/systemd/system"),
+        ("mountfs/systemd/user", "systemd/user", "*.service", "lib/systemd/user"),
     ),
 }
-"""By part: below `share` of the prefix, and below /usr/local."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +73,22 @@ class Origin:
     """The directory of the commands."""
     prefix: Path
     """Above `share`."""
+    checkout: Path | None = None
+    """What it runs from, if it is not installed but for its commands (`pip -e`)."""
 
     @classmethod
     def of_this_python(cls) -> "Origin":
         """Return that of the mountfs which runs."""
-        return cls(
-            Path(sysconfig.get_path("scripts")), Path(sysconfig.get_path("data"))
-        )
+        scripts, prefix = map(sysconfig.get_path, ("scripts", "data"))
+        above = Path(__file__).resolve().parents[1]
+        is_checkout = (above / "docs" / "man").is_dir()
+        return cls(Path(scripts), Path(prefix), above if is_checkout else None)
+
+    def place(self, installed: str, in_checkout: str) -> Path:
+        """Return the directory that is called so here or there."""
+        if self.checkout is not None:
+            return self.checkout / in_checkout
+        return self.prefix / "share" / installed
 
 
 class Installer:
@@ -110,11 +138,11 @@ class Installer:
         """Yield our files below the prefix, and where they go."""
         local = self._root / "usr/local"
         for part in sorted(set(parts) & set(SHARED)):
-            for source, target in SHARED[part]:
-                place = self._origin.prefix / "share" / source
+            for installed, in_checkout, pattern, target in SHARED[part]:
                 # The directory may be that of all packages of this system.
-                for path in sorted(place.rglob("*mountfs*")):
-                    wanted = local / target / path.relative_to(place)
+                place = self._origin.place(installed, in_checkout)
+                for path in sorted(place.glob(pattern)):
+                    wanted = local / target / path.name
                     if wanted != path:  # else pip has put it there, and takes it away
                         yield path, wanted
 

@@ -87,6 +87,28 @@ def test_everything_is_put_where_it_is_looked_for(root: Path, origin: Origin) ->
     assert (root / "etc/updatedb.conf").stat().st_mode & 0o777 == 0o640
 
 
+def test_a_checkout_has_the_same(root: Path, origin: Origin, tmp_path: Path) -> None:
+    """`pip install -e` brings the commands alone; the rest lies in the checkout."""
+    checkout = Path(__file__).resolve().parents[2]
+    from_checkout = Origin(origin.scripts, tmp_path / "nothing", checkout)
+
+    Installer(root, from_checkout, io.StringIO()).install(PARTS)
+
+    local = root / "usr/local"
+    found = {path.relative_to(local) for path in local.rglob("*") if path.is_file()}
+    assert {str(path) for path in found} == {
+        "lib/systemd/system/mountfs@.service",
+        "lib/systemd/user/mountfs@.service",
+        "share/bash-completion/completions/mountfs",
+        "share/fish/vendor_completions.d/mountfs.fish",
+        "share/man/man1/mountfs.1",
+        "share/man/man5/mountfs.toml.5",
+        "share/man/man8/mount.mountfs.8",
+        "share/man/man8/umount.mountfs.8",
+        "share/zsh/site-functions/_mountfs",
+    }
+
+
 def test_a_second_time_changes_nothing(root: Path, origin: Origin) -> None:
     """It may be said after each upgrade."""
     Installer(root, origin, io.StringIO()).install(PARTS)
