@@ -46,7 +46,9 @@ def abort(mount_point: Path, *, is_forced: bool, out: TextIO) -> int:
     """
     found = find(mount_point)
     if found is None or found.daemon is None:
-        return os.EX_OK  # nothing is mounted, or it is dead already
+        if out.isatty():  # a service that has ended well need not hear it each time
+            out.write(f"mountfs: nobody serves {mount_point}: nothing was done\n")
+        return os.EX_OK
     if not (is_forced or is_dying(found.daemon)):
         out.write(
             f"mountfs: {mount_point} is served by process {found.daemon}, which lives:"

@@ -57,6 +57,7 @@ def _remove_dead_sockets() -> None:
     for path in control.runtime_dir(os.geteuid(), os.environ).glob("*.sock"):
         if not control.is_alive(path):
             path.unlink(missing_ok=True)
+            path.with_suffix(".connection").unlink(missing_ok=True)
 
 
 def _mounts_below(directory: Path) -> Iterator[str]:
