@@ -6,10 +6,10 @@ a page that leads to itself) is `ServiceFailed`, or `Corrupt` for bytes: the pro
 gets an error, and nothing of it reaches a name, a number for the kernel, or the memory
 of this process.
 
-What is well-formed and false is believed; versions and checksums are for that.
+What is well-formed and false is believed, but for another version than was wanted.
 """
 
-from mountfs.storage.errors import Corrupt, ServiceFailed
+from mountfs.storage.errors import Corrupt, ServiceFailed, VersionChanged
 from mountfs.storage.types import (
     Capabilities,
     Content,
@@ -78,6 +78,9 @@ class VettedStorager(StoragerWrapper):
         whole, length = _vetted(content.object).size, len(content.data)
         if size is not None and length > size:
             raise Corrupt(f"{size} bytes were asked for, and {length} came", key=key)
+        found = content.object.version
+        if version and found and found.content != version.content:
+            raise VersionChanged("the store answers with another version", key=key)
         if whole is not None and length and offset + length > whole:
             raise Corrupt(f"of {whole} bytes came those behind the end", key=key)
         return content

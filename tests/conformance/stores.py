@@ -23,6 +23,7 @@ from mountfs.storage.limit import Limits, LimitStorager
 from mountfs.storage.protocol import Storager
 from mountfs.storage.retry import RetryStorager
 from mountfs.storage.types import Features, ListMode, MultipartLimits, Page
+from mountfs.storage.vetted import VettedStorager
 from mountfs.storage.virtual import VirtualStorager
 from mountfs.storage.wrapper import StoragerWrapper
 from tests.fakes.dropbox_fixtures import options_of
@@ -158,7 +159,7 @@ def _dropbox(wrap: Wrap = lambda store: store) -> Factory:
 
 
 def _limited(store: Storager) -> Storager:
-    return LimitStorager(store, Limits(metadata=4, reads=2, uploads=2))
+    return LimitStorager(VettedStorager(store), Limits(metadata=4, reads=2, uploads=2))
 
 
 def _retried(store: Storager) -> Storager:

@@ -5,6 +5,7 @@ import os
 import socket
 import ssl
 import time
+from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
 from io import StringIO
 from pathlib import Path
@@ -14,7 +15,8 @@ import pytest
 import trio
 
 from mountfs import checks, config
-from mountfs.backends import memory
+from mountfs.backends import gcs_diagnosis, memory
+from mountfs.backends import s3_diagnosis as s3_diagnosis_module
 from mountfs.backends.memory import MemoryStore
 from mountfs.backends.s3_diagnosis import S3Diagnosis, lifecycle
 from mountfs.backends.s3_keys import KeySpace
@@ -22,6 +24,7 @@ from mountfs.backends.s3_options import parse_options
 from mountfs.doctor import host, run
 from mountfs.doctor.deeds import Trial
 from mountfs.doctor.reach import reach
+from mountfs.errors import UsageError
 from mountfs.settings import Setting
 from mountfs.storage.body import Body
 from mountfs.storage.diagnosis import Address, Deed, Finding, State
@@ -387,3 +390,60 @@ def test_control_characters_do_not_reach_the_terminal(tmp_path: Path) -> None:
     told = run._as_text(settings(tmp_path), report, StringIO())
     assert "\033" not in told
     assert "\a" not in told
+
+
+# --- other services -------------------------------------------------------------------
+
+
+def test_when_credentials_end_is_told() -> None:
+    """If somebody knows; those that are about to end are worth a look."""
+    now = datetime.now(UTC)
+
+    soon = s3_diagnosis_module._with_expiry("c", "x", now + timedelta(minutes=1))
+    later = s3_diagnosis_module._with_expiry("c", "x", now + timedelta(hours=5))
+    never = s3_diagnosis_module._with_expiry("c", "x", None)
+    assert [each.state for each in (soon, later, never)] == [
+        State.WARN,
+        State.OK,
+        State.OK,
+    ]
+    assert f"{now + timedelta(hours=5):%Y-%m-%d %H:%M}" in later.text
+
+
+def test_roles_and_scopes_of_other_services(tmp_path: Path) -> None:
+    """Reading needs less than writing, and each option what it is for."""
+    events = "projects/p/subscriptions/s"
+    google = settings(tmp_path, "gs://bucket/pre", events=events)
+    reading = settings(tmp_path, "gs://bucket", read_only="true")
+    dropbox = settings(tmp_path, "dropbox:///")
+
+    assert "roles/storage.objectUser" in run.policy(google)
+    assert "objects/pre/" in run.policy(google)
+    assert events in run.policy(google)
+    assert "roles/storage.objectViewer" in run.policy(reading)
+    assert "files.content.write" in run.policy(dropbox)
+    scopes = run.policy(settings(tmp_path, "dropbox:///", read_only="true"))
+    assert "write" not in scopes
+    with pytest.raises(UsageError, match="has no policy"):
+        run.policy(settings(tmp_path))
+
+
+def test_settings_of_a_bucket_of_google() -> None:
+    """What is kept, and what removes files, is worth knowing."""
+    assert gcs_diagnosis._settings({}) == []
+
+    found = gcs_diagnosis._settings(
+        {
+            "versioning": {"enabled": True},
+            "softDeletePolicy": {"retentionDurationSeconds": "604800"},
+            "retentionPolicy": {"retentionPeriod": "1"},
+            "lifecycle": {"rule": [{"action": {"type": "Delete"}}]},
+        }
+    )
+    assert [each.what for each in found] == [
+        "versioning",
+        "soft delete",
+        "retention",
+        "lifecycle",
+    ]
+    assert all(each.state is State.WARN and each.cure for each in found)

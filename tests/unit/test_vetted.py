@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from mountfs.backends.memory import MEMORY_CAPABILITIES, MemoryStore
 from mountfs.fuse.attributes import entry_of
 from mountfs.storage.dialects import ATTRIBUTE_NAMES, LINK_NAMES, Fields, decode
-from mountfs.storage.errors import Corrupt, ServiceFailed, StoreError
+from mountfs.storage.errors import Corrupt, ServiceFailed, StoreError, VersionChanged
 from mountfs.storage.types import (
     Capabilities,
     Content,
@@ -18,6 +18,7 @@ from mountfs.storage.types import (
     Object,
     ObjectKind,
     Page,
+    Version,
 )
 from mountfs.storage.vetted import SIZE_MAX, VettedStorager
 from mountfs.vfs import listings
@@ -132,6 +133,16 @@ async def test_bytes_that_nobody_asked_for_are_corrupt(
 
     with pytest.raises(Corrupt):
         await VettedStorager(Lying(content=content)).read("a", offset, size)
+
+
+async def test_no_other_version_is_believed() -> None:
+    """A store that ignores which version is wanted mixes no two in one file."""
+    known = Object(key="a", size=1, version=Version("2"))
+    store = VettedStorager(Lying(content=Content(known, b"x")))
+
+    assert (await store.read("a", version=Version("2", "any"))).data == b"x"
+    with pytest.raises(VersionChanged):
+        await store.read("a", version=Version("1"))
 
 
 @pytest.mark.parametrize("is_empty", [True, False])
