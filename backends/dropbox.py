@@ -13,7 +13,8 @@ groups, which listings carry. What Dropbox cannot do (links, appends) is
     dropbox_listing     pages in byte order
     dropbox_uploads     the bytes of new files
     dropbox_multipart   files whose parts come one by one
-    dropbox_changes     deletion, moves, copies
+    dropbox_deletions   deletion, by revision
+    dropbox_changes     moves, copies, folders
 
 Invariants: nothing is written beside the name that was asked for (no autorename); what
 has a name of another case of letters is neither found nor replaced; a delete of a file
@@ -30,6 +31,7 @@ from dropbox import Dropbox, files
 from mountfs.backends import _checks
 from mountfs.backends.dropbox_changes import Changes
 from mountfs.backends.dropbox_client import DropboxClient
+from mountfs.backends.dropbox_deletions import Deletions
 from mountfs.backends.dropbox_listing import PAGE_MAX, Listings
 from mountfs.backends.dropbox_looks import Looks
 from mountfs.backends.dropbox_multipart import LIMITS, Multipart
@@ -110,8 +112,9 @@ class DropboxStorager:
         self._listings = Listings(self._client, keys, self._template)
         self._uploads = Uploads(self._client)
         self._multipart = Multipart(self._client, self._uploads)
+        self._deletions = Deletions(self._client, keys, self._looks, self._listings)
         self._changes = Changes(
-            self._client, keys, self._looks, self._listings, self._template
+            self._client, keys, self._looks, self._deletions, self._template
         )
 
     @property
@@ -297,13 +300,13 @@ class DropboxStorager:
         _checks.check_condition(Call.DELETE, condition, self._capabilities)
         rev = condition.content if isinstance(condition, Version) else None
         if key.endswith("/"):
-            await self._changes.delete_folder(key)
+            await self._deletions.delete_folder(key)
         else:
-            await self._changes.delete_file(key, rev)
+            await self._deletions.delete_file(key, rev)
 
     async def delete_many(self, keys: Sequence[str]) -> dict[str, Exception]:
         """Send delete_batch, up to 1 000 files each; directories one by one."""
-        return await self._changes.delete_many(
+        return await self._deletions.delete_many(
             keys, lambda key: self._keys.check(key, self._capabilities)
         )
 

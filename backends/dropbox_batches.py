@@ -10,12 +10,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import trio
-from dropbox import files
+from dropbox import Dropbox, files
 
+from mountfs.backends.dropbox_client import DropboxClient
 from mountfs.backends.dropbox_errors import union_error
-from mountfs.storage.errors import ServiceFailed, StoreError, Unreachable
+from mountfs.storage.errors import ServiceFailed, StoreError, TimedOut, Unreachable
 
 BATCH_MAX = 1000
+_PAUSE_S, _PAUSE_MAX_S, _JOB_S = 0.05, 2.0, 60.0
 
 
 class _Waiting:
@@ -112,3 +114,22 @@ def finish_argument(session_id: str, size: int, commit: files.CommitInfo) -> Any
     """Return what finishes one session of a batch."""
     cursor = files.UploadSessionCursor(session_id, size)
     return files.UploadSessionFinishArg(cursor, commit)
+
+
+async def result_of_job(
+    client: DropboxClient, launch: Any, check: Callable[[Dropbox, str], Any]
+) -> Any:
+    """Wait for a job of Dropbox, and return the entries of its result."""
+    if launch.is_complete():
+        return launch.get_complete().entries
+    job = str(launch.get_async_job_id())
+    pause_s, until = _PAUSE_S, trio.current_time() + _JOB_S
+    while trio.current_time() < until:
+        status = await client.call(lambda api: check(api, job))
+        if status.is_complete():
+            return status.get_complete().entries
+        if not status.is_in_progress():
+            raise ServiceFailed("Dropbox gave up a batch", is_ambiguous=True)
+        await trio.sleep(pause_s)
+        pause_s = min(pause_s * 2, _PAUSE_MAX_S)
+    raise TimedOut("a batch takes too long", is_ambiguous=True)

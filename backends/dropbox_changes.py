@@ -1,4 +1,4 @@
-"""Deletion, moves, copies, folders and properties.
+"""Moves, copies, folders and properties.
 
 Dropbox neither moves nor copies onto something, so what is in the way is deleted first,
 by its revision; if the move then fails it is restored. A crash between the two leaves
@@ -7,8 +7,7 @@ bytes are then among the deleted files of the account for as long as it keeps th
 """
 
 import secrets
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -16,10 +15,9 @@ import trio
 from dropbox import Dropbox, files
 
 from mountfs.backends import _checks
-from mountfs.backends.dropbox_batches import Batches
+from mountfs.backends.dropbox_batches import Batches, result_of_job
 from mountfs.backends.dropbox_client import DropboxClient
-from mountfs.backends.dropbox_errors import union_error
-from mountfs.backends.dropbox_listing import Listings
+from mountfs.backends.dropbox_deletions import Deletions
 from mountfs.backends.dropbox_looks import Looks
 from mountfs.backends.dropbox_objects import (
     Keys,
@@ -30,22 +28,16 @@ from mountfs.backends.dropbox_objects import (
 from mountfs.backends.dropbox_properties import Template, group_of
 from mountfs.storage.errors import (
     AlreadyExists,
-    DirectoryNotEmpty,
     NotFound,
     PreconditionFailed,
     ServiceFailed,
     StoreError,
-    TimedOut,
     VersionChanged,
     WrongKind,
 )
 from mountfs.storage.types import NO_METADATA, Condition, Metadata, Object, Version
 
 _TRIES = 3
-_BATCH_MAX = 1000
-_LIST_FROM = 3
-"""So many files of one folder are looked up by one listing."""
-_PAUSE_S, _PAUSE_MAX_S, _JOB_S = 0.05, 2.0, 60.0
 
 
 class Changes:
@@ -56,166 +48,16 @@ class Changes:
         client: DropboxClient,
         keys: Keys,
         looks: Looks,
-        listings: Listings,
+        deletions: Deletions,
         template: Template,
     ) -> None:
         self._client = client
         self._keys = keys
         self._looks = looks
-        self._listings = listings
+        self._deletions = deletions
         self._template = template
         self._folders = Batches(self._made_folders)
         self._folders_at_once = 0
-
-    # --- deletion -----------------------------------------------------------------
-
-    async def delete_file(self, key: str, rev: str | None) -> None:
-        """Delete one file of a revision, or of whatever revision is there."""
-        for _ in range(_TRIES):
-            # What was known last will do: if it is wrong, Dropbox says so.
-            wanted = rev or self._looks.take_rev(key)
-            try:
-                if wanted is None:
-                    wanted = await self._rev(key)
-                await self._delete_rev(key, wanted)
-            except NotFound:
-                return
-            except PreconditionFailed as error:
-                if rev is not None:
-                    raise VersionChanged(
-                        "the file is another by now", key=key, code=error.code
-                    ) from error
-                continue  # it was written just now: delete that
-            return
-        raise VersionChanged("the file changes all the time", key=key)
-
-    async def _rev(self, key: str) -> str:
-        known = await self._looks.found(key)
-        if isinstance(known, files.FolderMetadata):
-            raise WrongKind("a directory is there", key=key)
-        return str(known.rev)
-
-    async def _delete_rev(self, key: str, rev: str) -> None:
-        path = self._keys.path(key)
-        await self._client.call(
-            lambda api: api.files_delete_v2(path, parent_rev=rev), key
-        )
-
-    async def delete_folder(self, key: str) -> None:
-        """Delete an empty folder.
-
-        Dropbox deletes a folder with all that is in it, and no condition can be given.
-        What another client puts there between the two requests goes along, and is
-        among the deleted files of the account.
-        """
-        try:
-            await self._looks.found(key)
-            if await self._listings.has_any(key):
-                raise DirectoryNotEmpty(key=key)
-            path = self._keys.path(key)
-            await self._client.call(lambda api: api.files_delete_v2(path), key)
-        except NotFound:
-            return
-
-    async def delete_many(
-        self, keys: Sequence[str], check: Callable[[str], None]
-    ) -> dict[str, Exception]:
-        """Delete files by batches, then directories from the innermost one."""
-        failed: dict[str, Exception] = {}
-        plain: list[str] = []
-        for key in dict.fromkeys(keys):
-            try:
-                check(key)
-                plain.append(key)
-            except StoreError as error:
-                failed[key] = error
-        wanted = [key for key in plain if not key.endswith("/")]
-        if len(wanted) == 1:
-            await _noting(failed, wanted[0], self.delete_file(wanted[0], None))
-        elif wanted:
-            revs = await self._revs(wanted, failed)
-            for at in range(0, len(revs), _BATCH_MAX):
-                await self._delete_batch(revs[at : at + _BATCH_MAX], failed)
-        for key in sorted((key for key in plain if key.endswith("/")), reverse=True):
-            await _noting(failed, key, self.delete_folder(key))
-        return failed
-
-    async def _revs(
-        self, keys: Sequence[str], failed: dict[str, Exception]
-    ) -> list[tuple[str, str]]:
-        """Return the revision of each file that is there."""
-        by_folder: dict[str, list[str]] = defaultdict(list)
-        for key in keys:
-            folder, slash, _ = key.rpartition("/")
-            by_folder[folder + slash].append(key)
-        found: list[tuple[str, str]] = []
-        for folder, names in by_folder.items():
-            revs = {key: self._looks.take_rev(key) for key in names}
-            found.extend((key, rev) for key, rev in revs.items() if rev is not None)
-            inside = [key for key, rev in revs.items() if rev is None]
-            if len(inside) >= _LIST_FROM:
-                found.extend(await self._listed_revs(folder, inside, failed))
-                continue
-            for key in inside:
-                try:
-                    found.append((key, await self._rev(key)))
-                except NotFound:
-                    continue
-                except StoreError as error:
-                    failed[key] = error
-        return found
-
-    async def _listed_revs(
-        self, folder: str, keys: Iterable[str], failed: dict[str, Exception]
-    ) -> list[tuple[str, str]]:
-        try:
-            children = await self._listings.children(folder)
-        except NotFound:
-            return []
-        by_name = {each.name: each for each in children}
-        found: list[tuple[str, str]] = []
-        for key in keys:
-            known = by_name.get(self._keys.path(key).rpartition("/")[2])
-            if isinstance(known, files.FolderMetadata):
-                failed[key] = WrongKind("a directory is there", key=key)
-            elif isinstance(known, files.FileMetadata):
-                found.append((key, str(known.rev)))
-        return found
-
-    async def _delete_batch(
-        self, revs: Sequence[tuple[str, str]], failed: dict[str, Exception]
-    ) -> None:
-        arguments = [files.DeleteArg(self._keys.path(key), rev) for key, rev in revs]
-        launch = await self._client.call(lambda api: api.files_delete_batch(arguments))
-        entries = await self._result(
-            launch, lambda api, job: api.files_delete_batch_check(job)
-        )
-        if len(entries) != len(revs):
-            raise ServiceFailed("a batch was answered in part", is_ambiguous=True)
-        for (key, _), entry in zip(revs, entries, strict=True):
-            if not entry.is_failure():
-                continue
-            error = union_error(entry.get_failure(), key)
-            if isinstance(error, PreconditionFailed):
-                await _noting(failed, key, self.delete_file(key, None))
-            elif not isinstance(error, NotFound):
-                failed[key] = error
-
-    async def _result(self, launch: Any, check: Callable[[Dropbox, str], Any]) -> Any:
-        """Wait for a job of Dropbox, and return the entries of its result."""
-        if launch.is_complete():
-            return launch.get_complete().entries
-        job = str(launch.get_async_job_id())
-        pause_s, until = _PAUSE_S, trio.current_time() + _JOB_S
-        while trio.current_time() < until:
-            status = await self._client.call(lambda api: check(api, job))
-            if status.is_complete():
-                return status.get_complete().entries
-            if not status.is_in_progress():
-                raise ServiceFailed("Dropbox gave up a batch", is_ambiguous=True)
-            await trio.sleep(pause_s)
-            pause_s = min(pause_s * 2, _PAUSE_MAX_S)
-        raise TimedOut("a batch takes too long", is_ambiguous=True)
 
     # --- moves and copies ------------------------------------------------------------
 
@@ -285,7 +127,7 @@ class Changes:
         rev = condition.content if isinstance(condition, Version) else None
         try:
             if rev is not None:
-                await self._delete_rev(target, rev)
+                await self._deletions.delete_rev(target, rev)
             return await self._or_restore(target, rev, do)
         except (PreconditionFailed, NotFound) as error:
             if rev is None and "to" in (error.code or "").split("/"):
@@ -352,12 +194,12 @@ class Changes:
         if isinstance(known, files.FolderMetadata):
             if not target.endswith("/"):
                 raise WrongKind("a directory is there", key=target)
-            await self.delete_folder(target)
+            await self._deletions.delete_folder(target)
             return None
         if target.endswith("/"):
             raise WrongKind("a file is there, and no directory", key=target)
         with suppress(NotFound, PreconditionFailed):
-            await self._delete_rev(target, str(known.rev))
+            await self._deletions.delete_rev(target, str(known.rev))
         return str(known.rev)
 
     async def _restore(self, target: str, rev: str) -> None:
@@ -402,8 +244,10 @@ class Changes:
         launch = await self._client.call(
             lambda api: api.files_create_folder_batch(once)
         )
-        entries = await self._result(
-            launch, lambda api, job: api.files_create_folder_batch_check(job)
+        entries = await result_of_job(
+            self._client,
+            launch,
+            lambda api, job: api.files_create_folder_batch_check(job),
         )
         if len(entries) != len(once):
             raise ServiceFailed("a batch was answered in part")
@@ -425,12 +269,3 @@ class Changes:
 
 def _is_taken(error: StoreError) -> bool:
     return not (error.code or "").endswith("file_ancestor")
-
-
-async def _noting(
-    failed: dict[str, Exception], key: str, deed: Awaitable[None]
-) -> None:
-    try:
-        await deed
-    except StoreError as error:
-        failed[key] = error
