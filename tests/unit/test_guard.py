@@ -98,7 +98,7 @@ async def test_what_follows_from_an_outage_is_no_warning_of_its_own(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """That the store is out of reach is said once, not for each call that fails."""
-    with caplog.at_level(logging.INFO), pytest.raises(pyfuse3.FUSEError):
+    with caplog.at_level(logging.INFO, "mountfs"), pytest.raises(pyfuse3.FUSEError):
         await Handlers().answered(Offline("the store does not answer"))
 
     (record,) = caplog.records
