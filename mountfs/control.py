@@ -52,7 +52,7 @@ LOOK_TIMEOUT_S = 10.0
 """How long somebody who only looks waits for a busy daemon."""
 FAREWELL_TIMEOUT_S = 5.0
 REQUEST_SIZE_MAX = 1 << 18
-STATUS_SIZE_MAX = 1 << 20
+STATUS_SIZE_MAX = 8 << 20
 CONNECTIONS_MAX = 32
 SOCKET_PATH_MAX = 107  # sizeof(sockaddr_un.sun_path) - 1
 

@@ -41,6 +41,9 @@ from typing import ClassVar
 
 from mountfs.storage.secrets import redact
 
+MESSAGE_MAX = 1000
+"""What a service says may be of any length; so much of it is kept, and shown."""
+
 
 class StoreError(Exception):
     """A store refused or failed a request.
@@ -71,7 +74,7 @@ class StoreError(Exception):
         is_ambiguous: bool | None = None,
         retry_after_s: float | None = None,
     ) -> None:
-        super().__init__(message or type(self).__name__)
+        super().__init__(message[:MESSAGE_MAX] or type(self).__name__)
         self.key = key
         self.code = code
         self.retry_after_s = retry_after_s

@@ -14,6 +14,7 @@ from mountfs.backends.s3_errors import reply_error
 from mountfs.storage.attempts import RetryPolicy
 from mountfs.storage.body import BytesBody
 from mountfs.storage.errors import (
+    MESSAGE_MAX,
     NotFound,
     Offline,
     PermissionDenied,
@@ -178,3 +179,10 @@ async def test_what_was_not_answered_in_time_is_kept(autojump_clock: MockClock) 
     found = refusals.last("k")
     assert found is not None
     assert found.error.reason == "stat: no answer within 10 s"
+
+
+def test_what_a_service_says_is_kept_to_some_length() -> None:
+    """A status has room for many errors, whatever a store answers."""
+    reply = {"Error": {"Code": "AccessDenied", "Message": "x" * (1 << 20)}}
+
+    assert reply_error(reply, "k").reason == "x" * MESSAGE_MAX
