@@ -14,7 +14,7 @@ from mountfs.doctor.host import host_findings
 from mountfs.doctor.pace import pace_findings
 from mountfs.doctor.reach import reach
 from mountfs.errors import UsageError
-from mountfs.sentences import reason_of, sentence_about
+from mountfs.sentences import sentence_about
 from mountfs.stack import open_base
 from mountfs.storage.attempts import RetryPolicy
 from mountfs.storage.diagnosis import Diagnosis, Finding, State
@@ -145,7 +145,11 @@ async def _is_there(diagnosis: Diagnosis, report: Report) -> bool:
 async def _ask_store(
     config: MountConfig, diagnosis: Diagnosis | None, report: Report
 ) -> None:
-    base = await trio.to_thread.run_sync(open_base, config)
+    try:
+        base = await trio.to_thread.run_sync(open_base, config)
+    except UsageError as error:
+        report.allowed.append(_of_sentence("open", config.url, str(error)))
+        return
     try:
         store = RetryStorager(base, _PATIENCE)
         if not await _can_be_listed(config, store, report):
@@ -167,13 +171,15 @@ async def _can_be_listed(config: MountConfig, store: Storager, report: Report) -
         failed = error
     else:
         return True
-    sentence = sentence_about(config.url, failed).removeprefix(f"{config.url}: ")
-    text, _, cure = sentence.partition("): ")
-    if cure:
-        report.allowed.append(Finding("list", State.FAIL, f"{text})", cure))
-    else:
-        report.allowed.append(Finding("list", State.FAIL, reason_of(failed), sentence))
+    sentence = sentence_about(config.url, failed)
+    report.allowed.append(_of_sentence("list", config.url, sentence))
     return False
+
+
+def _of_sentence(what: str, url: str, sentence: str) -> Finding:
+    """Return the failure that a sentence tells of, its cure apart from the rest."""
+    text, bracket, cure = sentence.removeprefix(f"{url}: ").partition("): ")
+    return Finding(what, State.FAIL, f"{text})" if bracket else text, cure)
 
 
 async def _try_out(

@@ -13,20 +13,28 @@ import pytest
 from mountfs import control
 from tests.fakes.hostile_server import Asked, HostileServer, answer, entry, listing
 from tests.fuse.conftest import Mounter
-from tests.fuse.mounting import run_command
+from tests.fuse.mounting import TEST_S, Mount, run_command
 from tests.fuse.stores import Store
 
 
-def test_nothing_of_a_mount_is_open_to_others(mounter: Mounter, tmp_path: Path) -> None:
-    """Whatever the umask, and in directories that others may enter."""
-    for name in ("cache", "state"):
-        (tmp_path / "first" / name).mkdir(parents=True)
-    (tmp_path / "first" / "mnt").mkdir()
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mount]:
+    """A mount under the worst umask, with directories that others may enter."""
+    base = tmp_path_factory.mktemp("open")
+    for name in ("cache", "state", "mnt"):
+        (base / name).mkdir()
     before = os.umask(0)
     try:
-        mount = mounter(Store("memory://"), "--durability=journal")
+        made = Mount("memory://", base, ["--durability=journal"], life_s=TEST_S)
     finally:
         os.umask(before)
+    with made as mount:
+        yield mount
+
+
+def test_nothing_of_a_mount_is_open_to_others(shared: Mount) -> None:
+    """Whatever the umask, and in directories that others may enter."""
+    mount = shared
     (mount.path / "file").write_bytes(b"bytes")
     socket = control.socket_path(mount.path)
 
@@ -41,13 +49,13 @@ def test_nothing_of_a_mount_is_open_to_others(mounter: Mounter, tmp_path: Path) 
     assert socket.parent.stat().st_mode & 0o022 == 0
 
 
-def test_what_others_see_of_a_mount(mounter: Mounter) -> None:
+def test_what_others_see_of_a_mount(shared: Mount) -> None:
     """No secrets of the daemon; and nobody becomes another user by what is in it.
 
     The kernel honours neither set-user-ID bits nor device nodes of a store. The command
     line has no secret, and the environment only what was given.
     """
-    mount = mounter(Store("memory://"))
+    mount = shared
     process = Path(f"/proc/{mount.process.pid}")
 
     line = next(

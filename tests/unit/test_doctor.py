@@ -354,6 +354,15 @@ def test_nothing_is_left_in_a_directory(tmp_path: Path) -> None:
     assert list((tmp_path / "served").iterdir()) == []
 
 
+def test_a_directory_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    """With what to do about it, and no traceback."""
+    made, out = settings(tmp_path, f"file://{tmp_path}/absent"), StringIO()
+
+    assert run.examine(made, as_json=False, out=out) == 1
+    assert "absent is not a directory)\n" in out.getvalue()
+    assert "-> create it" in out.getvalue()
+
+
 @pytest.mark.usefixtures("s3_credentials")
 def test_a_dead_store_costs_no_minutes(tmp_path: Path) -> None:
     """It is known at the first connection, and the exit code is 1."""

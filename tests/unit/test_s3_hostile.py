@@ -29,7 +29,7 @@ from mountfs.storage.vetted import VettedStorager
 from tests.fakes.hostile_server import ATTACKS, MIB, HostileServer
 
 SEED = 20261127
-SAMPLE = 100
+SAMPLE = 60
 DEADLINE_S = 0.25
 """Of one request; what drips is cut by it."""
 SENT_MAX = 200 * MIB

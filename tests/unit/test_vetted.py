@@ -1,9 +1,10 @@
 """Answers that cannot be true go no further than the layer above the store."""
 
 import dataclasses
+import os
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mountfs.backends.memory import MEMORY_CAPABILITIES, MemoryStore
@@ -25,6 +26,8 @@ from mountfs.vfs import listings
 from mountfs.vfs.attributes import Defaults, Stat, effective
 from mountfs.vfs.inodes import Inode
 from mountfs.vfs.listings import list_all
+
+AT_LENGTH = 2000 if "AT_LENGTH" in os.environ else 0
 
 
 class Lying(MemoryStore):
@@ -175,6 +178,7 @@ OBJECTS = st.builds(
 )
 
 
+@settings(max_examples=AT_LENGTH or 40)
 @given(objects=st.lists(OBJECTS, max_size=4), prefix=st.sampled_from(["", "a/"]))
 async def test_whatever_is_listed(objects: list[Object], prefix: str) -> None:
     """It is refused, or fits what was asked and what the kernel takes."""
@@ -196,6 +200,7 @@ METADATA = st.dictionaries(
 )
 
 
+@settings(max_examples=AT_LENGTH or 40)
 @given(user=METADATA, size=st.integers(0, SIZE_MAX), time_ns=st.integers(0, 1 << 62))
 def test_whatever_metadata_say_the_kernel_takes_it(
     user: dict[str, str], size: int, time_ns: int
