@@ -31,7 +31,6 @@ class Exit(IntEnum):
     DONE = 0
     USAGE = 1
     """The call is wrong, or this user may not."""
-    BUG = 4
     INTERRUPTED = 8
     FAILED = 32
 
