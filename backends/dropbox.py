@@ -22,7 +22,8 @@ names its revision, so that it never takes a folder or a newer file with it.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -225,10 +226,8 @@ class DropboxStorager:
         old = await self._old(key, condition)
         kept = await self._inherited(key, metadata, inherit)
         new = self._new_file(key, kept, condition)
-        try:
+        with _conditional(condition, key):
             made = await self._uploads.write(key, body, wanted, new)
-        except PreconditionFailed as error:
-            raise _lost(error, condition, key) from error
         return await self._written(key, made, kept, old)
 
     def _check_file_key(self, key: str) -> None:
@@ -427,10 +426,8 @@ class DropboxStorager:
         kept = self._multipart.metadata_of(upload)
         old = await self._old(key, condition)
         new = self._new_file(key, kept, condition)
-        try:
+        with _conditional(condition, key):
             made = await self._multipart.complete(upload, parts, new)
-        except PreconditionFailed as error:
-            raise _lost(error, condition, key) from error
         return await self._written(key, made, kept, old)
 
     async def abort_multipart(self, upload: Upload) -> None:
@@ -484,11 +481,26 @@ def _is_enough(object: Object) -> bool:
     return is_directory or CONTENT_HASH in object.metadata.system
 
 
-def _lost(error: PreconditionFailed, condition: Condition, key: str) -> Exception:
-    """Return what a lost condition means."""
-    if isinstance(condition, Version):
-        return VersionChanged("the file is another by now", key=key, code=error.code)
-    return AlreadyExists("a file is there", key=key, code=error.code)
+@contextmanager
+def _conditional(condition: Condition, key: str) -> Iterator[None]:
+    """Say of a refusal what condition is lost.
+
+    A folder in the way of a new file may have a name of another case, which nobody
+    sees before: the bytes are kept beside it then, as where it is a file.
+    """
+    try:
+        yield
+    except PreconditionFailed as error:
+        if isinstance(condition, Version):
+            raise VersionChanged(
+                "the file is another by now", key=key, code=error.code
+            ) from error
+        raise AlreadyExists("a file is there", key=key, code=error.code) from error
+    except WrongKind as error:
+        is_folder = (error.code or "").endswith("conflict/folder")
+        if not (is_folder and isinstance(condition, Absent)):
+            raise
+        raise AlreadyExists("a directory is there", key=key, code=error.code) from error
 
 
 def _check_range(

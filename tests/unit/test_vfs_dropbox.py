@@ -161,3 +161,16 @@ async def test_a_name_whose_append_waits_takes_no_other_file_with_it(
             await scene.fs.namespace.unlink(scene.root, name.encode())
             await scene.close(opened)
     assert contents(dropbox_server) == {"/log": b"theirs", "/other": b"theirs"}
+
+
+async def test_a_file_named_as_a_folder_in_another_case_is_kept_beside_it(
+    store: Storager, dropbox_server: DropboxServer, tmp_path: Path
+) -> None:
+    """As where a file has that name: nothing waits for ever."""
+    async with open_scene(tmp_path, store=store, ttl_s=60) as scene:
+        await scene.fs.namespace.mkdir(scene.root, b"name", 0o755, CALLER)
+        await scene.make("NAME", b"bytes")
+    found = contents(dropbox_server)
+    assert list(found.values()) == [b"bytes"]
+    assert next(iter(found)).startswith("/name (conflict ")
+    assert dropbox_server.account.tree.entries["/name"].is_folder
