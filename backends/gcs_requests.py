@@ -1,6 +1,6 @@
 """What a request to Google Cloud Storage is called: by the methods of its JSON API.
 
-The bill goes by these names (`mountfs.prices`), and so do the metrics.
+The bill goes by these names (`mountfs.configuration.prices`), and so do the metrics.
 """
 
 import re

@@ -14,9 +14,9 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from mountfs import abort, control, mounts, takeover
-from mountfs.config import MountConfig
+from mountfs.configuration.config import MountConfig
+from mountfs.configuration.values import format_size
 from mountfs.errors import UsageError
-from mountfs.values import format_size
 
 FUSE_DEVICE = Path("/dev/fuse")
 FUSE_CONF = Path("/etc/fuse.conf")

@@ -36,9 +36,9 @@ from mountfs.commands import (
     warm,
 )
 from mountfs.commands._parser import Commands, Parser
+from mountfs.configuration.options import refuse_credentials
+from mountfs.configuration.values import suggestion
 from mountfs.errors import UsageError
-from mountfs.options import refuse_credentials
-from mountfs.values import suggestion
 
 _MODULES = (
     mount,

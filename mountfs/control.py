@@ -1,9 +1,9 @@
 """How a mount is asked how it does: JSON lines over a unix socket, one per mount.
 
-The daemon runs a `ControlServer` (`mountfs.control_server`) beside the mount; commands
-use `ask`, `follow` and `carry_out`. A request is one object, `{"do": WORD}` and what
-else the word needs; what a reader does not know it passes over, so that both sides may
-be of other versions:
+The daemon runs a `ControlServer` (`mountfs.serving.control_server`) beside the mount;
+commands use `ask`, `follow` and `carry_out`. A request is one object, `{"do": WORD}`
+and what else the word needs; what a reader does not know it passes over, so that both
+may be of other versions:
 
 | word | besides | answer |
 |---|---|---|
@@ -22,9 +22,9 @@ be of other versions:
 | dump | | an outcome with settings, tasks and threads |
 | trace | | an event for each operation, until somebody ends the connection |
 
-What is carried out stands in a table of the daemon (`mountfs.deeds`). The last status
-of a daemon that finishes says `"state": "done"`; a connection that ends without it, and
-without an outcome, belonged to a daemon that died.
+What is carried out stands in a table of the daemon (`mountfs.serving.deeds`). The last
+status of a daemon that finishes says `"state": "done"`; a connection that ends without
+it, and without an outcome, belonged to a daemon that died.
 
 The socket lies in a directory that only its owner can enter, under a name made from
 the mount point. Nothing here touches a path inside a mount.

@@ -22,9 +22,9 @@ from hashlib import sha256
 from pathlib import Path
 
 from mountfs import checks, control, logs, mounts
-from mountfs.config import MountConfig
+from mountfs.configuration.config import MountConfig
 from mountfs.errors import DaemonFailed, UsageError, with_exit_code
-from mountfs.notify import NOBODY, Manager
+from mountfs.serving.notify import NOBODY, Manager
 
 START_TIMEOUT_S = 120.0
 END_TIMEOUT_S = 10.0

@@ -21,9 +21,6 @@ from pathlib import Path
 import trio
 
 from mountfs import abort, checks, mounts, takeover
-from mountfs.access import Access
-from mountfs.appliers import appliers_of
-from mountfs.audit import Audit, audit_of
 from mountfs.backends import object_url, open_events, open_space
 from mountfs.cache.aliases import Aliases, AliasStorager
 from mountfs.cache.attribute_index import AttributeIndex
@@ -44,27 +41,32 @@ from mountfs.cache.numberfile import NumberFile
 from mountfs.cache.records import gates_of
 from mountfs.cache.salvage import JOURNAL, is_lost
 from mountfs.cache.writeback import WriteBack
-from mountfs.config import MountConfig, StoreConfig
+from mountfs.configuration.config import MountConfig, StoreConfig
 from mountfs.control import Outcome, State, Status
-from mountfs.control_server import ControlServer, Deed, Stream
-from mountfs.deeds import changes_of, deeds_of
-from mountfs.dump import dump
 from mountfs.errors import UsageError
 from mountfs.fuse.notifier import fetch_unsent, notify_kernel, push_to_kernel
 from mountfs.fuse.operations import Operations
 from mountfs.fuse.session import Session
-from mountfs.live import Live
 from mountfs.logs import current_file
-from mountfs.metrics import Counters, prices_for
-from mountfs.metrics_server import served
-from mountfs.metrics_text import Look
 from mountfs.mounts import note_umount_helper
-from mountfs.notify import Manager
-from mountfs.observing import observing
-from mountfs.pulse import Pulse
-from mountfs.report import Reporter
-from mountfs.service import Service, Work
-from mountfs.stack import Stack, check_store, find_out_at_once, open_base
+from mountfs.serving.access import Access
+from mountfs.serving.appliers import appliers_of
+from mountfs.serving.audit import Audit, audit_of
+from mountfs.serving.control_server import ControlServer, Deed, Stream
+from mountfs.serving.deeds import changes_of, deeds_of
+from mountfs.serving.dump import dump
+from mountfs.serving.live import Live
+from mountfs.serving.metrics import Counters, prices_for
+from mountfs.serving.metrics_server import served
+from mountfs.serving.metrics_text import Look
+from mountfs.serving.notify import Manager
+from mountfs.serving.observing import observing
+from mountfs.serving.pulse import Pulse
+from mountfs.serving.report import Reporter
+from mountfs.serving.service import Service, Work
+from mountfs.serving.stack import Stack, check_store, find_out_at_once, open_base
+from mountfs.serving.waiter import Waiter
+from mountfs.serving.warmer import Warmer
 from mountfs.storage.errors import StoreError
 from mountfs.storage.meter import Meter
 from mountfs.storage.protocol import Storager
@@ -80,8 +82,6 @@ from mountfs.vfs.names import Names
 from mountfs.vfs.numbers import KEPT_MAX, kept_numbers
 from mountfs.vfs.space import SpaceMeter
 from mountfs.vfs.volume import Outdated, Volume
-from mountfs.waiter import Waiter
-from mountfs.warmer import Warmer
 
 log = logging.getLogger(__name__)
 

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 
-from mountfs import __version__, checks, cli, control, daemon, logs, mounts, remount
+from mountfs import __version__, checks, cli, control, daemon, logs, mounts
+from mountfs.actions import remount
 from mountfs.commands._parser import Parser, mount_config
-from mountfs.config import MountConfig
+from mountfs.configuration.config import MountConfig
+from mountfs.configuration.fstab import Pair, join_options, own_pairs
+from mountfs.configuration.options import BY_FIELD
+from mountfs.configuration.settings import split_options
 from mountfs.errors import UsageError
-from mountfs.fstab import Pair, join_options, own_pairs
-from mountfs.options import BY_FIELD
-from mountfs.settings import split_options
 
 TYPES = ("mountfs", mounts.FSTYPE)
 

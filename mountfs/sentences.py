@@ -6,7 +6,7 @@ and logs. Here that becomes options and what to do.
 
 import re
 
-from mountfs.options import OPTIONS
+from mountfs.configuration.options import OPTIONS
 from mountfs.storage.errors import (
     BucketNotFound,
     CredentialsRejected,

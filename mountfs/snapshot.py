@@ -1,8 +1,8 @@
 """What a mount has done and how it does, at one moment, as plain values.
 
-Made in the daemon (`mountfs.metrics`), shown as Prometheus's text, and sent to commands
-over the control socket. The counters only grow while a mount lives: a rate is the
-difference of two snapshots. No name of a file is in here, and no secret.
+Made in the daemon (`mountfs.serving.metrics`), shown as Prometheus's text, and sent to
+commands over the control socket. The counters only grow while a mount lives: a rate is
+the difference of two snapshots. No name of a file is in here, and no secret.
 """
 
 from collections.abc import Iterable, Mapping

@@ -12,7 +12,7 @@ import select
 from pathlib import Path
 
 from mountfs import control
-from mountfs.config import MountConfig
+from mountfs.configuration.config import MountConfig
 from mountfs.control import Request, State, Status
 
 END_TIMEOUT_S = 100.0

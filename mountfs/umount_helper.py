@@ -14,7 +14,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mountfs import __version__, logs, mounts, remount, umount
+from mountfs import __version__, logs, mounts
+from mountfs.actions import remount, umount
 from mountfs.commands._parser import Parser
 from mountfs.errors import UsageError
 from mountfs.mount_helper import Exit, add_common, check_type, complain

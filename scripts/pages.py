@@ -14,7 +14,7 @@ from roff import escape, page
 
 from mountfs import __version__
 from mountfs.cli import build_parser
-from mountfs.options import OPTIONS
+from mountfs.configuration.options import OPTIONS
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 REFERENCE = CHECKOUT / "docs" / "reference"

@@ -9,10 +9,10 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from mountfs.actions.features import Row, rows
 from mountfs.backends import open_store
-from mountfs.features import Row, rows
+from mountfs.configuration.values import format_size
 from mountfs.storage.types import Capabilities, Features
-from mountfs.values import format_size
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PAGE = CHECKOUT / "docs" / "reference" / "backends.md"

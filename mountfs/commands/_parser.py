@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn, TypeAlias
 
-from mountfs import config, effective, mounts
-from mountfs.config import MountConfig, StoreConfig
-from mountfs.config_file import NAME
+from mountfs import mounts
+from mountfs.configuration import config, effective
+from mountfs.configuration.config import MountConfig, StoreConfig
+from mountfs.configuration.config_file import NAME
+from mountfs.configuration.fstab import own_pairs
+from mountfs.configuration.options import OPTIONS
+from mountfs.configuration.settings import Setting, options_layer, split_options
 from mountfs.errors import UsageError
-from mountfs.fstab import own_pairs
-from mountfs.options import OPTIONS
-from mountfs.settings import Setting, options_layer, split_options
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 

@@ -30,7 +30,7 @@ def add(commands: Commands) -> None:
 
 def carry_out(parsed: argparse.Namespace) -> int:
     """Carry it out; return the exit code."""
-    from mountfs import auth
+    from mountfs.actions import auth
 
     settings = store_config(parsed, f"{parsed.service}:///")
     return auth.authorize(

@@ -34,7 +34,7 @@ def add(commands: Commands) -> None:
 
 def carry_out(parsed: argparse.Namespace) -> int:
     """Carry it out; return the exit code."""
-    from mountfs import bundle
+    from mountfs.actions import bundle
 
     file = Path(parsed.output).absolute() if parsed.output else bundle.default_file()
     wanted = bundle.Wanted(

@@ -43,7 +43,7 @@ def carry_out(parsed: argparse.Namespace) -> int:
 
 
 def _check_once(parsed: argparse.Namespace, *, is_repair: bool) -> int:
-    from mountfs import check
+    from mountfs.actions import check
 
     if "://" not in parsed.place:
         layer_of(parsed)  # refuses what is wrong

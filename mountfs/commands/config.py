@@ -11,7 +11,7 @@ from mountfs.commands._parser import (
     config_file,
     mount_config,
 )
-from mountfs.urls import is_url
+from mountfs.configuration.urls import is_url
 
 
 def add(commands: Commands) -> None:
@@ -59,7 +59,7 @@ def _add_show(parser: Parser) -> None:
 
 
 def _check(parsed: argparse.Namespace) -> int:
-    from mountfs import configuring
+    from mountfs.actions import configuring
 
     path = Path(parsed.file).absolute() if parsed.file is not None else None
     lines, code = configuring.check(path, os.environ)
@@ -68,7 +68,7 @@ def _check(parsed: argparse.Namespace) -> int:
 
 
 def _show(parsed: argparse.Namespace) -> int:
-    from mountfs import configuring
+    from mountfs.actions import configuring
 
     if parsed.target is None:
         path = config_file(parsed)

@@ -24,6 +24,6 @@ def add(commands: Commands) -> None:
 
 def carry_out(parsed: argparse.Namespace) -> int:
     """Carry it out; return the exit code."""
-    from mountfs import explaining
+    from mountfs.actions import explaining
 
     return explaining.explain(parsed.path, as_json=parsed.json, out=sys.stdout)

@@ -23,7 +23,7 @@ def add(commands: Commands) -> None:
 
 def carry_out(parsed: argparse.Namespace) -> int:
     """Carry it out; return the exit code."""
-    from mountfs import features
+    from mountfs.actions import features
 
     settings = store_config(parsed, parsed.url)
     print(features.report(settings, as_json=parsed.json))

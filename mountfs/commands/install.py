@@ -35,7 +35,7 @@ def add(commands: Commands) -> None:
 
 def carry_out(parsed: argparse.Namespace) -> int:
     """Carry it out; return the exit code."""
-    from mountfs.installed import PARTS, Installer, Origin
+    from mountfs.actions.installed import PARTS, Installer, Origin
 
     root = Path(parsed.root).absolute()
     installer = Installer(root, Origin.of_this_python(), sys.stdout)

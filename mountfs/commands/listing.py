@@ -21,6 +21,6 @@ def add(commands: Commands) -> None:
 
 def carry_out(parsed: argparse.Namespace) -> int:
     """Carry it out; return the exit code."""
-    from mountfs import listing
+    from mountfs.actions import listing
 
     return listing.show(as_json=parsed.json, out=sys.stdout)

@@ -24,7 +24,7 @@ def add(commands: Commands) -> None:
 
 def carry_out(parsed: argparse.Namespace) -> int:
     """Carry it out; return the exit code."""
-    from mountfs import asking
+    from mountfs.actions import asking
     from mountfs.control import Request
 
     request = Request("metrics")

@@ -4,13 +4,13 @@ import argparse
 import os
 import sys
 
-from mountfs import effective
 from mountfs.commands._parser import (
     Commands,
     add_options,
     config_file,
     mount_config,
 )
+from mountfs.configuration import effective
 from mountfs.errors import UsageError
 from mountfs.logs import told
 

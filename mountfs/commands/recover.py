@@ -40,7 +40,7 @@ def add(commands: Commands) -> None:
 
 def carry_out(parsed: argparse.Namespace) -> int:
     """Carry it out; return the exit code."""
-    from mountfs import recover
+    from mountfs.actions import recover
 
     is_url = "://" in parsed.place
     wanted = recover.Wanted(

@@ -30,7 +30,7 @@ def add(commands: Commands) -> None:
 
 def carry_out(parsed: argparse.Namespace) -> int:
     """Carry it out; return the exit code."""
-    from mountfs import adjusting
+    from mountfs.actions import adjusting
 
     return adjusting.adjust(
         directory_of(parsed.directory),

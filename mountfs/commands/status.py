@@ -32,7 +32,7 @@ def add(commands: Commands) -> None:
 
 def carry_out(parsed: argparse.Namespace) -> int:
     """Carry it out; return the exit code."""
-    from mountfs import overview, watch
+    from mountfs.actions import overview, watch
     from mountfs.terminal import is_screen
 
     if parsed.directory is not None:
@@ -42,7 +42,7 @@ def carry_out(parsed: argparse.Namespace) -> int:
         if parsed.interval is not None:
             raise UsageError("--interval goes with --watch: add that, or leave it out")
         if is_drawn:
-            from mountfs import picture
+            from mountfs.actions import picture
 
             return picture.show(parsed.directory, sys.stdout)
         return overview.show(parsed.directory, as_json=parsed.json, out=sys.stdout)
@@ -50,7 +50,7 @@ def carry_out(parsed: argparse.Namespace) -> int:
     with ExitStack() as stack:
         screen = None
         if is_drawn:
-            from mountfs import picture
+            from mountfs.actions import picture
 
             screen = stack.enter_context(picture.Screen(sys.stdout))
         return watch.watch(

@@ -31,9 +31,9 @@ def add(commands: Commands) -> None:
 
 def carry_out(parsed: argparse.Namespace) -> int:
     """Carry it out; return the exit code."""
-    from mountfs import top
+    from mountfs.actions import top
+    from mountfs.actions.watch import read_interval
     from mountfs.terminal import is_screen
-    from mountfs.watch import read_interval
 
     directory = parsed.directory and directory_of(parsed.directory)
     interval_s = read_interval(parsed.interval) if parsed.interval else None
@@ -42,7 +42,7 @@ def carry_out(parsed: argparse.Namespace) -> int:
     if parsed.json or not is_screen(sys.stdout):
         lines = top.Lines(sys.stdout, as_json=parsed.json)
         return top.watch(directory, interval_s or 1.0, screen=lines)
-    from mountfs import top_picture
+    from mountfs.actions import top_picture
 
     with top_picture.Screen(sys.stdout) as screen:
         return top.watch(directory, interval_s or 1.0, screen=screen)

@@ -24,7 +24,7 @@ def add(commands: Commands) -> None:
 
 def carry_out(parsed: argparse.Namespace) -> int:
     """Carry it out; return the exit code."""
-    from mountfs import trace
+    from mountfs.actions import trace
 
     return trace.trace(
         directory_of(parsed.directory), as_json=parsed.json, out=sys.stdout

@@ -40,7 +40,7 @@ def add(commands: Commands) -> None:
 
 def carry_out(parsed: argparse.Namespace) -> int:
     """Carry it out; return the exit code."""
-    from mountfs import umount
+    from mountfs.actions import umount
 
     mount_point = directory_of(parsed.mount_point)
     unmount = partial(

@@ -36,7 +36,7 @@ def add(commands: Commands) -> None:
 
 def carry_out(parsed: argparse.Namespace) -> int:
     """Carry it out; return the exit code."""
-    from mountfs import waiting
+    from mountfs.actions import waiting
 
     below = parsed.command == "flush"
     json_out = sys.stdout if parsed.json else None

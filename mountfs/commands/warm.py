@@ -28,7 +28,7 @@ def add(commands: Commands) -> None:
 
 def carry_out(parsed: argparse.Namespace) -> int:
     """Carry it out; return the exit code."""
-    from mountfs import warming
+    from mountfs.actions import warming
 
     jobs = warming.read_jobs(parsed.jobs)
     return warming.warm(

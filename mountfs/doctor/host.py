@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mountfs import checks, mounts
-from mountfs.config import MountConfig
+from mountfs.configuration.config import MountConfig
+from mountfs.configuration.values import format_size
 from mountfs.storage.diagnosis import Finding, State
-from mountfs.values import format_size
 
 KERNEL_MIN = (5, 4)
 FILES_MIN = 4096

@@ -8,13 +8,13 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
+from mountfs.configuration.values import format_size
 from mountfs.doctor.deeds import Trial
 from mountfs.sentences import reason_of
 from mountfs.storage.body import BytesBody
 from mountfs.storage.diagnosis import Finding, State
 from mountfs.storage.errors import StoreError
 from mountfs.storage.protocol import Storager
-from mountfs.values import format_size
 
 ASKED = 20
 ASKING_S = 1.2

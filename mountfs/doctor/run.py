@@ -8,14 +8,14 @@ from typing import TextIO
 import trio
 
 from mountfs.backends import open_diagnosis
-from mountfs.config import MountConfig
+from mountfs.configuration.config import MountConfig
 from mountfs.doctor.deeds import Trial
 from mountfs.doctor.host import host_findings
 from mountfs.doctor.pace import pace_findings
 from mountfs.doctor.reach import reach
 from mountfs.errors import UsageError
 from mountfs.sentences import sentence_about
-from mountfs.stack import open_base
+from mountfs.serving.stack import open_base
 from mountfs.storage.attempts import RetryPolicy
 from mountfs.storage.diagnosis import Diagnosis, Finding, State
 from mountfs.storage.errors import NotFound, StoreError

@@ -2,7 +2,7 @@
 
 The most frequent of them stand on the path of every request of the kernel, so they are
 plain numbers in plain containers, added to without a lock by whoever owns them. What
-reads them (`mountfs.metrics`) copies them when it is asked.
+reads them (`mountfs.serving.metrics`) copies them when it is asked.
 """
 
 from bisect import bisect_left

@@ -19,7 +19,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
-from mountfs import mounts, umount
+from mountfs import mounts
+from mountfs.actions import umount
 
 START_S = 60.0
 UNMOUNT_S = 60.0

@@ -11,12 +11,12 @@ from pathlib import Path
 import boto3
 import pytest
 
-from mountfs import config
 from mountfs.backends.s3_keys import KeySpace
 from mountfs.backends.s3_options import parse_options
 from mountfs.backends.s3_policy import policy
+from mountfs.configuration import config
+from mountfs.configuration.settings import Setting
 from mountfs.doctor import pace, run
-from mountfs.settings import Setting
 from tests.fakes import s3_servers
 from tests.fakes.policy_shim import PolicyShim
 from tests.fakes.s3_servers import S3Server

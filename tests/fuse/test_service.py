@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from mountfs import mounts, umount
+from mountfs import mounts
+from mountfs.actions import umount
 from tests.fakes.service_manager import Message, ServiceManager
 from tests.fuse.conftest import Mounter
 from tests.fuse.stores import Store
@@ -23,7 +24,7 @@ WATCHDOG_S = 2.0
 PROGRAM = """
 import signal, sys, threading, time
 import pyfuse3, trio
-from mountfs import service
+from mountfs.serving import service
 from mountfs.backends.local import LocalStore
 from mountfs.cache import journal
 from mountfs.cli import main

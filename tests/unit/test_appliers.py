@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from mountfs import config
-from mountfs.appliers import appliers_of
 from mountfs.cache.budget import Budget
 from mountfs.cache.floor import DiskFloor
-from mountfs.config import MountConfig
-from mountfs.settings import Setting
-from mountfs.stack import brakes_of
+from mountfs.configuration import config
+from mountfs.configuration.config import MountConfig
+from mountfs.configuration.settings import Setting
+from mountfs.serving.appliers import appliers_of
+from mountfs.serving.stack import brakes_of
 from mountfs.storage.body import BytesBody
 from mountfs.storage.brakes import Brakes
 from tests.fakes.volume import open_scene

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from mountfs import audit
-from mountfs.audit import Audit, Finding
 from mountfs.backends.memory import MemoryStore
 from mountfs.cache import index_format
 from mountfs.cache.index_format import Shard
 from mountfs.cache.records import Record
+from mountfs.serving import audit
+from mountfs.serving.audit import Audit, Finding
 from mountfs.storage.body import BytesBody
 from mountfs.storage.errors import Unreachable
 from mountfs.storage.types import Metadata, Object

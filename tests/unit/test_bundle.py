@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from mountfs import bundle, overview
-from mountfs.bundle import Wanted
+from mountfs.actions import bundle, overview
+from mountfs.actions.bundle import Wanted
+from mountfs.actions.nameless import Nameless, names_in, quoted_in
+from mountfs.actions.overview import Place
 from mountfs.errors import UsageError
-from mountfs.nameless import Nameless, names_in, quoted_in
-from mountfs.overview import Place
 
 STATUS = {
     "url": "s3://bucket/pre",

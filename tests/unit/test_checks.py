@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from mountfs import checks, config, mounts
-from mountfs.config import MountConfig
+from mountfs import checks, mounts
+from mountfs.configuration import config
+from mountfs.configuration.config import MountConfig
+from mountfs.configuration.settings import Setting
 from mountfs.errors import UsageError
-from mountfs.settings import Setting
 
 only_root = pytest.mark.skipif(os.geteuid() != 0, reason="looks at root's own rights")
 

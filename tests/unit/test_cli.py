@@ -12,7 +12,7 @@ import pytest
 import mountfs
 from mountfs import cli
 from mountfs.commands._parser import layer_of
-from mountfs.config import MountConfig
+from mountfs.configuration.config import MountConfig
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:

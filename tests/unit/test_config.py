@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from mountfs import config, settings
-from mountfs.config import MountConfig
+from mountfs.configuration import config, settings
+from mountfs.configuration.config import MountConfig
+from mountfs.configuration.fstab import own_pairs
+from mountfs.configuration.options import OPTIONS, Option
+from mountfs.configuration.settings import Setting
+from mountfs.configuration.values import MINIMUM_CACHE_SIZE
 from mountfs.errors import UsageError
-from mountfs.fstab import own_pairs
-from mountfs.options import OPTIONS, Option
-from mountfs.settings import Setting
 from mountfs.storage.types import Features, OfflinePolicy
-from mountfs.values import MINIMUM_CACHE_SIZE
 
 NOTHING: Mapping[str, str] = {}
 

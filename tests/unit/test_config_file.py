@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountfs import config_file, effective
-from mountfs.config import MountConfig, mount_config
+from mountfs.configuration import config_file, effective
+from mountfs.configuration.config import MountConfig, mount_config
+from mountfs.configuration.settings import Setting
+from mountfs.configuration.toml_lines import lines_of
 from mountfs.errors import UsageError
-from mountfs.settings import Setting
-from mountfs.toml_lines import lines_of
 
 
 @pytest.fixture

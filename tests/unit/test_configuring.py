@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from mountfs import cli
-from mountfs.config import mount_config
-from mountfs.options import OPTIONS, Option
-from mountfs.shown import shown
+from mountfs.configuration.config import mount_config
+from mountfs.configuration.options import OPTIONS, Option
+from mountfs.configuration.shown import shown
 
 
 @pytest.fixture
@@ -17,7 +17,9 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The file for all mounts."""
     path = tmp_path / "mountfs.toml"
     monkeypatch.setenv("MOUNTFS_CONFIG", str(path))
-    monkeypatch.setattr("mountfs.effective.instance_files", lambda environ: [])
+    monkeypatch.setattr(
+        "mountfs.configuration.effective.instance_files", lambda environ: []
+    )
     return path
 
 

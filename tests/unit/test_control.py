@@ -12,10 +12,11 @@ import pytest
 import trio
 import trio.testing
 
-from mountfs import control, control_server
+from mountfs import control
 from mountfs.control import Outcome, Request, State, Status
-from mountfs.control_server import ControlServer, Deed, Stream
 from mountfs.errors import UsageError
+from mountfs.serving import control_server
+from mountfs.serving.control_server import ControlServer, Deed, Stream
 from mountfs.status import Event, LateError, PendingPath, Progress, Refused, Said
 from mountfs.storage.tracing import Tracer
 

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from mountfs import checks, config, daemon, logs
-from mountfs.config import MountConfig
+from mountfs import checks, daemon, logs
+from mountfs.configuration import config
+from mountfs.configuration.config import MountConfig
+from mountfs.configuration.settings import Setting
 from mountfs.errors import DaemonFailed, UsageError
-from mountfs.settings import Setting
 
 FIND_PIPE = "for each; do case $each in --ready-fd=*) fd=${each#*=};; esac; done\n"
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from mountfs.backends.memory import MemoryStore
-from mountfs.fstab import WORDS_OF_OTHERS
-from mountfs.options import OPTIONS
+from mountfs.configuration.fstab import WORDS_OF_OTHERS
+from mountfs.configuration.options import OPTIONS
 from mountfs.storage.body import BytesBody
 
 CHECKOUT = Path(__file__).resolve().parents[2]

@@ -14,18 +14,19 @@ from typing import Any
 import pytest
 import trio
 
-from mountfs import checks, config
+from mountfs import checks
 from mountfs.backends import gcs_diagnosis, memory
 from mountfs.backends import s3_diagnosis as s3_diagnosis_module
 from mountfs.backends.memory import MemoryStore
 from mountfs.backends.s3_diagnosis import S3Diagnosis, lifecycle
 from mountfs.backends.s3_keys import KeySpace
 from mountfs.backends.s3_options import parse_options
+from mountfs.configuration import config
+from mountfs.configuration.settings import Setting
 from mountfs.doctor import host, run
 from mountfs.doctor.deeds import Trial
 from mountfs.doctor.reach import reach
 from mountfs.errors import UsageError
-from mountfs.settings import Setting
 from mountfs.storage.body import Body
 from mountfs.storage.diagnosis import Address, Deed, Finding, State
 from mountfs.storage.errors import PermissionDenied

@@ -1,6 +1,6 @@
 """`mountfs explain`: the lines for people."""
 
-from mountfs.explaining import render
+from mountfs.actions.explaining import render
 
 FILE = {
     "found": True,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mountfs.features import Row, rows
+from mountfs.actions.features import Row, rows
 from mountfs.storage.types import Call, Capabilities, Features, MultipartLimits
 
 POOR = Capabilities(service="poor")

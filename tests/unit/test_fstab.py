@@ -2,8 +2,8 @@
 
 import pytest
 
-from mountfs.fstab import join_options, own_pairs
-from mountfs.settings import split_options
+from mountfs.configuration.fstab import join_options, own_pairs
+from mountfs.configuration.settings import split_options
 
 
 @pytest.mark.parametrize(

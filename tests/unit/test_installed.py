@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from mountfs import cli, installed
+from mountfs import cli
+from mountfs.actions import installed
+from mountfs.actions.installed import PARTS, Installer, Origin
 from mountfs.errors import UsageError
-from mountfs.installed import PARTS, Installer, Origin
 
 CONF = """PRUNE_BIND_MOUNTS="yes"
 # PRUNENAMES=".git"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mountfs import listing
-from mountfs.overview import Place
+from mountfs.actions import listing
+from mountfs.actions.overview import Place
 from mountfs.status import State, Status
 
 SINCE = time.struct_time((2026, 1, 2, 3, 4, 5, 0, 0, -1))

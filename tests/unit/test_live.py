@@ -9,11 +9,11 @@ import pytest
 import trio
 import trio.testing
 
-from mountfs import config
 from mountfs.cache.budget import Budget
-from mountfs.config import MountConfig
-from mountfs.live import Live
-from mountfs.settings import Setting
+from mountfs.configuration import config
+from mountfs.configuration.config import MountConfig
+from mountfs.configuration.settings import Setting
+from mountfs.serving.live import Live
 
 
 class Mounted:

@@ -13,10 +13,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from mountfs.backends.gcs_requests import name_of
-from mountfs.errors import UsageError
-from mountfs.metrics_server import CONNECTIONS_MAX, MetricsServer
-from mountfs.metrics_text import Look, exposition, families
-from mountfs.prices import (
+from mountfs.configuration.prices import (
     GCS_PRICES,
     S3_PRICES,
     class_of,
@@ -24,6 +21,9 @@ from mountfs.prices import (
     prices_of,
     read_prices,
 )
+from mountfs.errors import UsageError
+from mountfs.serving.metrics_server import CONNECTIONS_MAX, MetricsServer
+from mountfs.serving.metrics_text import Look, exposition, families
 from mountfs.snapshot import Counts, Snapshot, snapshot_of
 from mountfs.status import PendingPath, State, Status
 from mountfs.storage.counts import Timings

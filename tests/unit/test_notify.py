@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mountfs.notify import STATUS_SIZE_MAX, Manager
+from mountfs.serving.notify import STATUS_SIZE_MAX, Manager
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from mountfs import overview, picture
+from mountfs.actions import overview, picture
+from mountfs.actions.overview import Place
+from mountfs.actions.watch import Rates
 from mountfs.cache.activity import Activity
-from mountfs.overview import Place
 from mountfs.status import LateError, PendingPath, Refused, State, Status
-from mountfs.watch import Rates
 
 SINCE = time.struct_time((2026, 1, 2, 3, 4, 5, 0, 0, -1))
 SINCE_NS = int(time.mktime(SINCE)) * 10**9

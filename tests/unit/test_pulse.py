@@ -10,7 +10,7 @@ import trio
 from mountfs.cache import journal as journal_module
 from mountfs.cache.activity import Activity
 from mountfs.cache.journal import Journal, JournalError
-from mountfs.pulse import Pulse
+from mountfs.serving.pulse import Pulse
 
 EVERY_S = 0.02
 LIMIT_S = 0.2

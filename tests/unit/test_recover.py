@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import trio
 
-from mountfs import cli, config, mount
+from mountfs import cli, mount
 from mountfs.backends.local import LocalStore
 from mountfs.cache import salvage
 from mountfs.cache.directory import DirectoryLock
 from mountfs.cache.journal import FORMAT, Journal, JournalError
+from mountfs.configuration import config
 from mountfs.storage.body import BytesBody
 from mountfs.storage.errors import Unreachable
 from mountfs.storage.types import Metadata

@@ -7,9 +7,15 @@ import trio
 from trio.testing import MockClock
 
 from mountfs.cache.activity import Activity
-from mountfs.notify import Manager
-from mountfs.pulse import Pulse
-from mountfs.service import EXTENSION_S, STATUS_INTERVAL_S, Service, Work, describe
+from mountfs.serving.notify import Manager
+from mountfs.serving.pulse import Pulse
+from mountfs.serving.service import (
+    EXTENSION_S,
+    STATUS_INTERVAL_S,
+    Service,
+    Work,
+    describe,
+)
 from mountfs.status import State, Status
 
 

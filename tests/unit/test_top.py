@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from mountfs import top, top_picture
+from mountfs.actions import top, top_picture
+from mountfs.actions.overview import Place
+from mountfs.actions.usage import quantile, usage_of
 from mountfs.errors import UsageError
-from mountfs.overview import Place
 from mountfs.snapshot import Snapshot
 from mountfs.status import State, Status
 from mountfs.storage.counts import BOUNDS_S, Times, Timings
-from mountfs.usage import quantile, usage_of
 
 STATUS = Status(url="s3://b", mount_point="/m", pid=1, state=State.MOUNTED)
 PLACE = Place(Path("/m"), "s3://b", Path("/s"), STATUS)

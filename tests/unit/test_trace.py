@@ -5,11 +5,11 @@ import re
 
 import trio
 
+from mountfs.actions.trace import lines_of
 from mountfs.storage.meter import Meter
 from mountfs.storage.reason import Reason, because
 from mountfs.storage.tracing import UNTOLD_MAX, Tracer
 from mountfs.storage.wire import exchange, record_with
-from mountfs.trace import lines_of
 
 
 def _send(request: str, status: int) -> None:

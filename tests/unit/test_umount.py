@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mountfs import umount
+from mountfs.actions import umount
 from mountfs.control import State, Status
 from mountfs.status import LateError
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from mountfs.actions.warming import Bar, read_jobs
+from mountfs.configuration.values import format_size
 from mountfs.errors import UsageError
+from mountfs.serving.warmer import Warmer
 from mountfs.status import Outcome, Progress
 from mountfs.storage.errors import PermissionDenied, StoreError, Unreachable
-from mountfs.values import format_size
-from mountfs.warmer import Warmer
-from mountfs.warming import Bar, read_jobs
 from tests.fakes.cache_stack import BLOCK_SIZE
 from tests.fakes.volume import Scene, open_scene
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from mountfs import watch
+from mountfs.actions import watch
+from mountfs.actions.overview import Place
+from mountfs.actions.watch import Watched
 from mountfs.cache.activity import Activity
+from mountfs.configuration.values import format_span
 from mountfs.errors import UsageError
-from mountfs.overview import Place
 from mountfs.status import State, Status, decode, encode
-from mountfs.values import format_span
-from mountfs.watch import Watched
 
 MOUNT_POINT = "/mnt/b"
 

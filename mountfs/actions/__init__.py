@@ -1,0 +1,1 @@
+"""What the commands do: ask mounts, look at stores, and tell people."""

@@ -1,0 +1,1 @@
+"""What runs in the daemon of a mount beside its file system."""
