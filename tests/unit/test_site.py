@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.docs.pages import CHECKOUT
+from tests.fuse.pages import CHECKOUT
 
 
 def test_the_site_has_every_page_and_no_dead_link(tmp_path: Path) -> None:

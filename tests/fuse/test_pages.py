@@ -16,10 +16,9 @@ from pathlib import Path
 import pytest
 
 from mountfs import cli, mounts
-from tests.docs import pages
 from tests.fakes import s3_servers
 from tests.fakes.s3_servers import S3Server
-from tests.fuse import mounting
+from tests.fuse import mounting, pages
 
 RUN_S = 100
 WITH_COMMANDS = [page for page in pages.PAGES if pages.blocks(page)]
@@ -126,7 +125,7 @@ def _checkout(world: Path) -> str:
     """Lay out what the tutorial uses of a checkout; return what its shell is told."""
     for name in ("README.md", "Makefile"):
         shutil.copy2(pages.CHECKOUT / name, world / name)
-    for name, source in (("scripts", "scripts"), ("tests", "tests/docs")):
+    for name, source in (("scripts", "scripts"), ("tests", "tests/model")):
         shutil.copytree(pages.CHECKOUT / source, world / name)
     # The set-up is done, or no test would run. What the demo prints is kept for the
     # address that is in it.
