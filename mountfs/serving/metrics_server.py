@@ -70,6 +70,9 @@ class MetricsServer:
                         await stream.send_all(await self._reply(request))
         except* trio.BrokenResourceError:
             pass  # the other side went away, which is its good right
+        except* Exception:
+            # Whoever can reach the port must not be able to end the mount.
+            log.exception("a bug in mountfs: the metrics could not be told")
         finally:
             self._connections -= 1
 
@@ -81,7 +84,7 @@ class MetricsServer:
             return _response("405 Method Not Allowed", _PLAIN, b"GET it\n")
         if path != PATH:
             return _response("404 Not Found", _PLAIN, f"see {PATH}\n".encode())
-        encode, kind = choose_encoder(_header(rest, "accept"))
+        encode, kind = _encoder(_header(rest, "accept"))
         # The look is a moment, the text is some milliseconds: programs would wait.
         body: bytes = await trio.to_thread.run_sync(_encoded, encode, self._look())
         return _response("200 OK", kind, body, is_head=method == "HEAD")
@@ -98,6 +101,14 @@ async def served(config: MountConfig, look: Callable[[], Look]) -> AsyncIterator
         await nursery.start(server.serve)
         yield
         nursery.cancel_scope.cancel()
+
+
+def _encoder(accept: str) -> tuple[Callable[[CollectorRegistry], bytes], str]:
+    """Return how to write what somebody says that he accepts, and its name."""
+    try:
+        return choose_encoder(accept)
+    except (TypeError, ValueError):  # it names a version that is none
+        return choose_encoder("")
 
 
 def _encoded(encode: Callable[[CollectorRegistry], bytes], look: Look) -> bytes:

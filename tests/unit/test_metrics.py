@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -206,11 +206,11 @@ async def _get(port: int, request: bytes) -> bytes:
         return b"".join([chunk async for chunk in stream])
 
 
-async def _serving(nursery: trio.Nursery) -> int:
+async def _serving(nursery: trio.Nursery, look: Callable[[], Look] = _look) -> int:
     with trio.socket.socket() as probe:
         await probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
-    await nursery.start(MetricsServer("127.0.0.1", port, _look).serve)
+    await nursery.start(MetricsServer("127.0.0.1", port, look).serve)
     return port
 
 
@@ -227,6 +227,40 @@ async def test_prometheus_is_answered_over_http(nursery: trio.Nursery) -> None:
     assert (await _get(port, b"GET / HTTP/1.1\r\n\r\n")).startswith(b"HTTP/1.1 404")
     assert (await _get(port, b"PUT /metrics\r\n\r\n")).startswith(b"HTTP/1.1 405")
     assert (await _get(port, b"\xff\x00\r\n\r\n")).startswith(b"HTTP/1.1 405")
+
+
+@pytest.mark.parametrize(
+    "accept", ["application/openmetrics-text; version=x", "text/plain; version=1..0"]
+)
+async def test_a_version_that_is_none_gets_plain_text(
+    nursery: trio.Nursery, accept: str
+) -> None:
+    """Whoever can reach the port can say anything, and the mount goes on."""
+    port = await _serving(nursery)
+
+    request = f"GET /metrics HTTP/1.1\r\nAccept: {accept}\r\n\r\n"
+    answer = await _get(port, request.encode())
+
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0")
+
+
+async def test_a_question_that_fails_costs_no_mount(
+    nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What cannot be told is told to the log, and the next question is answered."""
+    looks = iter([ZeroDivisionError("of this test")])
+
+    def look() -> Look:
+        for error in looks:
+            raise error
+        return _look()
+
+    port = await _serving(nursery, look)
+
+    assert await _get(port, b"GET /metrics HTTP/1.1\r\n\r\n") == b""
+    assert "the metrics could not be told" in caplog.text
+    answer = await _get(port, b"GET /metrics HTTP/1.1\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200 OK")
 
 
 async def test_who_holds_connections_is_bounded(nursery: trio.Nursery) -> None:
