@@ -188,7 +188,10 @@ def ask(path: Path, request: str, *, is_seen: bool = False) -> Status | None:
 def is_alive(path: Path) -> bool:
     """Tell whether a daemon listens at the socket, be it ever so busy."""
     with socket.socket(socket.AF_UNIX) as connection:
-        return _connect(connection, path)
+        try:
+            return _connect(connection, path)
+        except TimeoutError:
+            return True
 
 
 def follow(path: Path) -> Iterator[Status]:
@@ -232,6 +235,8 @@ def _connect(connection: socket.socket, path: Path) -> bool:
         connection.connect(str(path))
     except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
         return False
+    except BlockingIOError as error:
+        raise TimeoutError(f"{path}: those before are not answered") from error
     except PermissionError as error:
         raise UsageError(
             f"the mount belongs to another user ({path} may not be used): ask as that"

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -397,6 +398,20 @@ async def test_a_server_leaves_the_socket_of_its_successor(tmp_path: Path) -> No
 
         assert control.is_alive(control.socket_path(tmp_path))
         second.finish()
+
+
+def test_one_that_hears_nobody_any_more_is_alive(tmp_path: Path) -> None:
+    """Who asked before, and was not answered, fills what the kernel keeps for it."""
+    path = tmp_path / "stuck.sock"
+    with socket.socket(socket.AF_UNIX) as listening, ExitStack() as asked_before:
+        listening.bind(str(path))
+        listening.listen(0)
+        before = asked_before.enter_context(socket.socket(socket.AF_UNIX))
+        before.connect(str(path))
+
+        assert control.is_alive(path)
+        with pytest.raises(TimeoutError):
+            control.ask(path, "status")
 
 
 def test_nobody_listening_is_no_answer(tmp_path: Path) -> None:
