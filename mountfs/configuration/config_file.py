@@ -186,7 +186,7 @@ def _parsed(text: str, found: ConfigFile) -> tuple[Mapping[str, object], str]:
     except RecursionError:
         found.problems.append(f"{found.path}: this is nested too deeply to be read")
         return {}, ""
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # TOMLDecodeError, or a number without end
         told = re.sub(r" \(at [^()]*\)$", "", str(error))
         at = re.search(r"at line (\d+)", str(error))
         lines = text.split("\n")
@@ -196,7 +196,7 @@ def _parsed(text: str, found: ConfigFile) -> tuple[Mapping[str, object], str]:
         above = "\n".join(lines[: line - 1])
         try:
             return tomllib.loads(above), above
-        except tomllib.TOMLDecodeError:
+        except (ValueError, RecursionError):
             return {}, ""
 
 

@@ -112,7 +112,15 @@ class Live:
         with trio.open_signal_receiver(signal.SIGHUP) as signals:
             async for _ in signals:
                 with around():
-                    await self.reread()
+                    await self._reread_safely()
+
+    async def _reread_safely(self) -> None:
+        try:
+            await self.reread()
+        except Exception as error:
+            # What stands in a file must not cost the mount.
+            self.problem = f"a bug in mountfs: {error!r}"
+            log.exception("a bug in mountfs: the configuration was not read again")
 
     def _taken_in(self, settings: Mapping[str, str]) -> dict[str, Setting]:
         """Return what is set by hand after this. Raises `UsageError`."""

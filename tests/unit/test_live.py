@@ -1,5 +1,6 @@
 """What of a mount's settings changes while it lives, and what is refused."""
 
+import errno
 import logging
 import os
 import signal
@@ -31,6 +32,7 @@ class Mounted:
         if exclusive:
             given["exclusive"] = Setting("true", "--exclusive")
         self.seen: list[object] = []
+        self.failures: list[Exception] = []
         self.is_applied = trio.Event()
         loaded = config.mount_config(
             "memory://", "/mnt", given, config_file=self.file, environ={}
@@ -41,6 +43,8 @@ class Mounted:
         )
 
     async def ttl(self, config: MountConfig) -> None:
+        if self.failures:
+            raise self.failures.pop()
         self.seen.append(config.ttl_s)
         self.is_applied.set()
 
@@ -169,6 +173,29 @@ async def test_a_hangup_reads_the_files(mounted: Mounted) -> None:
         nursery.cancel_scope.cancel()
 
     assert mounted.seen == [3.0]
+
+
+async def test_a_setting_that_cannot_be_applied_costs_no_mount(
+    mounted: Mounted, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is told as the configuration's problem, and the next SIGHUP is heard."""
+    mounted.failures = [OSError(errno.EIO, "of the disk")]
+    mounted.file.write_text("[mount]\nttl = 3\n")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(mounted.live.reread_at_hangup)
+        await trio.testing.wait_all_tasks_blocked()
+        os.kill(os.getpid(), signal.SIGHUP)
+        with trio.fail_after(10):
+            while not mounted.live.problem:  # noqa: ASYNC110 - nothing tells
+                await trio.sleep(0.01)
+            mounted.file.write_text("[mount]\nttl = 4\n")
+            os.kill(os.getpid(), signal.SIGHUP)
+            await mounted.is_applied.wait()
+        nursery.cancel_scope.cancel()
+
+    assert "the configuration was not read again" in caplog.text
+    assert mounted.seen == [4.0]
 
 
 async def test_a_smaller_cache_evicts_and_keeps_what_exists_nowhere_else() -> None:
