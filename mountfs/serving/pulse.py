@@ -76,8 +76,12 @@ class Pulse:
     async def _ask(self, name: str, every_s: float) -> None:
         while True:
             next_s = trio.current_time() + every_s
-            if await self._parts[name]():
-                self._answered[name] = trio.current_time()
+            try:
+                if await self._parts[name]():
+                    self._answered[name] = trio.current_time()
+            except Exception as error:  # noqa: BLE001 - to ask must not cost the mount
+                # No thread can be had, say: then the part does not answer.
+                log.warning("%s cannot be asked: %s", name, error)
             await trio.sleep_until(next_s)
 
     async def _ask_journal(self) -> bool:

@@ -105,3 +105,17 @@ async def test_a_mount_point_that_was_moved_is_an_answer(
     pulse = Pulse(journal, tmp_path / "gone", Activity(), is_mounted=lambda: True)
 
     assert await pulse._ask_mount()
+
+
+async def test_a_part_that_cannot_be_asked_is_silent(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host that has no thread left for the question ends no mount by that."""
+
+    async def fail(_: Pulse) -> bool:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(Pulse, "_ask_mount", fail)
+    pulse = Pulse(journal, tmp_path, Activity(), is_mounted=lambda: True)
+
+    assert await silent_after_a_while(pulse) == ["the mount"]
