@@ -77,8 +77,8 @@ def _about_the_mount(look: Look) -> Iterator[Metric]:
         f"{PREFIX}mount",
         "What is mounted where.",
         {
-            "url": status.url,
-            "mount_point": status.mount_point,
+            "url": _text(status.url),
+            "mount_point": _text(status.mount_point),
             "durability": status.durability,
         },
     )
@@ -100,6 +100,11 @@ def _about_the_mount(look: Look) -> Iterator[Metric]:
     )
     yield _gauge("inodes", "Names that are kept in memory.", status.names)
     yield _gauge("open_files", "Files that are open.", look.snapshot.open_files)
+
+
+def _text(text: str) -> str:
+    """Return what can be written as UTF-8: a path may hold any byte."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _about_operations(look: Look) -> Iterator[Metric]:

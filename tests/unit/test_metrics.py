@@ -1,5 +1,6 @@
 """The metrics: their names, their text, their page, what they say of costs."""
 
+import dataclasses
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -89,6 +90,15 @@ def test_prometheus_reads_what_is_told() -> None:
 def test_no_label_has_the_name_of_a_file() -> None:
     """What is pending is counted, not named."""
     assert "secret name" not in exposition(_look())
+
+
+def test_a_mount_point_that_is_no_text_can_be_told() -> None:
+    """A path may hold any byte, and what is told must be UTF-8."""
+    status = dataclasses.replace(_look().status, mount_point="/mnt/\udcff")
+
+    told = exposition(_look()._replace(status=status))
+
+    assert r'mount_point="/mnt/\\udcff"' in told
 
 
 def test_names_follow_the_rules_of_prometheus() -> None:
