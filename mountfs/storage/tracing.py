@@ -21,6 +21,8 @@ import trio
 
 from mountfs.storage.wire import Exchange
 
+REQUESTS_MAX = 1000
+"""So many are told with their operation, in one line; more are told by themselves."""
 UNTOLD_MAX = 4096
 """So much is kept for one who reads slowly; what comes after that is only counted."""
 
@@ -126,7 +128,8 @@ class Tracer:
     def exchanged(self, exchange: Exchange) -> None:
         """Take in a request that has ended; in any thread."""
         traced = _traced.get()
-        if traced is not None and not traced.is_over:
+        has_room = traced is not None and len(traced.requests) < REQUESTS_MAX
+        if traced is not None and has_room and not traced.is_over:
             traced.requests.append(exchange)
             return
         number = traced.number if traced is not None else 0

@@ -8,7 +8,7 @@ import trio
 from mountfs.actions.trace import lines_of
 from mountfs.storage.meter import Meter
 from mountfs.storage.reason import Reason, because
-from mountfs.storage.tracing import UNTOLD_MAX, Tracer
+from mountfs.storage.tracing import REQUESTS_MAX, UNTOLD_MAX, Tracer
 from mountfs.storage.wire import exchange, record_with
 
 
@@ -43,6 +43,22 @@ async def test_an_operation_is_told_with_the_requests_it_caused() -> None:
         "> GetObject 503 (T, 2 KiB received, id 4711)",
         "> GetObject 206 (T, 2 KiB received, id 4711)",
     ]
+
+
+async def test_an_operation_of_very_many_requests_is_told_in_bounded_lines() -> None:
+    """To rename a directory of a million files takes millions of them."""
+    tracer = Tracer()
+    record_with(Meter(tracer))
+
+    with tracer.watching() as events:
+        with tracer.operation("rename", "a/", "to b/"):
+            for _ in range(REQUESTS_MAX + 1):
+                _send("CopyObject", 200)
+        whole = await events.receive()
+        more = await events.receive()
+
+    assert (len(whole.requests), whole.number) == (REQUESTS_MAX, more.number)
+    assert (len(more.requests), more.operation) == (1, "")
 
 
 async def test_requests_behind_an_operation_are_told_by_themselves() -> None:
