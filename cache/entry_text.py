@@ -107,6 +107,9 @@ def _to_change(
             file = Spool(spool / str(state["spool"]))
             dirty, metadata, _ = failed.restore(state["file"], key, file, ladder)
             dirty.commit_id = state["commit_id"]
+            if dirty.commit_id is not None:
+                # Of all that were tried for this name, this one alone has these bytes.
+                dirty.commit_ids[dirty.commit_id] = dirty.revision
             return StoreBytes(dirty, metadata)
         case "make":
             kind = ObjectKind(state["kind"])

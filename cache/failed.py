@@ -73,7 +73,8 @@ def restore(
         )
         dirty.base_size = int(state["base_size"])
         dirty.stored_revision = -1
-        dirty.commit_ids.update(dict.fromkeys(state["commit_ids"], dirty.revision))
+        # Its bytes may be newer than this text, and than any object that these made.
+        dirty.commit_ids.update(dict.fromkeys(state["commit_ids"], -1))
         for start, end in state["extents"]:
             dirty.extents.add(start, end)
         if state["stream"] is not None:

@@ -462,6 +462,30 @@ async def test_a_crash_at_any_request_loses_nothing(
     assert found == EXPECTED
 
 
+async def test_older_bytes_that_arrived_are_not_taken_for_newer_ones(
+    tmp_path: Path,
+) -> None:
+    """By the next mount, which finds the object of an attempt before the last."""
+    async with open_scene(tmp_path, journaled=True) as scene:
+        there = scene.there
+        hold = scene.store.hold("write", is_after=True)
+        hold.error = Unreachable("the answer is lost")
+        await scene.make("file", b"first")
+        await hold.reached.wait()
+        scene.store.refused["write"] = Unreachable("no route")
+        hold.release()
+        await trio.testing.wait_all_tasks_blocked()
+        opened = await scene.open(await scene.lookup("file"), os.O_WRONLY | os.O_TRUNC)
+        await scene.fs.files.write(opened, 0, b"newer")
+        await scene.close(opened)
+        assert len(scene.queue.table) == 1
+    assert (await there.read("file")).data == b"first"
+    async with open_scene(tmp_path, there=there, journaled=True) as scene:
+        assert await scene.drain()
+        assert not list(scene.fs.volume.incidents)
+    assert (await there.read("file")).data == b"newer"
+
+
 # --- others ------------------------------------------------------------------------
 
 
