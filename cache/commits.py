@@ -30,7 +30,7 @@ from mountfs.storage.errors import (
     VersionChanged,
 )
 from mountfs.storage.protocol import Storager
-from mountfs.storage.types import Metadata, Object
+from mountfs.storage.types import ABSENT, Metadata, Object
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +71,8 @@ class Commits:
         able = self._store.capabilities
         if not may_copy:
             able = dataclasses.replace(able, multipart_copy=False, append=False)
+        elif not _is_in_its_place(dirty):
+            able = dataclasses.replace(able, append=False)
         return plan_commit(
             dirty.size,
             dirty.extents,
@@ -261,6 +263,12 @@ class Commits:
                     start = stop
         except StoreError as error:
             log.info("written bytes could not be cached: %s", error)
+
+
+def _is_in_its_place(dirty: DirtyFile) -> bool:
+    """Tell whether the base is what a commit replaces, and not what was renamed."""
+    is_there = dirty.base is not None and dirty.base.key == dirty.key
+    return is_there and dirty.condition is not ABSENT
 
 
 async def _remove(spool: Spool) -> None:

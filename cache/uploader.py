@@ -36,7 +36,6 @@ from mountfs.cache.plan import (
 from mountfs.cache.zeros import HOLES_MIN, Zeros
 from mountfs.storage.conditions import look_first
 from mountfs.storage.errors import (
-    AlreadyExists,
     NotFound,
     PreconditionFailed,
     StoreError,
@@ -44,7 +43,6 @@ from mountfs.storage.errors import (
 )
 from mountfs.storage.protocol import Storager
 from mountfs.storage.types import (
-    ABSENT,
     Call,
     Condition,
     Metadata,
@@ -172,7 +170,7 @@ class Uploader:
             case PutWhole():
                 return await self._put(plan, dirty, metadata, inherit, condition)
             case AppendTail():
-                return await self._append(plan, dirty, metadata, condition)
+                return await self._append(plan, dirty, metadata)
             case SendParts():
                 return await self._send_parts(plan, dirty, metadata, inherit, condition)
 
@@ -328,13 +326,10 @@ class Uploader:
         plan: AppendTail,
         dirty: DirtyFile,
         metadata: Metadata,
-        condition: Condition,
     ) -> Object:
         """Let the store continue the base; the base's version is the condition."""
         base = dirty.base
         assert base is not None
-        if condition is ABSENT:
-            raise AlreadyExists("the file was to be new", key=dirty.key)
         body = dirty.spool.body(plan.offset, plan.size)
         async with self._slots:
             with self._budget.freeing():

@@ -149,10 +149,12 @@ async def open_scene(
     size_max: int = 1 << 20,
     conflict: Policy = Policy.COPY,
     journaled: bool = False,
+    **sizes: int,
 ) -> AsyncIterator[Scene]:
     """Build a file system; the same directory and store again are the next mount.
 
     `journaled` is `--durability journal`. With a `store` there is nothing in `there`.
+    `sizes` are those of blocks and parts, where a few bytes are too little.
     """
     if there is None:
         there = MemoryStore(
@@ -169,6 +171,7 @@ async def open_scene(
             directory,
             size_max=size_max,
             conflict=conflict,
+            **sizes,
         ) as cache,
         _open_learnt(plain, directory) as learnt,
         AsyncExitStack() as stack,

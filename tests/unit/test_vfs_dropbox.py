@@ -19,6 +19,8 @@ from tests.fakes.dropbox_server import DropboxServer
 from tests.fakes.dropbox_tree import Commit
 from tests.fakes.volume import CALLER, Scene, open_scene
 
+LARGE = {"block_size": 1 << 20, "part_size": 8 << 20, "put_size_max": 8 << 20}
+
 
 @pytest.fixture
 async def store(
@@ -101,6 +103,35 @@ async def test_a_removal_below_a_directory_that_moved_outlives_a_crash(
         assert await scene.drain()
         assert not list(scene.fs.volume.incidents)
     assert contents(dropbox_server) == {"/moved/edited": b"Edited"}
+
+
+@pytest.mark.parametrize("sizes", [(5,), (5, 6, 7), (9 << 20,)])
+async def test_an_upload_that_had_arrived_before_a_crash_is_ours(
+    store: Storager,
+    dropbox_server: DropboxServer,
+    tmp_path: Path,
+    sizes: tuple[int, ...],
+) -> None:
+    """One, several that are finished together, and one in a session."""
+    files = {f"/f{at}": bytes([at]) * size for at, size in enumerate(sizes)}
+    call = "complete_multipart" if sizes[0] > 8 << 20 else "write"
+    async with open_scene(
+        tmp_path, store=store, journaled=True, size_max=64 << 20, **LARGE
+    ) as scene:
+        holds = [scene.store.hold(call, is_after=True) for _ in files]
+        for path, content in files.items():
+            await scene.make(path[1:], content)
+        for hold in holds:
+            await hold.reached.wait()
+        assert len(scene.queue.table) == len(files)
+    assert contents(dropbox_server) == files
+
+    async with open_scene(
+        tmp_path, store=store, journaled=True, size_max=64 << 20, **LARGE
+    ) as scene:
+        assert await scene.drain()
+        assert not list(scene.fs.volume.incidents)
+    assert contents(dropbox_server) == files
 
 
 async def test_what_others_write_while_a_directory_moves_is_not_replaced(

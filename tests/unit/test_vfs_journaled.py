@@ -486,6 +486,27 @@ async def test_older_bytes_that_arrived_are_not_taken_for_newer_ones(
     assert (await there.read("file")).data == b"newer"
 
 
+@pytest.mark.parametrize("is_taken", [False, True])
+async def test_what_was_appended_after_a_rename_has_the_new_name(
+    tmp_path: Path, is_taken: bool
+) -> None:
+    """On a store that appends: nothing is there to be continued."""
+    able = tiny_store(append=True, multipart_copy=False, multipart=None)
+    async with open_scene(tmp_path, journaled=True, capabilities=able) as scene:
+        await scene.put("old", b"begin")
+        if is_taken:
+            await scene.put("new", b"replaced")
+            await scene.see("new")
+        await rename(scene, "old", "new")
+        opened = await scene.open(await scene.lookup("new"), os.O_WRONLY)
+        await scene.fs.files.write(opened, 5, b" end")
+        await scene.close(opened)
+        assert await scene.drain()
+        assert not list(scene.fs.volume.incidents)
+        assert await scene.keys() == {"new"}
+        assert await scene.content("new") == b"begin end"
+
+
 # --- others ------------------------------------------------------------------------
 
 
