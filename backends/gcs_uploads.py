@@ -159,7 +159,12 @@ class Uploads:
                 raise failure
             log.debug("an upload broke off, and goes on: %s", failure)
             time.sleep(PAUSE_S * breaks)
-            known = self._received(session, size, key)
+            try:
+                known = self._received(session, size, key)
+            except StoreError as error:
+                # Whether all has come, and is stored, nobody has told.
+                error.is_ambiguous = error.is_ambiguous or failure.is_ambiguous
+                raise
             if isinstance(known, Answer):
                 return known
             if known > offset:

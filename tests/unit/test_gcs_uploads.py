@@ -13,6 +13,7 @@ from mountfs.storage.errors import (
     AlreadyExists,
     ServiceFailed,
     StoreError,
+    Throttled,
     UploadNotFound,
     VersionChanged,
 )
@@ -250,6 +251,25 @@ async def test_a_session_that_gets_nowhere_ends(
     assert caught.value.is_retryable
     assert caught.value.is_ambiguous
     assert len(gcs_server.breaks_after) == 15
+
+
+async def test_an_upload_of_which_nothing_is_told_may_have_been_stored(
+    store: Storager, gcs_server: GcsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last bytes were not answered, and who asks is told to slow down."""
+    monkeypatch.setattr("mountfs.backends.gcs_uploads.PAUSE_S", 0.0)
+    gcs_server.loses_replies = {"session.put"}
+    gcs_server.fault = lambda operation, call: (
+        refusal(429, "rateLimitExceeded")
+        if operation == "session.put" and not call.body
+        else None
+    )
+
+    with pytest.raises(Throttled) as caught:
+        await store.write(KEY, BytesBody(bytes(9 * MIB)))
+
+    assert f"pre/{KEY}" in gcs_server.objects(GCS_BUCKET)
+    assert caught.value.is_ambiguous
 
 
 async def _append(store: Storager, base: Object, data: bytes) -> Object:
