@@ -21,7 +21,7 @@ from tests.fakes.gcs_server import GcsServer
 from tests.fakes.s3_servers import S3Server
 from tests.fuse import mounting
 from tests.fuse.mounting import TEST_S, Mount
-from tests.fuse.sampling import leave_some
+from tests.fuse.sampling import leave_some, leave_twins
 from tests.fuse.stores import (
     DropboxFiles,
     GcsObjects,
@@ -43,6 +43,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.path.is_relative_to(here):
             item.add_marker(pytest.mark.fuse)
     leave_some(items, here)
+    leave_twins(items, here)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,7 +2,8 @@
 
 A test that mounts for itself takes seconds, most of them the same on each store. Each
 such test runs every time on one store at least: on S3, and one in three on the local
-store, too. What takes longest, whole applications, runs on one of the two.
+store, too. What takes longest, whole applications, runs on one of the two. A test in a
+mount that many share runs on S3, and on one of the local store and memory.
 """
 
 import zlib
@@ -42,6 +43,28 @@ def leave_some(items: Iterable[pytest.Item], below: Path) -> None:
         else:
             continue
         stores[left].add_marker(pytest.mark.slow)
+
+
+def leave_twins(items: Iterable[pytest.Item], below: Path) -> None:
+    """Of what runs on memory, on the local store and on S3 leave one of the former."""
+    twins: dict[str, dict[str, pytest.Function]] = defaultdict(dict)
+    for item in items:
+        if not isinstance(item, pytest.Function) or not item.path.is_relative_to(below):
+            continue
+        callspec = getattr(item, "callspec", None)
+        places = [
+            value
+            for value in (callspec.params.values() if callspec is not None else ())
+            if value in ("memory", "local", "s3")
+        ]
+        if len(places) == 1 and callspec is not None:
+            others = [part for part in callspec.id.split("-") if part != places[0]]
+            name = f"{item.path.stem} {item.originalname} {others}"
+            twins[name][places[0]] = item
+    for name, found in twins.items():
+        if found.keys() >= {"memory", "local", "s3"}:
+            left = "memory" if zlib.crc32(name.encode()) % 2 else "local"
+            found[left].add_marker(pytest.mark.slow)
 
 
 def leave_crossed(items: Iterable[pytest.Item], names: Iterable[str]) -> None:

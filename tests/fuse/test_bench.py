@@ -12,6 +12,7 @@ from tests.fakes.s3_servers import S3Server
 BY_NAME = {row.name: row for row in ROWS}
 
 
+@pytest.mark.slow
 def test_rows_run_and_are_checked(
     seaweedfs_server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

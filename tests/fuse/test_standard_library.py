@@ -52,6 +52,7 @@ def check_objects(store: Store, source: Path, name: str) -> None:
         assert store.there.read(key) == content, key
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("files_max", [pytest.param(300, id="some")])
 def test_standard_library_in_memory(
     directory: Path, tmp_path: Path, files_max: int

@@ -36,8 +36,10 @@ def _connections_can_be_aborted() -> Iterator[None]:
         yield
 
 
+LEFT = {"local", "gs", "dropbox"}
+"""What is left to `make proof`."""
 PARAMS = [
-    pytest.param(kind, marks=pytest.mark.slow) if kind in {"gs", "dropbox"} else kind
+    pytest.param(kind, marks=pytest.mark.slow) if kind in LEFT else kind
     for kind in OFFERS
 ]
 
