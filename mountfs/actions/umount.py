@@ -19,6 +19,7 @@ from mountfs.errors import UsageError
 from mountfs.terminal import clear_line, plain, write_line
 
 EXIT_BUSY = 1
+EXIT_FAILED = 1
 EXIT_TROUBLE = 74  # EX_IOERR: all is stored, and something had gone wrong unseen
 EXIT_PENDING = 75  # EX_TEMPFAIL: it will be tried again
 NAMES_SHOWN = 10
@@ -36,9 +37,10 @@ def umount(
     """Unmount and wait; return the exit code.
 
     With `is_kept` what is in the journal is left to the next mount, and not waited for.
-    0: nothing is pending; 1: busy; 74: nothing is pending, and there were late errors
-    or conflicts that nobody has been shown; 75: something waits in the state directory,
-    or nobody can tell. Raises `UsageError` if this is no mount of ours.
+    0: nothing is pending; 1: busy, or the daemon hangs; 74: nothing is pending, and
+    there were late errors or conflicts that nobody has been shown; 75: something waits
+    in the state directory, or nobody can tell. Raises `UsageError` if this is no mount
+    of ours.
     """
     entry = find(mount_point)
     if entry is None:
@@ -51,7 +53,10 @@ def umount(
     abort.release(entry.mount_point)
     socket = control.socket_path(entry.mount_point, uid=entry.user_id)
     conversation = control.follow(socket)
-    first = next(conversation, None)
+    try:
+        first = next(conversation, None)
+    except TimeoutError:
+        return _leave_silent(entry.mount_point, out, is_lazy=is_lazy)
     is_dead = first is None and mounts.is_dead(entry.mount_point)
     problem = None
     if not (is_kept and is_lazy) or first is None:  # else the daemon does that itself
@@ -87,6 +92,28 @@ def _detach(mount_point: Path, *, is_lazy: bool) -> str | None:
             return problem
         time.sleep(delay_s)
         delay_s *= 2
+
+
+def _leave_silent(mount_point: Path, out: TextIO, *, is_lazy: bool) -> int:
+    """Take away the mount of a daemon that hangs only if nobody wants to wait.
+
+    Else what it has not sent would go on unseen, behind an empty directory.
+    """
+    unknown = (
+        f"the daemon of {mount_point} does not answer, and nobody can tell what it has"
+        " still to send"
+    )
+    if not is_lazy:
+        out.write(
+            f"mountfs: {unknown}: nothing was done; its log may say why, and --lazy"
+            " unmounts all the same\n"
+        )
+        return EXIT_FAILED
+    problem = _detach(mount_point, is_lazy=True)
+    if problem is not None:
+        return _explain(mount_point, problem, out)
+    out.write(f"mountfs: unmounted {mount_point}: {unknown}\n")
+    return EXIT_PENDING
 
 
 def _let_leave(socket: Path) -> None:
@@ -134,7 +161,14 @@ def _wait_for_drain(mount_point: str, out: TextIO, *, is_kept: bool) -> int:
     """Wait for a daemon whose mount is gone already, if there is one."""
     socket = control.socket_path(Path(os.path.realpath(mount_point)))
     conversation = control.follow(socket)
-    first = next(conversation, None)
+    try:
+        first = next(conversation, None)
+    except TimeoutError:
+        out.write(
+            f"mountfs: {mount_point} is unmounted, and its daemon does not answer:"
+            " nobody can tell what it has still to send; its log may say why\n"
+        )
+        return EXIT_PENDING
     if first is None:
         raise UsageError(f"{mount_point} is not mounted by mountfs")
     if is_kept:

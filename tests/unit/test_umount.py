@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mountfs import mounts
 from mountfs.actions import umount
 from mountfs.control import State, Status
 from mountfs.status import LateError
@@ -77,6 +78,62 @@ def test_a_daemon_that_falls_silent_is_75() -> None:
 
     assert umount._watch(FIRST, silent(), out) == 75
     assert "does not answer any more" in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("is_lazy", "code", "taken", "told"),
+    [
+        (False, 1, [], "nothing was done"),
+        (True, 75, [Path("/mnt/x")], "unmounted /mnt/x"),
+    ],
+)
+def test_the_mount_of_a_daemon_that_hangs_is_taken_only_if_nobody_waits(
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    is_lazy: bool,
+    code: int,
+    taken: list[Path],
+    told: str,
+) -> None:
+    """Both say so in one line; neither is a traceback."""
+    entry = mounts.MountEntry(Path("/mnt/x"), mounts.FSTYPE, "s3://bucket", "0:9", 0)
+    unmounted: list[Path] = []
+
+    def hangs(_: Path) -> Iterator[Status]:
+        raise TimeoutError
+        yield FIRST
+
+    def unmount(mount_point: Path, *, is_lazy: bool) -> None:
+        assert is_lazy
+        unmounted.append(mount_point)
+
+    monkeypatch.setattr("mountfs.actions.umount.find", lambda _: entry)
+    monkeypatch.setattr("mountfs.abort.release", lambda _: None)
+    monkeypatch.setattr("mountfs.control.follow", hangs)
+    monkeypatch.setattr("mountfs.mounts.unmount", unmount)
+    out = io.StringIO()
+
+    assert umount.umount("/mnt/x", is_lazy=is_lazy, out=out) == code
+    assert unmounted == taken
+    assert told in out.getvalue()
+    assert "nobody can tell what it has still to send" in out.getvalue()
+
+
+def test_a_drain_that_hangs_from_the_start_is_75(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The mount is gone; that it was never one would be the wrong word."""
+
+    def hangs(_: Path) -> Iterator[Status]:
+        raise TimeoutError
+        yield FIRST
+
+    monkeypatch.setattr("mountfs.actions.umount.find", lambda _: None)
+    monkeypatch.setattr("mountfs.control.follow", hangs)
+    out = io.StringIO()
+
+    assert umount.umount("/mnt/x", is_lazy=False, out=out) == 75
+    assert "its daemon does not answer" in out.getvalue()
 
 
 def test_a_terminal_shows_how_far_it_is() -> None:
