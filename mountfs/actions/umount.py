@@ -25,6 +25,8 @@ EXIT_PENDING = 75  # EX_TEMPFAIL: it will be tried again
 NAMES_SHOWN = 10
 BUSY = "busy"
 """umount and fusermount3 have no exit code for EBUSY; the text is that of locale C."""
+HIDDEN = "by a process that cannot be seen (it may wait in close(2) for the store)"
+"""The kernel shows no descriptor that is being closed, and not those of others."""
 BUSY_DELAY_S = 0.05
 BUSY_DELAY_MAX_S = 1.0
 END_TIMEOUT_S = 30
@@ -182,7 +184,7 @@ def _explain(mount_point: Path, problem: str, out: TextIO) -> int:
         out.write(f"mountfs: cannot unmount {mount_point}: {problem}\n")
         return EXIT_BUSY
     names = ", ".join(f"{pid} ({name})" for pid, name in holders[:NAMES_SHOWN])
-    by = f"by {names}" if names else "by a process that is not shown to you"
+    by = f"by {names}" if names else HIDDEN
     out.write(
         f"mountfs: {mount_point} is in use {by}: end it and try again, or use --lazy\n"
     )
@@ -217,10 +219,13 @@ def _last_word(status: Status, out: TextIO) -> int:
     shown = status.waiting[:NAMES_SHOWN]
     more = status.pending_files - len(shown)
     names = plain(", ".join([*shown, *([f"{more} more"] if more > 0 else [])]))
-    out.write(
-        f"mountfs: {_amount(status)} could not be sent yet: {names}; the next mount"
-        f" of {status.url} goes on with it\n"
+    what = f"mountfs: {_amount(status)} could not be sent yet: {names}"
+    after = (
+        f"the next mount of {status.url} goes on with it"
+        if status.state is State.DONE
+        else f"process {status.pid} goes on with it, see `mountfs list`"
     )
+    out.write(f"{what}; {after}\n")
     return EXIT_PENDING
 
 

@@ -167,7 +167,22 @@ def test_a_pipe_shows_no_bar() -> None:
 @pytest.mark.parametrize(("files", "code"), [(0, 0), (1, 75)])
 def test_lazy_tells_what_was_pending(files: int, code: int) -> None:
     """Without waiting, the code says whether something was on its way."""
-    assert umount._last_word(status(State.MOUNTED, files), io.StringIO()) == code
+    out = io.StringIO()
+
+    assert umount._last_word(status(State.MOUNTED, files), out) == code
+    assert ("process 77 goes on with it" in out.getvalue()) == bool(files)
+    assert "the next mount" not in out.getvalue()
+
+
+def test_a_holder_that_cannot_be_seen_is_said_to_be_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who waits in close(2) has no descriptor any more that root could see."""
+    monkeypatch.setattr("mountfs.mounts.holders", lambda _: [])
+    out = io.StringIO()
+
+    assert umount._explain(Path("/mnt/x"), "target is busy", out) == 1
+    assert "it may wait in close(2) for the store" in out.getvalue()
 
 
 @pytest.mark.parametrize(("failures", "expected"), [(2, None), (9, "target is busy")])
