@@ -126,11 +126,18 @@ class FileSystem:
         await self.files.commit_all()
         if await self._empty_queue():
             await self._settle_links("")
-        with trio.move_on_after(TIMES_TIMEOUT_S):
-            await self.volume.touched.flush(self.attributes.store_times)
+        await self.keep_times()
         await self._empty_queue()
         if self.volume.index is not None:
             await self.volume.index.drain()
+
+    async def keep_times(self) -> None:
+        """Put the times of directories where files are put: the journal, or the store.
+
+        A store that is out of reach is not waited for for long.
+        """
+        with trio.move_on_after(TIMES_TIMEOUT_S):
+            await self.volume.touched.flush(self.attributes.store_times)
 
     async def key_of(self, path: bytes) -> str:
         """Return the key of a path below the root, "" of the root itself.

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from mountfs import mounts
+from mountfs import control, mounts
 from mountfs.actions import umount
 from tests.fakes.service_manager import Message, ServiceManager
 from tests.fuse.conftest import Mounter
 from tests.fuse.stores import Store
 
 WATCHDOG_S = 2.0
+LEAVE = control.Request("leave")
 
 # The daemon, which may be put out of order by SIGUSR1.
 PROGRAM = """
@@ -296,6 +297,26 @@ def test_an_upgrade_leaves_what_is_pending_to_the_next_daemon(
         file.close()
     assert manager.stop() == 0
     assert len(list((tmp_path / "store").glob("file-*"))) == 40
+
+
+def test_an_upgrade_keeps_the_times_of_directories(
+    manager: ServiceManager, tmp_path: Path
+) -> None:
+    """Those of the last second, too, which no request has taken to the store yet."""
+    manager.start()
+    folder = tmp_path / "mnt" / "folder"
+    folder.mkdir()
+    (folder / "old").touch()
+    manager.mountfs("wait", str(tmp_path / "mnt"))
+    (folder / "old").rename(tmp_path / "mnt" / "new")
+    changed_ns = folder.stat().st_mtime_ns
+
+    assert list(control.carry_out(control.socket_path(tmp_path / "mnt"), LEAVE))
+    manager.ended()
+    manager.start()
+
+    assert folder.stat().st_mtime_ns == changed_ns
+    assert manager.stop() == 0
 
 
 @pytest.mark.slow
