@@ -80,6 +80,15 @@ def test_a_daemon_that_falls_silent_is_75() -> None:
     assert "does not answer any more" in out.getvalue()
 
 
+def hanging(_: Path) -> Iterator[Status]:
+    """Converse with a daemon that does not answer."""
+    return map(_time_out, [FIRST])
+
+
+def _time_out(_: Status) -> Status:
+    raise TimeoutError
+
+
 @pytest.mark.parametrize(
     ("is_lazy", "code", "taken", "told"),
     [
@@ -99,17 +108,13 @@ def test_the_mount_of_a_daemon_that_hangs_is_taken_only_if_nobody_waits(
     entry = mounts.MountEntry(Path("/mnt/x"), mounts.FSTYPE, "s3://bucket", "0:9", 0)
     unmounted: list[Path] = []
 
-    def hangs(_: Path) -> Iterator[Status]:
-        raise TimeoutError
-        yield FIRST
-
     def unmount(mount_point: Path, *, is_lazy: bool) -> None:
         assert is_lazy
         unmounted.append(mount_point)
 
     monkeypatch.setattr("mountfs.actions.umount.find", lambda _: entry)
     monkeypatch.setattr("mountfs.abort.release", lambda _: None)
-    monkeypatch.setattr("mountfs.control.follow", hangs)
+    monkeypatch.setattr("mountfs.control.follow", hanging)
     monkeypatch.setattr("mountfs.mounts.unmount", unmount)
     out = io.StringIO()
 
@@ -124,12 +129,8 @@ def test_a_drain_that_hangs_from_the_start_is_75(
 ) -> None:
     """The mount is gone; that it was never one would be the wrong word."""
 
-    def hangs(_: Path) -> Iterator[Status]:
-        raise TimeoutError
-        yield FIRST
-
     monkeypatch.setattr("mountfs.actions.umount.find", lambda _: None)
-    monkeypatch.setattr("mountfs.control.follow", hangs)
+    monkeypatch.setattr("mountfs.control.follow", hanging)
     out = io.StringIO()
 
     assert umount.umount("/mnt/x", is_lazy=False, out=out) == 75

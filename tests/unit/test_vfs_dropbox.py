@@ -3,6 +3,7 @@
 Without the kernel, against the fake; the same directory again is the next mount.
 """
 
+import functools
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -19,7 +20,14 @@ from tests.fakes.dropbox_server import DropboxServer
 from tests.fakes.dropbox_tree import Commit
 from tests.fakes.volume import CALLER, Scene, open_scene
 
-LARGE = {"block_size": 1 << 20, "part_size": 8 << 20, "put_size_max": 8 << 20}
+open_large = functools.partial(
+    open_scene,
+    journaled=True,
+    size_max=64 << 20,
+    block_size=1 << 20,
+    part_size=8 << 20,
+    put_size_max=8 << 20,
+)
 
 
 @pytest.fixture
@@ -115,9 +123,7 @@ async def test_an_upload_that_had_arrived_before_a_crash_is_ours(
     """One, several that are finished together, and one in a session."""
     files = {f"/f{at}": bytes([at]) * size for at, size in enumerate(sizes)}
     call = "complete_multipart" if sizes[0] > 8 << 20 else "write"
-    async with open_scene(
-        tmp_path, store=store, journaled=True, size_max=64 << 20, **LARGE
-    ) as scene:
+    async with open_large(tmp_path, store=store) as scene:
         holds = [scene.store.hold(call, is_after=True) for _ in files]
         for path, content in files.items():
             await scene.make(path[1:], content)
@@ -126,9 +132,7 @@ async def test_an_upload_that_had_arrived_before_a_crash_is_ours(
         assert len(scene.queue.table) == len(files)
     assert contents(dropbox_server) == files
 
-    async with open_scene(
-        tmp_path, store=store, journaled=True, size_max=64 << 20, **LARGE
-    ) as scene:
+    async with open_large(tmp_path, store=store) as scene:
         assert await scene.drain()
         assert not list(scene.fs.volume.incidents)
     assert contents(dropbox_server) == files
