@@ -756,10 +756,13 @@ async def test_a_true_append_sends_the_tail(tmp_path: Path) -> None:
     scene = Scene(tmp_path, append=True, multipart=None, multipart_copy=False)
     base = await scene.put("a", pattern(0, 100))
     async with open_stack(scene.store, tmp_path) as stack:
+        late = stack.writeback.begin("a", base)
+        await write(stack, late, 20, start=100)
+        with pytest.raises(AlreadyExists):
+            await commit(stack, late, ABSENT)
+        scene.requests()
         dirty = stack.writeback.begin("a", base)
         await write(stack, dirty, 20, start=100)
-        with pytest.raises(AlreadyExists):
-            await commit(stack, dirty, ABSENT)
         await commit(stack, dirty, base.version)
 
     assert scene.stored("a") == pattern(0, 120)
