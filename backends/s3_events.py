@@ -7,6 +7,7 @@ taken in by then, and a process that ended before finds it again.
 
 import logging
 import re
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeVar, cast
@@ -114,6 +115,7 @@ class QueueEvents:
         self._options = options
         self._queue = Queue.parsed(options.events)
         self._threads = Threads(AT_ONCE)
+        self._lock = threading.Lock()
         self._client: SqsClient | None = None
         self._url: str | None = None
         self._told: list[str] = []
@@ -248,16 +250,19 @@ class QueueEvents:
 
     def _connected(self) -> SqsClient:
         """Return the client, and know the URL of the queue."""
-        client = self._client
-        if client is None:
-            client = self._client = self._new_client()
-        if self._url is None:
-            name, account = self._queue.name, self._queue.account
-            if account is not None:
-                self._url = f"{client.meta.endpoint_url.rstrip('/')}/{account}/{name}"
-            else:
-                self._url = client.get_queue_url(QueueName=name)["QueueUrl"]
-        return client
+        with self._lock:  # several threads ask at once
+            client = self._client
+            if client is None:
+                client = self._client = self._new_client()
+            if self._url is None:
+                self._url = self._url_by(client)
+            return client
+
+    def _url_by(self, client: SqsClient) -> str:
+        name, account = self._queue.name, self._queue.account
+        if account is not None:
+            return f"{client.meta.endpoint_url.rstrip('/')}/{account}/{name}"
+        return client.get_queue_url(QueueName=name)["QueueUrl"]
 
     def _new_client(self) -> SqsClient:
         options = self._options

@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
 
-from mountfs import checks, control, logs, mounts
+from mountfs import checks, control, logs, mounts, takeover
 from mountfs.configuration.config import MountConfig
 from mountfs.errors import DaemonFailed, UsageError, with_exit_code
 from mountfs.serving.notify import NOBODY, Manager
@@ -68,6 +68,7 @@ def run_in_place(config: MountConfig, ready_fd: int | None) -> int:
 
 
 def _mount(config: MountConfig, manager: Manager, ready_fd: int | None) -> int:
+    manager.extend(START_TIMEOUT_S + takeover.END_TIMEOUT_S)
     checks.before_mount(config)
     # Only the daemon itself needs the SDKs and libfuse, which take half a second to
     # load; `mountfs umount` and the starter do without.

@@ -6,9 +6,11 @@ nothing that is not printable reaches a terminal.
 """
 
 import atexit
+import contextlib
 import json
 import logging
 import os
+import select
 import sys
 import threading
 import time
@@ -116,6 +118,34 @@ class _Patient(logging.Handler):
 
 class _ToStream(_Patient, _StreamHandler):
     pass
+
+
+class ToReader(_ToStream):
+    """Writes to a stream, and waits for nobody who may not read it.
+
+    A terminal can be stopped, and a pipe be full: a mount must not stop with it.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._lost = 0
+        self._room: select.poll | None = None
+        with contextlib.suppress(OSError, ValueError):  # it is no file: it never waits
+            descriptor = stream.fileno()
+            self._room = select.poll()
+            self._room.register(descriptor, select.POLLOUT)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the event if there is room for it; else count it."""
+        if self._room is not None and not self._room.poll(0):
+            self._lost += 1
+            return
+        if self._lost:
+            text = "%d lines before this were lost: nobody read the log"
+            told = (__name__, logging.WARNING, "", 0, text, (self._lost,), None)
+            self._lost = 0
+            super().emit(logging.LogRecord(*told))
+        super().emit(record)
 
 
 class _Private(logging.FileHandler):
@@ -238,7 +268,7 @@ def set_up(
     _remember_environment()
     handler: logging.Handler
     if file is None:
-        handler = _ToStream(sys.stderr)
+        handler = ToReader(sys.stderr)
     elif is_rotated:
         handler = _ToRotated(
             file, maxBytes=FILE_SIZE_MAX, backupCount=FILES_KEPT, encoding="utf-8"

@@ -63,7 +63,7 @@ from mountfs.serving.notify import Manager
 from mountfs.serving.observing import observing
 from mountfs.serving.pulse import Pulse
 from mountfs.serving.report import Reporter
-from mountfs.serving.service import Service, Work
+from mountfs.serving.service import EXTENSION_S, Service, Work
 from mountfs.serving.stack import Stack, check_store, find_out_at_once, open_base
 from mountfs.serving.waiter import Waiter
 from mountfs.serving.warmer import Warmer
@@ -138,7 +138,7 @@ async def _run(config: MountConfig, manager: Manager, ready: Callable[[], None])
         stack.push_async_callback(base.close)
         missing = await check_store(base, config)
         state_dir = config.state_dir / identity
-        _lock(stack, state_dir, config)
+        _lock(stack, state_dir, config, manager)
         layers = Stack(base, config, state_dir, missing=missing, meter=meter)
         work = Work(layers.activity, lambda: layers.under_way)
         service = Service(manager, work)
@@ -202,11 +202,14 @@ def identity_of(config: MountConfig | StoreConfig) -> str:
     return hashlib.sha256(os.fsencode(text)).hexdigest()[:16]
 
 
-def _lock(stack: AsyncExitStack, directory: Path, config: MountConfig) -> None:
+def _lock(
+    stack: AsyncExitStack, directory: Path, config: MountConfig, manager: Manager
+) -> None:
     try:
         try:
             stack.enter_context(DirectoryLock(directory))
         except DirectoryInUse as error:
+            manager.extend(EXTENSION_S + takeover.END_TIMEOUT_S)
             if not takeover.from_process(error.owner, config):
                 raise
             stack.enter_context(DirectoryLock(directory))

@@ -36,6 +36,8 @@ def explain(path: str, *, as_json: bool, out: TextIO) -> int:
     request = Request("explain", (below,))
     outcome = carry_out(socket, entry.mount_point, request, sys.stderr)
     if outcome.error is not None:
+        if as_json:
+            out.write(json.dumps({"found": None, "error": outcome.error}) + "\n")
         sys.stderr.write(f"mountfs: {plain(outcome.error)}\n")
         return EXIT_PENDING if outcome.is_passing else EXIT_FAILED
     told = {

@@ -6,7 +6,7 @@ stores are text and nothing else: no markup, nothing that moves the cursor.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import TextIO
+from typing import Self, TextIO
 
 from rich.console import Console, Group, OverflowMethod, RenderableType
 from rich.live import Live
@@ -62,8 +62,8 @@ def show(directory: str | None, out: TextIO) -> int:
     return overview.code_of(places)
 
 
-class Screen:
-    """The newest look, in the place of the one before."""
+class LivePicture:
+    """The newest picture, in the place of the one before."""
 
     def __init__(self, out: TextIO, *, width: int | None = None) -> None:
         self._console = console_of(out, width=width)
@@ -71,16 +71,23 @@ class Screen:
             console=self._console, auto_refresh=False, vertical_overflow="ellipsis"
         )
 
-    def __enter__(self) -> "Screen":
+    def __enter__(self) -> Self:
         self._live.start()
         return self
 
     def __exit__(self, *details: object) -> None:
         self._live.stop()
 
+    def _update(self, drawn: RenderableType) -> None:
+        self._live.update(drawn, refresh=True)
+
+
+class Screen(LivePicture):
+    """How mounts do."""
+
     def show(self, seen: Seen) -> None:
         """Show the newest look."""
-        self._live.update(picture(seen, self._console), refresh=True)
+        self._update(picture(seen, self._console))
 
 
 def picture(seen: Seen, console: Console) -> RenderableType:

@@ -1,16 +1,14 @@
 """`mountfs top` on a terminal, drawn with rich as `mountfs.actions.picture` draws."""
 
 from collections.abc import Iterator, Sequence
-from typing import TextIO
 
 from rich.console import Group, RenderableType
-from rich.live import Live
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from mountfs.actions import overview, top
-from mountfs.actions.picture import NARROW, Drawing, console_of
+from mountfs.actions.picture import NARROW, Drawing, LivePicture
 from mountfs.actions.top import Load
 from mountfs.actions.usage import Row
 
@@ -18,28 +16,13 @@ NARROW_COLUMNS = (0, 2, 3, 6)
 """What a narrow terminal has room for: the name, the rate, failures, the longest."""
 
 
-class Screen:
-    """The newest look, in the place of the one before."""
-
-    def __init__(self, out: TextIO, *, width: int | None = None) -> None:
-        self._console = console_of(out, width=width)
-        self._live = Live(
-            console=self._console, auto_refresh=False, vertical_overflow="ellipsis"
-        )
-
-    def __enter__(self) -> "Screen":
-        self._live.start()
-        return self
-
-    def __exit__(self, *details: object) -> None:
-        self._live.stop()
+class Screen(LivePicture):
+    """What mounts do."""
 
     def show(self, loads: Sequence[Load]) -> None:
         """Show the newest look."""
         drawn = [each for load in loads for each in self._load(load)]
-        self._live.update(
-            Group(*drawn) if drawn else Text("nothing is mounted"), refresh=True
-        )
+        self._update(Group(*drawn) if drawn else Text("nothing is mounted"))
 
     def _load(self, load: Load) -> Iterator[RenderableType]:
         drawing = Drawing(self._console)

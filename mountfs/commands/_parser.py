@@ -105,8 +105,8 @@ def directory_of(place: str) -> str:
         return place
     try:
         return effective.mount_point_of(place, os.environ) or place
-    except UsageError:
+    except UsageError as error:
         # A file that is wrong must not keep anybody from looking at a directory.
         if os.path.lexists(place):
             return place
-        raise
+        raise UsageError(f"{error}; or name the directory of the mount") from error

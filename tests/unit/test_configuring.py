@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from mountfs import cli
+from mountfs.commands._parser import directory_of
 from mountfs.configuration.config import mount_config
 from mountfs.configuration.options import OPTIONS, Option
 from mountfs.configuration.shown import shown
+from mountfs.errors import UsageError
 
 
 @pytest.fixture
@@ -155,3 +157,11 @@ def test_what_is_shown_of_a_setting_could_be_given_again(option: Option) -> None
 
     if text is not None:
         option.read(text)
+
+
+def test_a_name_in_a_file_that_is_wrong_leaves_the_directory(file: Path) -> None:
+    """Who must unmount now is told how, beside what is wrong where."""
+    file.write_text("[mounts.photos\n")
+
+    with pytest.raises(UsageError, match=r":1: .*; or name the directory"):
+        directory_of("photos")

@@ -1,6 +1,15 @@
 """`mountfs explain`: the lines for people."""
 
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from mountfs import mounts
+from mountfs.actions import explaining
 from mountfs.actions.explaining import render
+from mountfs.status import Outcome
 
 FILE = {
     "found": True,
@@ -123,3 +132,17 @@ def test_odd_names_do_not_reach_the_terminal() -> None:
     }
 
     assert not any("\x1b" in line for line in render("/m/a\x1b[2J", told))
+
+
+def test_a_daemon_that_does_not_answer_is_a_document_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Programs read that nobody can say, beside the exit code."""
+    entry = mounts.MountEntry(Path("/mnt/x"), mounts.FSTYPE, "s3://bucket", "0:9", 0)
+    silent = Outcome(error="the daemon does not answer", is_passing=True)
+    monkeypatch.setattr("mountfs.mounts.find_ours", lambda _: (entry, "a"))
+    monkeypatch.setattr(explaining, "carry_out", lambda *_: silent)
+    out = io.StringIO()
+
+    assert explaining.explain("/mnt/x/a", as_json=True, out=out) == 75
+    assert json.loads(out.getvalue()) == {"found": None, "error": silent.error}

@@ -1,7 +1,9 @@
 """The log: one line an event, and never a credential."""
 
+import fcntl
 import json
 import logging
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -295,3 +297,22 @@ def test_a_bug_is_logged_as_one_line(tmp_path: Path) -> None:
 
     (line,) = log.read_text().splitlines()
     assert "CRITICAL mountfs: this is a bug in mountfs: oops" in line
+
+
+def test_a_log_that_nobody_reads_stops_nobody() -> None:
+    """Lines are lost, and counted, while a pipe is full."""
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    size = fcntl.fcntl(writing, fcntl.F_GETPIPE_SZ)
+    with os.fdopen(writing, "w") as stream:
+        handler = logs.ToReader(stream)
+        record = logging.LogRecord("mountfs.x", logging.INFO, "", 0, "told", (), None)
+        os.write(writing, bytes(size))
+        handler.emit(record)
+        handler.emit(record)
+        os.read(reading, size)
+        handler.emit(record)
+
+    text = os.read(reading, size).decode()
+    os.close(reading)
+    assert text == "2 lines before this were lost: nobody read the log\ntold\n"
