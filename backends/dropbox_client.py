@@ -24,7 +24,8 @@ from requests.adapters import HTTPAdapter
 
 from mountfs import __version__
 from mountfs.backends._bounded import bounded, bytes_max
-from mountfs.backends._threads import Threads, hold
+from mountfs.backends._held_connections import HeldConnection, HeldPool
+from mountfs.backends._threads import Threads
 from mountfs.backends.dropbox_errors import translated
 from mountfs.backends.dropbox_options import DropboxOptions
 from mountfs.backends.dropbox_pace import EarlyError, Pace
@@ -249,17 +250,7 @@ def _route_of(url: str) -> str:
     return urlsplit(url).path.removeprefix("/2/").strip("/")
 
 
-class _Connection(urllib3.connection.HTTPSConnection):
-    def _new_conn(self) -> Any:
-        made = super()._new_conn()
-        hold(made)
-        return made
-
-    def putrequest(self, *args: Any, **kwargs: Any) -> None:
-        if self.sock is not None:  # it comes from the pool
-            hold(self.sock)
-        super().putrequest(*args, **kwargs)
-
+class _Connection(HeldConnection, urllib3.connection.HTTPSConnection):
     def send(self, data: Any) -> None:
         """Send, no faster than a limit wants."""
         if pace.piece() is None or not isinstance(data, bytes):
@@ -281,7 +272,7 @@ def _content_of(reply: requests.Response) -> bytes:
     return b"".join(pieces)
 
 
-class _Pool(urllib3.HTTPSConnectionPool):
+class _Pool(HeldPool, urllib3.HTTPSConnectionPool):
     ConnectionCls = _Connection  # type: ignore[mutable-override]  # as urllib3 does
 
     def urlopen(self, *args: Any, **more: Any) -> Any:

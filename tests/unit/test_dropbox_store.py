@@ -2,6 +2,7 @@
 
 import fcntl
 import gc
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,8 +10,11 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
+from dropbox import Dropbox
 
 from mountfs.backends import open_events, open_store
+from mountfs.backends.dropbox_client import DropboxClient
+from mountfs.backends.dropbox_options import parse_options
 from mountfs.backends.dropbox_pace import (
     Bucket,
     EarlyError,
@@ -218,6 +222,41 @@ async def test_a_large_write_goes_in_pieces(
     assert (await store.read("file")).data == data
     with pytest.raises(VersionChanged):
         await store.write("file", BytesBody(data), condition=old.version)
+
+
+async def test_a_call_that_is_given_up_cuts_no_other(
+    dropbox_server: DropboxServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another may have the connection that it has given back."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    client = DropboxClient(parse_options(options_of(dropbox_server)))
+    has_asked, may_end, stays = threading.Event(), threading.Event(), trio.CancelScope()
+    answers: list[str] = []
+
+    def ask_and_stay(api: Dropbox) -> None:
+        api.check_user("first")
+        has_asked.set()
+        may_end.wait(10)
+
+    async def be_given_up() -> None:
+        with stays:
+            await client.call(ask_and_stay)
+
+    async def ask() -> None:
+        told = await client.call(lambda api: api.check_user("other"))
+        answers.append(told.result)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(be_given_up)
+        await trio.to_thread.run_sync(has_asked.wait)
+        dropbox_server.latency_s = 0.3
+        nursery.start_soon(ask)
+        while dropbox_server.counts["check/user"] < 2:  # noqa: ASYNC110 - a thread's
+            await trio.sleep(0.01)
+        stays.cancel()
+    may_end.set()
+    await client.close()
+    assert answers == ["other"]
 
 
 # A connection may be cut just before TLS takes it over: `SSLSocket._create` forgets the
