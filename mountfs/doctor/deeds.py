@@ -28,6 +28,8 @@ from mountfs.storage.types import Call, Object, ObjectKind, Upload
 DIRECTORY = ".mountfs/"
 PREFIX = f"{DIRECTORY}doctor-"
 CLEANUP_S = 3.0
+ARRIVAL_S = 1.0
+"""So long after it was given up a write may still arrive."""
 _SIZE = 1 << 10
 _MENDED = "allow {needed}: `mountfs doctor --policy URL` prints all that is needed"
 
@@ -48,6 +50,8 @@ class Trial:
         self.example: Object | None = None
         """An object that can be read, ours or one that was there."""
         self.may_write = False
+        self.is_in_doubt = False
+        """Whether writes were given up, which may arrive all the same."""
 
     async def run(self) -> Sequence[Finding]:
         """Do everything; return a finding for each deed, in their order."""
@@ -100,6 +104,9 @@ class Trial:
 
     async def clean_up(self) -> list[Finding]:
         """Remove what was written; tell what could not be."""
+        if self.is_in_doubt:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(ARRIVAL_S)
         left: list[str] = []
         with trio.move_on_after(CLEANUP_S, shield=True):
             for upload in self._uploads:

@@ -17,7 +17,8 @@ from tests.fuse.test_failed_close import empty_and_delete, write_and_close
 
 pytestmark = pytest.mark.fuse
 
-PARTS = 10
+PARTS = 20
+"""More than the 16 that are on their way at once, and three that were answered."""
 SIZE = PARTS * (8 << 20)
 START_S = 60
 REST_S = 1.0
@@ -95,7 +96,7 @@ def parts_of(server: S3Server, bucket: str) -> list[int]:
 def test_killed_upload_is_gone_on_with(
     mounter: Mounter, server_and_bucket: tuple[S3Server, str]
 ) -> None:
-    """Of ten parts each is sent once, although the daemon dies twice meanwhile."""
+    """Of twenty parts each is sent once, although the daemon dies twice meanwhile."""
     server, bucket = server_and_bucket
     store = s3_store(server, bucket, "p")
     content = os.urandom(SIZE)
