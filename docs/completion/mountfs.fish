@@ -422,4 +422,4 @@ complete -c mountfs -n '_shtab_mountfs_using bundle' -s h -l help -d 'show this 
 complete -c mountfs -n '_shtab_mountfs_using bundle' -s o -l output -xka "(__fish_complete_path (commandline -ct))" -d 'where to (default: here, by the time)'
 complete -c mountfs -n '_shtab_mountfs_using bundle' -l with-names -d 'leave the names of files in it'
 complete -c mountfs -n '_shtab_mountfs_using bundle' -l doctor -d 'let `mountfs doctor` look at the store too, which sends some requests'
-complete -c mountfs -n '_shtab_mountfs_using bundle; and test $_shtab_mountfs_npos -eq 0' -ka "(__fish_complete_directories)" -d 'a path in a mount'
+complete -c mountfs -n '_shtab_mountfs_using bundle; and test $_shtab_mountfs_npos -eq 0' -ka "(__fish_complete_directories)" -d 'a path in a mount, or its name'

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from mountfs.commands._parser import Commands
+from mountfs.commands._parser import Commands, directory_of
 
 
 def add(commands: Commands) -> None:
@@ -17,7 +17,12 @@ def add(commands: Commands) -> None:
         " all of this user. Secrets are left out, names of files unless you want them.",
         allow_abbrev=False,
     )
-    parser.add_argument("directory", metavar="DIR", nargs="?", help="a path in a mount")
+    parser.add_argument(
+        "directory",
+        metavar="DIR|NAME",
+        nargs="?",
+        help="a path in a mount, or its name",
+    )
     parser.add_argument(
         "-o", "--output", metavar="FILE", help="where to (default: here, by the time)"
     )
@@ -40,4 +45,5 @@ def carry_out(parsed: argparse.Namespace) -> int:
     wanted = bundle.Wanted(
         file=file, has_names=parsed.with_names, asks_doctor=parsed.doctor
     )
-    return bundle.bundle(parsed.directory, wanted, out=sys.stdout)
+    directory = directory_of(parsed.directory) if parsed.directory else None
+    return bundle.bundle(directory, wanted, out=sys.stdout)

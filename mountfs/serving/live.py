@@ -85,6 +85,9 @@ class Live:
         async with self._lock:
             try:
                 found = await trio.to_thread.run_sync(effective, self._config.asked)
+                # Without what was set by hand, which covers what is wrong: the next
+                # mount would be refused.
+                await trio.to_thread.run_sync(self._laid, found, {})
                 config = await trio.to_thread.run_sync(self._laid, found, self._by_hand)
             except UsageError as error:
                 self._refuse(str(error))

@@ -160,6 +160,17 @@ async def test_a_file_with_an_error_changes_nothing(
     assert mounted.live.problem == ""
 
 
+async def test_what_is_set_by_hand_hides_no_error_of_a_file(mounted: Mounted) -> None:
+    """The next mount would be refused for it."""
+    await mounted.live.set({"ttl": "5s"})
+    mounted.file.write_text('[mount]\nttl = "soon"\n')
+
+    await mounted.live.reread()
+
+    assert "soon" in mounted.live.problem
+    assert mounted.seen == [5.0]
+
+
 async def test_a_hangup_reads_the_files(mounted: Mounted) -> None:
     """SIGHUP is what daemons are told by."""
     mounted.file.write_text("[mount]\nttl = 3\n")
