@@ -196,7 +196,7 @@ class Drain:
                 continue
             if is_batched:
                 removals.append(entry)
-            elif not queue.table.leaves_older_below(entry):
+            elif not queue.table.to_go_before(entry):
                 self._start([entry], self._carry_out)
         return min(next_s, self._take_off_together(removals, may_grow=may_grow))
 
@@ -225,24 +225,14 @@ class Drain:
         return any(isinstance(e.change, Copy) and e.error is None for e in needing)
 
     def _with_all_below(self, removals: list[Entry]) -> list[Entry]:
-        """Return removals, children first, without directories that must wait longer.
-
-        A store that keeps directories behind the scenes (SeaweedFS) makes one anew if
-        its marker goes before what is below it.
-        """
+        """Return removals, children first, without directories that must wait."""
         ordered = sorted(removals, key=lambda entry: entry.key, reverse=True)
         going: set[str] = set()
         for entry in ordered:
-            if going.issuperset(self._to_go_before(entry)):
+            before = self._queue.table.to_go_before(entry)
+            if going.issuperset(each.key for each in before):
                 going.add(entry.key)
         return [entry for entry in ordered if entry.key in going]
-
-    def _to_go_before(self, entry: Entry) -> list[str]:
-        """Return the keys below a directory for which its removal waits."""
-        table = self._queue.table
-        firsts = [table.at(key)[0] for key in table.below(entry.key)]
-        # What comes there anew waits for the removal itself.
-        return [each.key for each in firsts if each.is_removal or each.id < entry.id]
 
     def _may_be_in_batch(self, entry: Entry) -> bool:
         if entry.error is not None:

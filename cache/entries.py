@@ -264,18 +264,26 @@ class EntryTable:
             return True
         return self._waits_for_marker(entry)
 
-    def leaves_older_below(self, entry: Entry) -> bool:
-        """Tell whether a directory that goes alone would go before what is below it.
+    def to_go_before(self, removal: Entry) -> list[Entry]:
+        """Return what lies below a directory and is carried out before it is removed.
 
-        That is not `is_blocked` if it goes as well: then all may go in one batch.
+        Not even a store of markers may have it otherwise: one that keeps directories
+        behind the scenes (SeaweedFS) lets it stay if its marker goes before what is
+        below it. That is not `is_blocked` if it goes as well: all may go in one batch.
         """
-        if not (entry.is_removal and entry.is_directory):
-            return False
-        return any(self.at(key)[0].id < entry.id for key in self.below(entry.key))
+        if not (removal.is_removal and removal.is_directory):
+            return []
+        firsts = [self._by_key[key][0] for key in self._below.get(removal.key, ())]
+        older = [each for each in firsts if each.id < removal.id]
+        # What comes there anew waits for the removal itself.
+        newer = [each for each in firsts if each.is_removal and each.id > removal.id]
+        if newer and not self._waits_for(newer, removal):
+            return older + newer
+        return older
 
     def may_be_tried(self, entry: Entry) -> bool:
         """Tell whether an entry waits for no other that comes before it."""
-        return not self.is_blocked(entry) and not self.leaves_older_below(entry)
+        return not self.is_blocked(entry) and not self.to_go_before(entry)
 
     def would_turn_in_a_circle(self, entry: Entry, target: str) -> bool:
         """Tell whether an entry could wait for itself if it went to another key.
@@ -301,6 +309,21 @@ class EntryTable:
                 older = [each, *self._older_at(each)]
                 waiting += [other for other in older if other.id not in seen]
                 seen.update(other.id for other in older)
+        return False
+
+    def _waits_for(self, entries: list[Entry], other: Entry) -> bool:
+        """Tell whether one of some entries waits for another, however indirectly.
+
+        What was moved to a directory that is to go first may be copied from below it.
+        """
+        waiting, seen = list(entries), {entry.id for entry in entries}
+        while waiting:
+            for each in self._before(waiting.pop()):
+                if each is other:
+                    return True
+                older = [each, *self._older_at(each)]
+                waiting += [one for one in older if one.id not in seen]
+                seen.update(one.id for one in older)
         return False
 
     def _older_at(self, entry: Entry) -> list[Entry]:

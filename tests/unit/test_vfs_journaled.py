@@ -20,7 +20,7 @@ from mountfs.cache.incidents import IncidentKind
 from mountfs.cache.moves import Moves
 from mountfs.storage.body import BytesBody
 from mountfs.storage.errors import NotFound, StoreError, Unreachable
-from mountfs.storage.types import Features, Object
+from mountfs.storage.types import Condition, Features, Object
 from mountfs.vfs.attributes import Change
 from mountfs.vfs.rename import EXCHANGE
 from tests.fakes.cache_stack import tiny_store
@@ -793,6 +793,44 @@ async def test_directory_goes_by_copies_and_one_removal(tmp_path: Path) -> None:
 
         assert sent(scene.store) == {"copy": 100, "delete_many": 1}
         assert await scene.keys() == {f"new/{number}" for number in range(100)}
+
+
+class _KeepsDirectories(MemoryStore):
+    """Lets a directory stay whose marker goes before what is below it (SeaweedFS)."""
+
+    def __init__(self) -> None:
+        super().__init__(capabilities=tiny_store(move=False, attributes=False))
+        self.kept: list[str] = []
+
+    async def delete(self, key: str, *, condition: Condition = None) -> None:
+        below = [each for each in self.bucket.entries if each.startswith(key)]
+        if key.endswith("/") and below != [key]:
+            self.kept.append(key)
+        await super().delete(key, condition=condition)
+
+
+async def test_a_directory_goes_last_though_all_goes_alone(tmp_path: Path) -> None:
+    """After a crash, when the store is asked before each removal."""
+    there = _KeepsDirectories()
+    async with open_scene(tmp_path, there=there, journaled=True) as scene:
+        await scene.fs.namespace.mkdir(scene.root, b"old", 0o755, CALLER)
+        for number in range(3):
+            await scene.make(f"old/{number}", b"bytes")
+        assert await scene.drain()
+        for call in WRITES:
+            scene.store.refused[call] = Unreachable("no route")
+        await rename(scene, "old", "new")
+        new = await scene.lookup("new")
+        for number in range(3):
+            await scene.fs.namespace.unlink(new, str(number).encode())
+        await scene.fs.namespace.rmdir(scene.root, b"new")
+        keys = [entry.key for entry in scene.queue.table]
+        assert keys == ["old/", "old/0", "old/1", "old/2"]
+    async with open_scene(tmp_path, there=there, journaled=True) as scene:
+        assert await scene.drain()
+        assert scene.store.asked["delete_many"] == 0
+        assert await scene.keys() == set()
+    assert there.kept == []
 
 
 async def test_attributes_of_directories_move_without_a_question(
