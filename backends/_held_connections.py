@@ -6,10 +6,12 @@ pool is let go, because from then on it may be another call's.
 """
 
 import socket
+import ssl
 from typing import TYPE_CHECKING
 
 import urllib3
 import urllib3.connection
+from urllib3.util.ssl_ import create_urllib3_context, resolve_cert_reqs
 
 from mountfs.backends._threads import hold, let_go
 
@@ -46,6 +48,37 @@ class HeldConnection(urllib3.connection.HTTPConnection):
         if self.sock is not None:
             hold(self.sock)
         super().putrequest(method, url, skip_host, skip_accept_encoding)
+
+
+class HeldTLSConnection(HeldConnection, urllib3.connection.HTTPSConnection):
+    """A held connection with TLS, of which nothing stays open if it cannot be made."""
+
+    def connect(self) -> None:
+        """Connect, with a socket that closes itself."""
+        if self.ssl_context is None:  # urllib3 would make the same one
+            self.ssl_context = create_urllib3_context(
+                cert_reqs=resolve_cert_reqs(self.cert_reqs)
+            )
+            if not (self.ca_certs or self.ca_cert_dir or self.ca_cert_data):
+                self.ssl_context.load_default_certs()
+        self.ssl_context.sslsocket_class = _TLSSocket
+        super().connect()
+
+
+class _TLSSocket(ssl.SSLSocket):
+    """A socket that is closed when it turns out to be reset.
+
+    A connection may be reset, or cut by us, before TLS takes it over. `SSLSocket` looks
+    then for what came before the end, and CPython before February 2024 forgets the new
+    socket, open, if that fails (https://github.com/python/cpython/issues/113280).
+    """
+
+    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+        try:
+            return super().recv(buflen, flags)
+        except ConnectionError:
+            self.close()
+            raise
 
 
 class HeldPool(urllib3.HTTPConnectionPool):

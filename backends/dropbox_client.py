@@ -24,7 +24,7 @@ from requests.adapters import HTTPAdapter
 
 from mountfs import __version__
 from mountfs.backends._bounded import bounded, bytes_max
-from mountfs.backends._held_connections import HeldConnection, HeldPool
+from mountfs.backends._held_connections import HeldPool, HeldTLSConnection
 from mountfs.backends._threads import Threads
 from mountfs.backends.dropbox_errors import translated
 from mountfs.backends.dropbox_options import DropboxOptions
@@ -250,7 +250,7 @@ def _route_of(url: str) -> str:
     return urlsplit(url).path.removeprefix("/2/").strip("/")
 
 
-class _Connection(HeldConnection, urllib3.connection.HTTPSConnection):
+class _Connection(HeldTLSConnection):
     def send(self, data: Any) -> None:
         """Send, no faster than a limit wants."""
         if pace.piece() is None or not isinstance(data, bytes):

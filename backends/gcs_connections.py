@@ -14,10 +14,13 @@ from urllib.request import getproxies, proxy_bypass
 
 import certifi
 import urllib3
-import urllib3.connection
 
 from mountfs.backends._bounded import bounded, bytes_max
-from mountfs.backends._held_connections import HeldConnection, HeldPool
+from mountfs.backends._held_connections import (
+    HeldConnection,
+    HeldPool,
+    HeldTLSConnection,
+)
 from mountfs.backends._payload import ExactReader
 from mountfs.storage import pace
 
@@ -36,16 +39,12 @@ class Answer(NamedTuple):
     body: bytes
 
 
-class _TLSConnection(HeldConnection, urllib3.connection.HTTPSConnection):
-    pass
-
-
 class _Pool(HeldPool):
     ConnectionCls = HeldConnection  # type: ignore[mutable-override]  # as urllib3 does
 
 
 class _TLSPool(HeldPool, urllib3.HTTPSConnectionPool):
-    ConnectionCls = _TLSConnection  # type: ignore[mutable-override]  # as urllib3 does
+    ConnectionCls = HeldTLSConnection  # type: ignore[mutable-override]  # as urllib3 does
 
 
 class Connections:

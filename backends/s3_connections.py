@@ -17,7 +17,11 @@ from botocore.awsrequest import (
 )
 
 from mountfs.backends._bounded import TOLD_MAX, bounded
-from mountfs.backends._held_connections import HeldConnection, HeldPool
+from mountfs.backends._held_connections import (
+    HeldConnection,
+    HeldPool,
+    HeldTLSConnection,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client as BotoClient
@@ -28,7 +32,7 @@ class _Connection(HeldConnection, AWSHTTPConnection):  # type: ignore[misc]  # a
     pass
 
 
-class _TLSConnection(HeldConnection, AWSHTTPSConnection):  # type: ignore[misc]  # as botocore mixes
+class _TLSConnection(HeldTLSConnection, AWSHTTPSConnection):  # type: ignore[misc]  # as botocore mixes
     pass
 
 
