@@ -51,13 +51,22 @@ def state_dir_of(config: MountConfig) -> Path:
 
 def state_dirs(place: Path) -> list[Path]:
     """Return the state directories at or just below a path. Raises `UsageError`."""
-    found = [each for each in (place, *sorted(place.glob("*"))) if _is_one(each)]
+    found = _found_in(place)
     if not found:
         raise UsageError(
-            f"{place} holds no state of a mount: name the URL of the store, or the"
-            " directory that a journal.sqlite lies in"
+            f"{place} holds no state of a mount: name the URL of the store, its"
+            " mount, or the directory that a journal.sqlite lies in"
         )
     return found
+
+
+def holds_state(place: Path) -> bool:
+    """Tell whether there are state directories at or just below a path."""
+    return bool(_found_in(place))
+
+
+def _found_in(place: Path) -> list[Path]:
+    return [each for each in (place, *sorted(place.glob("*"))) if _is_one(each)]
 
 
 def _is_one(place: Path) -> bool:

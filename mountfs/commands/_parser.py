@@ -1,9 +1,10 @@
 """What the parsers of all commands share."""
 
 import argparse
+import contextlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn, TypeAlias
 
@@ -96,17 +97,36 @@ def store_config(parsed: argparse.Namespace, url: str) -> StoreConfig:
     )
 
 
-def directory_of(place: str) -> str:
+def directory_of(place: str, file: Path | None = None) -> str:
     """Return the directory that is meant by a path in a mount, or by a mount's name.
 
     A path goes before a name, so that no file makes a script mean something else.
     """
     if not NAME.fullmatch(place) or mounts.find_ours(place) is not None:
         return place
+    found = None
+    with _left_to_paths(place, "the directory of the mount"):
+        found = effective.mount_point_of(place, file, os.environ)
+    return found or place
+
+
+def is_name(place: str, file: Path | None, *, instead: str) -> bool:
+    """Tell whether the files have a mount of this name.
+
+    `instead` is what can be named where they cannot be read.
+    """
+    is_known = False
+    with _left_to_paths(place, instead):
+        if NAME.fullmatch(place):
+            is_known = effective.is_known(place, file, os.environ)
+    return is_known
+
+
+@contextlib.contextmanager
+def _left_to_paths(place: str, instead: str) -> Iterator[None]:
+    """Let no file that is wrong keep anybody from looking at a directory."""
     try:
-        return effective.mount_point_of(place, os.environ) or place
+        yield
     except UsageError as error:
-        # A file that is wrong must not keep anybody from looking at a directory.
-        if os.path.lexists(place):
-            return place
-        raise UsageError(f"{error}; or name the directory of the mount") from error
+        if not os.path.lexists(place):
+            raise UsageError(f"{error}; or name {instead}") from error

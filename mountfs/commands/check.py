@@ -4,7 +4,17 @@ import argparse
 import os
 import sys
 
-from mountfs.commands._parser import Commands, add_options, layer_of, mount_config
+from mountfs import mounts
+from mountfs.commands._parser import (
+    Commands,
+    add_options,
+    config_file,
+    directory_of,
+    is_name,
+    layer_of,
+    mount_config,
+)
+from mountfs.configuration.urls import is_url
 
 
 def add(commands: Commands) -> None:
@@ -17,7 +27,9 @@ def add(commands: Commands) -> None:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "place", metavar="URL|DIR", help="a store, or a path in its mount"
+        "place",
+        metavar="URL|DIR|NAME",
+        help="a store, a path in its mount, or the name of a mount",
     )
     parser.add_argument(
         "--repair", action="store_true", help="mend what can be; explains, then asks"
@@ -45,12 +57,28 @@ def carry_out(parsed: argparse.Namespace) -> int:
 def _check_once(parsed: argparse.Namespace, *, is_repair: bool) -> int:
     from mountfs.actions import check
 
-    if "://" not in parsed.place:
+    mounted = _mounted(parsed)
+    if mounted is not None:
         layer_of(parsed)  # refuses what is wrong
         return check.check_mount(
-            parsed.place, is_repair=is_repair, out=sys.stdout, as_json=parsed.json
+            mounted, is_repair=is_repair, out=sys.stdout, as_json=parsed.json
         )
     settings = mount_config(parsed, parsed.place)
     return check.check_store(
         settings, is_repair=is_repair, out=sys.stdout, as_json=parsed.json
     )
+
+
+def _mounted(parsed: argparse.Namespace) -> str | None:
+    """Return a path in the mount that is meant; None for a store that is not mounted.
+
+    A name stands for its mount, and for its store where nothing is mounted.
+    """
+    if is_url(parsed.place):
+        return None
+    file = config_file(parsed)
+    directory = directory_of(parsed.place, file)
+    if mounts.find_ours(directory) is not None:
+        return directory
+    instead = "the directory of the mount, or the URL of the store"
+    return None if is_name(parsed.place, file, instead=instead) else parsed.place

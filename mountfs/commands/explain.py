@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from mountfs.commands._parser import Commands
+from mountfs.commands._parser import Commands, directory_of
 
 
 def add(commands: Commands) -> None:
@@ -17,7 +17,9 @@ def add(commands: Commands) -> None:
         " 75 if nobody can say.",
         allow_abbrev=False,
     )
-    parser.add_argument("path", metavar="PATH", help="a path in a mount")
+    parser.add_argument(
+        "path", metavar="PATH|NAME", help="a path in a mount, or its name"
+    )
     parser.add_argument("--json", action="store_true", help="for programs")
     parser.set_defaults(carry_out=carry_out)
 
@@ -26,4 +28,5 @@ def carry_out(parsed: argparse.Namespace) -> int:
     """Carry it out; return the exit code."""
     from mountfs.actions import explaining
 
-    return explaining.explain(parsed.path, as_json=parsed.json, out=sys.stdout)
+    path = directory_of(parsed.path)
+    return explaining.explain(path, as_json=parsed.json, out=sys.stdout)

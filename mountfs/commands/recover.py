@@ -4,7 +4,15 @@ import argparse
 import sys
 from pathlib import Path
 
-from mountfs.commands._parser import Commands, add_options, layer_of, mount_config
+from mountfs.commands._parser import (
+    Commands,
+    add_options,
+    config_file,
+    is_name,
+    layer_of,
+    mount_config,
+)
+from mountfs.configuration.urls import is_url
 
 
 def add(commands: Commands) -> None:
@@ -17,7 +25,9 @@ def add(commands: Commands) -> None:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "place", metavar="URL|STATE-DIR", help="a store, or what a journal lies in"
+        "place",
+        metavar="URL|NAME|STATE-DIR",
+        help="a store, the name of its mount, or what a journal lies in",
     )
     parser.add_argument(
         "--export", metavar="DIR", help="write the bytes that are kept as plain files"
@@ -42,16 +52,16 @@ def carry_out(parsed: argparse.Namespace) -> int:
     """Carry it out; return the exit code."""
     from mountfs.actions import recover
 
-    is_url = "://" in parsed.place
     wanted = recover.Wanted(
         export=Path(parsed.export).absolute() if parsed.export else None,
         drop=tuple(parsed.drop),
         is_rescue=parsed.rescue,
         is_agreed=parsed.yes,
     )
-    if not is_url:
+    place = Path(parsed.place).absolute()
+    if not is_url(parsed.place) and not _is_named(parsed, place):
         layer_of(parsed)  # refuses what is wrong
-        directories = recover.state_dirs(Path(parsed.place).absolute())
+        directories = recover.state_dirs(place)
         return recover.recover(
             directories, wanted, None, out=sys.stdout, as_json=parsed.json
         )
@@ -63,3 +73,13 @@ def carry_out(parsed: argparse.Namespace) -> int:
         out=sys.stdout,
         as_json=parsed.json,
     )
+
+
+def _is_named(parsed: argparse.Namespace, place: Path) -> bool:
+    """Tell whether a mount's name is meant; a directory with state goes before it."""
+    from mountfs.actions import recover
+
+    if recover.holds_state(place):
+        return False
+    instead = "the URL of the store"
+    return is_name(parsed.place, config_file(parsed), instead=instead)

@@ -177,12 +177,22 @@ def _all_named(
     return found
 
 
-def mount_point_of(name: str, environ: Mapping[str, str]) -> str | None:
+def is_known(name: str, path: Path | None, environ: Mapping[str, str]) -> bool:
+    """Tell whether the files have a mount of that name.
+
+    Raises `UsageError` for a file that is wrong.
+    """
+    return bool(_all_named(name, _general(path, environ), environ))
+
+
+def mount_point_of(
+    name: str, path: Path | None, environ: Mapping[str, str]
+) -> str | None:
     """Return where the files have a mount of that name, if they know one.
 
     Raises `UsageError` for a file that is wrong.
     """
-    for each in _all_named(name, _general(None, environ), environ):
+    for each in _all_named(name, _general(path, environ), environ):
         if each.mount_point is not None:
             return str(placed(each.mount_point))
     return None

@@ -212,6 +212,39 @@ def test_check_explains_before_it_mends(mounter: Mounter, store: Store) -> None:
 
 
 @local
+def test_a_mount_is_checked_explained_and_recovered_by_its_name(
+    mounter: Mounter, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mounted it checks itself; afterwards its store is checked, with its options."""
+    mount = mounter(store)
+    (mount.path / "file").write_bytes(b"x")
+    file = tmp_path / "mountfs.toml"
+    file.write_text(
+        f"[mounts.pics]\nurl = '{store.url}'\nmount-point = '{mount.path}'\n"
+        f"state-dir = '{mount.state_dir}'\ncache-dir = '{mount.cache_dir}'\n"
+    )
+    monkeypatch.setenv("MOUNTFS_CONFIG", str(file))
+    store.there.write(".mountfs/links/none", b'{"format":1,"names":{"gone":"1"}}')
+
+    explained = run_command("explain", "pics")
+    in_use = run_command("recover", "pics")
+    live = run_command("check", "--repair", "pics")
+    mount.unmount()
+    recovered = run_command("recover", "pics")
+    after = run_command("check", "--repair", "--yes", "pics")
+
+    assert (explained.returncode, explained.stderr) == (0, "")
+    assert explained.stdout.startswith(f"{mount.path}/: a directory, ")
+    assert in_use.returncode == 2
+    assert "is in use by process" in in_use.stderr
+    assert live.returncode == 1
+    assert "could be mended: delete .mountfs/links/none" in live.stdout
+    assert (recovered.returncode, recovered.stderr) == (0, "")
+    assert "done: delete .mountfs/links/none" in after.stdout
+    assert ".mountfs/links/none" not in store.there.listing()
+
+
+@local
 def test_a_mount_is_watched_until_it_is_interrupted(
     mounter: Mounter, store: Store
 ) -> None:

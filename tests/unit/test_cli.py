@@ -247,7 +247,11 @@ def test_all_mounts_with_a_name_are_mounted_whatever_one_of_them_is(
 
 
 @pytest.mark.parametrize(
-    "command", ["umount", "status", "set", "wait", "flush", "warm", "trace", "metrics"]
+    "command",
+    [
+        *("umount", "status", "set", "wait", "flush", "warm", "trace", "metrics"),
+        *("explain", "bundle"),
+    ],
 )
 def test_a_name_stands_for_its_mount_point(
     command: str,
@@ -266,3 +270,92 @@ def test_a_name_stands_for_its_mount_point(
 
     assert code == 2
     assert f"{tmp_path}/mnt is not" in said
+
+
+@pytest.fixture
+def named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file with a mount named `pics` that is not mounted, where it is looked for."""
+    (tmp_path / "store").mkdir()
+    file = tmp_path / "mountfs.toml"
+    file.write_text(
+        f"[mounts.pics]\nurl = 'file://{tmp_path}/store'\n"
+        f"mount-point = '{tmp_path}/mnt'\n"
+        f"state-dir = '{tmp_path}/state'\ncache-dir = '{tmp_path}/cache'\n"
+    )
+    monkeypatch.setenv("MOUNTFS_CONFIG", str(file))
+    monkeypatch.chdir(tmp_path)
+    return file
+
+
+def test_a_name_stands_for_its_store_where_nothing_is_mounted(
+    named: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is wrong in that store is found, and its state directory is looked at."""
+    record = tmp_path / "store" / ".mountfs" / "links" / "none"
+    record.parent.mkdir(parents=True)
+    record.write_text('{"format":1,"names":{"gone":"1"}}')
+
+    checked = run(capsys, "check", "pics")
+    recovered = cli.main(["recover", "pics", "--json"])
+
+    assert checked == (1, "")
+    told = json.loads(capsys.readouterr().out)
+    assert recovered == 0
+    assert Path(told[0]["state_dir"]).parent == tmp_path / "state"
+
+
+@pytest.mark.parametrize("command", ["check", "recover"])
+def test_a_name_is_looked_for_in_the_file_that_is_given(
+    command: str,
+    named: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`--config` says where, and another name is no place either."""
+    monkeypatch.setenv("MOUNTFS_CONFIG", "/dev/null")
+
+    found = run(capsys, command, "pics", f"--config={named}")
+    other = run(capsys, command, "pictures", f"--config={named}")
+
+    assert found == (0, "")
+    assert other[0] == 2
+    assert "pictures " in other[1]
+
+
+def test_a_state_directory_goes_before_a_mount_of_its_name(
+    named: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No file makes a command that somebody has written down mean something else."""
+    (tmp_path / "pics" / "spool").mkdir(parents=True)
+
+    assert cli.main(["recover", "pics", "--json"]) == 0
+
+    told = json.loads(capsys.readouterr().out)
+    assert [each["state_dir"] for each in told] == [str(tmp_path / "pics")]
+
+
+@pytest.mark.parametrize(
+    ("command", "instead"),
+    [
+        ("check", "the directory of the mount"),
+        ("recover", "the URL of the store"),
+        ("explain", "the directory of the mount"),
+        ("status", "the directory of the mount"),
+        ("umount", "the directory of the mount"),
+    ],
+)
+def test_a_name_in_a_file_that_is_wrong_says_what_else_to_name(
+    command: str, instead: str, named: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The exit code is 2, and the sentence has the line; a directory is still one."""
+    named.write_text("[mounts.pics\n")
+
+    code, said = run(capsys, command, "pics")
+
+    assert code == 2
+    assert f"{named}:1: " in said
+    assert f"; or name {instead}" in said
+    (named.parent / "pics").mkdir()
+    code, said = run(capsys, command, "pics")
+    assert code == 2
+    assert str(named) not in said

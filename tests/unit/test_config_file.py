@@ -241,8 +241,8 @@ def test_a_name_means_its_mount_point(
     (home / "a.toml").write_text("url = 'memory://'\nmount-point = '~/a'\n")
     environ: Mapping[str, str] = {"XDG_CONFIG_HOME": str(home.parent)}
 
-    assert effective.mount_point_of("a", environ) == str(home / "a")
-    assert effective.mount_point_of("b", environ) is None
+    assert effective.mount_point_of("a", None, environ) == str(home / "a")
+    assert effective.mount_point_of("b", None, environ) is None
 
 
 @pytest.mark.parametrize(
