@@ -365,6 +365,15 @@ class RetryStorager(StoragerWrapper):
             deadline_s=self._policy.metadata_s,
         )
 
+    async def sign_read(self, key: str, *, expires_s: int) -> str:
+        """Repeat until answered; most stores need not be asked."""
+        return await self._attempts.repeat(
+            lambda: self._inner.sign_read(key, expires_s=expires_s),
+            what="sign_read",
+            key=key,
+            deadline_s=self._policy.metadata_s,
+        )
+
     async def complete_multipart(
         self,
         upload: Upload,

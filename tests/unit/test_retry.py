@@ -382,6 +382,19 @@ async def test_hanging_read_ends_at_its_deadline(
     assert not caught.value.is_ambiguous
 
 
+async def test_hanging_link_ends_at_its_deadline(
+    flat: FlatStore, autojump_clock: MockClock
+) -> None:
+    """Some stores are asked for the URL of an object, as for anything else."""
+    store, _faulty = retrying(flat, hang("sign_read"))
+    begun = trio.current_time()
+
+    with pytest.raises(TimedOut):
+        await store.sign_read("a", expires_s=60)
+
+    assert trio.current_time() - begun == pytest.approx(POLICY.metadata_s)
+
+
 async def test_hanging_write_is_ambiguous(
     flat: FlatStore, autojump_clock: MockClock
 ) -> None:
