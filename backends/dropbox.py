@@ -7,6 +7,7 @@ groups, which listings carry. What Dropbox cannot do (links, appends) is
     dropbox_options     the URL and its options
     dropbox_tokens      who we are
     dropbox_client      the seam to the SDK
+    dropbox_answers     answers that are none
     dropbox_names       keys as Dropbox names, and back
     dropbox_objects     answers as objects
     dropbox_properties  metadata as property groups
@@ -63,6 +64,7 @@ from mountfs.storage.errors import (
     InvalidRequest,
     NotFound,
     PreconditionFailed,
+    ServiceFailed,
     Unsupported,
     VersionChanged,
     WrongKind,
@@ -90,7 +92,7 @@ from mountfs.storage.types import (
 LINK_S = 4 * 3600
 """How long a temporary link lasts; it is Dropbox that says so."""
 DELETE_MAX = 1000
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-[0-9]{1,19}/([0-9]{1,19})")
 
 
 def open_dropbox(url: str, options: Mapping[str, object]) -> Storager:
@@ -461,7 +463,10 @@ class DropboxStorager:
         reply = await self._client.call(
             lambda api: api.files_get_temporary_link(path), key
         )
-        return str(reply.link)
+        link = str(reply.link)
+        if not link.startswith("https://"):
+            raise ServiceFailed("Dropbox gave a link that is none", key=key)
+        return link
 
     @property
     def busy(self) -> int:
@@ -514,9 +519,9 @@ def _check_range(
     """Raise `Corrupt` unless the right bytes have come."""
     total = int(known.size)
     match = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
-    start = int(match[1]) if match else 0
+    start, told = (int(match[1]), int(match[2])) if match else (0, total)
     wanted = total - offset if size is None else min(size, total - offset)
-    if start != offset or len(data) != wanted:
+    if start != offset or told != total or len(data) != wanted:
         raise Corrupt(
             f"{wanted} bytes from {offset} were asked for, "
             f"and {len(data)} from {start} came",

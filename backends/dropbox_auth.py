@@ -11,6 +11,7 @@ from pathlib import Path
 import requests
 from dropbox import DropboxOAuth2FlowNoRedirect
 
+from mountfs.backends.dropbox_answers import can_be_token, understood
 from mountfs.backends.dropbox_client import session_for
 from mountfs.backends.dropbox_errors import translated
 from mountfs.backends.dropbox_options import parse_options
@@ -54,7 +55,7 @@ class DropboxAuthorization:
         the file cannot be written.
         """
         try:
-            with contextlib.closing(self._session), translated():
+            with contextlib.closing(self._session), translated(), understood():
                 given = self._flow.finish(code.strip())
         except StoreError as error:
             cause = error.__cause__
@@ -64,12 +65,12 @@ class DropboxAuthorization:
                     " minutes, and for the URL that was shown with it"
                 ) from error
             raise
-        if not given.refresh_token:
+        if not can_be_token(given.refresh_token):
             raise CredentialsRejected("Dropbox gave no token that lasts")
         kept = Credentials(
             app_key=self._app_key,
             refresh_token=given.refresh_token,
-            account_id=given.account_id,
+            account_id=given.account_id if can_be_token(given.account_id) else None,
         )
         try:
             save(self._path, kept, in_keyring=self._in_keyring)

@@ -105,8 +105,10 @@ class Batches:
         for each, entry in zip(batch, entries, strict=True):
             if entry.is_success():
                 each.made = entry.get_success()
-            else:
+            elif entry.is_failure():
                 each.error = union_error(entry.get_failure(), each.key)
+            else:
+                each.error = ServiceFailed("a change has no answer", key=each.key)
             each.is_called.set()
 
 
@@ -122,6 +124,8 @@ async def result_of_job(
     """Wait for a job of Dropbox, and return the entries of its result."""
     if launch.is_complete():
         return launch.get_complete().entries
+    if not launch.is_async_job_id():
+        raise ServiceFailed("a batch has no answer", is_ambiguous=True)
     job = str(launch.get_async_job_id())
     pause_s, until = _PAUSE_S, trio.current_time() + _JOB_S
     while trio.current_time() < until:

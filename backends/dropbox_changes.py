@@ -15,6 +15,7 @@ import trio
 from dropbox import Dropbox, files
 
 from mountfs.backends import _checks
+from mountfs.backends.dropbox_answers import check_made
 from mountfs.backends.dropbox_batches import Batches, result_of_job
 from mountfs.backends.dropbox_client import DropboxClient
 from mountfs.backends.dropbox_deletions import Deletions
@@ -81,6 +82,7 @@ class Changes:
             return await self._relocate(source, start, end)
 
         moved = await self._onto(target, do)
+        check_made(target, moved)
         return self._looks.noted(target, moved, found.metadata or NO_METADATA)
 
     async def copy(
@@ -113,6 +115,7 @@ class Changes:
             return await self._client.call(copy, source)
 
         copied = await self._under(condition, target, do)
+        check_made(target, copied)
         # A crash here leaves a copy without metadata: its bytes are whole.
         if self._template.is_wanted and (kept.user or kept.commit_id is not None):
             await self.set_group(target, kept, str(copied.content_hash))
@@ -213,6 +216,7 @@ class Changes:
         self._folders_at_once += 1
         try:
             made = await self._made_folder(key)
+            check_made(key, made)
         except (WrongKind, PreconditionFailed) as error:
             known = await self._looks.raw(key) if _is_taken(error) else None
             if not isinstance(known, files.FolderMetadata):

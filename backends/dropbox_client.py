@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import random
+import re
 import threading
 from collections.abc import Callable, Mapping, Sized
 from typing import Any, TypeVar
@@ -26,6 +27,7 @@ from mountfs import __version__
 from mountfs.backends._bounded import bounded, bytes_max
 from mountfs.backends._held_connections import HeldPool, HeldTLSConnection
 from mountfs.backends._threads import Threads
+from mountfs.backends.dropbox_answers import Api
 from mountfs.backends.dropbox_errors import translated
 from mountfs.backends.dropbox_options import DropboxOptions
 from mountfs.backends.dropbox_pace import EarlyError, Pace
@@ -33,6 +35,7 @@ from mountfs.backends.dropbox_tokens import Credentials, account_of, credentials
 from mountfs.storage import pace
 from mountfs.storage.deadline import not_counted
 from mountfs.storage.errors import (
+    Corrupt,
     CredentialsRejected,
     CredentialsRenewed,
     InvalidRequest,
@@ -44,7 +47,7 @@ from mountfs.storage.secrets import remember_secret
 from mountfs.storage.wire import exchange
 
 log = logging.getLogger(__name__)
-logging.getLogger("dropbox").setLevel(logging.WARNING)
+logging.getLogger("dropbox").setLevel(logging.ERROR)  # it raises what it warns of
 
 T = TypeVar("T")
 PATIENCE_S = 900.0
@@ -53,6 +56,8 @@ BUSY_NAMESPACE = "too_many_write_operations"
 BUSY_S = 0.5
 _IN_BACKGROUND = {Reason.BACKGROUND, Reason.PREFETCH, Reason.INDEX}
 TEAM_SPACE = "team"
+_LENGTH = re.compile(r"[0-9]{1,19}")
+_PIECE = 1 << 18
 _USER_AGENT = f"mountfs/{__version__}"
 
 
@@ -117,7 +122,9 @@ class DropboxClient:
                 files.download, "files", argument, None, extra_headers=headers
             )
             with contextlib.closing(reply):
-                return known, reply.headers, _content_of(reply)
+                left = max(0, int(known.size) - offset)
+                most = left if size is None else min(size, left)
+                return known, reply.headers, _content_of(reply, most, key)
 
         return await self.call(get, key, has_bytes=True)
 
@@ -180,7 +187,7 @@ class DropboxClient:
     def _opened(self, credentials: Credentials) -> Dropbox:
         options = self._options
         session = session_for(options)
-        opened = Dropbox(
+        opened = Api(
             oauth2_access_token=credentials.access_token,
             oauth2_refresh_token=credentials.refresh_token,
             app_key=credentials.app_key,
@@ -223,6 +230,13 @@ class _Session(requests.Session):
         super().__init__()
         self._endpoint = options.endpoint
         self._ca_file = options.ca_file
+        self._open = threading.local()
+
+    def drop_answer(self) -> None:
+        """Close the answer that this thread was given last."""
+        answer: requests.Response | None = getattr(self._open, "answer", None)
+        if answer is not None:
+            answer.close()
 
     def request(  # type: ignore[override]  # passes on whatever there is
         self, method: str, url: str, *args: Any, **kwargs: Any
@@ -238,11 +252,20 @@ class _Session(requests.Session):
         body = kwargs.get("data")
         size = len(body) if isinstance(body, Sized) else 0
         with exchange(_route_of(url), sent_bytes=size) as told:
+            # Dropbox leads nowhere else; who does is to have neither token nor bytes.
+            kwargs["allow_redirects"] = False
+            self._open.answer = None
             answer = super().request(method, url, *args, **kwargs)
+            self._open.answer = answer if kwargs.get("stream") else None
             told.status = answer.status_code
             told.request_id = answer.headers.get("x-dropbox-request-id", "")
-            told.received_bytes = int(answer.headers.get("content-length") or 0)
+            told.received_bytes = _length_of(answer)
         return answer
+
+
+def _length_of(answer: requests.Response) -> int:
+    length = answer.headers.get("content-length", "")
+    return int(length) if _LENGTH.fullmatch(length) else 0
 
 
 def _route_of(url: str) -> str:
@@ -260,13 +283,14 @@ class _Connection(HeldTLSConnection):
             super().send(piece)
 
 
-def _content_of(reply: requests.Response) -> bytes:
+def _content_of(reply: requests.Response, most: int, key: str) -> bytes:
     """Take a body in, no faster than a limit wants: the server feels it by and by."""
-    most = pace.piece()
-    if most is None:
-        return reply.content
     pieces: list[bytes] = []
-    for piece in reply.iter_content(most):
+    taken = 0
+    for piece in reply.iter_content(pace.piece() or _PIECE):
+        taken += len(piece)
+        if taken > most:
+            raise Corrupt(f"more came than the {most} bytes that there are", key=key)
         pieces.append(piece)
         pace.pay(len(piece))
     return b"".join(pieces)
@@ -279,7 +303,10 @@ class _Pool(HeldPool, urllib3.HTTPSConnectionPool):
         """Send a request; of its answer no more is taken in than can be one."""
         url = str(more.get("url") or args[1])
         most = bytes_max(more.get("headers") or {}, is_object="/download" in url)
-        return bounded(super().urlopen(*args, **more), most)
+        answer = super().urlopen(*args, **more)
+        if answer.status >= 300:  # no object, whatever was asked for
+            most = bytes_max({}, is_object=False)
+        return bounded(answer, most)
 
 
 class _Adapter(HTTPAdapter):

@@ -14,6 +14,7 @@ import urllib3.exceptions
 from dropbox import exceptions as sdk
 from dropbox.dropbox_client import BadInputException
 
+from mountfs.backends.dropbox_pace import PAUSE_MAX_S
 from mountfs.backends.dropbox_tokens import RUN_AUTH
 from mountfs.storage import errors
 from mountfs.storage.errors import StoreError
@@ -90,7 +91,8 @@ CLASSES: tuple[tuple[type[Exception], type[StoreError], bool], ...] = (
 """The class of each exception below the API, the first that fits, and whether a request
 that fails so may have been carried out."""
 
-_SDK = (sdk.DropboxException, *(known for known, _, _ in CLASSES))
+SDK_ERRORS = (sdk.DropboxException, *(known for known, _, _ in CLASSES))
+"""All that the SDK is meant to raise."""
 
 
 @contextlib.contextmanager
@@ -100,7 +102,7 @@ def translated(key: str | None = None) -> Iterator[None]:
         yield
     except StoreError:
         raise
-    except _SDK as error:
+    except SDK_ERRORS as error:
         found = translate(error, key)
         found.status = _status_of(error)
         found.request_id = str(getattr(error, "request_id", None) or "")
@@ -123,7 +125,7 @@ def translate(error: Exception, key: str | None = None) -> StoreError:
                 "Dropbox asks to slow down",
                 key=key,
                 code=_code(tags_of(getattr(error.error, "reason", None))) or "429",
-                retry_after_s=None if error.backoff is None else float(error.backoff),
+                retry_after_s=_pause_s(error.backoff),
             )
         case sdk.AuthError():
             return _auth_error(error, key)
@@ -136,6 +138,11 @@ def translate(error: Exception, key: str | None = None) -> StoreError:
             return _status_error(int(error.status_code), str(error.body or ""), key)
         case _:
             return _broken(error, key)
+
+
+def _pause_s(told: int | None) -> float | None:
+    """Return when to come back; neither before now nor in a year."""
+    return None if told is None else float(min(max(told, 0), PAUSE_MAX_S))
 
 
 def _broken(error: Exception, key: str | None) -> StoreError:

@@ -12,15 +12,21 @@ from typing import Any
 import trio
 from dropbox import Dropbox, files
 
-from mountfs.backends.dropbox_client import DropboxClient
+from mountfs.backends.dropbox_client import PATIENCE_S, DropboxClient
 from mountfs.backends.dropbox_names import component_of
-from mountfs.backends.dropbox_objects import Keys, object_of
+from mountfs.backends.dropbox_objects import Keys, names_below, object_of
 from mountfs.backends.dropbox_options import parse_options, root_of
+from mountfs.backends.dropbox_pace import PAUSE_MAX_S
 from mountfs.backends.dropbox_properties import Template
-from mountfs.storage.errors import InvalidRequest
+from mountfs.storage.errors import InvalidRequest, ServiceFailed, TimedOut
 from mountfs.storage.events import Change, EventSource
 
 _PAGES_MAX = 1000
+CHANGES_MAX = 100_000
+"""More at once are told as "anything may have changed"."""
+LATE_S = 90.0 + 60.0 + PATIENCE_S
+"""How much longer than it was to be a question may stay without its whole answer: what
+Dropbox adds, and what a request may wait for its turn."""
 _GATHER_S = 0.25
 _RESET = "reset"
 
@@ -50,6 +56,13 @@ class DropboxEvents:
 
     async def changes(self) -> Sequence[Change] | None:
         """Wait for changes; what was before the first call is not told."""
+        try:
+            with trio.fail_after(self._poll_s + LATE_S):
+                return await self._changes()
+        except trio.TooSlowError as error:
+            raise TimedOut("the changes do not come to an end") from error
+
+    async def _changes(self) -> Sequence[Change] | None:
         await trio.sleep_until(max(self._pause_until, trio.current_time()))
         if self._cursor is None:
             self._cursor = await self._client.call(self._latest)
@@ -78,24 +91,36 @@ class DropboxEvents:
             lambda api: api.files_list_folder_longpoll(cursor, timeout=self._poll_s)
         )
         if told.backoff:
-            self._pause_until = trio.current_time() + float(told.backoff)
+            pause_s = min(float(told.backoff), PAUSE_MAX_S)
+            self._pause_until = trio.current_time() + pause_s
         return bool(told.changes)
 
-    async def _told(self, cursor: str) -> Sequence[Change]:
+    async def _told(self, cursor: str) -> Sequence[Change] | None:
         found: list[Change] = []
         for _ in range(_PAGES_MAX):
             reply = await self._client.call(partial(_continued, cursor))
-            found.extend(self._change(each) for each in reply.entries)
+            if reply.has_more and reply.cursor == cursor:
+                raise ServiceFailed("the changes have no end")
+            found.extend(filter(None, map(self._change, reply.entries)))
             # Only what was told is behind the cursor: an error above asks for it again.
             self._cursor = cursor = str(reply.cursor)
+            if len(found) > CHANGES_MAX:
+                return None
             if not reply.has_more:
                 break
         return found
 
-    def _change(self, known: Any) -> Change:
+    def _change(self, known: Any) -> Change | None:
+        """Return what an entry tells; None for what no key leads to."""
+        root = self._keys.path("")
+        if names_below(root, known) is None:
+            return None
         names = str(known.path_display or known.path_lower).split("/")[1:]
-        depth = self._keys.path("").count("/")
-        key = "/".join(component_of(name) for name in names[depth:])
+        parts = [component_of(name) for name in names[root.count("/") :]]
+        key = "/".join(part for part in parts if part is not None)
+        is_whole = all(part is not None for part in parts)
+        if not is_whole or (not key and isinstance(known, files.FileMetadata)):
+            return None
         if isinstance(known, files.DeletedMetadata):
             return Change(key, is_gone=True)
         found = object_of(key, known, self._template.known_id)

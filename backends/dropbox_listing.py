@@ -6,6 +6,7 @@ last key of its page, and works in any process: what is not known there any more
 fetched anew.
 """
 
+import logging
 from collections import OrderedDict
 from collections.abc import Iterator
 from functools import partial
@@ -18,12 +19,17 @@ from mountfs.backends import _checks
 from mountfs.backends._tokens import first_after, key_bytes, token_after
 from mountfs.backends.dropbox_client import DropboxClient
 from mountfs.backends.dropbox_names import component_of
-from mountfs.backends.dropbox_objects import Keys, object_of
+from mountfs.backends.dropbox_objects import Keys, names_below, object_of
 from mountfs.backends.dropbox_properties import Template
-from mountfs.storage.errors import NotFound, WrongKind
+from mountfs.storage.errors import NotFound, ServiceFailed, WrongKind
 from mountfs.storage.types import ListMode, Object, ObjectKind, Page
 
+log = logging.getLogger(__name__)
+
 PAGE_MAX = 10_000
+ENTRIES_MAX = 1_000_000
+EMPTY_PAGES_MAX = 1000
+"""In a row. More of either is no listing, but a server that does not end."""
 _FETCH_MAX = 2000
 _KEPT_S = 60.0
 _KEPT_MAX = 8
@@ -101,11 +107,18 @@ class Listings:
             if prefix:
                 raise
             return []  # the folder of the store is made by the first write
+        path = self._keys.path(prefix)
+        by_name = {
+            component_of(each.name): each
+            for names, each in _last_of(known, path).items()
+            if len(names) == 1
+        }
         found = [
-            object_of(prefix + component_of(each.name), each, template_id)
-            for each in known
-            if not isinstance(each, files.DeletedMetadata)
+            object_of(prefix + name, each, template_id)
+            for name, each in by_name.items()
+            if name is not None
         ]
+        _tell_left_out(prefix, len(known), len(found))
         return sorted(found, key=_order)
 
     async def _below(self, folder: str) -> list[Object]:
@@ -113,9 +126,10 @@ class Listings:
         template_id = await self._template_id()
         path = self._keys.path(folder)
         known = await self._fetched(path, folder, is_recursive=True)
+        by_key = dict(_keyed(known, path, folder))
         found = [
             object_of(key, each, template_id)
-            for key, each in _keyed(known, path.count("/"), folder)
+            for key, each in by_key.items()
             if key  # the root is no object
         ]
         if folder and not any(each.key == folder for each in found):
@@ -136,10 +150,16 @@ class Listings:
 
         try:
             reply = await self._client.call(begin, key)
-            entries = list(reply.entries)
+            entries, empty = list(reply.entries), 0
             while reply.has_more:
-                reply = await self._client.call(partial(_continued, reply.cursor), key)
+                cursor = reply.cursor
+                reply = await self._client.call(partial(_continued, cursor), key)
                 entries.extend(reply.entries)
+                empty = 0 if reply.entries else empty + 1
+                leads_to_itself = reply.has_more and reply.cursor == cursor
+                is_endless = len(entries) > ENTRIES_MAX or empty > EMPTY_PAGES_MAX
+                if leads_to_itself or is_endless:
+                    raise ServiceFailed("the listing has no end", key=key)
         except WrongKind as error:
             raise NotFound("a file is no folder", key=key) from error
         return entries
@@ -153,25 +173,48 @@ def _order(object: Object) -> bytes:
     return key_bytes(object.key)
 
 
-def _keyed(known: list[Any], depth: int, folder: str) -> Iterator[tuple[str, Any]]:
+def _last_of(known: list[Any], path: str) -> dict[tuple[str, ...], Any]:
+    """Return what is said last of each entry below a folder, by the names to it.
+
+    What changes while it is listed is told again; what is deleted, as that.
+    """
+    last: dict[tuple[str, ...], Any] = {}
+    for each in known:
+        names = names_below(path, each)
+        if names is None:
+            continue
+        last.pop(names, None)
+        if not isinstance(each, files.DeletedMetadata):
+            last[names] = each
+    return last
+
+
+def _keyed(known: list[Any], path: str, folder: str) -> Iterator[tuple[str, Any]]:
     """Yield the entries of a recursive listing with their keys.
 
     The case of a path is certain in its last name alone, so that keys are put together
-    from the folders that the listing itself names. `depth` is that of the folder.
+    from the folders that the listing itself names. `path` is that of the folder.
     """
     keys: dict[tuple[str, ...], str] = {(): folder}
-    for each in sorted(known, key=lambda each: str(each.path_lower).count("/")):
-        names = tuple(str(each.path_lower).split("/")[depth + 1 :])
-        if isinstance(each, files.DeletedMetadata):
-            continue
+    last = _last_of(known, path)
+    for names in sorted(last, key=len):
+        each = last[names]
         if not names:
-            yield folder, each
+            if isinstance(each, files.FolderMetadata):
+                yield folder, each
             continue
-        above = keys.get(names[:-1])
-        if above is None:
-            continue  # its folder went while it was listed
-        key = above + component_of(each.name)
+        above, name = keys.get(names[:-1]), component_of(each.name)
+        if above is None or name is None:
+            continue  # its folder went while it was listed, or no key leads there
+        key = above + name
         if isinstance(each, files.FolderMetadata):
             key += "/"
             keys[names] = key
         yield key, each
+
+
+def _tell_left_out(prefix: str, known: int, found: int) -> None:
+    if found < known:
+        log.info(
+            "%d entries in %r have no key, and are left out", known - found, prefix
+        )

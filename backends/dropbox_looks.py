@@ -35,7 +35,10 @@ class Looks:
                 path, include_property_groups=self._template.filter(api)
             )
 
-        return await self._client.call(ask, key)
+        known = await self._client.call(ask, key)
+        if not isinstance(known, files.FileMetadata | files.FolderMetadata):
+            raise NotFound("something was deleted there", key=key)
+        return known
 
     async def found(self, key: str) -> Any:
         """Send one get_metadata; another case of letters is `NotFound`, too."""

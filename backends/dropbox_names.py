@@ -49,13 +49,21 @@ def name_of(component: str) -> str:
 
 
 @functools.lru_cache(maxsize=8192)
-def component_of(name: str) -> str:
-    """Return the component of a key that has a Dropbox name."""
-    if _is_literal(name):
-        return name
-    meant = _unescaped(name)
-    assert meant is not None
-    return meant
+def component_of(name: str) -> str | None:
+    """Return the component of a key that has a Dropbox name.
+
+    None for what no key leads to: what this writes otherwise (a `desktop.ini` of a
+    program that does not), and what is no name at all.
+    """
+    if not _can_be_name(name):
+        return None
+    return name if _is_literal(name) else _unescaped(name)
+
+
+def _can_be_name(name: str) -> bool:
+    if name in {"", ".", ".."} or "/" in name or len(name) > NAME_SIZE_MAX:
+        return False
+    return not any("\ud800" <= char <= "\udfff" for char in name)
 
 
 def is_plain(name: str) -> bool:

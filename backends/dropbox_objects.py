@@ -17,8 +17,14 @@ from dropbox import files
 from mountfs.backends import _checks
 from mountfs.backends.dropbox_names import NAME_SIZE_MAX, component_of, name_of, path_of
 from mountfs.backends.dropbox_properties import digest_of, metadata_of
-from mountfs.storage.errors import InvalidRequest, KeyTooLong, NameTaken
+from mountfs.storage.errors import (
+    InvalidRequest,
+    KeyTooLong,
+    NameTaken,
+    ServiceFailed,
+)
 from mountfs.storage.types import Capabilities, Metadata, Object, ObjectKind, Version
+from mountfs.storage.vetted import SIZE_MAX, TIME_MAX_NS
 
 KEY_SIZE_MAX = 8192
 """Dropbox states no limit of its own for paths, but one for names. A path of an upload
@@ -61,10 +67,35 @@ def check_named(key: str, known: Any) -> None:
     """Raise `NameTaken` if a path has something of another case of its letters."""
     if not is_named(key, known):
         raise NameTaken(
-            f"Dropbox has {component_of(known.name)!r} there, and takes names that"
-            " differ only in case for one",
+            f"Dropbox has {component_of(known.name) or known.name!r} there, and takes"
+            " names that differ only in case for one",
             key=key,
         )
+
+
+def names_below(path: str, known: Any) -> tuple[str, ...] | None:
+    """Return the names that lead from a folder to an entry, lowered as Dropbox does.
+
+    None for an entry of elsewhere, or whose path is not that of its name.
+    """
+    names = str(known.path_lower or "").split("/")
+    depth = path.count("/") + 1
+    if len(names) < depth or not _is_alike(names[-1], known.name):
+        return None
+    above = "/".join(names[:depth])
+    return tuple(names[depth:]) if _is_alike(above, path) else None
+
+
+def _is_alike(lowered: str, path: str) -> bool:
+    """Tell whether something can be what Dropbox makes of a path."""
+    return lowered == path.lower() or _skeleton(lowered) == _skeleton(path)
+
+
+def _skeleton(path: str) -> str:
+    """Return what two spellings of a path have in common, however they are lowered."""
+    plain = unicodedata.normalize("NFKD", path).casefold()
+    plain = unicodedata.normalize("NFKD", plain)
+    return "".join(char for char in plain if not unicodedata.combining(char))
 
 
 def is_one_name(first: str, second: str) -> bool:
@@ -97,11 +128,15 @@ def object_of(
             version=Version(str(known.id), digest_of(metadata)),
             metadata=metadata,
         )
+    if known.size > SIZE_MAX:
+        raise ServiceFailed(f"no file has a size of {known.size}", key=key)
     changed_ns = _ns(known.server_modified)
+    # Any client may say so, and of a time that no kernel takes.
+    mtime_ns = _ns(known.client_modified)
     found = Object(
         key=key,
         size=int(known.size),
-        mtime_ns=_ns(known.client_modified),
+        mtime_ns=mtime_ns if abs(mtime_ns) <= TIME_MAX_NS else changed_ns,
         version=Version(str(known.rev), f"{changed_ns}-{digest_of(metadata)}"),
         metadata=metadata,
     )

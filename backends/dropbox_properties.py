@@ -27,6 +27,8 @@ _TEXT = "What mountfs keeps with a file or folder: see its documentation."
 COMMIT, HASH = "commit", "content_hash"
 FIELD_SIZE_MAX = 1024
 PIECES = tuple(f"user{number:02}" for number in range(30))
+TEMPLATES_MAX = 100
+"""More of them are not looked at: each is a request, and Dropbox takes fewer."""
 USER_SIZE_MAX = 4096
 """Bytes of names and values; as JSON they fit into the pieces unless most are single
 control characters, which is refused."""
@@ -67,7 +69,8 @@ class Template:
 
     @staticmethod
     def _existing(api: Dropbox) -> str | None:
-        for each in api.file_properties_templates_list_for_user().template_ids:
+        told = api.file_properties_templates_list_for_user().template_ids
+        for each in told[:TEMPLATES_MAX]:
             known = api.file_properties_templates_get_for_user(each)
             names = {known_field.name for known_field in known.fields}
             if known.name == TEMPLATE_NAME and {COMMIT, HASH, *PIECES} <= names:
@@ -126,9 +129,8 @@ def metadata_of(groups: Any, template_id: str | None, content_hash: str) -> Meta
         texts = {each.name: each.value for each in group.fields}
         if texts.get(HASH, "") != content_hash:
             break  # somebody replaced the bytes and left the group
-        return Metadata(
-            user=_user_of(texts), commit_id=texts.get(COMMIT), system=system
-        )
+        commit_id = texts.get(COMMIT, "")[:FIELD_SIZE_MAX] or None
+        return Metadata(user=_user_of(texts), commit_id=commit_id, system=system)
     return Metadata(system=system) if system else NO_METADATA
 
 
@@ -140,10 +142,12 @@ def digest_of(metadata: Metadata) -> str:
 
 def _user_of(texts: Mapping[str, str]) -> Mapping[str, str]:
     text = "".join(texts.get(name, "") for name in PIECES)
+    if len(text) > len(PIECES) * FIELD_SIZE_MAX:
+        return {}
     try:
         user = json.loads(text) if text else {}
-    except ValueError:
+    except (ValueError, RecursionError):  # no JSON, or brackets without end
         return {}
     if not isinstance(user, dict):
         return {}
-    return {str(name): str(value) for name, value in user.items()}
+    return {name: str(value) for name, value in user.items()}

@@ -18,10 +18,11 @@ from typing import Any, NamedTuple, TypeVar
 import trio
 from dropbox import Dropbox, files
 
+from mountfs.backends.dropbox_answers import check_file, check_hash
 from mountfs.backends.dropbox_batches import Batches, finish_argument
 from mountfs.backends.dropbox_client import DropboxClient
 from mountfs.storage.body import Body, read_exactly
-from mountfs.storage.errors import BodyTooShort, Corrupt, StoreError
+from mountfs.storage.errors import BodyTooShort, StoreError
 from mountfs.storage.parallel import run_all
 
 T = TypeVar("T")
@@ -84,7 +85,7 @@ class Uploads:
                 strict_conflict=new.is_strict,
                 content_hash=content_hash,
             )
-            _check_hash(made, content_hash, key)
+            check_file(key, made, size, content_hash)
             return made
 
         return await self._client.call(upload, key, has_bytes=True)
@@ -92,16 +93,19 @@ class Uploads:
     async def _with_others(
         self, key: str, body: Body | None, size: int, new: NewFile
     ) -> Any:
-        def start(api: Dropbox) -> tuple[str, files.CommitInfo]:
+        def start(api: Dropbox) -> tuple[str, files.CommitInfo, str]:
             data = read_exactly(body, size)
             hashed = hash_of(block_digests(data))
             begun = api.files_upload_session_start(
                 data, close=True, content_hash=hashed
             )
-            return str(begun.session_id), _commit_info(api, new, hashed)
+            return str(begun.session_id), _commit_info(api, new, hashed), hashed
 
-        session_id, commit = await self._client.call(start, key, has_bytes=True)
-        return await self._commits.add(key, finish_argument(session_id, size, commit))
+        session_id, commit, hashed = await self._client.call(start, key, has_bytes=True)
+        argument = finish_argument(session_id, size, commit)
+        made = await self._commits.add(key, argument)
+        check_file(key, made, size, hashed)
+        return made
 
     async def _finished(self, arguments: Sequence[Any]) -> Sequence[Any]:
         reply = await self._client.call(
@@ -124,7 +128,7 @@ class Uploads:
             commit = _commit_info(api, new, content_hash)
             cursor = files.UploadSessionCursor(session_id, size)
             made = api.files_upload_session_finish(b"", cursor, commit)
-            _check_hash(made, content_hash, key)
+            check_file(key, made, size, content_hash)
             return made
 
         return await self._client.call(finish, key)
@@ -207,14 +211,7 @@ def hash_of(digests: Sequence[bytes]) -> str:
 
 def check_bytes(known: Any, data: bytes, key: str) -> None:
     """Raise `Corrupt` if bytes are not those of a whole file."""
-    _check_hash(known, hash_of(block_digests(data)), key)
-
-
-def _check_hash(known: Any, wanted: str, key: str) -> None:
-    if known.content_hash is not None and known.content_hash != wanted:
-        raise Corrupt(
-            f"the content hash is {known.content_hash}, and should be {wanted}", key=key
-        )
+    check_hash(known, hash_of(block_digests(data)), key)
 
 
 def start_concurrent(api: Dropbox) -> str:

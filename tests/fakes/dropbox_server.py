@@ -14,7 +14,7 @@ import ssl
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -47,6 +47,22 @@ class Fault:
     """The answer alone is lost."""
 
 
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """The answer that a request should get."""
+
+    route: str
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    elsewhere: str
+    """The URL of a server that nobody has allowed anything."""
+
+
+Lie = Callable[[Truth], Iterable[bytes] | None]
+"""What is sent in place of an answer, as bytes of HTTP; None is the truth."""
+
+
 class DropboxServer:
     """One account at `https://127.0.0.1:PORT`."""
 
@@ -59,6 +75,11 @@ class DropboxServer:
         """What `Dropbox-API-Path-Root` may name; all show the same files."""
         self.routes: list[str] = []
         """Every request that has come, in order."""
+        self.lie: Lie | None = None
+        self.elsewhere = "https://127.0.0.1:9"
+        self.lies = 0
+        self.lied = 0
+        """How many lies were told, and how many bytes of them."""
         self._faults: dict[str, list[Fault]] = {}
         self._lock = threading.Lock()
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -262,6 +283,13 @@ class _Handler(BaseHTTPRequestHandler):
         self, status: int, body: bytes, headers: dict[str, str]
     ) -> Callable[[], None]:
         def send() -> None:
+            fake = self.server.fake
+            route = self.path.removeprefix("/2/").lstrip("/")
+            if fake.lie is not None:
+                lied = fake.lie(Truth(route, status, headers, body, fake.elsewhere))
+                if lied is not None:
+                    self._lie(lied)
+                    return
             self.send_response(status)
             self.send_header("X-Dropbox-Request-Id", "fake")
             for name, value in headers.items():
@@ -271,6 +299,14 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
         return send
+
+    def _lie(self, pieces: Iterable[bytes]) -> None:
+        fake = self.server.fake
+        fake.lies += 1
+        self.close_connection = True
+        for piece in pieces:
+            self.wfile.write(piece)
+            fake.lied += len(piece)
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""

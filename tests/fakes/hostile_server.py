@@ -92,8 +92,7 @@ def _lead_elsewhere(status: str) -> Callable[[Asked], Pieces]:
 _BIG = b"x" * 65536
 _CHUNKS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 _LENGTH = "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n"
-ATTACKS: dict[str, Callable[[Asked], Pieces]] = {
-    # --- HTTP ---
+OF_HTTP: dict[str, Callable[[Asked], Pieces]] = {
     "silence": whole(),
     "noise": whole(bytes(range(256)) * 4),
     "no version": whole(b"ICY 200 OK\r\n\r\n"),
@@ -125,6 +124,10 @@ ATTACKS: dict[str, Callable[[Asked], Pieces]] = {
     "another region": whole(
         answer(b"", "x-amz-bucket-region: ../../x", status="301 Moved Permanently")
     ),
+}
+"""What no client of HTTP should take for an answer."""
+ATTACKS: dict[str, Callable[[Asked], Pieces]] = {
+    **OF_HTTP,
     # --- XML ---
     "a bomb": whole(answer(_bomb())),
     "a bomb in an error": whole(answer(_bomb(), status="400 Bad Request")),

@@ -150,7 +150,9 @@ class DropboxFiles:
             tree = self.server.account.tree
             for lower, entry in tree.entries.items():
                 shown = tree.display(lower)
-                key = "/".join(map(component_of, shown.split("/")[1:]))
+                key = "/".join(
+                    component_of(each) or each for each in shown.split("/")[1:]
+                )
                 if key.startswith(self.prefix):
                     slash = "/" if entry.is_folder else ""
                     found.add(key.removeprefix(self.prefix) + slash)

@@ -19,6 +19,7 @@ from mountfs.backends.dropbox_errors import (
     translated,
     union_error,
 )
+from mountfs.backends.dropbox_pace import PAUSE_MAX_S
 from mountfs.fuse.errnos import errno_of
 from mountfs.storage import errors
 from mountfs.storage.errors import StoreError
@@ -124,3 +125,14 @@ def test_what_is_not_known_is_a_bug() -> None:
     """It is not taken for an error of the store."""
     with pytest.raises(ZeroDivisionError), translated():
         raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    ("told", "pause_s"),
+    [(None, None), (7, 7.0), (-5, 0.0), (10**400, PAUSE_MAX_S)],
+)
+def test_nobody_waits_for_years(told: int | None, pause_s: float | None) -> None:
+    """Neither a moment that was, nor one that nobody lives to see, is believed."""
+    error = sdk.RateLimitError("request", None, told)
+
+    assert translate(error).retry_after_s == pause_s

@@ -35,7 +35,21 @@ def test_every_component_has_a_name_of_its_own(text: str) -> None:
 def test_every_name_is_reached(name: str) -> None:
     """Whatever others call a file, there is a key that means just that."""
     if is_plain(name):
-        assert name_of(component_of(name)) == name
+        component = component_of(name)
+        assert component is not None
+        assert name_of(component) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("", ".", "..", "a/b", "a\0b", "\ud800", "\udce9", "x" * 256),
+        *("desktop.ini", ".DS_Store", "~$x.docx", "e\u0301", "a ", "a\\b"),
+    ],
+)
+def test_a_name_that_no_key_has_leads_nowhere(name: str) -> None:
+    """What is no name, and what we write otherwise, though others may not."""
+    assert component_of(name) is None
 
 
 @pytest.mark.parametrize(
