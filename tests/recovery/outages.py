@@ -1,6 +1,7 @@
 """A mount whose store a test takes away, spoils and gives back."""
 
 import contextlib
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -65,3 +66,24 @@ def wait_for_store(mount: Mount, state: str) -> Status:
         assert time.monotonic() < end_s, f"{status}\n{mount.log()}"
         time.sleep(0.05)
     return status
+
+
+def knock(mount: Mount, has_heard: threading.Event) -> None:
+    """Ask for something that only the store can tell, again and again."""
+    while not has_heard.wait(0.05):
+        with contextlib.suppress(OSError):
+            (mount.path / "nobody").stat()
+
+
+def go_offline(outages: Outages, mount: Mount) -> None:
+    """Take the store away and let the mount find out."""
+    mount.announce(WRITTEN_OFF)
+    outages.begin()
+    has_heard = threading.Event()
+    knocking = threading.Thread(target=knock, args=(mount, has_heard))
+    knocking.start()
+    try:
+        wait_for_store(mount, "offline")
+    finally:
+        has_heard.set()
+        knocking.join()

@@ -15,12 +15,13 @@ from tests.fakes import s3_servers
 from tests.fakes.cutting_proxy import answer
 from tests.fakes.s3_servers import S3Server
 from tests.fuse.conftest import Mounter
-from tests.fuse.mounting import Mount, run_command
+from tests.fuse.mounting import run_command
 from tests.fuse.stores import S3Objects, Store
 from tests.fuse.streaming import open_new
 from tests.recovery.outages import (
     WRITTEN_OFF,
     Outages,
+    go_offline,
     outages,
     status_of,
     wait_for_store,
@@ -36,27 +37,6 @@ def refused(*codes: int) -> Iterator[None]:
     with pytest.raises(OSError, match=r".") as caught:
         yield
     assert caught.value.errno in codes, caught.value
-
-
-def knock(mount: Mount, has_heard: threading.Event) -> None:
-    """Ask for something that only the store can tell, again and again."""
-    while not has_heard.wait(0.05):
-        with contextlib.suppress(OSError):
-            (mount.path / "nobody").stat()
-
-
-def go_offline(outages: Outages, mount: Mount) -> None:
-    """Take the store away and let the mount find out."""
-    mount.announce(WRITTEN_OFF)
-    outages.begin()
-    has_heard = threading.Event()
-    knocking = threading.Thread(target=knock, args=(mount, has_heard))
-    knocking.start()
-    try:
-        wait_for_store(mount, "offline")
-    finally:
-        has_heard.set()
-        knocking.join()
 
 
 def test_a_request_outlasts_an_outage(outages: Outages, mounter: Mounter) -> None:

@@ -1,6 +1,8 @@
 """A new mount of a store begins while the earlier one, unmounted, still sends."""
 
+import os
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -11,7 +13,8 @@ from mountfs.control import State
 from tests.fakes.cutting_proxy import Stall
 from tests.fuse.conftest import Mounter
 from tests.fuse.mounting import COMMAND, UNMOUNT_S, Mount, run_command
-from tests.recovery.outages import WRITTEN_OFF, Outages, outages
+from tests.fuse.streaming import open_new
+from tests.recovery.outages import WRITTEN_OFF, Outages, go_offline, outages
 
 __all__ = ["outages"]
 pytestmark = pytest.mark.fuse
@@ -96,3 +99,52 @@ def test_at_another_mount_point_it_takes_over_too(
     assert outages.there.read("stuck") == b"2"
     first.process.wait(UNMOUNT_S)
     unmounting.communicate(timeout=UNMOUNT_S)
+
+
+def test_without_a_journal_it_begins_when_everything_is_sent(
+    outages: Outages, mounter: Mounter
+) -> None:
+    """Nobody but the last mount can send what is in no journal: the new one waits.
+
+    There is then nothing that it could lack, and whoever waits for the end of the last
+    one is told that the store has everything.
+    """
+    first = mounter(outages.store, "--offline=eio")
+    (first.path / "sent").write_bytes(b"1")
+    stuck = open_new(first.path / "stuck")
+    go_offline(outages, first)
+    os.write(stuck, b"2")
+    with pytest.raises(OSError, match="Input/output"):
+        os.close(stuck)
+    hold = Stall()
+    outages.proxy.mend()
+    outages.proxy.fail("PutObject", hold, key="/stuck", is_lasting=True)
+    unmounting = unmount_in_background(first)
+    seen: list[tuple[int | None, object]] = []
+
+    def let_go() -> None:
+        end_s = time.monotonic() + UNMOUNT_S
+        while "a new mount goes on" not in first.log_path.read_text():
+            if time.monotonic() > end_s:
+                break
+            time.sleep(0.02)
+        seen.append((first.process.poll(), mounts.mount_at(first.path)))
+        outages.proxy.mend()
+
+    letting_go = threading.Thread(target=let_go)
+    letting_go.start()
+    try:
+        second = mounter(outages.store)
+    finally:
+        letting_go.join()
+    is_stored = outages.there.read("stuck")
+
+    assert seen == [(None, None)], "it did not wait"
+    assert is_stored == b"2"
+    second.announce(WRITTEN_OFF)
+    assert first.process.wait(UNMOUNT_S) == 0
+    unmounting.communicate(timeout=UNMOUNT_S)
+    assert unmounting.returncode in (0, 74)  # 74: the close that failed was heard of
+    assert (second.path / "sent").read_bytes() == b"1"
+    assert (second.path / "stuck").read_bytes() == b"2"
+    second.unmount()
