@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -23,7 +24,11 @@ from mountfs.configuration.prices import (
     read_prices,
 )
 from mountfs.errors import UsageError
-from mountfs.serving.metrics_server import CONNECTIONS_MAX, MetricsServer
+from mountfs.serving.metrics_server import (
+    CONNECTIONS_MAX,
+    LOOK_FREE_S,
+    MetricsServer,
+)
 from mountfs.serving.metrics_text import Look, exposition, families
 from mountfs.snapshot import Counts, Snapshot, snapshot_of
 from mountfs.status import PendingPath, State, Status
@@ -216,11 +221,15 @@ async def _get(port: int, request: bytes) -> bytes:
         return b"".join([chunk async for chunk in stream])
 
 
-async def _serving(nursery: trio.Nursery, look: Callable[[], Look] = _look) -> int:
+async def _serving(
+    nursery: trio.Nursery,
+    look: Callable[[], Look] = _look,
+    clock: Callable[[], float] = time.monotonic,
+) -> int:
     with trio.socket.socket() as probe:
         await probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
-    await nursery.start(MetricsServer("127.0.0.1", port, look).serve)
+    await nursery.start(MetricsServer("127.0.0.1", port, look, clock=clock).serve)
     return port
 
 
@@ -271,6 +280,32 @@ async def test_a_question_that_fails_costs_no_mount(
     assert "the metrics could not be told" in caplog.text
     answer = await _get(port, b"GET /metrics HTTP/1.1\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 200 OK")
+
+
+async def test_a_look_that_takes_long_is_not_repeated_at_once(
+    nursery: trio.Nursery,
+) -> None:
+    """With a million pending entries a fiftieth of the time goes to that, no more."""
+    now_s, taken_s, looks = 0.0, 1.0, 0
+
+    def look() -> Look:
+        nonlocal now_s, looks
+        now_s, looks = now_s + taken_s, looks + 1
+        return _look()
+
+    port = await _serving(nursery, look, clock=lambda: now_s)
+
+    async def looks_after(time_s: float) -> int:
+        nonlocal now_s
+        now_s += time_s
+        answer = await _get(port, b"GET /metrics HTTP/1.1\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 200 OK")
+        return looks
+
+    assert [await looks_after(each) for each in (0, 0, 49)] == [1, 1, 1]
+    assert await looks_after(2) == 2
+    taken_s = LOOK_FREE_S / 2
+    assert [await looks_after(each) for each in (51, 0, 0)] == [3, 4, 5]
 
 
 async def test_who_holds_connections_is_bounded(nursery: trio.Nursery) -> None:
