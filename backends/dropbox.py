@@ -180,7 +180,7 @@ class DropboxStorager:
         except InvalidRequest as error:
             if error.code != "416":
                 raise
-            return await self._read_nothing(key, version)
+            return await self._read_beyond(key, offset, version)
         if not isinstance(known, files.FileMetadata):
             raise WrongKind("a folder has no bytes", key=key)
         self._looks.check_found(key, known)
@@ -197,6 +197,16 @@ class DropboxStorager:
                 return found
         plain = object_of(key, known, None, metadata=metadata or NO_METADATA)
         return plain if metadata is not None else replace(plain, metadata=None)
+
+    async def _read_beyond(
+        self, key: str, offset: int, version: Version | None
+    ) -> Content:
+        """Return no bytes, if the end is where Dropbox says that it is passed."""
+        found = await self._read_nothing(key, version)
+        known = found.object
+        if known.kind is ObjectKind.FILE and (known.size or 0) > offset:
+            raise Corrupt(f"nothing came from {offset} of {known.size} bytes", key=key)
+        return found
 
     async def _read_nothing(self, key: str, version: Version | None) -> Content:
         found = await self._looks.object(key)

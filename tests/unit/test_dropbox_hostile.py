@@ -29,7 +29,7 @@ from mountfs.backends.dropbox_properties import COMMIT, HASH, PIECES, TEMPLATE_N
 from mountfs.backends.dropbox_tokens import Credentials, save
 from mountfs.storage.attempts import RetryPolicy
 from mountfs.storage.body import BytesBody
-from mountfs.storage.errors import StoreError
+from mountfs.storage.errors import Corrupt, StoreError
 from mountfs.storage.events import Change, Space
 from mountfs.storage.protocol import Storager
 from mountfs.storage.retry import RetryStorager
@@ -46,7 +46,7 @@ from mountfs.storage.vetted import VettedStorager
 from tests.fakes.dropbox_account import TEAM_SPACE
 from tests.fakes.dropbox_fixtures import options_of
 from tests.fakes.dropbox_lies import fields_of, lies_about, made_into
-from tests.fakes.dropbox_server import DropboxServer, Lie, Truth
+from tests.fakes.dropbox_server import DropboxServer, Fault, Lie, Truth
 from tests.fakes.dropbox_tree import content_hash
 from tests.fakes.hostile_server import MIB
 
@@ -661,3 +661,18 @@ async def test_a_time_that_no_kernel_takes_is_that_of_the_change(
     assert [each.key for each in page.objects] == ["e/f", "e/g"]
     assert found.mtime_ns is not None
     assert found.mtime_ns < 1 << 62
+
+
+async def test_an_end_that_is_none_is_not_believed(
+    liar: DropboxServer, tmp_path: Path
+) -> None:
+    """A program would take it for all that there is of the file."""
+    scene = scene_of(liar, tmp_path)
+    liar.add_fault("files/download", Fault(416))
+
+    with pytest.raises(Corrupt):
+        await scene.store.read("a", 3, 4)
+    end = await scene.store.read("a", 10, 4)
+
+    await scene.store.close()
+    assert end.data == b""
