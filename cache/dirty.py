@@ -137,6 +137,11 @@ class DirtyFile:
         self._condition = condition
 
     @property
+    def starts_from(self) -> Condition:
+        """What the name had when the file was begun, whatever a commit demands."""
+        return self._condition
+
+    @property
     def is_changed(self) -> bool:
         """Whether anything differs from the newest object stored."""
         return self.revision != self.stored_revision

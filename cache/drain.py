@@ -106,13 +106,19 @@ class Drain:
             await self._queue.close()
 
     async def reclaim(self, size: int) -> int:
-        """Free room by storing what waits (`mountfs.cache.budget.Reclaimer`)."""
-        waiting = [entry for entry in self._queue.table if entry.size]
-        if not waiting:
-            return 0
-        with contextlib.suppress(StoreError):
-            await self._queue.settle_entries(waiting[:1])
-        return waiting[0].size if waiting[0].is_over else 0
+        """Free room by storing what waits (`mountfs.cache.budget.Reclaimer`).
+
+        What is local-only comes last.
+        """
+        waiting = [entry for entry in self._waiting() if entry.size]
+        if waiting:
+            with contextlib.suppress(StoreError):
+                await self._queue.settle_entries(waiting[:1])
+            if waiting[0].is_over:
+                return waiting[0].size
+            if not self._is_reachable:
+                return 0  # that was waited for already
+        return await self._queue.store_local_only(size)
 
     def _can_reach(self) -> bool:
         return self._is_reachable
@@ -122,7 +128,7 @@ class Drain:
         return self._hooks.health.state is not State.OFFLINE
 
     async def empty(self) -> bool:
-        """Carry everything out; tell whether that was possible.
+        """Carry everything out but what is local-only; tell whether that was possible.
 
         Returns when nothing waits, when all that waits has been tried and failed, or
         when the store is and stays out of reach; in the first two cases with nothing
@@ -132,14 +138,14 @@ class Drain:
         attempts = {entry.id: entry.attempts for entry in table}
         self.begin()
         self._queue.hurry()
-        while len(table) or self._flights:
+        while (waiting := self._waiting()) or self._flights:
             look = self._queue.look()
             tried = [
                 entry.attempts > attempts.get(entry.id, 0) and entry.flight is None
-                for entry in table
+                for entry in waiting
                 if table.may_be_tried(entry)
             ]
-            if all(tried) and len(table) and not self._flights:
+            if all(tried) and waiting and not self._flights:
                 return False
             if not self._is_reachable:
                 with trio.move_on_after(OFFLINE_GRACE_S):
@@ -148,7 +154,7 @@ class Drain:
                     return False
             new = [
                 entry
-                for entry in table
+                for entry in self._waiting()
                 if entry.attempts <= attempts.get(entry.id, 0)
                 and entry.due_s > self._queue.now_s()
             ]
@@ -159,6 +165,10 @@ class Drain:
                 self._queue.tell()
             await look.wait_for_news()
         return True
+
+    def _waiting(self) -> list[Entry]:
+        """Return what is to be stored."""
+        return [entry for entry in self._queue.table if not entry.is_local_only]
 
     # --- taking off -------------------------------------------------------------
 
@@ -185,6 +195,8 @@ class Drain:
                 may_grow = may_grow or self._copies > 0
                 break
             if entry.flight is not None or queue.is_locked(entry.key):
+                continue
+            if entry.is_local_only:
                 continue
             due_s = self._due_s(entry)
             is_due = due_s <= now_s

@@ -98,6 +98,8 @@ class Entry:
     is_unsure: bool = False
     """Whether it may have been carried out although nobody knows."""
     error: StoreError | None = None
+    is_local_only: bool = False
+    """Whether it stays here, and nothing of it was ever sent (`cache.localonly`)."""
     flight: trio.CancelScope | None = None
     is_over: bool = False
     """Whether it is carried out, given up or replaced."""

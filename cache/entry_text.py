@@ -39,6 +39,7 @@ def to_row(entry: Entry, content: bytes | None = None) -> PendingRow:
         "stored": object_json.from_condition(entry.stored),
         "change": _from_change(entry.change),
         "error": str(entry.error) if entry.error is not None else None,
+        "is_local_only": entry.is_local_only,
     }
     return PendingRow(entry.id, entry.key, json.dumps(state), content)
 
@@ -60,6 +61,8 @@ def from_row(row: PendingRow, spool: Path, ladder: Callable[[], Ladder]) -> Entr
             change=_to_change(state["change"], row.key, spool, ladder),
             shown=object_json.to_object(state["shown"]),
             stored=object_json.to_condition(state["stored"]),
+            # Mounts that know nothing of it send it: then it is as any other.
+            is_local_only=state.get("is_local_only") is True,
         )
     except (ValueError, KeyError, TypeError, AssertionError) as error:
         raise JournalError(

@@ -14,6 +14,7 @@ from mountfs.cache.budget import Budget
 from mountfs.cache.drain import Drain, Hooks
 from mountfs.cache.incidents import Incidents
 from mountfs.cache.journal import Journal
+from mountfs.cache.localonly import LocalOnly
 from mountfs.cache.metadata import MetadataCache
 from mountfs.cache.moves import Moves, TreeMoved
 from mountfs.cache.queue import Queue
@@ -56,10 +57,12 @@ async def open_queue(
     *,
     takes_changes: bool,
     tree_moved: TreeMoved | None = None,
+    local_only: LocalOnly | None = None,
 ) -> Journaled:
     """Take up what is pending, and begin to store it.
 
-    `takes_changes` says that new changes may wait, too. Raises `JournalError` if what
+    `takes_changes` says that new changes may wait, too; `local_only` which of them are
+    not to be stored, if nothing has to be stored now. Raises `JournalError` if what
     is pending cannot be used.
     """
     queue = Queue(
@@ -68,6 +71,7 @@ async def open_queue(
         below.aliases,
         below.writeback.promised,
         below.metadata,
+        local_only=local_only if takes_changes else None,
     )
     queue.takes_changes = takes_changes
     await queue.load()

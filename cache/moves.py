@@ -11,6 +11,8 @@ import itertools
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 
+import trio
+
 from mountfs.cache.dirty import DirtyFile
 from mountfs.cache.entries import (
     Copy,
@@ -23,9 +25,10 @@ from mountfs.cache.entries import (
     is_only_in_upload,
     with_key,
 )
+from mountfs.cache.phases import reached
 from mountfs.cache.queue import Queue
 from mountfs.cache.tokens import is_token
-from mountfs.storage.errors import NotFound, VersionChanged
+from mountfs.storage.errors import NotFound, StoreError, VersionChanged
 from mountfs.storage.types import (
     ABSENT,
     Condition,
@@ -93,9 +96,10 @@ class Moves:
             await self._queue.settle_entries(
                 each
                 for each in self._queue.table
-                if any(key.startswith(ends) for key in (each.key, *each.needs))
+                if not each.is_local_only
+                and any(key.startswith(ends) for key in (each.key, *each.needs))
             )
-            return {source: await self._queue.store.move(source, target)}
+            return await self._move_natively(source, target)
         moved = await self._try_to_move(source, target)
         while moved is None:
             moved = await self._try_to_move(source, target)
@@ -104,6 +108,58 @@ class Moves:
             await self._tree_moved(source, target, below)
         moved.setdefault(source, Object(key=target, kind=ObjectKind.DIRECTORY))
         return moved
+
+    async def _move_natively(self, source: str, target: str) -> dict[str, Object]:
+        """Let the store move a directory; what is local-only below it follows.
+
+        That is journaled if there is any. Crash before the store has moved it: the next
+        mount does it, or nobody was told. After it: that one finds it moved, and lets
+        follow what does not lie there.
+        """
+        store, journal = self._queue.store, self._queue.journal
+        if not self._local_only_below(source):
+            return {source: await store.move(source, target)}
+        id = await journal.begin_rename(source, target)
+        try:
+            moved = await self._move_or_find(source, target)
+        except StoreError:
+            await journal.end_rename(id)
+            raise
+        reached("local-only.moved")
+        with trio.CancelScope(shield=True):
+            followed = await self._follow(source, target)
+            await journal.end_rename(id)
+        return {source: moved, **followed}
+
+    async def _move_or_find(self, source: str, target: str) -> Object:
+        """Move a directory of the store, unless it was before a crash."""
+        store = self._queue.store
+        try:
+            return await store.move(source, target)
+        except NotFound as error:
+            try:
+                return await store.stat(target, kind=ObjectKind.DIRECTORY)
+            except NotFound:
+                raise error from None
+
+    def _local_only_below(self, prefix: str) -> list[Entry]:
+        table = self._queue.table
+        return [
+            entry
+            for key in table.below(prefix)
+            for entry in table.at(key)
+            if entry.is_local_only
+        ]
+
+    async def _follow(self, source: str, target: str) -> dict[str, Object]:
+        """Let what is local-only below a directory have its new key."""
+        targets = {
+            entry.key: target + entry.key.removeprefix(source)
+            for entry in self._local_only_below(source)
+        }
+        async with self._queue.locked(*targets, *targets.values()):
+            with self._undone_by_errors(self._pending_at(targets)):
+                return await self._move_all(source, {}, targets)
 
     def _goes_by_itself(self, source: str, moved: Iterable[str]) -> bool:
         """Tell whether entries bring along all that is kept beside directories.
@@ -252,6 +308,10 @@ class Moves:
             )
             new.append(self._queue.new_entry(target, Copy(stored), shown, [], None))
         new += [await self._relocated(entry, target) for entry in old]
+        stays = any(entry.is_local_only for entry in old)
+        if condition is None and not victims and stays:
+            # Whoever renames has looked: what was there would be known.
+            condition = ABSENT if self._queue.is_local_only(target) else None
         if new:
             new[0].stored = condition
             self._inherit_from_victim(new[0])
@@ -302,7 +362,8 @@ class Moves:
         assert entry.shown is not None
         shown = with_key(entry.shown, target)
         moved = self._queue.new_entry(target, change, shown, [], None)
-        moved.since_s = entry.since_s
+        if not entry.is_local_only:
+            moved.since_s = entry.since_s
         return moved
 
     def _left_behind(

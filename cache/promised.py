@@ -22,7 +22,7 @@ from mountfs.cache.dirty import DirtyFile, Own
 from mountfs.cache.phases import reached
 from mountfs.cache.streamer import Streamer
 from mountfs.cache.streaming import Ladder
-from mountfs.storage.errors import PreconditionFailed, StoreError
+from mountfs.storage.errors import PreconditionFailed, QuotaExceeded, StoreError
 from mountfs.storage.types import Metadata, Object
 
 log = logging.getLogger(__name__)
@@ -43,6 +43,18 @@ class Promises(Protocol):
 
     def uploads(self) -> set[str]:
         """Return the ids of the uploads that hold bytes of its files."""
+        ...
+
+    def keeps_here(self, dirty: DirtyFile) -> bool:
+        """Tell whether a file is not to be sent, and nothing of its name ever was."""
+        ...
+
+    async def make_whole(self, dirty: DirtyFile) -> bool:
+        """Let a file that stays here do without what was promised of it, if it can."""
+        ...
+
+    async def store_local_only(self, size: int) -> int:
+        """Free about so many bytes that were to stay here; return how many it were."""
         ...
 
     async def promise(self, dirty: DirtyFile, metadata: Metadata) -> Object:
@@ -140,12 +152,35 @@ class PromisedFiles:
         elif older.extents.total > MERGE_SIZE_MAX:
             return False
         else:
-            for start, end in newer.extents.gaps(0, newer.base_size):
-                for first, last in older.extents.within(start, end):
-                    await self._copy(older, newer, first, last)
+            await self._copy_beneath(older, newer)
         newer.base_size = min(older.base_size, newer.base_size)
         newer.base = older.base
         return True
+
+    async def make_whole(self, older: DirtyFile, newer: DirtyFile) -> bool:
+        """Let a newer state of a file stand alone: copy all that it stands on.
+
+        The older one, which is its base, stands on nothing. False if there is no room;
+        then the newer one has some of its bytes besides, and stands on it as before.
+        """
+        size = older.extents.total
+        if (
+            older.stream is not None
+            or size > self._budget.size_max - self._budget.dirty
+        ):
+            return False
+        await self._budget.evict(size - self._budget.free)
+        try:
+            await self._copy_beneath(older, newer)
+        except QuotaExceeded:
+            return False  # the disk has less room than it was to have
+        self.put_base(newer, None)
+        return True
+
+    async def _copy_beneath(self, older: DirtyFile, newer: DirtyFile) -> None:
+        for start, end in newer.extents.gaps(0, newer.base_size):
+            for first, last in older.extents.within(start, end):
+                await self._copy(older, newer, first, last)
 
     async def _share(self, older: DirtyFile, newer: DirtyFile) -> None:
         """Put what was appended into the spool of the state that it was appended to.

@@ -18,11 +18,12 @@ it out again, to the same effect; the commit id tells that an object there is ou
 
 import dataclasses
 import itertools
+import logging
 import os
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import trio
 
@@ -44,6 +45,7 @@ from mountfs.cache.entries import (
 )
 from mountfs.cache.entry_text import INLINE_SIZE_MAX, from_row, to_row
 from mountfs.cache.journal import Journal, JournalError, PendingRow
+from mountfs.cache.localonly import LocalOnly, enough
 from mountfs.cache.lock import Lock
 from mountfs.cache.metadata import MetadataCache
 from mountfs.cache.phases import reached
@@ -63,6 +65,8 @@ from mountfs.storage.types import (
     ObjectKind,
     Version,
 )
+
+log = logging.getLogger(__name__)
 
 REST_SHARE = 4.0
 REST_MAX_S = 0.05
@@ -144,6 +148,7 @@ class Queue:
         files: PromisedFiles,
         metadata: MetadataCache,
         *,
+        local_only: LocalOnly | None = None,
         clock: Callable[[], float] = time.monotonic,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -158,6 +163,9 @@ class Queue:
         self.journal = journal
         self.files = files
         self.metadata = metadata
+        self._local_only = local_only or LocalOnly()
+        self.is_local_only = self._local_only.is_meant
+        self._has_told_shortage = False
         self._clock = clock
         self.now_ns = now_ns
         self.burst = Burst(clock)
@@ -223,6 +231,27 @@ class Queue:
         ]
         return {stream.upload.id for stream in streams if stream is not None}
 
+    def keeps_here(self, dirty: DirtyFile) -> bool:
+        """Tell whether a file is not to be sent, and nothing of its name ever was."""
+        return self._local_only.keeps(dirty, self.table.newest(dirty.key))
+
+    async def make_whole(self, dirty: DirtyFile) -> bool:
+        """Let a file that stays here do without what was promised of it so far.
+
+        False if it does not stay here, or if there is no room for all of it.
+        """
+        async with self.locked(dirty.key):  # or it could be stored, and go, meanwhile
+            last = self.table.newest(dirty.key)
+            if not self._local_only.keeps(dirty, last):
+                return False
+            if not dirty.base_size:
+                self.files.put_base(dirty, None)
+                return True
+            if last is None or not _is_built_on(dirty, last):
+                return False
+            assert isinstance(last.change, StoreBytes), "nothing else has bytes"
+            return await self.files.make_whole(last.change.dirty, dirty)
+
     async def news(self) -> None:
         """Return when something happened to an entry."""
         await self._news.wait()
@@ -273,11 +302,61 @@ class Queue:
                 await self._reopen(entry.change.dirty, row.content)
                 self.files.adopt(entry.change.dirty)
             self.table.add(entry)
-            entry.is_unsure = True
-            self.note_flight(entry)
+            if not entry.is_local_only:
+                entry.is_unsure = True
+                self.note_flight(entry)
             last = row.id
         self._ids = itertools.count(last + 1)
+        for entry in self.table:
+            if entry.is_local_only and not self._local_only(entry):
+                await self.release([entry])  # the patterns are others now
         return tuple(self.table)
+
+    async def release(self, entries: Iterable[Entry]) -> None:
+        """Let local-only entries be stored like all others: somebody needs that."""
+        for entry in entries:
+            async with self.locked(entry.key):
+                await self._release(entry)
+
+    async def store_local_only(self, size: int) -> int:
+        """Store local-only entries of so many bytes, since there is no room for them.
+
+        Returns how many that were. They are lost to nobody: a full disk would cost a
+        program its write.
+        """
+        oldest = (each for each in self.table if each.is_local_only and each.size)
+        chosen = [(entry, entry.size) for entry in enough(oldest, size)]
+        if not chosen:
+            return 0
+        if not self._has_told_shortage:
+            self._has_told_shortage = True
+            log.warning(
+                "there is no room here for more: local-only files go to the store, the"
+                " oldest first; now %r",
+                chosen[0][0].key,
+            )
+        with suppress(StoreError):
+            await self.settle_entries(entry for entry, _ in chosen)
+        return sum(size for entry, size in chosen if entry.is_over)
+
+    async def _release(self, entry: Entry) -> None:
+        """As `release`; the lock of its key is held.
+
+        Crash before the row is synced: the next mount holds it, too, and it is true
+        that nothing was sent. After it: that one sends it, as whatever is pending.
+        """
+        if entry.is_over or not entry.is_local_only:
+            return
+        entry.is_local_only = False
+        try:
+            row = to_row(entry, await _content(entry))
+            with trio.CancelScope(shield=True):
+                await self.journal.change_pending([row])
+        except BaseException:
+            entry.is_local_only = True
+            raise
+        reached("local-only.released")
+        entry.since_s = entry.changed_s = entry.due_s = self.now_s()
 
     async def _reopen(self, dirty: DirtyFile, content: bytes | None) -> None:
         if content is not None:
@@ -309,6 +388,11 @@ class Queue:
         old, new = tuple(old), tuple(new)
         for entry in new:
             self._resolve(entry)
+        newest = {entry.key: entry for entry in new}
+        for entry in new:
+            # Else one that follows it, and may build on it, could never go.
+            is_newest = newest[entry.key] is entry
+            entry.is_local_only = is_newest and self._local_only(entry)
         kept, left = _files_of(new), _files_of(old)
         for id in kept:
             left.pop(id, None)
@@ -464,6 +548,8 @@ class Queue:
             base, base_size = dirty.base, dirty.base_size
             if last is not None and await self._absorb(last, dirty):
                 old = [last]
+            elif last is not None:
+                await self._release(last)  # there is no room for both to stay
             dirty.commit_id = secrets.token_hex(16)
             dirty.commit_ids[dirty.commit_id] = dirty.revision
             shown = self._shown(
@@ -474,7 +560,7 @@ class Queue:
             )
             entry = self.new_entry(key, StoreBytes(dirty, metadata), shown, old, last)
             if last is None:
-                entry.stored = dirty.condition
+                entry.stored = self._local_only.replaced_by(dirty)
             dirty.condition = entry.stored
             try:
                 await self._secure(dirty)
@@ -570,13 +656,20 @@ class Queue:
     async def settle(self, is_meant: Callable[[str], bool]) -> None:
         """Return when the store has what is pending now of these keys.
 
-        Raises the first error of an attempt that began since.
+        Not what is local-only. Raises the first error of an attempt that began since.
         """
-        waiting = [entry for entry in self.table if is_meant(entry.key)]
+        waiting = [
+            entry
+            for entry in self.table
+            if is_meant(entry.key) and not entry.is_local_only
+        ]
         await self.settle_entries(waiting)
 
     async def settle_entries(self, waiting: Iterable[Entry]) -> None:
-        """As `settle`, for entries. Raises `Unreachable` if the store stays away."""
+        """As `settle`, for entries, and for local-only ones as well.
+
+        Raises `Unreachable` if the store stays away.
+        """
         waiting = list(waiting)
         if not waiting:
             return
@@ -587,6 +680,8 @@ class Queue:
             waiting = [entry for entry in map(_newest, waiting) if not entry.is_over]
             if not waiting:
                 return
+            # What has taken the place of one since may be local-only again.
+            await self.release(each for each in waiting if each.is_local_only)
             error = self._what_stops(waiting, attempts)
             if error is not None:
                 raise error
@@ -715,7 +810,7 @@ class Queue:
         self._take_over_commits(last, dirty)
         match last.change:
             case StoreBytes(older) if is_on_top:
-                if not await self.files.merge(older, dirty):
+                if not await self._merge(last, older, dirty):
                     return False
                 dirty.inherit = older.inherit
             case StoreBytes(older):
@@ -729,6 +824,12 @@ class Queue:
                     self.files.put_base(dirty, None)
                 dirty.inherit = None
         return True
+
+    async def _merge(self, last: Entry, older: DirtyFile, newer: DirtyFile) -> bool:
+        if await self.files.merge(older, newer):
+            return True
+        # Of two states the first would have to go to the store.
+        return last.is_local_only and await self.files.make_whole(older, newer)
 
     def _take_over_commits(self, last: Entry, dirty: DirtyFile) -> None:
         """Let an object that an earlier attempt may have made count as ours."""

@@ -251,7 +251,7 @@ class QueuedStorager(StoragerWrapper):
         if body is None and not size and not key.startswith(RESERVED):
             kind = ObjectKind.SPECIAL if _is_special(metadata) else ObjectKind.FILE
             return await self._queue.make(key, kind, metadata, condition=condition)
-        await self._queue.settle(lambda each: each == key)
+        await self._queue.settle_entries(self._queue.table.at(key))
         return await self._inner.write(
             key,
             body,
@@ -283,7 +283,8 @@ class QueuedStorager(StoragerWrapper):
         condition: Condition = None,
     ) -> Object:
         """Copy in the store, when it has the source."""
-        await self._queue.settle(lambda key: key in {source, target})
+        table = self._queue.table
+        await self._queue.settle_entries([*table.at(source), *table.at(target)])
         return await self._inner.copy(
             source,
             target,

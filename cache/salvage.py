@@ -329,13 +329,15 @@ def _pending(row: Mapping[str, Any], spool: Path) -> Kept:
         state = json.loads(row["state"])
         change = state["change"]
         reason = str(state.get("error") or "")
+        is_local_only = state.get("is_local_only") is True
         if change["what"] != "bytes":
-            return replace(kept, what=_WORDS[change["what"]], reason=reason)
+            what = _WORDS["local-only" if is_local_only else change["what"]]
+            return replace(kept, what=what, reason=reason)
         content = row.get("bytes")
         path = spool / Path(change["spool"]).name
         kept = replace(
             kept,
-            what="bytes to be stored",
+            what=_WORDS["local-only" if is_local_only else "bytes"],
             spool=path if content is None else None,
             spool_name=path.name,
             content=content,
@@ -347,6 +349,8 @@ def _pending(row: Mapping[str, Any], spool: Path) -> Kept:
 
 
 _WORDS = {
+    "bytes": "bytes to be stored",
+    "local-only": "a local-only file, which was not to be stored",
     "make": "a directory, link, special or empty file to be made",
     "copy": "a copy or a new name of another object",
     "describe": "new attributes",

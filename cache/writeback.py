@@ -68,6 +68,8 @@ class PendingFile:
     error: str | None = None
     sent: int = 0
     """How much lies in an upload that is not finished."""
+    is_local_only: bool = False
+    """Whether it is not to be sent, and nothing of its name ever was."""
 
 
 class WriteBack:
@@ -234,9 +236,14 @@ class WriteBack:
         """Tell whether a file may be sent while it is written."""
         if not self._waits_for_disk:
             return True
+        if self._is_local_only(dirty):
+            return False
         if dirty.extents.total > self._budget.size_max // 4:
             return True
         return time.monotonic() - dirty.begun_s > _STREAM_AFTER_S
+
+    def _is_local_only(self, dirty: DirtyFile) -> bool:
+        return self.promises is not None and self.promises.keeps_here(dirty)
 
     @property
     def _waits_for_disk(self) -> bool:
@@ -405,6 +412,17 @@ class WriteBack:
                 self._streamer.abandon(dirty)
             dirty.key = key
 
+    async def become_nameless(self, dirty: DirtyFile) -> bool:
+        """Let a local-only file lose its name; nothing of it can be stored then.
+
+        False if it is none, or there is no room for all of it: nothing has changed.
+        """
+        async with dirty.changing:
+            if self.promises is None or not await self.promises.make_whole(dirty):
+                return False
+            dirty.key = ""
+            return True
+
     def rebase(self, dirty: DirtyFile, base: Object) -> Object:
         """Note that the same bytes of the base have another key or version now."""
         return self._commits.rebase(dirty, base)
@@ -453,7 +471,12 @@ class WriteBack:
     def pending(self) -> tuple[PendingFile, ...]:
         """Return the files with bytes that the store does not have."""
         open_files = [
-            PendingFile(dirty.key, dirty.size, sent=dirty.sent_bytes)
+            PendingFile(
+                dirty.key,
+                dirty.size,
+                sent=dirty.sent_bytes,
+                is_local_only=self._is_local_only(dirty),
+            )
             for dirty in self._open.values()
             if dirty.is_changed and not self._failed.holds(dirty)
         ]
@@ -522,14 +545,21 @@ class WriteBack:
     async def _put_into_spool(self, dirty: DirtyFile, offset: int, data: bytes) -> None:
         """Write to the disk; if it is full, clean bytes give way once more.
 
-        Others fill a disk faster than it can be measured.
+        Others fill a disk faster than it can be measured. Then what is local-only goes.
         """
         try:
             await dirty.spool.write(offset, data)
         except QuotaExceeded:
-            if not await self._budget.evict(max(len(data), _EVICTED_AT_ONCE)):
+            if not await self._free_disk(max(len(data), _EVICTED_AT_ONCE)):
                 raise
             await dirty.spool.write(offset, data)
+
+    async def _free_disk(self, size: int) -> bool:
+        if await self._budget.evict(size):
+            return True
+        return self.promises is not None and bool(
+            await self.promises.store_local_only(size)
+        )
 
     async def _make_room(self, dirty: DirtyFile, start: int, end: int) -> int:
         """Reserve room for a range; return for how many bytes.

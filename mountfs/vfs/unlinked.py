@@ -2,7 +2,8 @@
 
 The store deletes or replaces an object at once, so its bytes must go somewhere first:
 those of a small file into the spool, those of a large one aside in the store, by a
-server-side copy under `.mountfs/unlinked/`, which the last close deletes.
+server-side copy under `.mountfs/unlinked/`, which the last close deletes. Those of a
+local-only file stay here, whatever their size.
 """
 
 import logging
@@ -69,7 +70,7 @@ class Unlinked:
         self, dirty: DirtyFile, key: str, base: Object | None
     ) -> None:
         writeback = self._volume.writeback
-        if base is not None and dirty.base is not base:
+        if base is not None and dirty.base is not None and dirty.base is not base:
             writeback.rebase(dirty, base)
         await writeback.retarget(dirty, key)
 
@@ -84,12 +85,17 @@ class Unlinked:
             case Clean(object):
                 if not object.size:
                     file.become_dirty(self._volume.writeback.begin("", None))
-                elif object.size <= SPOOLED_SIZE_MAX:
+                elif object.size <= SPOOLED_SIZE_MAX or self._is_local_only(object):
                     await self._spool(file, object)
                 else:
                     file.state = Clean(await self._set_aside(node, object))
             case Dirty(dirty):
-                await self._set_dirty_aside(node, dirty)
+                if not await self._volume.writeback.become_nameless(dirty):
+                    await self._set_dirty_aside(node, dirty)
+
+    def _is_local_only(self, object: Object) -> bool:
+        waiting = self._volume.waiting_for(object)
+        return waiting is not None and waiting.is_local_only
 
     async def drop(self, node: Node, file: FileState) -> None:
         """Forget the bytes of a file that nobody has open any more."""

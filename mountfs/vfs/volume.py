@@ -146,6 +146,12 @@ class Volume:
         """Return what is acknowledged and not stored yet."""
         return () if self.journaled is None else tuple(self.journaled.queue.table)
 
+    def waiting_for(self, object: Object) -> PendingEntry | None:
+        """Return the entry that is to be this object in the store, if it waits."""
+        if self.journaled is None:
+            return None
+        return self.journaled.queue.table.of_version(object.version)
+
     @property
     def direct(self) -> Storager:
         """The store past what is pending, for what only it can tell or do."""

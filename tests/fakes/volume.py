@@ -5,7 +5,7 @@
 """
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from mountfs.cache.drain import Hooks
 from mountfs.cache.indexed import IndexedStorager, kinds_without_metadata
 from mountfs.cache.journaled import Below, Journaled, open_queue
 from mountfs.cache.learnt import Learnt
+from mountfs.cache.localonly import LocalOnly
 from mountfs.cache.metadata import MetadataCache
 from mountfs.cache.queue import Queue
 from mountfs.cache.records import gates_of
@@ -32,6 +33,7 @@ from mountfs.vfs.attributes import Defaults, effective
 from mountfs.vfs.files import OpenFile
 from mountfs.vfs.filesystem import FileSystem
 from mountfs.vfs.inodes import InodeTable, Node
+from mountfs.vfs.localonly import LocalOnlyNames
 from mountfs.vfs.names import Names
 from mountfs.vfs.namespace import Caller
 from mountfs.vfs.volume import Outdated, Volume
@@ -151,11 +153,13 @@ async def open_scene(
     size_max: int = 1 << 20,
     conflict: Policy = Policy.COPY,
     journaled: bool = False,
+    local_only: Sequence[str] = (),
     **sizes: int,
 ) -> AsyncIterator[Scene]:
     """Build a file system; the same directory and store again are the next mount.
 
-    `journaled` is `--durability journal`. With a `store` there is nothing in `there`.
+    `journaled` is `--durability journal`, `local_only` the patterns of that option.
+    With a `store` there is nothing in `there`.
     `sizes` are those of blocks and parts, where a few bytes are too little.
     """
     if there is None:
@@ -165,7 +169,7 @@ async def open_scene(
     held = HeldStore(there if store is None else store)
     virtual = VirtualStorager(held, features or Features.for_mounts())
     sending, receiving = trio.open_memory_channel[Outdated](100)
-    aliases = Aliases()
+    aliases, names = Aliases(), Names(utf8_keys=False)
     async with (
         _open_index(virtual, ttl_s) as (plain, index),
         open_stack(
@@ -198,6 +202,7 @@ async def open_scene(
                 hooks,
                 takes_changes=journaled,
                 tree_moved=index.renamed if index is not None else None,
+                local_only=LocalOnly(LocalOnlyNames(local_only, names)),
             )
         volume = Volume(
             store=plain if waiting is None else waiting.store,
@@ -211,7 +216,7 @@ async def open_scene(
             defaults=Defaults(uid=0, gid=0),
             outdated=sending,
             inodes=InodeTable(),
-            names=Names(utf8_keys=False),
+            names=names,
         )
         hooks.outdated = volume.outdate
         root = Object(key="", kind=ObjectKind.DIRECTORY)

@@ -43,6 +43,8 @@ WHEN_LINKED = ("later-link.begun", "later-link.moved")
 """These come only when a file that waits for the store is given a second name."""
 AFTER_FAILURES = ("conflict-set-aside", "failed-copied")
 """These come only to a file whose bytes are in an upload alone, or that has failed."""
+OF_LOCAL_ONLY = ("local-only.released", "local-only.moved")
+"""These come only to files whose names say that they stay here."""
 pytestmark = [pytest.mark.fuse, pytest.mark.timeout(300)]
 
 
@@ -53,19 +55,20 @@ def phases() -> list[str]:
     return sorted({name for text in texts for name in NAMED.findall(text)})
 
 
+SPECIAL = {*IN_A_RACE, *WHEN_LINKED, *AFTER_FAILURES, *OF_LOCAL_ONLY}
 SAMPLED = ("drain.", "queue.")
 """Those of the others are the same at length: `make proof` tries them."""
 ALONE = [
     pytest.param(name, marks=() if name.startswith(SAMPLED) else pytest.mark.slow)
     for name in phases()
-    if name not in (*IN_A_RACE, *WHEN_LINKED, *AFTER_FAILURES)
+    if name not in SPECIAL
 ]
 
 
 def test_the_code_has_phases() -> None:
     """The names are still found, and none that is special here has gone."""
     assert len(phases()) > 10
-    assert {*IN_A_RACE, *WHEN_LINKED, *AFTER_FAILURES} <= set(phases())
+    assert set(phases()) >= SPECIAL
 
 
 def durability_for(phase: str) -> str:
