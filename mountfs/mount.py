@@ -36,6 +36,7 @@ from mountfs.cache.journal import Journal, JournalError
 from mountfs.cache.journaled import Below, Journaled, open_queue
 from mountfs.cache.learnt import SIZE_MAX as LEARNT_SIZE_MAX
 from mountfs.cache.learnt import Learnt
+from mountfs.cache.localonly import LocalOnly
 from mountfs.cache.metadata import MetadataCache
 from mountfs.cache.numberfile import NumberFile
 from mountfs.cache.records import gates_of
@@ -78,6 +79,7 @@ from mountfs.vfs.attributes import Defaults, effective
 from mountfs.vfs.elsewhere import Elsewhere
 from mountfs.vfs.filesystem import FileSystem
 from mountfs.vfs.inodes import InodeTable
+from mountfs.vfs.localonly import LocalOnlyNames
 from mountfs.vfs.names import Names
 from mountfs.vfs.numbers import KEPT_MAX, kept_numbers
 from mountfs.vfs.space import SpaceMeter
@@ -303,7 +305,9 @@ async def _build(
             metadata=metadata,
         )
         hooks = Hooks(health=layers.health)
-        journaled = await _journaled(stack, below, config, index, hooks)
+        names = Names(utf8_keys=store.capabilities.utf8_keys)
+        local_only = LocalOnly(LocalOnlyNames(config.local_only, names))
+        journaled = await _journaled(stack, below, config, index, hooks, local_only)
     except DirectoryInUse as error:
         raise UsageError(
             f"{cache_dir} is in use by process {error.owner}; unmount that first, or"
@@ -334,7 +338,7 @@ async def _build(
         inodes=InodeTable(kept_numbers(numbers.kept, numbers.note)),
         url_of=partial(object_url, config.url),
         watched=layers.watched,
-        names=Names(utf8_keys=store.capabilities.utf8_keys),
+        names=names,
         activity=layers.activity,
     )
     root = Object(key="", kind=ObjectKind.DIRECTORY)
@@ -355,6 +359,7 @@ async def _journaled(
     config: MountConfig,
     index: AttributeIndex | None,
     hooks: Hooks,
+    local_only: LocalOnly,
 ) -> Journaled | None:
     """Open the queue if changes may wait, or if those of an earlier mount do."""
     takes_changes = config.durability == "journal"
@@ -374,6 +379,7 @@ async def _journaled(
         hooks,
         takes_changes=takes_changes,
         tree_moved=index.renamed if index is not None else None,
+        local_only=local_only,
     )
 
 
@@ -707,6 +713,12 @@ class _Mounted:
             )
         else:
             log.info("unmounted %s; everything is in the store", self._config.url)
+        if status.local_only_files:
+            log.info(
+                "local-only files stay in %s: %d",
+                self._config.state_dir,
+                status.local_only_files,
+            )
 
 
 def _kernel_options(config: MountConfig) -> set[str]:

@@ -96,6 +96,9 @@ class Status:
     """Paths, below the mount point, of some or all of the pending files."""
     pending: tuple[PendingPath, ...] = ()
     """The same, with sizes and errors."""
+    local_only_files: int = 0
+    """Files that stay here until they are renamed, and are not among the pending."""
+    local_only_bytes: int = 0
     store_state: str = "online"
     """online, degraded or offline."""
     store_reason: str = ""
@@ -253,6 +256,8 @@ _NUMBERS = (
     "since_ns",
     "pending_files",
     "pending_bytes",
+    "local_only_files",
+    "local_only_bytes",
     "conflicts",
     "late_errors",
     "unseen",

@@ -51,7 +51,7 @@ function _shtab_mountfs_using
 end
 
 set -g _shtab_mountfs_commands mount umount status wait flush warm check recover explain list top doctor abort features auth config 'config check' 'config show' metrics install set trace bundle
-set -g _shtab_mountfs_opts_with_value --addressing-style --app-key --bwlimit-down --bwlimit-up --cache-dir --cache-size --checksums --config --conflict --content-types --dir-mode --drop --dropbox-ca-file --dropbox-endpoint --dropbox-path-root --dropbox-properties --dropbox-token-file --durability --endpoint-url --events --expected-bucket-owner --export --file-mode --gid --interval --jobs --kms-key --log-file --log-format --log-level --max-requests-per-second --metrics-address --metrics-port --min-free --names-max --offline --only --output --profile --region --request-prices --root --s3-client --sse --sse-customer-key-file --sse-kms-context --sse-kms-key-id --state-dir --storage-class --ttl --uid --umask --user-project --virtual -j -o
+set -g _shtab_mountfs_opts_with_value --addressing-style --app-key --bwlimit-down --bwlimit-up --cache-dir --cache-size --checksums --config --conflict --content-types --dir-mode --drop --dropbox-ca-file --dropbox-endpoint --dropbox-path-root --dropbox-properties --dropbox-token-file --durability --endpoint-url --events --expected-bucket-owner --export --file-mode --gid --interval --jobs --kms-key --local-only --log-file --log-format --log-level --max-requests-per-second --metrics-address --metrics-port --min-free --names-max --offline --only --output --profile --region --request-prices --root --s3-client --sse --sse-customer-key-file --sse-kms-context --sse-kms-key-id --state-dir --storage-class --ttl --uid --umask --user-project --virtual -j -o
 
 complete -c mountfs -e
 complete -c mountfs -f
@@ -97,6 +97,7 @@ complete -c mountfs -n '_shtab_mountfs_using mount' -l bwlimit-up -x -d 'send at
 complete -c mountfs -n '_shtab_mountfs_using mount' -l bwlimit-down -x -d 'fetch at most so many bytes of files a second (default 0: any number)'
 complete -c mountfs -n '_shtab_mountfs_using mount' -l max-requests-per-second -x -d 'send at most N requests in any second (default 0: any number)'
 complete -c mountfs -n '_shtab_mountfs_using mount' -l durability -x -d 'when close, fsync, mkdir, rename... return: store (default), when the store has it, or journal, when it is safe on the local disk'
+complete -c mountfs -n '_shtab_mountfs_using mount' -l local-only -x -d 'with --durability journal: new files of such names, as *.swp or .~lock.*, stay here until they are renamed to another; may be given several times'
 complete -c mountfs -n '_shtab_mountfs_using mount' -l offline -x -d 'while the store is out of reach: wait, eio or cached (default wait)'
 complete -c mountfs -n '_shtab_mountfs_using mount' -l conflict -x -d 'of two clients that change a file, the later one'"'"'s bytes: copy, fail or overwrite (default copy)'
 complete -c mountfs -n '_shtab_mountfs_using mount' -l virtual -x -d 'what to emulate: all, none or a list of gates'
@@ -378,6 +379,7 @@ complete -c mountfs -n '_shtab_mountfs_using config show' -l bwlimit-up -x -d 's
 complete -c mountfs -n '_shtab_mountfs_using config show' -l bwlimit-down -x -d 'fetch at most so many bytes of files a second (default 0: any number)'
 complete -c mountfs -n '_shtab_mountfs_using config show' -l max-requests-per-second -x -d 'send at most N requests in any second (default 0: any number)'
 complete -c mountfs -n '_shtab_mountfs_using config show' -l durability -x -d 'when close, fsync, mkdir, rename... return: store (default), when the store has it, or journal, when it is safe on the local disk'
+complete -c mountfs -n '_shtab_mountfs_using config show' -l local-only -x -d 'with --durability journal: new files of such names, as *.swp or .~lock.*, stay here until they are renamed to another; may be given several times'
 complete -c mountfs -n '_shtab_mountfs_using config show' -l offline -x -d 'while the store is out of reach: wait, eio or cached (default wait)'
 complete -c mountfs -n '_shtab_mountfs_using config show' -l conflict -x -d 'of two clients that change a file, the later one'"'"'s bytes: copy, fail or overwrite (default copy)'
 complete -c mountfs -n '_shtab_mountfs_using config show' -l virtual -x -d 'what to emulate: all, none or a list of gates'

@@ -161,7 +161,9 @@ def _not_stored(told: Told) -> Iterator[Line]:
 
 def _waiting(entry: Told) -> str:
     parts = [str(entry.get("change"))]
-    if entry.get("is_sending"):
+    if entry.get("is_local_only"):
+        parts.append("stays here until it is renamed (local-only)")
+    elif entry.get("is_sending"):
         parts.append("on its way")
     elif entry.get("waits_for_another"):
         parts.append("waits for another change")

@@ -193,6 +193,7 @@ def _rows(place: Place) -> Iterator[Row]:
     more = status.pending_files - min(len(status.pending), NAMES_SHOWN)
     if status.pending and more > 0:
         yield "", f"and {more} more"
+    yield from local_only_rows(status)
     yield from trouble_rows(status)
     yield from refused_rows(status)
     yield "cache", cache_text(status)
@@ -274,6 +275,15 @@ def amount_text(status: Status) -> str:
         return "nothing"
     files = count_of(status.pending_files, "file")
     return f"{files}, {format_size(status.pending_bytes)}"
+
+
+def local_only_rows(status: Status) -> Iterator[Row]:
+    """Yield how much stays here until it is renamed, if anything does."""
+    if status.local_only_files:
+        files = count_of(status.local_only_files, "local-only file")
+        verb = "is" if status.local_only_files == 1 else "are"
+        size = format_size(status.local_only_bytes)
+        yield "local", f"{files}, {size}, {verb} kept here only"
 
 
 def count_of(count: int, what: str) -> str:

@@ -143,6 +143,8 @@ class Drawing:
         grid.add_row(Text("pending"), self.text(watch.pending_text(status, rates)))
         if status.pending:
             grid.add_row(Text(""), self._pending(status))
+        for word, text in overview.local_only_rows(status):
+            grid.add_row(Text(word), self.text(text))
         for word, text in _trouble(status):
             grid.add_row(Text(word), self.text(text, style="red"))
         for word, text in overview.refused_rows(status):

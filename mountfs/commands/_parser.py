@@ -58,7 +58,10 @@ def add_options(
                 name, action="store_const", const="true", help=option.help
             )
         else:
-            group.add_argument(name, metavar=option.metavar, help=option.help)
+            action = "append" if option.is_list else "store"
+            group.add_argument(
+                name, action=action, metavar=option.metavar, help=option.help
+            )
 
 
 def layer_of(parsed: argparse.Namespace) -> dict[str, Setting]:
@@ -67,6 +70,8 @@ def layer_of(parsed: argparse.Namespace) -> dict[str, Setting]:
     layer = options_layer(own_pairs(pairs))
     for option in OPTIONS:
         text = getattr(parsed, option.field, None)
+        if isinstance(text, list):
+            text = ",".join(text)
         if text is not None:
             layer[option.field] = Setting(text, f"--{option.name}")
     return layer

@@ -82,6 +82,8 @@ class MountConfig:
     max_requests_per_second: int
     durability: str
     """When a change returns: `store` or `journal`."""
+    local_only: tuple[str, ...]
+    """Patterns for the names of files that stay in the journal."""
     offline: OfflinePolicy
     lazy: bool
     conflict: str
@@ -170,6 +172,7 @@ def settled(asked: Asked, found: Effective) -> MountConfig:
         bwlimit_down=_value(values, "bwlimit_down", int, 0),
         max_requests_per_second=_value(values, "max_requests_per_second", int, 0),
         durability=_value(values, "durability", str, "store"),
+        local_only=_local_only(found, values),
         lazy=_value(values, "lazy", bool, False),
         offline=OfflinePolicy(_value(values, "offline", str, "wait")),
         conflict=_value(values, "conflict", str, "copy"),
@@ -227,6 +230,17 @@ def _mode(
             " nobody could open it: leave the owner some, such as 400"
         )
     return mode
+
+
+def _local_only(found: Effective, values: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the patterns of `local-only`, which only a journal can keep."""
+    patterns: tuple[str, ...] = _value(values, "local_only", tuple, ())
+    if patterns and values.get("durability") != "journal":
+        raise UsageError(
+            f"{found.settings['local_only'].where} needs durability=journal: there is"
+            " no other place where such files could stay"
+        )
+    return patterns
 
 
 def _store_options(

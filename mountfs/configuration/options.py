@@ -22,6 +22,7 @@ from mountfs.configuration.values import (
     read_mode,
     read_names_max,
     read_path,
+    read_patterns,
     read_port,
     read_rate,
     read_request_prices,
@@ -49,6 +50,8 @@ class Option:
     read: Callable[[str], object]
     help: str
     metavar: str | None = None
+    is_list: bool = False
+    """It may be given several times, and means all of that."""
     is_for_store: bool = False
     """It is handed to `open_store` and means nothing to the mount."""
     store_name: str | None = None
@@ -322,6 +325,14 @@ OPTIONS: tuple[Option, ...] = (
         metavar="WHEN",
         help="when close, fsync, mkdir, rename... return: store (default), when the"
         " store has it, or journal, when it is safe on the local disk",
+    ),
+    Option(
+        name="local-only",
+        read=read_patterns,
+        metavar="PATTERN",
+        is_list=True,
+        help="with --durability journal: new files of such names, as *.swp or .~lock.*,"
+        " stay here until they are renamed to another; may be given several times",
     ),
     Option(
         name="offline",

@@ -61,6 +61,9 @@ def options_layer(pairs: Iterable[tuple[str, str]]) -> dict[str, Setting]:
     layer: dict[str, Setting] = {}
     for name, text in pairs:
         option = find_option(name, f"-o {name}")
+        before = layer.get(option.field)
+        if option.is_list and before is not None:
+            text = f"{before.text},{text}"
         layer[option.field] = Setting(text, f"-o {name}")
     return layer
 

@@ -28,6 +28,8 @@ def shown(settings: MountConfig, field: str) -> str | None:
             return names.replace("virtual_", "").replace("_", "-") or "none"
         case OfflinePolicy():
             return value.value
+        case tuple():
+            return ",".join(value) or None
         case int() if field in MODES:
             return f"{value:03o}"
         case int() if field in SIZES:

@@ -239,6 +239,18 @@ def read_virtual(text: str) -> Features:
     return Features(**on)
 
 
+def read_patterns(text: str) -> tuple[str, ...]:
+    """Return patterns of the shell for the names of files.
+
+    Separated by commas, or by colons where a comma already means something. No empty
+    one, which no name matches, and no slash, which is in none.
+    """
+    patterns = tuple(filter(None, (each.strip() for each in re.split("[,:]", text))))
+    if any("/" in each or "\0" in each for each in patterns):
+        raise BadValue("patterns for names, such as *.swp,*.tmp, without a /")
+    return patterns
+
+
 def format_size(size: int) -> str:
     """Return a size for people: `12 MiB`."""
     for unit in ("TiB", "GiB", "MiB", "KiB"):

@@ -136,7 +136,8 @@ class Audit:
                 text = f"{kept.key}: the journal names bytes that are not in the spool"
                 found.append(Finding(text=f"{text} ({kept.name})"))
             elif not self.is_in_use:
-                text = f"{kept.key} is kept and not in the store: {kept.reason}"
+                why = kept.reason or kept.what
+                text = f"{kept.key} is kept and not in the store: {why}"
                 found.append(Finding(text=text, is_fault=bool(kept.reason)))
         return found
 

@@ -74,5 +74,9 @@ def _oldest_s(filesystem: FileSystem) -> float:
         ages.append(time.monotonic() - begun_s)
     if volume.journaled is not None:
         queue = volume.journaled.queue
-        ages += [queue.now_s() - entry.since_s for entry in queue.table]
+        ages += [
+            queue.now_s() - entry.since_s
+            for entry in queue.table
+            if not entry.is_local_only
+        ]
     return max(ages)

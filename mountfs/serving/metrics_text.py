@@ -252,6 +252,12 @@ def _about_what_waits(look: Look) -> Iterator[Metric]:
     )
     yield _gauge("pending_bytes", "Bytes of them.", status.pending_bytes)
     yield _gauge(
+        "local_only_files",
+        "Files that stay here until they are renamed (local-only).",
+        status.local_only_files,
+    )
+    yield _gauge("local_only_bytes", "Bytes of them.", status.local_only_bytes)
+    yield _gauge(
         "pending_oldest_seconds",
         "How long the oldest of them waits.",
         look.snapshot.oldest_pending_s,

@@ -52,6 +52,7 @@ class Reporter:
     def status(self, state: State, *, is_seen: bool = False) -> Status:
         """Return how the mount does; `is_seen`: a person is shown the late errors."""
         pending = self.pending()
+        local_only = self._local_only()
         incidents = self._incidents
         unseen = incidents.unseen()
         if is_seen:
@@ -68,6 +69,8 @@ class Reporter:
             pending_bytes=sum(each.size for each in pending),
             waiting=tuple(each.path for each in pending[:PENDING_MAX]),
             pending=pending[:PENDING_MAX],
+            local_only_files=len(local_only),
+            local_only_bytes=sum(local_only.values()),
             store_state=self._health.state.value,
             store_reason=self._health.reason or "",
             durability=self._config.durability,
@@ -105,18 +108,23 @@ class Reporter:
         )
 
     def pending(self) -> tuple[PendingPath, ...]:
-        """Return what the store does not have, without files that were unlinked."""
+        """Return what the store is to have, without files that were unlinked."""
         found: dict[str, PendingPath] = {}
+        local_only = self._local_only()
         for file in self._fs.volume.writeback.pending():
+            if file.is_local_only:
+                continue
             if file.key and not file.key.startswith(f"{RESERVED}/"):
                 found[file.key] = PendingPath(
                     path=file.key, size=file.size, error=file.error, sent=file.sent
                 )
         for entry in self._fs.volume.waiting():
-            if not entry.key.startswith(f"{RESERVED}/"):
+            if not (entry.is_local_only or entry.key.startswith(f"{RESERVED}/")):
                 found[entry.key] = self._waiting(entry)
         for node in self._fs.uncommitted():
             key = node.key()
+            if key in local_only and key not in found:
+                continue
             known = found.get(key, PendingPath(path=key, size=0))
             size = node.file.size if node.file is not None else 0
             found[key] = dataclasses.replace(known, size=size)
@@ -124,6 +132,18 @@ class Reporter:
             size = link.node.file.size if link.node.file is not None else 0
             found.setdefault(link.key, PendingPath(path=link.key, size=size))
         return tuple(found[key] for key in sorted(found))
+
+    def _local_only(self) -> dict[str, int]:
+        """Return the keys of what stays here, and how many bytes each has."""
+        found = {
+            entry.key: entry.size
+            for entry in self._fs.volume.waiting()
+            if entry.is_local_only
+        }
+        for file in self._fs.volume.writeback.pending():
+            if file.is_local_only:
+                found[file.key] = file.size
+        return found
 
     def _waiting(self, entry: Entry) -> PendingPath:
         journaled = self._fs.volume.journaled

@@ -52,6 +52,8 @@ class Here:
         file = node.loaded_file
         if file is not None and file.needs_commit:
             return "dirty"
+        if any(entry.is_local_only for entry in self.entries(node)):
+            return "local-only"
         return "pending" if self.is_changed(node) else "clean"
 
     def failure(self, node: Node) -> str | None:
@@ -135,11 +137,12 @@ class Here:
             "size": entry.size,
             "attempts": entry.attempts,
             "is_sending": entry.flight is not None,
+            "is_local_only": entry.is_local_only,
             "waits_for_another": queue.table.is_blocked(entry),
             "waits_for_store": not is_reachable,
             "next_try_s": (
                 round(max(due_s, 0.0), 1)
-                if math.isfinite(due_s) and is_reachable
+                if math.isfinite(due_s) and is_reachable and not entry.is_local_only
                 else None
             ),
             "waiting_s": round(queue.now_s() - entry.since_s, 1),
@@ -173,7 +176,7 @@ class Here:
     def count_below(self, key: str) -> int:
         """Return how many changes below a directory wait for the store."""
         return sum(
-            entry.key.startswith(key) and entry.key != key
+            entry.key.startswith(key) and entry.key != key and not entry.is_local_only
             for entry in self._volume.waiting()
         )
 

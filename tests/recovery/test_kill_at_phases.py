@@ -255,6 +255,46 @@ def test_daemon_dies_while_a_second_name_waits(
         assert number not in told["removed"] or f"first-{number}" not in names
 
 
+@pytest.mark.parametrize(
+    ("phase", "store"),
+    [(OF_LOCAL_ONLY[0], "s3"), (OF_LOCAL_ONLY[1], "local")],
+    indirect=["store"],
+)
+def test_daemon_dies_while_local_only_files_are_sent_or_follow(
+    mounter: Mounter, store: Store, phase: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second name has one sent, or a directory that the store moves takes them with
+    it. Each is there afterwards, in one place, and the others were not sent.
+    """
+    options = ("--durability=journal", "--virtual=all", "--local-only=*.tmp")
+    monkeypatch.setenv(VARIABLE, f"{phase}:3")
+    mount = mounter(store, *options)
+    monkeypatch.delenv(VARIABLE)
+    written: set[str] = set()
+
+    with suppress(OSError):
+        (mount.path / "d-0").mkdir()
+        for number in range(STEPS_MAX):
+            directory = mount.path / f"d-{number}"
+            for name in (f"{number}.tmp", f"other-{number}.tmp"):
+                (directory / name).write_bytes(name.encode())
+                written.add(name)
+            if phase == "local-only.released":
+                os.link(directory / f"{number}.tmp", directory / f"{number}")
+                run_command("flush", str(mount.path))
+            directory.rename(mount.path / f"d-{number + 1}")
+    assert ended(mount) == -signal.SIGKILL, f"{phase} was not reached"
+    again = mounter(store, *options)
+    again.announce("cleaning up")
+    (directory,) = again.path.iterdir()
+    seen = {path.name: path.read_bytes() for path in directory.glob("*.tmp")}
+    again.unmount()
+
+    assert seen == {name: name.encode() for name in written}
+    there = {key.rpartition("/")[2] for key in store.there.listing()}
+    assert there.isdisjoint(name for name in written if name.startswith("other"))
+
+
 def ended(mount: Mount) -> int:
     """Return how a daemon ended that was to die, after it had a chance to drain."""
     if mount.process.poll() is None:

@@ -40,6 +40,18 @@ ELSEWHERE = {
         "S-146": "test_a_removal_that_waited_long_spares_newer_bytes",
         "S-147": "test_hard_links_have_versions_of_the_store",
     },
+    "unit/test_local_only.py": {
+        "S-304": "test_it_follows_its_directory",
+    },
+    "fuse/test_local_only.py": {
+        "S-300": "test_it_stays_and_is_seen_after_a_kill",
+        "S-301": "test_a_mount_without_the_patterns_sends_it",
+        "S-302": "test_a_save_is_one_put_of_the_real_name",
+        "S-303": "test_what_is_removed_is_never_sent",
+        "S-305": "test_what_the_store_has_is_changed_there",
+        "S-306": "test_a_second_name_sends_it",
+        "S-307": "test_they_are_sent_when_there_is_no_room",
+    },
     "unit/test_checks.py": {
         "S-148": "test_volatile_state_is_refused_where_it_breaks_a_promise",
     },

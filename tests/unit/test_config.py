@@ -5,11 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from mountfs.cli import build_parser
+from mountfs.commands._parser import layer_of
 from mountfs.configuration import config, settings
 from mountfs.configuration.config import MountConfig
 from mountfs.configuration.fstab import own_pairs
 from mountfs.configuration.options import OPTIONS, Option
 from mountfs.configuration.settings import Setting
+from mountfs.configuration.shown import shown
 from mountfs.configuration.values import MINIMUM_CACHE_SIZE
 from mountfs.errors import UsageError
 from mountfs.storage.types import Features, OfflinePolicy
@@ -230,6 +233,46 @@ def test_modes_follow_the_umask_unless_given(
     assert (loaded.file_mode, loaded.dir_mode) == (file_mode, dir_mode)
 
 
+@pytest.mark.parametrize(
+    "text", ["*.swp,.~lock.*,4913", "*.swp:.~lock.*:4913", " *.swp , .~lock.*,,4913 "]
+)
+def test_patterns_are_separated(text: str) -> None:
+    """By commas, or by colons where a comma means something else."""
+    loaded = load(("local-only", text), ("durability", "journal"))
+    assert loaded.local_only == ("*.swp", ".~lock.*", "4913")
+    assert shown(loaded, "local_only") == "*.swp,.~lock.*,4913"
+
+
+def test_an_empty_pattern_takes_back_those_of_a_file(file: Path) -> None:
+    """And such a mount need not have the journal."""
+    file.write_text("[mount]\nlocal_only = ['*.swp', '*.tmp']\n")
+    loaded = load(("local-only", ""), file=file)
+    assert loaded.local_only == ()
+    assert shown(loaded, "local_only") is None
+
+
+@pytest.mark.parametrize("durability", [(), (("durability", "store"),)])
+def test_patterns_need_the_journal(
+    file: Path, durability: tuple[tuple[str, str], ...]
+) -> None:
+    """The place that says them is named."""
+    with pytest.raises(UsageError, match="--local-only needs durability=journal"):
+        load(("local-only", "*.swp"), *durability)
+    file.write_text("[mount]\n\nlocal-only = ['*.swp']\n")
+    with pytest.raises(UsageError, match=r":3: local-only in \[mount\] needs"):
+        load(*durability, file=file)
+
+
+def test_a_list_may_be_given_several_times() -> None:
+    """In `-o` as well, of which the long option wins."""
+    parser, _ = build_parser()
+    words = ["mount", "-o", "local-only=a:b,durability=journal,local_only=c", "u", "d"]
+    layer = layer_of(parser.parse_args(words))
+    assert layer["local_only"].text == "a:b,c"
+    layer = layer_of(parser.parse_args([*words, "--local-only=x", "--local-only=y,z"]))
+    assert layer["local_only"].text == "x,y,z"
+
+
 def test_owners_may_be_names() -> None:
     """Users and groups are numbers or names of this host."""
     loaded = load(("uid", "root"), ("gid", "1234"))
@@ -280,6 +323,7 @@ BAD_OPTIONS = [
     ("virtual", "dirs", "did you mean dir?"),
     ("virtual", "everything", "they are loose_operation"),
     ("durability", "never", "it takes store or journal"),
+    ("local-only", "*.swp,d/*.tmp", "patterns for names"),
     ("offline", "never", "wait, eio or cached"),
     ("log-level", "loud", "debug, info, warning or error"),
     ("log-file", "", "a path"),

@@ -103,6 +103,13 @@ def test_all_that_is_told_of_a_file_is_shown() -> None:
     assert list(render("/m/d/f", FILE)) == LINES.splitlines()
 
 
+def test_what_stays_here_says_so() -> None:
+    """It has no next try, and waits for nothing."""
+    entry = {"change": "bytes", "is_local_only": True, "next_try_s": None}
+    lines = list(render("f", {**FILE, "pending": [entry]}))
+    assert "  waiting     bytes, stays here until it is renamed (local-only)" in lines
+
+
 def test_what_is_absent_says_where_it_was_looked_for() -> None:
     """The first line says so, the others why."""
     told = {"found": False, "missing": "x", "why": "no", "looked_up": ["s3://b/x"]}

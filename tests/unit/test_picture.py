@@ -4,6 +4,7 @@ import io
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -250,6 +251,24 @@ def test_lines_for_a_pipe_tell_the_same(monkeypatch: pytest.MonkeyPatch) -> None
     )
     assert "  hits      blocks 93 %, names -" in lines
     assert "            needs s3:PutObject on arn:aws:s3:::demo/report.txt" in lines
+
+
+@pytest.mark.parametrize(
+    ("files", "text"),
+    [(1, "1 local-only file, 12 KiB, is"), (3, "3 local-only files, 12 KiB, are")],
+)
+def test_what_stays_here_is_told_besides(
+    monkeypatch: pytest.MonkeyPatch, files: int, text: str
+) -> None:
+    """On a terminal and for a pipe, and only if there is any."""
+    told = replace(STATUS, local_only_files=files, local_only_bytes=12 << 10)
+    place = replace(PLACE, status=told)
+    monkeypatch.setattr(overview, "look", lambda directory, is_seen: [place])
+    out = io.StringIO()
+    overview.show(None, as_json=False, out=out)
+    assert f"  local     {text} kept here only\n" in out.getvalue()
+    assert f"  local     {text} kept here only\n" in drawn(place, None, 80, "utf-8")
+    assert "local-only" not in drawn(PLACE, None, 80, "utf-8")
 
 
 def test_programs_do_not_wait_for_what_draws() -> None:
