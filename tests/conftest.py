@@ -17,6 +17,7 @@ import hypothesis
 import pytest
 
 from mountfs import control
+from tests.fuse import processes
 
 pytest_plugins = [
     "tests.fakes.dropbox_fixtures",
@@ -40,6 +41,13 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("MOUNTFS_")]:
         if name != MARK:
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_daemons_are_forked_any_more() -> Iterator[None]:
+    """End the program that daemons were forked off."""
+    yield
+    processes.stop()
 
 
 @pytest.fixture(scope="session", autouse=True)

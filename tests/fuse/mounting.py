@@ -21,6 +21,8 @@ from typing import Self
 
 from mountfs import mounts
 from mountfs.actions import umount
+from tests.fuse import processes
+from tests.fuse.processes import COMMAND, Process
 
 START_S = 60.0
 UNMOUNT_S = 60.0
@@ -28,7 +30,6 @@ TEST_S = 100.0
 """Less than pytest's own limit, so that the mount is gone before that strikes."""
 
 CONNECTIONS = Path("/sys/fs/fuse/connections")
-COMMAND = (sys.executable, "-P", "-m", "mountfs")
 _PROBLEM = re.compile(r"^\S+ \S+ (WARNING|ERROR|CRITICAL) |Traceback", re.MULTILINE)
 
 
@@ -62,8 +63,16 @@ class Mount:
     """One mount by `mountfs mount -f`, from construction to `unmount` or `kill`."""
 
     def __init__(
-        self, url: str, base: Path, options: Sequence[str] = (), *, life_s: float
+        self,
+        url: str,
+        base: Path,
+        options: Sequence[str] = (),
+        *,
+        life_s: float,
+        is_anew: bool = False,
     ) -> None:
+        """`is_anew` is for who looks at the process itself (`processes.start_anew`)."""
+        self._is_anew = is_anew
         self.path = base / "mnt"
         if not base.exists() or not (base / "state").exists():
             self.path.mkdir(parents=True)
@@ -83,13 +92,9 @@ class Mount:
         assert entry is not None
         self._connection = entry.device.partition(":")[2]
 
-    def _start(self) -> "subprocess.Popen[bytes]":
+    def _start(self) -> Process:
         reading, writing = os.pipe()
-        command = [
-            *COMMAND,
-            "mount",
-            "--foreground",
-            f"--ready-fd={writing}",
+        options = [
             f"--state-dir={self.state_dir}",
             f"--cache-dir={self.cache_dir}",
             f"--log-file={self.log_path}",
@@ -97,14 +102,9 @@ class Mount:
             self.url,
             str(self.path),
         ]
+        begin = processes.start_anew if self._is_anew else processes.start
         with self.log_path.open("ab") as errors:
-            process = subprocess.Popen(
-                command,
-                pass_fds=[writing],
-                stdin=subprocess.DEVNULL,
-                stdout=errors,
-                stderr=errors,
-            )
+            process = begin(options, errors, writing)
         os.close(writing)
         try:
             ready, _, _ = select.select([reading], [], [], START_S)

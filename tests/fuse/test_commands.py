@@ -10,7 +10,8 @@ import pytest
 
 from mountfs import mounts
 from tests.fuse.conftest import Mounter
-from tests.fuse.mounting import COMMAND, Mount, run_command
+from tests.fuse.mounting import Mount, run_command
+from tests.fuse.processes import COMMAND
 from tests.fuse.stores import Store
 
 local = pytest.mark.parametrize("store", ["local"], indirect=True)

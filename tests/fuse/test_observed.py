@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.fuse import mounting
 from tests.fuse.conftest import Mounter
 from tests.fuse.mounting import Mount
+from tests.fuse.processes import COMMAND
 from tests.fuse.stores import Store
 
 
@@ -38,7 +38,7 @@ def _metrics(port: int) -> dict[tuple[object, ...], float]:
 def trace(mounted: tuple[Mount, int]) -> Iterator["subprocess.Popen[str]"]:
     """`mountfs trace --json`, which listens already."""
     mount, _ = mounted
-    command = [*mounting.COMMAND, "trace", "--json", str(mount.path)]
+    command = [*COMMAND, "trace", "--json", str(mount.path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             _wait_for_trace(process, mount.path)

@@ -10,7 +10,8 @@ import pytest
 
 from tests.fuse.conftest import Mounter
 from tests.fuse.counting import Counted
-from tests.fuse.mounting import COMMAND, Mount, run
+from tests.fuse.mounting import Mount, run
+from tests.fuse.processes import COMMAND
 from tests.fuse.stores import S3Objects, Store
 
 FILES = 300

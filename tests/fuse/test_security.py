@@ -25,7 +25,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mount]:
         (base / name).mkdir()
     before = os.umask(0)
     try:
-        made = Mount("memory://", base, ["--durability=journal"], life_s=TEST_S)
+        options = ["--durability=journal"]
+        made = Mount("memory://", base, options, life_s=TEST_S, is_anew=True)
     finally:
         os.umask(before)
     with made as mount:

@@ -12,7 +12,8 @@ from mountfs import control, mounts
 from mountfs.control import State
 from tests.fakes.cutting_proxy import Stall
 from tests.fuse.conftest import Mounter
-from tests.fuse.mounting import COMMAND, UNMOUNT_S, Mount, run_command
+from tests.fuse.mounting import UNMOUNT_S, Mount, run_command
+from tests.fuse.processes import COMMAND
 from tests.fuse.streaming import open_new
 from tests.recovery.outages import WRITTEN_OFF, Outages, go_offline, outages
 

@@ -11,7 +11,8 @@ import pytest
 from tests.fakes import s3_servers
 from tests.fakes.s3_servers import S3Server
 from tests.fuse.conftest import Mounter, s3_store
-from tests.fuse.mounting import COMMAND, Mount, run_command
+from tests.fuse.mounting import Mount, run_command
+from tests.fuse.processes import COMMAND
 from tests.fuse.stores import Store
 from tests.fuse.test_failed_close import empty_and_delete, write_and_close
 
