@@ -90,9 +90,11 @@ def find(mount_point: Path) -> Connection | None:
         return Connection(minor, listener(socket_path))
     socket_path = control.socket_path(mount_point)
     daemon = listener(socket_path)
-    number, pid = _noted(socket_path)
-    # The numbers of connections that have ended are used again.
-    return Connection(number, daemon) if number is not None and pid == daemon else None
+    noted = _noted(socket_path)
+    # The numbers of connections that have ended are used again, at once.
+    if noted is None or noted.pid != daemon or noted.mark != _mark(noted.number):
+        return None
+    return Connection(noted.number, daemon)
 
 
 def end(connection: Connection) -> str | None:
@@ -133,7 +135,8 @@ def listener(path: Path) -> int | None:
         try:
             connection.connect(str(path))
         except BlockingIOError:
-            return _noted(path)[1]  # it has not accepted those who came before
+            noted = _noted(path)  # it has not accepted those who came before
+            return noted.pid if noted is not None else None
         except PermissionError as error:
             raise UsageError(f"{path} belongs to another user: ask as root") from error
         except OSError:
@@ -160,9 +163,9 @@ def _wait_for_end(pid: int) -> None:
 
 def remember(mount_point: Path, device: int) -> None:
     """Note the connection of this process's mount, for when it is detached."""
-    path = _note(control.socket_path(mount_point))
+    path, number = _note(control.socket_path(mount_point)), os.minor(device)
     with suppress(OSError):  # then a detached mount cannot be let go of; that is all
-        path.write_text(f"{os.minor(device)} {os.getpid()}\n")
+        path.write_text(f"{number} {os.getpid()} {_mark(number)}\n")
 
 
 def forget(mount_point: Path) -> None:
@@ -175,10 +178,30 @@ def _note(socket_path: Path) -> Path:
     return socket_path.with_suffix(".connection")
 
 
-def _noted(socket_path: Path) -> tuple[int, int] | tuple[None, None]:
-    """Return the number of a connection, and the process that has noted it."""
+def _mark(number: int) -> int:
+    """Return what a connection has alone of all that ever had its number.
+
+    That is the number of its directory's inode. 0 if fusectl is not mounted: then
+    nothing can be aborted either.
+    """
     try:
-        number, pid = map(int, _note(socket_path).read_text().split())
+        return (CONNECTIONS / str(number)).stat().st_ino
+    except OSError:
+        return 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Noted:
+    """A connection, the process that has noted it, and the mark of the connection."""
+
+    number: int
+    pid: int
+    mark: int
+
+
+def _noted(socket_path: Path) -> _Noted | None:
+    try:
+        number, pid, mark = map(int, _note(socket_path).read_text().split())
     except (OSError, ValueError):
-        return None, None
-    return number, pid
+        return None
+    return _Noted(number, pid, mark)

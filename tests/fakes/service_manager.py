@@ -4,7 +4,6 @@ The commands are those of the unit file itself, `/usr/bin/mountfs` being this ch
 What the daemon says comes over a real socket, in the order in which it was said.
 """
 
-import contextlib
 import os
 import select
 import shlex
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Self
 
 from mountfs import mounts
-from tests.fuse.mounting import CONNECTIONS
+from tests.fuse.mounting import Connection
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 UNIT = CHECKOUT / "systemd" / "mountfs@.service"
@@ -59,7 +58,7 @@ class ServiceManager:
         self.process: subprocess.Popen[bytes] | None = None
         self.heard: list[Message] = []
         self._unread: list[Message] = []
-        self._connection = "none"
+        self._connection: Connection | None = None
 
     # --- what systemd does -----------------------------------------------------
 
@@ -196,8 +195,8 @@ class ServiceManager:
         self._socket.close()
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
-            with contextlib.suppress(OSError):
-                (CONNECTIONS / self._connection / "abort").write_text("1")
+            if self._connection is not None:
+                self._connection.abort()
             self.process.wait(ANSWER_S)
         for entry in _mounts_below(self._log.parent):
             mounts.unmount(entry.mount_point, is_lazy=True)
@@ -208,6 +207,6 @@ def _mounts_below(directory: Path) -> list[mounts.MountEntry]:
     return [each for each in ours if each.mount_point.is_relative_to(directory)]
 
 
-def _connection_below(directory: Path) -> str:
+def _connection_below(directory: Path) -> Connection:
     (entry,) = _mounts_below(directory)
-    return entry.device.partition(":")[2]
+    return Connection(entry)

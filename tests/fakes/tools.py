@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mountfs import mounts
 from tests.fakes.s3_servers import ACCESS_KEY, SECRET_KEY, aws_environment, program
-from tests.fuse.mounting import CONNECTIONS, TEST_S, Watchdog
+from tests.fuse.mounting import TEST_S, Connection, Watchdog
 from tests.fuse.stores import S3Objects
 
 READY_S = 30.0
@@ -70,19 +70,18 @@ def s3fs(there: S3Objects, base: Path) -> Iterator[Path]:
             stdout=log,
             stderr=log,
         )
-    connection: list[Path] = []
+    connection: list[Connection] = []
 
     def abort() -> None:
         for each in connection:
-            with contextlib.suppress(OSError):
-                (each / "abort").write_text("1")
+            each.abort()
         process.kill()
 
     watchdog = Watchdog(abort)
     watchdog.arm(TEST_S)
     try:
         entry = _mounted(path, process)
-        connection.append(CONNECTIONS / entry.device.partition(":")[2])
+        connection.append(Connection(entry))
         yield path
     finally:
         if mounts.mount_at(path) is not None and mounts.unmount(path) is not None:

@@ -33,6 +33,29 @@ CONNECTIONS = Path("/sys/fs/fuse/connections")
 _PROBLEM = re.compile(r"^\S+ \S+ (WARNING|ERROR|CRITICAL) |Traceback", re.MULTILINE)
 
 
+class Connection:
+    """The connection of a mount to its daemon, as long as it lasts.
+
+    When it has ended its number is that of the next mount of anybody.
+    """
+
+    def __init__(self, entry: mounts.MountEntry) -> None:
+        self._path = CONNECTIONS / entry.device.partition(":")[2]
+        self._inode = self._find()
+
+    def abort(self) -> None:
+        """End it: every program in the mount gets an error at once."""
+        if self._inode is not None and self._find() == self._inode:
+            with suppress(OSError):
+                (self._path / "abort").write_text("1")
+
+    def _find(self) -> int | None:
+        try:
+            return self._path.stat().st_ino
+        except OSError:  # it has ended, or this process may abort none
+            return None
+
+
 class Watchdog:
     """Ends a mount that has not answered in time."""
 
@@ -85,12 +108,12 @@ class Mount:
         self._announced = ["this store ignores conditions"]
         self._log_start = self.log_path.stat().st_size if self.log_path.exists() else 0
         self._watchdog = Watchdog(self.abort)
-        self._connection: str | None = None
+        self._connection: Connection | None = None
         self.process = self._start()
         self._watchdog.arm(life_s)
         entry = mounts.mount_at(self.path)
         assert entry is not None
-        self._connection = entry.device.partition(":")[2]
+        self._connection = Connection(entry)
 
     def _start(self) -> Process:
         reading, writing = os.pipe()
@@ -188,9 +211,7 @@ class Mount:
     def abort(self) -> None:
         """Abort the connection in the kernel, then kill the daemon."""
         if self._connection is not None and self.process.poll() is None:
-            abort = CONNECTIONS / self._connection / "abort"
-            with suppress(OSError):
-                abort.write_text("1")
+            self._connection.abort()
         self.process.kill()
 
     def __enter__(self) -> Self:

@@ -18,7 +18,8 @@ import pytest
 from mountfs import cli, mounts
 from tests.fakes import s3_servers
 from tests.fakes.s3_servers import S3Server
-from tests.fuse import mounting, pages
+from tests.fuse import pages
+from tests.fuse.mounting import Connection
 
 RUN_S = 100
 WITH_COMMANDS = [page for page in pages.PAGES if pages.blocks(page)]
@@ -94,10 +95,7 @@ def _unmount_below(directory: Path) -> None:
     for entry in mounts.all_mounts():
         if not Path(entry.mount_point).is_relative_to(directory):
             continue
-        connection = entry.device.partition(":")[2]
-        abort = mounting.CONNECTIONS / connection / "abort"
-        if abort.exists():
-            abort.write_text("1")
+        Connection(entry).abort()
         mounts.unmount(Path(entry.mount_point), is_lazy=True)
 
 

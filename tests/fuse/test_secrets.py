@@ -7,7 +7,6 @@ asked is asked.
 """
 
 import base64
-import contextlib
 import os
 import re
 import subprocess
@@ -21,7 +20,7 @@ import pytest
 
 from mountfs import mounts
 from tests.fakes.echoing_server import echoing_server
-from tests.fuse import mounting
+from tests.fuse.mounting import Connection
 
 ACCESS_KEY = "AKIAPLANTEDPLANTED99"
 SECRETS = {
@@ -98,11 +97,10 @@ def world(tmp_path: Path) -> Iterator[World]:
             yield made
         finally:
             entry = mounts.mount_at(made.mount_point)
+            connection = Connection(entry) if entry is not None else None
             made.run("umount", "--lazy", made.mount_point)
-            if entry is not None:
-                minor = entry.device.partition(":")[2]
-                with contextlib.suppress(OSError):
-                    (mounting.CONNECTIONS / minor / "abort").write_text("1")
+            if connection is not None:
+                connection.abort()
 
 
 def _told_by(world: World) -> Iterator[tuple[str, str]]:

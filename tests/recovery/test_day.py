@@ -138,9 +138,7 @@ def abort(mnt: Path) -> None:
     """Let go of every program that waits for the mount."""
     entry = mounts.mount_at(mnt)
     if entry is not None:
-        connection = entry.device.partition(":")[2]
-        with contextlib.suppress(OSError):
-            (mounting.CONNECTIONS / connection / "abort").write_text("1")
+        mounting.Connection(entry).abort()
 
 
 def work(applications: Sequence[Application]) -> None:
