@@ -90,16 +90,10 @@ class Moves:
         Returns what shows under the new keys, by the old ones.
         """
         if self._queue.store.capabilities.move_dir:
-            # The store does it in one step, once it has all that it is to move, and
-            # nobody waits for bytes that are to be found under the old keys.
-            ends = (source, target)
-            await self._queue.settle_entries(
-                each
-                for each in self._queue.table
-                if not each.is_local_only
-                and any(key.startswith(ends) for key in (each.key, *each.needs))
-            )
-            return await self._move_natively(source, target)
+            natively = await self._move_natively(source, target)
+            while natively is None:
+                natively = await self._move_natively(source, target)
+            return natively
         moved = await self._try_to_move(source, target)
         while moved is None:
             moved = await self._try_to_move(source, target)
@@ -109,16 +103,44 @@ class Moves:
         moved.setdefault(source, Object(key=target, kind=ObjectKind.DIRECTORY))
         return moved
 
-    async def _move_natively(self, source: str, target: str) -> dict[str, Object]:
-        """Let the store move a directory; what is local-only below it follows.
+    async def _move_natively(
+        self, source: str, target: str
+    ) -> dict[str, Object] | None:
+        """Let the store move a directory, in one step.
 
-        That is journaled if there is any. Crash before the store has moved it: the next
-        mount does it, or nobody was told. After it: that one finds it moved, and lets
-        follow what does not lie there.
+        That is done once it has all that it is to move, and nobody waits for bytes that
+        are to be found under the old keys; what is local-only below it follows. None if
+        some of that had to be stored before we held it: then there is more to wait for.
         """
-        store, journal = self._queue.store, self._queue.journal
-        if not self._local_only_below(source):
-            return {source: await store.move(source, target)}
+        ends = (source, target)
+        await self._queue.settle_entries(
+            each
+            for each in self._queue.table
+            if not each.is_local_only
+            and any(key.startswith(ends) for key in (each.key, *each.needs))
+        )
+        staying = self._pending_at(self._queue.table.below(source))
+        if not staying:
+            return {source: await self._queue.store.move(source, target)}
+        targets = {
+            entry.key: target + entry.key.removeprefix(source) for entry in staying
+        }
+        # Or it could be released, and be stored where the directory was.
+        async with self._queue.locked(*targets, *targets.values()):
+            waiting = self._pending_at(self._queue.table.below(source))
+            if not all(each.is_local_only and each.key in targets for each in waiting):
+                return None
+            return await self._move_with(source, target, targets)
+
+    async def _move_with(
+        self, source: str, target: str, targets: dict[str, str]
+    ) -> dict[str, Object]:
+        """Let the store move a directory, and what is local-only below it follow.
+
+        Crash before the store has moved it: the next mount does it, or nobody was told.
+        After it: that one finds it moved, and lets follow what does not lie there.
+        """
+        journal = self._queue.journal
         id = await journal.begin_rename(source, target)
         try:
             moved = await self._move_or_find(source, target)
@@ -127,12 +149,13 @@ class Moves:
             raise
         reached("local-only.moved")
         with trio.CancelScope(shield=True):
-            followed = await self._follow(source, target)
+            with self._undone_by_errors(self._pending_at(targets)):
+                followed = await self._move_all(source, {}, targets)
             await journal.end_rename(id)
         return {source: moved, **followed}
 
     async def _move_or_find(self, source: str, target: str) -> Object:
-        """Move a directory of the store, unless it was before a crash."""
+        """Move a directory of the store, if that was not done before a crash."""
         store = self._queue.store
         try:
             return await store.move(source, target)
@@ -141,25 +164,6 @@ class Moves:
                 return await store.stat(target, kind=ObjectKind.DIRECTORY)
             except NotFound:
                 raise error from None
-
-    def _local_only_below(self, prefix: str) -> list[Entry]:
-        table = self._queue.table
-        return [
-            entry
-            for key in table.below(prefix)
-            for entry in table.at(key)
-            if entry.is_local_only
-        ]
-
-    async def _follow(self, source: str, target: str) -> dict[str, Object]:
-        """Let what is local-only below a directory have its new key."""
-        targets = {
-            entry.key: target + entry.key.removeprefix(source)
-            for entry in self._local_only_below(source)
-        }
-        async with self._queue.locked(*targets, *targets.values()):
-            with self._undone_by_errors(self._pending_at(targets)):
-                return await self._move_all(source, {}, targets)
 
     def _goes_by_itself(self, source: str, moved: Iterable[str]) -> bool:
         """Tell whether entries bring along all that is kept beside directories.

@@ -307,16 +307,26 @@ class Queue:
                 self.note_flight(entry)
             last = row.id
         self._ids = itertools.count(last + 1)
-        for entry in self.table:
-            if entry.is_local_only and not self._local_only(entry):
-                await self.release([entry])  # the patterns are others now
         return tuple(self.table)
+
+    async def release_others(self) -> None:
+        """Let be stored what an earlier mount kept here, if this one is not to.
+
+        Call when the renames are finished that a crash has cut short: what is to follow
+        a directory must not be stored where that was.
+        """
+        await self.release(
+            entry
+            for entry in self.table
+            if entry.is_local_only and not self._local_only(entry)
+        )
 
     async def release(self, entries: Iterable[Entry]) -> None:
         """Let local-only entries be stored like all others: somebody needs that."""
-        for entry in entries:
-            async with self.locked(entry.key):
-                await self._release(entry)
+        entries = tuple(entries)
+        if entries:
+            async with self.locked(*(entry.key for entry in entries)):
+                await self._release(*entries)
 
     async def store_local_only(self, size: int) -> int:
         """Store local-only entries of so many bytes, since there is no room for them.
@@ -339,24 +349,30 @@ class Queue:
             await self.settle_entries(entry for entry, _ in chosen)
         return sum(size for entry, size in chosen if entry.is_over)
 
-    async def _release(self, entry: Entry) -> None:
-        """As `release`; the lock of its key is held.
+    async def _release(self, *entries: Entry) -> None:
+        """As `release`; the locks of their keys are held.
 
-        Crash before the row is synced: the next mount holds it, too, and it is true
-        that nothing was sent. After it: that one sends it, as whatever is pending.
+        Crash before the rows are synced: the next mount holds them, too, and it is true
+        that nothing was sent. After it: that one sends them, as whatever is pending.
         """
-        if entry.is_over or not entry.is_local_only:
+        released = [
+            entry for entry in entries if entry.is_local_only and not entry.is_over
+        ]
+        if not released:
             return
-        entry.is_local_only = False
+        for entry in released:
+            entry.is_local_only = False
         try:
-            row = to_row(entry, await _content(entry))
+            rows = [to_row(entry, await _content(entry)) for entry in released]
             with trio.CancelScope(shield=True):
-                await self.journal.change_pending([row])
+                await self.journal.change_pending(rows)
         except BaseException:
-            entry.is_local_only = True
+            for entry in released:
+                entry.is_local_only = True
             raise
         reached("local-only.released")
-        entry.since_s = entry.changed_s = entry.due_s = self.now_s()
+        for entry in released:
+            entry.since_s = entry.changed_s = entry.due_s = self.now_s()
 
     async def _reopen(self, dirty: DirtyFile, content: bytes | None) -> None:
         if content is not None:

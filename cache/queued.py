@@ -74,6 +74,11 @@ class QueuedStorager(StoragerWrapper):
 
     # --- questions --------------------------------------------------------------
 
+    @property
+    def moves_natively(self) -> bool:
+        """Whether the store itself moves directories."""
+        return self._inner.capabilities.move_dir
+
     def holds(self, version: Version) -> bool:
         """Tell whether the bytes of a version are here, and not in the store."""
         entry = self._queue.table.of_version(version)
@@ -460,6 +465,14 @@ class StoreFirstStorager(DirectStorager):
     ) -> Page:
         """List the store with what is pending."""
         return await self._queued.list(prefix, mode=mode, token=token, limit=limit)
+
+    async def move(
+        self, source: str, target: str, *, source_version: Version | None = None
+    ) -> Object:
+        """Wait, then move; what an earlier mount kept here follows its directory."""
+        if source.endswith("/") and self._queued.moves_natively:
+            return await self._queued.move(source, target)
+        return await super().move(source, target, source_version=source_version)
 
     async def read(
         self,

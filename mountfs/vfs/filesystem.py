@@ -109,6 +109,8 @@ class FileSystem:
             self.volume.journaled.drain.begin()
         await self.later_links.load()
         await self.renames.recover()
+        if self.volume.journaled is not None:
+            await self.volume.journaled.queue.release_others()
         await self.hard_links.recover()
         await self.later_links.recover()
         await self.unlinked.clean_up()

@@ -1,0 +1,133 @@
+"""Files that stay here, when their directories are moved.
+
+The store is a directory of this host, which moves directories by itself, where nothing
+else is said. Whoever leaves a scene without draining it dies.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from mountfs.backends.local import open_local
+from mountfs.cache import moves
+from mountfs.storage.errors import StoreError
+from tests.fakes.volume import Scene, open_scene
+from tests.unit.test_local_only import mkdir, on_disk, staying
+from tests.unit.test_vfs_journaled import rename
+
+
+async def make_directory(scene: Scene) -> None:
+    """Make one with a file that stays here and one that does not, and store that."""
+    await mkdir(scene, "d")
+    await scene.make("d/a.tmp", b"bytes")
+    await scene.make("d/b", b"real")
+    assert await scene.drain()
+
+
+def there(path: Path) -> set[str]:
+    """Return what the store has."""
+    bucket = path / "bucket"
+    return {str(each.relative_to(bucket)) for each in bucket.rglob("*")}
+
+
+@pytest.mark.parametrize("durability", ["journal", "store"])
+@pytest.mark.parametrize("is_moved", [False, True])
+async def test_a_move_that_a_crash_cut_short_is_finished_without_the_patterns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_moved: bool, durability: str
+) -> None:
+    """Nothing is stored where the directory was: it could not be moved there then."""
+    died = tmp_path / "died"
+
+    def die(phase: str = "local-only.moved") -> None:
+        if phase == "local-only.moved" and not died.exists():
+            shutil.copytree(tmp_path / "state", died / "state")
+            shutil.copytree(tmp_path / "bucket", died / "bucket")
+
+    async with on_disk(tmp_path) as scene:
+        await make_directory(scene)
+        if is_moved:
+            monkeypatch.setattr(moves, "reached", die)
+        else:
+            move = scene.store.move
+
+            async def dying(*details: Any, **options: Any) -> Any:
+                die()
+                return await move(*details, **options)
+
+            monkeypatch.setattr(scene.store, "move", dying)
+        await rename(scene, "d", "e")
+    store = open_local(f"file://{died / 'bucket'}", {})
+    is_journaled = durability == "journal"
+    async with open_scene(died, store=store, journaled=is_journaled) as later:
+        assert await later.drain()
+        assert there(died) == {"e", "e/a.tmp", "e/b"}
+        assert await later.see("e/a.tmp") == b"bytes"
+        assert not await later.cache.journal.renames()
+
+
+async def test_want_of_room_waits_for_a_move_of_the_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has stored is stored where the directory is then."""
+    async with on_disk(tmp_path) as scene, trio.open_nursery() as nursery:
+        await make_directory(scene)
+        move = scene.store.move
+
+        async def moving(*details: Any, **options: Any) -> Any:
+            moved = await move(*details, **options)
+            nursery.start_soon(scene.queue.store_local_only, 5)
+            await trio.testing.wait_all_tasks_blocked()
+            return moved
+
+        monkeypatch.setattr(scene.store, "move", moving)
+        await rename(scene, "d", "e")
+        assert await scene.see("e/a.tmp") == b"bytes"
+        await scene.queue.settle_name("e/a.tmp")
+        assert there(tmp_path) == {"e", "e/a.tmp", "e/b"}
+
+
+async def test_what_is_released_before_a_move_is_moved_by_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was asked for while the move waited for something else."""
+    async with on_disk(tmp_path) as scene, trio.open_nursery() as nursery:
+        await make_directory(scene)
+        settle = scene.queue.settle_entries
+        has_begun: list[bool] = []
+
+        async def settling(waiting: Any) -> None:
+            waiting = list(waiting)
+            await settle(waiting)
+            if not (has_begun or waiting):
+                has_begun.append(True)
+                nursery.start_soon(scene.queue.store_local_only, 5)
+                hold = scene.store.hold("write")
+                await hold.reached.wait()
+                nursery.start_soon(_release_later, hold)
+
+        monkeypatch.setattr(scene.queue, "settle_entries", settling)
+        await rename(scene, "d", "e")
+        assert await scene.see("e/a.tmp") == b"bytes"
+        assert there(tmp_path) == {"e", "e/a.tmp", "e/b"}
+
+
+async def _release_later(hold: Any) -> None:
+    await trio.testing.wait_all_tasks_blocked()
+    hold.release()
+
+
+async def test_a_move_that_the_store_refuses_leaves_all_where_it_was(
+    tmp_path: Path,
+) -> None:
+    async with on_disk(tmp_path) as scene:
+        await make_directory(scene)
+        scene.store.refused["move"] = StoreError("not now")
+        with pytest.raises(StoreError):
+            await rename(scene, "d", "e")
+        assert await scene.see("d/a.tmp") == b"bytes"
+        assert staying(scene) == ["d/a.tmp"]
+        assert not await scene.cache.journal.renames()
