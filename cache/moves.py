@@ -155,15 +155,18 @@ class Moves:
         return {source: moved, **followed}
 
     async def _move_or_find(self, source: str, target: str) -> Object:
-        """Move a directory of the store, if that was not done before a crash."""
+        """Move a directory of the store, if that was not done before a crash.
+
+        Neither may be there: somebody else has removed it. Then it is what stays here.
+        """
         store = self._queue.store
         try:
             return await store.move(source, target)
-        except NotFound as error:
+        except NotFound:
             try:
                 return await store.stat(target, kind=ObjectKind.DIRECTORY)
             except NotFound:
-                raise error from None
+                return Object(key=target, kind=ObjectKind.DIRECTORY)
 
     def _goes_by_itself(self, source: str, moved: Iterable[str]) -> bool:
         """Tell whether entries bring along all that is kept beside directories.

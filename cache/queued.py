@@ -95,7 +95,15 @@ class QueuedStorager(StoragerWrapper):
             return await self._implied(key, is_gone=entry is not None)
         if entry is not None:
             raise NotFound(key=key)
-        return await self._inner.stat(key, kind=kind)
+        try:
+            return await self._inner.stat(key, kind=kind)
+        except NotFound:
+            # Somebody else may have removed a directory in which something waits here.
+            below = key + "/"
+            is_native = kind is None and self._capabilities.native_dirs
+            if is_native and self._queue.table.has_present_below(below):
+                return Object(key=below, kind=ObjectKind.DIRECTORY)
+            raise
 
     async def _implied(self, key: str, *, is_gone: bool) -> Object:
         """Return a directory that exists at least by what is pending below it."""

@@ -1,4 +1,4 @@
-"""Files that stay here, when their directories are moved.
+"""Files that stay here, when their directories are moved and removed.
 
 The store is a directory of this host, which moves directories by itself, where nothing
 else is said. Whoever leaves a scene without draining it dies.
@@ -131,3 +131,39 @@ async def test_a_move_that_the_store_refuses_leaves_all_where_it_was(
         assert await scene.see("d/a.tmp") == b"bytes"
         assert staying(scene) == ["d/a.tmp"]
         assert not await scene.cache.journal.renames()
+
+
+async def test_it_outlives_its_directory_if_somebody_else_removes_that(
+    tmp_path: Path,
+) -> None:
+    """It is found, moved and stored as before, and a directory comes with it."""
+    async with on_disk(tmp_path) as scene:
+        await mkdir(scene, "d")
+        await scene.make("d/a.tmp", b"bytes")
+        await scene.make("d/b.tmp", b"more")
+        assert await scene.drain()
+        (tmp_path / "bucket" / "d").rmdir()
+
+        assert set(await scene.nodes("")) == {"d"}
+        assert await scene.see("d/a.tmp") == b"bytes"
+        await rename(scene, "d", "e")
+        assert await scene.see("e/a.tmp") == b"bytes"
+        directory = await scene.lookup("e")
+        await scene.fs.renames.rename((directory, b"a.tmp"), (directory, b"a"), 0)
+        assert await scene.drain()
+        assert there(tmp_path) == {"e", "e/a"}
+        assert staying(scene) == ["e/b.tmp"]
+
+
+async def test_it_is_removed_with_a_directory_that_somebody_else_has_removed(
+    tmp_path: Path,
+) -> None:
+    async with on_disk(tmp_path) as scene:
+        await mkdir(scene, "d")
+        await scene.make("d/a.tmp", b"bytes")
+        assert await scene.drain()
+        (tmp_path / "bucket" / "d").rmdir()
+        await scene.fs.namespace.unlink(await scene.lookup("d"), b"a.tmp")
+        assert set(await scene.nodes("")) == set()
+        assert await scene.drain()
+        assert not len(scene.queue.table)
