@@ -31,6 +31,7 @@ from mountfs.cache.tokens import is_token
 from mountfs.storage.errors import NotFound, StoreError, VersionChanged
 from mountfs.storage.types import (
     ABSENT,
+    Absent,
     Condition,
     ListMode,
     Object,
@@ -335,9 +336,15 @@ class Moves:
             return None if entries[0].is_unsure else entries[0].stored
         metadata = self._queue.metadata
         known = metadata.last_known(key) or metadata.lookup(key)
-        if isinstance(known, Object):
-            return known.version
-        return ABSENT if known is ABSENT else None
+        return self._stored_if_known(known) if known is not None else None
+
+    def _stored_if_known(self, known: Object | Absent) -> Condition:
+        """Return what the store has under a key without entries, by what is known."""
+        if not isinstance(known, Object):
+            return ABSENT
+        # What waits under another key by now has left nothing under this one.
+        has_moved = self._queue.table.of_version(known.version) is not None
+        return ABSENT if has_moved else known.version
 
     def _inherit_from_victim(self, entry: Entry) -> None:
         if not isinstance(entry.change, StoreBytes):
@@ -398,7 +405,7 @@ class Moves:
             if newest is not None and newest.is_removal:
                 continue
             known = self._queue.metadata.last_known(target)
-            replaced = known.version if isinstance(known, Object) else ABSENT
+            replaced = self._stored_if_known(known or ABSENT)
             gone, come = await self._moved(
                 key,
                 target,

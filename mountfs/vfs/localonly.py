@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 
 from mountfs.vfs.names import Names
-from mountfs.vfs.volume import RESERVED
+from mountfs.vfs.volume import EXCHANGES, RESERVED
 
 
 class LocalOnlyNames:
@@ -24,6 +24,10 @@ class LocalOnlyNames:
     def __call__(self, key: str) -> bool:
         """Tell whether a key is that of a file whose name matches."""
         component = key.rpartition("/")[2]
-        if not (self._is_any and component) or key.startswith(f"{RESERVED}/"):
+        if not (self._is_any and component):
+            return False
+        if key.startswith(f"{EXCHANGES}/"):
+            return True  # half way of an exchange, whatever its name is in the end
+        if key.startswith(f"{RESERVED}/"):
             return False
         return bool(self._pattern.match(os.fsdecode(self._names.name(component))))

@@ -29,7 +29,7 @@ from mountfs.vfs.namespace import Namespace
 from mountfs.vfs.tree import changing, moving
 from mountfs.vfs.treemove import TreeMoves, with_metadata
 from mountfs.vfs.unlinked import Unlinked
-from mountfs.vfs.volume import RESERVED, Volume
+from mountfs.vfs.volume import EXCHANGES, RESERVED, Volume
 
 NOREPLACE = 1
 EXCHANGE = 2
@@ -419,7 +419,7 @@ class Renames:
         olds: tuple[str, str],
         news: tuple[str, str],
     ) -> list[tuple[str, str]]:
-        aside = f"{RESERVED}/exchange/{uuid.uuid4().hex}"
+        aside = f"{EXCHANGES}/{uuid.uuid4().hex}"
         if node.is_directory:
             aside += "/"
         steps: list[tuple[str, str]] = []

@@ -53,6 +53,8 @@ T = TypeVar("T")
 
 RESERVED = ".mountfs"
 """The directory of the root that is ours: hidden, and not to be made by programs."""
+EXCHANGES = f"{RESERVED}/exchange"
+"""Where the first of two names lies while they change places."""
 
 _CLOCK_REALTIME_COARSE = 5  # clock_gettime(2); Python has no name for it
 

@@ -301,6 +301,7 @@ def test_the_name_is_that_which_programs_see() -> None:
     assert odd.component != "caf\udce9.x"  # type: ignore[union-attr]  # no short name
 
     assert matches("d/a.tmp")
+    assert matches(".mountfs/exchange/0123/real")
     assert matches("a1")
     assert matches(f"d/{odd.component}")  # type: ignore[union-attr]
     assert not matches("a.TMP")

@@ -15,9 +15,10 @@ import trio.testing
 from mountfs.backends.local import open_local
 from mountfs.cache import moves
 from mountfs.storage.errors import StoreError
+from mountfs.vfs.rename import EXCHANGE
 from tests.fakes.volume import Scene, open_scene
-from tests.unit.test_local_only import mkdir, on_disk, staying
-from tests.unit.test_vfs_journaled import rename
+from tests.unit.test_local_only import mkdir, mounted, on_disk, staying
+from tests.unit.test_vfs_journaled import rename, sent
 
 
 async def make_directory(scene: Scene) -> None:
@@ -167,3 +168,30 @@ async def test_it_is_removed_with_a_directory_that_somebody_else_has_removed(
         assert set(await scene.nodes("")) == set()
         assert await scene.drain()
         assert not len(scene.queue.table)
+
+
+async def test_two_that_change_places_stay(tmp_path: Path) -> None:
+    async with mounted(tmp_path) as scene:
+        await scene.make("a.tmp", b"a")
+        await scene.make("b.tmp", b"b")
+        await rename(scene, "a.tmp", "b.tmp", EXCHANGE)
+        assert await scene.drain()
+        assert await scene.see("a.tmp") == b"b"
+        assert await scene.see("b.tmp") == b"a"
+        assert sorted(staying(scene)) == ["a.tmp", "b.tmp"]
+        assert sent(scene.store) == {}
+
+
+@pytest.mark.parametrize("is_native", [False, True])
+async def test_they_stay_where_two_directories_change_places(
+    tmp_path: Path, is_native: bool
+) -> None:
+    async with on_disk(tmp_path) if is_native else mounted(tmp_path) as scene:
+        for name in ("d", "e"):
+            await mkdir(scene, name)
+            await scene.make(f"{name}/a.tmp", name.encode())
+        await rename(scene, "d", "e", EXCHANGE)
+        assert await scene.drain()
+        assert await scene.see("d/a.tmp") == b"e"
+        assert await scene.see("e/a.tmp") == b"d"
+        assert sorted(staying(scene)) == ["d/a.tmp", "e/a.tmp"]
