@@ -24,6 +24,7 @@ from mountfs.cache.dirty import DirtyFile
 from mountfs.cache.streaming import Ladder, Slot, Stream
 from mountfs.cache.uploader import Uploader
 from mountfs.storage.errors import (
+    InvalidRequest,
     PreconditionFailed,
     StoreError,
     Unreachable,
@@ -111,10 +112,7 @@ class Streamer:
             while stream.end < dirty.size:
                 stream.add(dirty.size)
             await self._take_stock(stream)
-            await self._send_waiting(dirty, stream)
-            object = await self._uploader.complete(
-                stream.upload, stream.parts(), dirty.inherit, condition
-            )
+            object = await self._complete(dirty, stream, condition)
         except (UploadNotFound, PreconditionFailed) as error:
             if await self._adopt(dirty, stream):
                 return None
@@ -125,8 +123,30 @@ class Streamer:
         self._end(dirty, stream)
         return object
 
+    async def _complete(
+        self, dirty: DirtyFile, stream: Stream, condition: Condition
+    ) -> Object:
+        """Send what is missing, and complete the upload.
+
+        As `Uploader` does it: the store may have another part by now, of a request that
+        we have given up. That has the same bytes, unless they were changed since.
+        """
+        upload, inherit = stream.upload, dirty.inherit
+        await self._send_waiting(dirty, stream)
+        noted = stream.parts()
+        try:
+            return await self._uploader.complete(upload, noted, inherit, condition)
+        except InvalidRequest:
+            stream.is_restored = True
+            await self._take_stock(stream)
+            if not stream.waiting() and stream.parts() == noted:
+                raise
+        await self._send_waiting(dirty, stream)
+        parts = stream.parts()
+        return await self._uploader.complete(upload, parts, inherit, condition)
+
     async def _take_stock(self, stream: Stream) -> None:
-        """Ask which parts of a stream there are that another process began."""
+        """Ask which parts there are of a stream that is not sure of it any more."""
         if stream.is_restored:
             limits = self._store.capabilities.multipart
             if limits is not None and not limits.lists:
@@ -159,10 +179,7 @@ class Streamer:
         async with stream.punching:
             stream.drop_short()
             try:
-                await self._send_waiting(dirty, stream)
-                object = await self._uploader.complete(
-                    stream.upload, stream.parts(), dirty.inherit, dirty.condition
-                )
+                object = await self._complete(dirty, stream, dirty.condition)
             except (UploadNotFound, PreconditionFailed):
                 if await self._adopt(dirty, stream):
                     return

@@ -114,9 +114,13 @@ class Slot:
 
     def take_stock(self, listed: Part | None) -> None:
         """Compare with the part that the store has, which another process has sent."""
-        if self.is_punched:
-            return  # it was there when its bytes here were given up
         is_like = listed is not None and listed.size == self.size
+        if self.is_punched:
+            # It was there when its bytes here were given up. Another one is of a
+            # request that came late, with the same bytes if there never were others.
+            if is_like and not self.was_touched:
+                self.part = listed
+            return
         if self.part is not None:
             is_like = is_like and listed is not None and listed.etag == self.part.etag
         elif self.was_touched:

@@ -36,6 +36,7 @@ from mountfs.cache.plan import (
 from mountfs.cache.zeros import HOLES_MIN, Zeros
 from mountfs.storage.conditions import look_first
 from mountfs.storage.errors import (
+    InvalidRequest,
     NotFound,
     PreconditionFailed,
     StoreError,
@@ -141,14 +142,18 @@ class Uploader:
         upload = Upload(row.key, row.id, row.commit_id)
         attempt = from_text(upload, row.pieces or "")
         if attempt is not None and self._lists_parts:
-            attempt.parts.clear()
             try:
-                attempt.take(await self._store.list_parts(upload))
+                await self._take_stock(attempt)
             except NotFound:
                 attempt = None
         if attempt is None:
             await self.abort(upload)
         return attempt
+
+    async def _take_stock(self, attempt: Attempt) -> None:
+        listed = await self._store.list_parts(attempt.upload)
+        attempt.parts.clear()
+        attempt.take(listed)
 
     @property
     def _lists_parts(self) -> bool:
@@ -349,8 +354,51 @@ class Uploader:
     ) -> Object:
         self._want_fills(dirty, plan.parts)
         attempt = dirty.attempt or await self._begin(plan, dirty, metadata, inherit)
-        upload = attempt.upload
+        try:
+            with self._budget.freeing():
+                object = await self._finish(attempt, dirty, inherit, condition)
+        except _IN_VAIN:
+            # What it was to replace or to copy from is not there any more, or the
+            # upload itself. After any other error the next commit goes on with it.
+            dirty.attempt = None
+            await self.abort(attempt.upload)
+            raise
+        dirty.attempt = None
+        return object
 
+    async def _finish(
+        self,
+        attempt: Attempt,
+        dirty: DirtyFile,
+        inherit: Object | None,
+        condition: Condition,
+    ) -> Object:
+        """Send what is missing of an upload, and complete it.
+
+        A request that we have given up may be carried out late, and put a part of the
+        same bytes in the place of the one that was sent since: to many stores that is
+        another part. Who held on to what was told then could never complete it.
+        """
+        upload = attempt.upload
+        await self._send_missing(attempt, dirty)
+        reached("parts-sent")
+        try:
+            return await self.complete(upload, attempt.ordered(), inherit, condition)
+        except InvalidRequest:
+            if not await self._has_other_parts(attempt):
+                raise
+        await self._send_missing(attempt, dirty)
+        return await self.complete(upload, attempt.ordered(), inherit, condition)
+
+    async def _has_other_parts(self, attempt: Attempt) -> bool:
+        """Tell whether the store has other parts than are noted, and note those."""
+        noted = dict(attempt.parts)
+        if self._lists_parts:
+            await self._take_stock(attempt)
+        return attempt.parts != noted
+
+    async def _send_missing(self, attempt: Attempt, dirty: DirtyFile) -> None:
+        upload = attempt.upload
         missing = attempt.missing()
         holes = {index for index, piece in missing if _is_hole(piece, dirty)}
         if len(holes) < HOLES_MIN or not self._zeros.are_copied:
@@ -371,26 +419,12 @@ class Uploader:
             # Crash after this: the next mount asks which parts there are, or knows.
             reached("part-sent")
 
-        try:
-            with self._budget.freeing():
-                async with self._zeros.needed():
-                    copies = [x for x in missing if isinstance(x[1], CopyPart)]
-                    sends = [x for x in missing if isinstance(x[1], SendPart)]
-                    # No byte of a copy is on our line.
-                    groups = [(sends, self._uploads_max), (copies, _COPIES_MAX)]
-                    await for_each(send, groups)
-                reached("parts-sent")
-                object = await self.complete(
-                    upload, attempt.ordered(), inherit, condition
-                )
-        except _IN_VAIN:
-            # What it was to replace or to copy from is not there any more, or the
-            # upload itself. After any other error the next commit goes on with it.
-            dirty.attempt = None
-            await self.abort(upload)
-            raise
-        dirty.attempt = None
-        return object
+        async with self._zeros.needed():
+            copies = [x for x in missing if isinstance(x[1], CopyPart)]
+            sends = [x for x in missing if isinstance(x[1], SendPart)]
+            # No byte of a copy is on our line.
+            groups = [(sends, self._uploads_max), (copies, _COPIES_MAX)]
+            await for_each(send, groups)
 
     async def _begin(
         self,

@@ -1,7 +1,9 @@
 """Uploads that were cut short: what is sent again, and what is given up."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -14,8 +16,10 @@ from mountfs.cache.dirty import DirtyFile
 from mountfs.cache.journal import Intent, JournaledUpload
 from mountfs.cache.orphans import AGE_NS, Orphans
 from mountfs.cache.plan import CopyPart, SendPart
+from mountfs.cache.streaming import Slot, SlotState
 from mountfs.storage.body import BytesBody
-from mountfs.storage.errors import ServiceFailed, Unreachable
+from mountfs.storage.errors import InvalidRequest, ServiceFailed, Unreachable
+from mountfs.storage.protocol import Storager
 from mountfs.storage.types import (
     ABSENT,
     NO_METADATA,
@@ -26,7 +30,13 @@ from mountfs.storage.types import (
     Upload,
 )
 from mountfs.storage.wrapper import StoragerWrapper
-from tests.fakes.cache_stack import Stack, open_stack, tiny_store
+from tests.fakes.cache_stack import (
+    PART_SIZE,
+    TINY_LIMITS,
+    Stack,
+    open_stack,
+    tiny_store,
+)
 from tests.fakes.faulty import Fault, FaultyStore
 
 SIZE = 200
@@ -265,6 +275,107 @@ async def test_an_upload_that_somebody_has_aborted_is_begun_anew(place: Place) -
 
         await commit(stack, dirty)
     assert place.stored("a") == CONTENT
+
+
+class LateParts(StoragerWrapper):
+    """Carries a part out once more before it completes an upload.
+
+    So do servers, and threads, with a request whose client has given it up.
+    """
+
+    def __init__(self, inner: Storager, bodies: dict[int, bytes]) -> None:
+        super().__init__(inner)
+        self.bodies = bodies
+        self.listings = 0
+
+    async def complete_multipart(
+        self, upload: Upload, parts: Sequence[Part], **options: Any
+    ) -> Object:
+        while self.bodies:
+            index, body = self.bodies.popitem()
+            await self._inner.write_part(upload, index, BytesBody(body))
+        return await self._inner.complete_multipart(upload, parts, **options)
+
+    async def list_parts(self, upload: Upload) -> tuple[Part, ...]:
+        self.listings += 1
+        return await super().list_parts(upload)
+
+
+@pytest.mark.parametrize("is_streamed", [True, False])
+async def test_a_part_that_comes_late_is_the_one_that_counts(
+    place: Place, is_streamed: bool
+) -> None:
+    """The store takes no other for it, though both have the same bytes."""
+    late = LateParts(place.store, {})
+    async with open_stack(late, place.directory) as stack:
+        dirty = await written(stack, is_streamed=is_streamed)
+        if dirty.stream is not None:
+            await dirty.stream.settle()
+        late.bodies = {0: CONTENT[:PART_SIZE]}
+        await commit(stack, dirty)
+        assert not late.bodies
+    assert place.stored("a") == CONTENT
+    assert await place.memory.list_uploads() == ()
+
+
+async def test_a_part_that_comes_late_may_have_no_bytes_here_any_more(
+    place: Place,
+) -> None:
+    late = LateParts(place.store, {})
+    async with open_stack(late, place.directory) as stack:
+        dirty = await written(stack, is_streamed=True)
+        assert dirty.stream is not None
+        await dirty.stream.settle()
+        await stack.writeback.reclaim(PART_SIZE)
+        assert dirty.stream.punched
+        late.bodies = {0: CONTENT[:PART_SIZE]}
+        await commit(stack, dirty)
+        assert not late.bodies
+    assert place.stored("a") == CONTENT
+
+
+def test_a_part_without_bytes_here_is_not_taken_for_older_ones() -> None:
+    slot = Slot(0, 0, 16, SlotState.SENT, Part(0, 16, "ours"), is_punched=True)
+    slot.was_touched = True
+    slot.take_stock(Part(0, 16, "another"))
+    assert slot.part == Part(0, 16, "ours")
+
+
+@pytest.mark.parametrize("is_streamed", [True, False])
+async def test_an_upload_that_is_refused_is_not_sent_again(
+    place: Place, is_streamed: bool
+) -> None:
+    """All its parts are as they were told: the reason is another one."""
+    late = LateParts(place.store, {})
+    async with open_stack(late, place.directory) as stack:
+        dirty = await written(stack, is_streamed=is_streamed)
+        place.store.script = [Fault("complete_multipart", InvalidRequest("no"))]
+        with pytest.raises(InvalidRequest):
+            await commit(stack, dirty)
+        assert late.listings == 1
+        place.store.script.clear()
+        place.store.times.clear()
+        await commit(stack, dirty)
+        # A stream sends its last part, which may have grown, with each commit.
+        assert place.requests("write_part") == int(is_streamed)
+    assert place.stored("a") == CONTENT
+
+
+async def test_a_store_that_lists_no_parts_is_not_asked_for_them(
+    tmp_path: Path,
+) -> None:
+    limits = replace(TINY_LIMITS, lists=False)
+    memory = MemoryStore(capabilities=tiny_store(multipart=limits))
+    store = FaultyStore(memory)
+    async with open_stack(store, tmp_path) as stack:
+        dirty = await written(stack, is_streamed=False)
+        store.script = [Fault("complete_multipart", InvalidRequest("no"))]
+        with pytest.raises(InvalidRequest):
+            await commit(stack, dirty)
+        assert "list_parts" not in store.calls
+        store.script.clear()
+        await commit(stack, dirty)
+    assert memory.bucket.entries["a"].data == CONTENT
 
 
 async def test_what_is_discarded_is_aborted(place: Place) -> None:

@@ -12,6 +12,7 @@ import pytest
 import trio
 import trio.testing
 
+from mountfs.backends.local import open_local
 from mountfs.backends.memory import MemoryStore
 from mountfs.cache import entry_text, queue
 from mountfs.cache.conflicts import Policy
@@ -173,6 +174,27 @@ async def test_a_crash_finds_the_parts_that_were_on_their_way(
     async with open_scene(tmp_path, there=there, journaled=True) as scene:
         assert await scene.drain()
         assert await scene.content("a") == content
+
+
+@pytest.mark.parametrize("is_local", [False, True])
+async def test_a_part_that_is_written_twice_does_not_keep_a_file_here(
+    tmp_path: Path, is_local: bool
+) -> None:
+    """A thread of a flight that was cancelled may end after the next one has begun."""
+    content = bytes(range(50))
+    (tmp_path / "bucket").mkdir()
+    store = open_local(f"file://{tmp_path / 'bucket'}", {}) if is_local else None
+    async with open_scene(tmp_path, store=store, journaled=True) as scene:
+        hold = scene.store.hold("complete_multipart")
+        await scene.make("a", content)
+        await hold.reached.wait()
+        (upload,) = await scene.store.list_uploads()
+        first = (await scene.store.list_parts(upload))[0]
+        await scene.store.write_part(upload, 0, BytesBody(content[: first.size]))
+        hold.release()
+        assert await scene.drain()
+        assert await scene.see("a") == content
+        assert (await scene.store.read("a")).data == content
 
 
 async def test_an_edit_of_what_waits_keeps_the_rest_of_it(tmp_path: Path) -> None:
