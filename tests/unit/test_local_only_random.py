@@ -17,14 +17,15 @@ from mountfs.backends.local import open_local
 from mountfs.backends.memory import MemoryStore
 from mountfs.cache import promised
 from mountfs.vfs.inodes import Node
+from mountfs.vfs.rename import EXCHANGE
 from tests.fakes.cache_stack import tiny_store
 from tests.fakes.volume import CALLER, Scene, open_scene
 
 FOLDERS = ("d", "e", "f")
 NAMES = ("a", "b", "a.tmp", "b.tmp")
 STEPS = 40
-PUT_SIZE_MAX = 1000
-"""Nothing is sent in parts: what becomes of those is tried elsewhere."""
+PUT_SIZE_MAX = 30
+"""Larger ones are sent in parts."""
 MOUNTS = 3
 SEEDS = range(100 if "AT_LENGTH" in os.environ else 3)
 
@@ -47,6 +48,9 @@ class Programs:
             self.write: 5,
             self.edit: 4,
             self.rename: 6,
+            self.exchange: 2,
+            self.exchange_folders: 1,
+            self.want_room: 1,
             self.unlink: 3,
             self.make_folder: 2,
             self.rename_folder: 2,
@@ -106,6 +110,39 @@ class Programs:
         self.unsent -= {source, target}
         if was_unsent and is_free and is_local(target):
             self.unsent.add(target)
+
+    async def exchange(self, scene: Scene) -> None:
+        if len(self.files) < 2:
+            return
+        one, two = self.random.sample(sorted(self.files), 2)
+        ends = await self._end(scene, one), await self._end(scene, two)
+        await scene.fs.renames.rename(*ends, EXCHANGE)
+        self.files[one], self.files[two] = self.files[two], self.files[one]
+        if not {one, two} <= self.unsent:
+            self.unsent -= {one, two}
+
+    async def exchange_folders(self, scene: Scene) -> None:
+        if len(self.folders) < 2:
+            return
+        one, two = self.random.sample(sorted(self.folders), 2)
+        root = scene.root
+        ends = (root, one.encode()), (root, two.encode())
+        await scene.fs.renames.rename(*ends, EXCHANGE)
+        self.files = {
+            _moved(_moved(_moved(k, one, "-"), two, one), "-", two): v
+            for k, v in self.files.items()
+        }
+        # What the store had in one of them is there under the names of the other.
+        self.unsent = {
+            each for each in self.unsent if each.split("/")[0] not in {one, two}
+        }
+
+    async def want_room(self, scene: Scene) -> None:
+        """Have the oldest one stored, as a full cache does."""
+        before = {each.key for each in scene.queue.table if each.is_local_only}
+        await scene.queue.store_local_only(1)
+        after = {each.key for each in scene.queue.table if each.is_local_only}
+        self.unsent -= before - after
 
     async def unlink(self, scene: Scene) -> None:
         if self.files:
