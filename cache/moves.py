@@ -28,7 +28,7 @@ from mountfs.cache.entries import (
 from mountfs.cache.phases import reached
 from mountfs.cache.queue import Queue
 from mountfs.cache.tokens import is_token
-from mountfs.storage.errors import NotFound, StoreError, VersionChanged
+from mountfs.storage.errors import NotFound, VersionChanged
 from mountfs.storage.types import (
     ABSENT,
     Absent,
@@ -138,21 +138,15 @@ class Moves:
     ) -> dict[str, Object]:
         """Let the store move a directory, and what is local-only below it follow.
 
-        Crash before the store has moved it: the next mount does it, or nobody was told.
-        After it: that one finds it moved, and lets follow what does not lie there.
+        Who calls has journaled that, on its own or as a step of an exchange. Crash
+        before the store has moved it: the next mount does it, or nobody was told. After
+        it: that one finds it moved, and lets follow what does not lie there.
         """
-        journal = self._queue.journal
-        id = await journal.begin_rename(source, target)
-        try:
-            moved = await self._move_or_find(source, target)
-        except StoreError:
-            await journal.end_rename(id)
-            raise
+        moved = await self._move_or_find(source, target)
         reached("local-only.moved")
-        with trio.CancelScope(shield=True):
-            with self._undone_by_errors(self._pending_at(targets)):
-                followed = await self._move_all(source, {}, targets)
-            await journal.end_rename(id)
+        waiting = self._pending_at(targets)
+        with trio.CancelScope(shield=True), self._undone_by_errors(waiting):
+            followed = await self._move_all(source, {}, targets)
         return {source: moved, **followed}
 
     async def _move_or_find(self, source: str, target: str) -> Object:

@@ -7,6 +7,8 @@ between is finished forward at the next mount: an acknowledged rename is never u
 
 import contextlib
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -52,7 +54,10 @@ class TreeMoves:
         """
         store = self._volume.store
         if store.capabilities.move_dir and not store.features.virtual_hard_link:
-            return await self.move_keys(old_key, new_key, is_known_below=is_known_below)
+            async with self._journaled_if_followed(old_key, new_key):
+                return await self.move_keys(
+                    old_key, new_key, is_known_below=is_known_below
+                )
         # Crash before begin_rename is synced: nothing happened. Between it and the
         # last copy: recovery copies the rest; sources still exist. While deleting:
         # recovery copies what is left of the sources again, to the same effect.
@@ -80,6 +85,30 @@ class TreeMoves:
         if await self.follow({old_key: new_key}, groups):
             await self._volume.journal.end_rename(id)
         return arrived
+
+    @asynccontextmanager
+    async def _journaled_if_followed(
+        self, old_key: str, new_key: str
+    ) -> AsyncIterator[None]:
+        """Journal that the store moves a directory if something here is to follow it.
+
+        Nothing below it is made or committed meanwhile: `moving` is held, and the locks
+        of its files. Where the queue moves it that is one transaction anyway.
+        """
+        waiting = self._volume.waiting()
+        is_native = self._volume.direct.capabilities.move_dir
+        if not is_native or not any(
+            each.is_local_only and each.key.startswith(old_key) for each in waiting
+        ):
+            yield
+            return
+        id = await self._volume.journal.begin_rename(old_key, new_key)
+        try:
+            yield
+        except StoreError:
+            await self._volume.journal.end_rename(id)
+            raise
+        await self._volume.journal.end_rename(id)
 
     async def follow(
         self, prefixes: dict[str, str], groups: list[Group] | None = None

@@ -5,6 +5,7 @@ else is said. Whoever leaves a scene without draining it dies.
 """
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from mountfs.cache import moves
 from mountfs.storage.errors import StoreError
 from mountfs.vfs.rename import EXCHANGE
 from tests.fakes.volume import Scene, open_scene
-from tests.unit.test_local_only import mkdir, mounted, on_disk, staying
+from tests.unit.test_local_only import PATTERNS, mkdir, mounted, on_disk, staying
 from tests.unit.test_vfs_journaled import rename, sent
 
 
@@ -170,6 +171,18 @@ async def test_it_is_removed_with_a_directory_that_somebody_else_has_removed(
         assert not len(scene.queue.table)
 
 
+async def test_one_transaction_moves_what_the_store_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is journaled besides, which a crash would have carried out once more."""
+    async with mounted(tmp_path) as scene:
+        await make_directory(scene)
+        with monkeypatch.context() as patch:
+            patch.delattr(type(scene.cache.journal), "begin_rename")
+            await rename(scene, "d", "e")
+        assert await scene.see("e/a.tmp") == b"bytes"
+
+
 async def test_two_that_change_places_stay(tmp_path: Path) -> None:
     async with mounted(tmp_path) as scene:
         await scene.make("a.tmp", b"a")
@@ -195,3 +208,72 @@ async def test_they_stay_where_two_directories_change_places(
         assert await scene.see("d/a.tmp") == b"e"
         assert await scene.see("e/a.tmp") == b"d"
         assert sorted(staying(scene)) == ["d/a.tmp", "e/a.tmp"]
+
+
+async def seen(scene: Scene, path: str = "") -> dict[str, bytes]:
+    """Return the content of all files at and below a directory."""
+    found: dict[str, bytes] = {}
+    for name, node in (await scene.nodes(path)).items():
+        key = f"{path}/{name}".removeprefix("/")
+        if node.is_directory:
+            found |= await seen(scene, key)
+        else:
+            found[key] = await scene.see(key)
+    return found
+
+
+class Deaths:
+    """Copies of the state directory and the store, each as a process left them."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.paths: list[Path] = []
+
+    def die(self) -> None:
+        """Take a copy; the journal is between two transactions."""
+        path = self._path / f"died-{len(self.paths)}"
+        for name in ("state", "bucket"):
+            shutil.copytree(self._path / name, path / name)
+        self.paths.append(path)
+
+    def around(self, request: Callable[..., Any]) -> Callable[..., Any]:
+        """Die before a request, and after it."""
+
+        async def call(*details: Any, **options: Any) -> Any:
+            self.die()
+            answer = await request(*details, **options)
+            self.die()
+            return answer
+
+        return call
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+async def test_an_exchange_is_finished_wherever_a_crash_has_cut_it_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_kept: bool
+) -> None:
+    """Nothing of it is done twice: the second time it would be to another directory."""
+    deaths = Deaths(tmp_path)
+    async with on_disk(tmp_path) as scene:
+        for name in ("d", "e"):
+            await mkdir(scene, name)
+            await scene.make(f"{name}/a.tmp", name.encode())
+            await scene.make(f"{name}/{name}", b"real")
+        assert await scene.drain()
+        journal = scene.cache.journal
+        for each, call in ((scene.store, "move"), (journal, "change_pending")):
+            monkeypatch.setattr(each, call, deaths.around(getattr(each, call)))
+        await rename(scene, "d", "e", EXCHANGE)
+    assert len(deaths.paths) == 12
+    patterns = PATTERNS if is_kept else ("none",)
+    for path in deaths.paths:
+        async with on_disk(path, *patterns) as later:
+            assert await later.drain()
+            assert await seen(later) == {
+                "d/a.tmp": b"e",
+                "d/e": b"real",
+                "e/a.tmp": b"d",
+                "e/d": b"real",
+            }
+            assert len(staying(later)) == (2 if is_kept else 0)
+            assert not await later.cache.journal.renames()
