@@ -491,11 +491,15 @@ class WriteBack:
         return (*open_files, *failed)
 
     def oldest_s(self) -> float | None:
-        """Return when the oldest of the pending files began to be changed.
+        """Return when the oldest of the files to be stored began to be changed.
 
         By the monotonic clock; of what an earlier mount left, when this one found it.
         """
-        begun = [each.begun_s for each in self._open.values() if each.is_changed]
+        begun = [
+            each.begun_s
+            for each in self._open.values()
+            if each.is_changed and not self._is_local_only(each)
+        ]
         begun += [item.dirty.begun_s for item in self._failed]
         return min(begun, default=None)
 

@@ -279,6 +279,17 @@ async def test_no_part_of_it_is_sent_while_it_is_written(
         assert await scene.content("a") == content
 
 
+async def test_it_does_not_count_as_late_while_it_is_open(tmp_path: Path) -> None:
+    """A swap file is open, and changed, for as long as somebody edits."""
+    async with mounted(tmp_path) as scene:
+        opened = await scene.create(scene.root, "a.tmp", b"bytes")
+        assert scene.cache.writeback.oldest_s() is None
+        other = await scene.create(scene.root, "a", b"bytes")
+        assert scene.cache.writeback.oldest_s() is not None
+        await scene.close(other)
+        await scene.close(opened)
+
+
 async def test_it_stays_also_where_the_later_one_wins(tmp_path: Path) -> None:
     """With conflict=overwrite no commit has a condition."""
     async with mounted(tmp_path, conflict=Policy.OVERWRITE) as scene:
