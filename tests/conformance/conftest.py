@@ -14,12 +14,16 @@ from tests.fakes.s3_servers import S3Server
 _SHARES = {
     "boto3": 6,
     "s3-moto-everything": 3,
+    "s3-seaweedfs-strict": 3,
+    "foreign_field": 2,
+    "foreign_header": 2,
     "dropbox": 3,
     "dropbox-everything": 6,
     "gs-strict-everything": 8,
     "gs-fake-gcs-server": 5,
 }
-"""One of so many tests is run on these, too, in every run; `make proof` runs all."""
+"""One of so many tests is run on these, or of these words, in every run; `make proof`
+runs all."""
 _AT_LENGTH = {"dropbox": {"test_over_a_thousand_entries_are_listed"}}
 """What takes long on a store, and is for `make proof`."""
 

@@ -1,9 +1,9 @@
 """What `make test` takes of what is crossed with the stores; `make proof` takes it all.
 
 A test that mounts for itself takes seconds, most of them the same on each store. Each
-such test runs every time on one store at least: on S3, and one in three on the local
-store, too. What takes longest, whole applications, runs on one of the two. A test in a
-mount that many share runs on S3, and on one of the local store and memory.
+such test runs on one of them: on S3, or one in four on the local store; what takes
+longest, whole applications, on either as often. A test in a mount that many share runs
+on S3, and on one of the local store and memory.
 """
 
 import zlib
@@ -20,7 +20,7 @@ LONG = {
     "test_real_tools",
     "test_standard_library",
 }
-LOCAL_SHARE = 3
+LOCAL_SHARE = 4
 
 
 def leave_some(items: Iterable[pytest.Item], below: Path) -> None:
@@ -36,12 +36,8 @@ def leave_some(items: Iterable[pytest.Item], below: Path) -> None:
         if not stores.keys() >= {"local", "s3"}:
             continue
         number = zlib.crc32(name.encode())
-        if stores["s3"].path.stem in LONG:
-            left = "s3" if number % 2 else "local"
-        elif number % LOCAL_SHARE:
-            left = "local"
-        else:
-            continue
+        share = 2 if stores["s3"].path.stem in LONG else LOCAL_SHARE
+        left = "local" if number % share else "s3"
         stores[left].add_marker(pytest.mark.slow)
 
 

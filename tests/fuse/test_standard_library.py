@@ -11,7 +11,7 @@ from tests.fuse.stores import Store, files_of
 from tests.fuse.trees import copy_standard_library
 
 AMOUNTS = [
-    pytest.param(1500, id="some"),
+    pytest.param(800, id="some"),
     pytest.param(
         1_000_000, id="whole", marks=[pytest.mark.slow, pytest.mark.timeout(1800)]
     ),

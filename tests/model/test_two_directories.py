@@ -23,7 +23,7 @@ from tests.model.hand import Deed
 from tests.model.search import IS_LONG, TIME_S, search, seeds
 from tests.model.twins import TTL_S, Ground, Look, Twins
 
-EXAMPLES = 9
+EXAMPLES = 6
 STEPS = 25
 REMOUNTS_MAX = 2
 REMOUNT_CHANCE = 3 if IS_LONG else 8

@@ -21,7 +21,7 @@ from tests.recovery.load import DURABILITIES, leave
 from tests.recovery.program import MIB, Program
 
 AT_LENGTH = "AT_LENGTH" in os.environ
-STRIDE = 1 if AT_LENGTH else 37
+STRIDE = 1 if AT_LENGTH else 53
 """`make test` takes every so many-th request, another one for each fault."""
 DELAY_S = 0.3
 pytestmark = [pytest.mark.fuse, pytest.mark.timeout(3600 if AT_LENGTH else 300)]
