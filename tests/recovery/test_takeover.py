@@ -15,7 +15,13 @@ from tests.fuse.conftest import Mounter
 from tests.fuse.mounting import UNMOUNT_S, Mount, run_command
 from tests.fuse.processes import COMMAND
 from tests.fuse.streaming import open_new
-from tests.recovery.outages import WRITTEN_OFF, Outages, go_offline, outages
+from tests.recovery.outages import (
+    WRITTEN_OFF,
+    Outages,
+    go_offline,
+    outages,
+    wait_for_store,
+)
 
 __all__ = ["outages"]
 pytestmark = pytest.mark.fuse
@@ -31,7 +37,7 @@ def unmount_in_background(mount: Mount) -> "subprocess.Popen[str]":
     while (status := control.ask(socket, "status")) is None or (
         status.state is not State.DRAINING
     ):
-        assert time.monotonic() < end_s
+        assert time.monotonic() < end_s, f"{status}\n{mount.log()}"
         time.sleep(0.02)
     return running
 
@@ -118,8 +124,8 @@ def test_without_a_journal_it_begins_when_everything_is_sent(
     with pytest.raises(OSError, match="Input/output"):
         os.close(stuck)
     hold = Stall()
-    outages.proxy.mend()
-    outages.proxy.fail("PutObject", hold, key="/stuck", is_lasting=True)
+    outages.proxy.fail_only("PutObject", hold, key="/stuck")
+    wait_for_store(first, "online")
     unmounting = unmount_in_background(first)
     seen: list[tuple[int | None, object]] = []
 
