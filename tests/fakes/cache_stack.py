@@ -6,11 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import trio.testing
+
 from mountfs.backends.memory import MEMORY_CAPABILITIES
 from mountfs.cache.blocks import BlockCache
 from mountfs.cache.budget import Budget
 from mountfs.cache.conflicts import Policy
 from mountfs.cache.journal import Journal
+from mountfs.cache.spool import DISK_THREADS
 from mountfs.cache.uploader import Sending
 from mountfs.cache.writeback import WriteBack
 from mountfs.storage.protocol import Storager
@@ -20,6 +23,13 @@ TINY_LIMITS = MultipartLimits(part_size_min=16, part_size_max=200, parts_max=200
 PUT_SIZE_MAX = 30
 PART_SIZE = 16
 BLOCK_SIZE = 16
+
+
+async def settled() -> None:
+    """Wait until nothing goes on, in the disk's threads either."""
+    await trio.testing.wait_all_tasks_blocked()
+    while DISK_THREADS.borrowed_tokens:
+        await trio.testing.wait_all_tasks_blocked(0.001)
 
 
 def tiny_store(**changes: Any) -> Capabilities:

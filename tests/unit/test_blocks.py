@@ -14,7 +14,6 @@ from mountfs.cache.blocks import BlockCache
 from mountfs.cache.budget import Budget
 from mountfs.cache.directory import DirectoryInUse
 from mountfs.cache.readahead import ReadStream
-from mountfs.cache.spool import DISK_THREADS
 from mountfs.storage.body import BytesBody
 from mountfs.storage.errors import (
     NotFound,
@@ -25,17 +24,11 @@ from mountfs.storage.errors import (
 from mountfs.storage.reason import Reason, current_reason
 from mountfs.storage.types import Content, Object, Version
 from mountfs.storage.wrapper import StoragerWrapper
+from tests.fakes.cache_stack import settled
 from tests.fakes.faulty import Fault, FaultyStore
 
 SIZE = 1000
 WHOLE = bytes(i * 7 % 251 for i in range(SIZE))
-
-
-async def settled() -> None:
-    """Wait until nothing goes on, in the disk's threads either."""
-    await trio.testing.wait_all_tasks_blocked()
-    while DISK_THREADS.borrowed_tokens:
-        await trio.testing.wait_all_tasks_blocked(0.001)
 
 
 class Scene:

@@ -13,7 +13,7 @@ from mountfs.errors import UsageError
 from mountfs.serving.warmer import Warmer
 from mountfs.status import Outcome, Progress
 from mountfs.storage.errors import PermissionDenied, StoreError, Unreachable
-from tests.fakes.cache_stack import BLOCK_SIZE
+from tests.fakes.cache_stack import BLOCK_SIZE, settled
 from tests.fakes.volume import Scene, open_scene
 
 ROOM = 1000 * BLOCK_SIZE
@@ -30,6 +30,7 @@ async def warm(scene: Scene, *paths: str) -> tuple[Outcome, Progress]:
     progress = Progress()
     warmer = Warmer(scene.fs, scene.cache.budget)
     outcome = await warmer.warm(paths, jobs=4, progress=progress)
+    await settled()  # what was fetched is on the disk
     return outcome, progress
 
 
