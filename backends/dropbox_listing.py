@@ -108,17 +108,17 @@ class Listings:
                 raise
             return []  # the folder of the store is made by the first write
         path = self._keys.path(prefix)
-        by_name = {
-            component_of(each.name): each
+        named = [
+            (component_of(each.name), each)
             for names, each in _last_of(known, path).items()
             if len(names) == 1
-        }
+        ]
+        by_name = {name: each for name, each in named if name is not None}
         found = [
             object_of(prefix + name, each, template_id)
             for name, each in by_name.items()
-            if name is not None
         ]
-        _tell_left_out(prefix, len(known), len(found))
+        _tell_left_out(prefix, sum(name is None for name, _ in named))
         return sorted(found, key=_order)
 
     async def _below(self, folder: str) -> list[Object]:
@@ -127,6 +127,8 @@ class Listings:
         path = self._keys.path(folder)
         known = await self._fetched(path, folder, is_recursive=True)
         by_key = dict(_keyed(known, path, folder))
+        named = _last_of(known, path).values()
+        _tell_left_out(folder, sum(component_of(each.name) is None for each in named))
         found = [
             object_of(key, each, template_id)
             for key, each in by_key.items()
@@ -213,8 +215,6 @@ def _keyed(known: list[Any], path: str, folder: str) -> Iterator[tuple[str, Any]
         yield key, each
 
 
-def _tell_left_out(prefix: str, known: int, found: int) -> None:
-    if found < known:
-        log.info(
-            "%d entries in %r have no key, and are left out", known - found, prefix
-        )
+def _tell_left_out(prefix: str, count: int) -> None:
+    if count:
+        log.info("%d entries in %r have no key, and are left out", count, prefix)

@@ -208,7 +208,7 @@ class Drain:
                 continue
             if is_batched:
                 removals.append(entry)
-            elif not queue.table.to_go_before(entry):
+            elif not queue.table.leaves_something_below(entry):
                 self._start([entry], self._carry_out)
         return min(next_s, self._take_off_together(removals, may_grow=may_grow))
 

@@ -266,26 +266,31 @@ class EntryTable:
             return True
         return self._waits_for_marker(entry)
 
-    def to_go_before(self, removal: Entry) -> list[Entry]:
-        """Return what lies below a directory and is carried out before it is removed.
+    def to_go_before(self, removal: Entry) -> Iterator[Entry]:
+        """Yield what lies below a directory and is carried out before it is removed.
 
         Not even a store of markers may have it otherwise: one that keeps directories
         behind the scenes (SeaweedFS) lets it stay if its marker goes before what is
         below it. That is not `is_blocked` if it goes as well: all may go in one batch.
         """
         if not (removal.is_removal and removal.is_directory):
-            return []
-        firsts = [self._by_key[key][0] for key in self._below.get(removal.key, ())]
-        older = [each for each in firsts if each.id < removal.id]
-        # What comes there anew waits for the removal itself.
-        newer = [each for each in firsts if each.is_removal and each.id > removal.id]
-        if newer and not self._waits_for(newer, removal):
-            return older + newer
-        return older
+            return
+        for key in self._below.get(removal.key, ()):
+            first = self._by_key[key][0]
+            # What comes there anew waits for the removal itself, and so may what is
+            # copied from below it first.
+            if first.id < removal.id or (
+                first.is_removal and removal not in self._all_before(first)
+            ):
+                yield first
+
+    def leaves_something_below(self, entry: Entry) -> bool:
+        """Tell whether a directory that goes alone would go before what is below it."""
+        return next(self.to_go_before(entry), None) is not None
 
     def may_be_tried(self, entry: Entry) -> bool:
         """Tell whether an entry waits for no other that comes before it."""
-        return not self.is_blocked(entry) and not self.to_go_before(entry)
+        return not self.is_blocked(entry) and not self.leaves_something_below(entry)
 
     def would_turn_in_a_circle(self, entry: Entry, target: str) -> bool:
         """Tell whether an entry could wait for itself if it went to another key.
@@ -301,32 +306,26 @@ class EntryTable:
             return False
         kind = ObjectKind.DIRECTORY if target.endswith("/") else ObjectKind.FILE
         moved = Entry(sys.maxsize, target, Make(kind, Metadata()), None, None)
-        waiting, seen = [moved], {moved.id}
-        while waiting:
-            for each in self._before(waiting.pop()):
-                if each.key == entry.key:
-                    continue  # it goes to the other key as well
-                if each.key in needs:
-                    return True
-                older = [each, *self._older_at(each)]
-                waiting += [other for other in older if other.id not in seen]
-                seen.update(other.id for other in older)
-        return False
+        # What has the entry's key goes to the other one as well.
+        return any(
+            each.key in needs for each in self._all_before(moved, without=entry.key)
+        )
 
-    def _waits_for(self, entries: list[Entry], other: Entry) -> bool:
-        """Tell whether one of some entries waits for another, however indirectly.
+    def _all_before(self, entry: Entry, *, without: str = "") -> Iterator[Entry]:
+        """Yield what an entry waits for, and what that waits for, and so on.
 
-        What was moved to a directory that is to go first may be copied from below it.
+        Of the key `without` nothing is yielded, nor what only that waits for.
         """
-        waiting, seen = list(entries), {entry.id for entry in entries}
+        waiting, seen = [entry], {entry.id}
         while waiting:
             for each in self._before(waiting.pop()):
-                if each is other:
-                    return True
-                older = [each, *self._older_at(each)]
-                waiting += [one for one in older if one.id not in seen]
-                seen.update(one.id for one in older)
-        return False
+                if each.key == without:
+                    continue
+                for older in (each, *self._older_at(each)):
+                    if older.id not in seen:
+                        seen.add(older.id)
+                        waiting.append(older)
+                        yield older
 
     def _older_at(self, entry: Entry) -> list[Entry]:
         entries = self._by_key[entry.key]

@@ -52,6 +52,8 @@ class Kept:
     base_size: int = 0
     elsewhere: tuple[Range, ...] = ()
     """What only an unfinished upload in the store has."""
+    is_local_only: bool = False
+    """Whether it was to stay here."""
 
     @property
     def has_bytes(self) -> bool:
@@ -330,6 +332,7 @@ def _pending(row: Mapping[str, Any], spool: Path) -> Kept:
         change = state["change"]
         reason = str(state.get("error") or "")
         is_local_only = state.get("is_local_only") is True
+        kept = replace(kept, is_local_only=is_local_only)
         if change["what"] != "bytes":
             what = _WORDS["local-only" if is_local_only else change["what"]]
             return replace(kept, what=what, reason=reason)

@@ -185,8 +185,11 @@ def _list(left: Left, out: TextIO) -> None:
         _say(out, f"  {kept.name}  {kept.key}: {kept.what}{size}{reason}")
     if not left.kept and left.damage is None:
         _say(out, "  Nothing is left.")
-    elif left.damage is None and not all(map(_is_orphan, left.kept)):
+    waiting = [kept for kept in left.kept if not _is_orphan(kept)]
+    if left.damage is None and not all(kept.is_local_only for kept in waiting):
         _say(out, "  The next mount of this store sends what it can of this.")
+    if left.damage is None and any(kept.is_local_only for kept in waiting):
+        _say(out, "  What is local-only stays, for the next mount with its patterns.")
 
 
 # --- exporting ----------------------------------------------------------------------

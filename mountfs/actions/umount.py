@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from mountfs import abort, control, mounts
+from mountfs.actions.overview import count_of
 from mountfs.configuration.values import format_size
 from mountfs.control import Request, State, Status
 from mountfs.errors import UsageError
@@ -214,6 +215,7 @@ def _watch(first: Status, conversation: Iterator[Status], out: TextIO) -> int:
 
 def _last_word(status: Status, out: TextIO) -> int:
     _tell_unseen(status, out)
+    _tell_local_only(status, out)
     if status.pending_files == 0:
         return EXIT_TROUBLE if status.unseen else os.EX_OK
     shown = status.waiting[:NAMES_SHOWN]
@@ -238,6 +240,17 @@ def _tell_unseen(status: Status, out: TextIO) -> None:
     for each in news[-NAMES_SHOWN:]:
         kept = f"; kept as {each.kept_as}" if each.kept_as is not None else ""
         out.write(plain(f"  {each.path}: {each.text}{kept}") + "\n")
+
+
+def _tell_local_only(status: Status, out: TextIO) -> None:
+    """Tell what was not to be sent: whoever clears this host away should know."""
+    if status.local_only_files:
+        files = count_of(status.local_only_files, "local-only file")
+        size = format_size(status.local_only_bytes)
+        out.write(
+            f"mountfs: {files}, {size}, not sent: the next mount of {status.url} with"
+            " the same patterns has them\n"
+        )
 
 
 def _amount(status: Status) -> str:

@@ -4,7 +4,7 @@ import dataclasses
 import math
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from mountfs.cache.budget import Budget
@@ -51,8 +51,8 @@ class Reporter:
 
     def status(self, state: State, *, is_seen: bool = False) -> Status:
         """Return how the mount does; `is_seen`: a person is shown the late errors."""
-        pending = self.pending()
         local_only = self._local_only()
+        pending = self._pending(local_only)
         incidents = self._incidents
         unseen = incidents.unseen()
         if is_seen:
@@ -109,8 +109,10 @@ class Reporter:
 
     def pending(self) -> tuple[PendingPath, ...]:
         """Return what the store is to have, without files that were unlinked."""
+        return self._pending(self._local_only())
+
+    def _pending(self, local_only: Mapping[str, int]) -> tuple[PendingPath, ...]:
         found: dict[str, PendingPath] = {}
-        local_only = self._local_only()
         for file in self._fs.volume.writeback.pending():
             if file.is_local_only:
                 continue

@@ -23,8 +23,7 @@ class LocalOnlyNames:
 
     def __call__(self, key: str) -> bool:
         """Tell whether a key is that of a file whose name matches."""
-        component = key.rpartition("/")[2]
-        if not (self._is_any and component):
+        if not self._is_any or not (component := key.rpartition("/")[2]):
             return False
         if key.startswith(f"{EXCHANGES}/"):
             return True  # half way of an exchange, whatever its name is in the end

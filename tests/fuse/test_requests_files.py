@@ -233,7 +233,14 @@ def edit(path: Path, offsets: list[int]) -> None:
             file.write(b"x" * 4096)
 
 
-@pytest.mark.parametrize(("size", "edits"), [(64 * MIB, 1), (128 * MIB, 10)])
+@pytest.mark.parametrize(
+    ("size", "edits"),
+    [
+        (64 * MIB, 1),
+        (128 * MIB, 10),
+        pytest.param(256 * MIB, 20, marks=pytest.mark.slow),
+    ],
+)
 def test_small_edits_of_a_large_file_send_little(
     counted: Counted, cold: Cold, size: int, edits: int
 ) -> None:

@@ -29,7 +29,7 @@ def seeds() -> Iterator[int]:
 def search(examples: int, steps: int) -> settings:
     """Return how far to look with one seed."""
     return settings(
-        max_examples=100 if MINUTES else (4 if IS_LONG else 1) * examples,
+        max_examples=100 if MINUTES else (6 if IS_LONG else 1) * examples,
         stateful_step_count=60 if IS_LONG else steps,
         derandomize=False,
         database=None,

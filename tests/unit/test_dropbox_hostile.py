@@ -1,6 +1,7 @@
 """Whatever a Dropbox answers, a store gives an error or a true answer, and soon."""
 
 import json
+import logging
 import os
 import random
 import resource
@@ -611,9 +612,13 @@ async def test_every_lie(liar: DropboxServer, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", [ListMode.DIRECTORY, ListMode.PREFIX])
 async def test_a_name_without_a_key_hides_no_other(
-    mode: ListMode, liar: DropboxServer, tmp_path: Path
+    mode: ListMode,
+    liar: DropboxServer,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A `desktop.ini` that another program put there is left out, and nothing else."""
+    caplog.set_level(logging.INFO, logger="mountfs.backends.dropbox_listing")
     scene = scene_of(liar, tmp_path)
     for name in ("desktop.ini", "~$x.docx"):
         liar.account.answer("files/upload", {"path": f"/pre/d/{name}"}, BYTES)
@@ -623,12 +628,14 @@ async def test_a_name_without_a_key_hides_no_other(
     await scene.store.close()
     found = {each.key for each in page.objects}
     assert found - {"d/"} == {"d/x", "d/y", "d/z"}
+    assert "2 entries in 'd/' have no key, and are left out" in caplog.text
 
 
 async def test_what_goes_while_it_is_listed_is_not_listed(
-    liar: DropboxServer, tmp_path: Path
+    liar: DropboxServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The pages that follow tell of a deletion, and of a change, once more."""
+    caplog.set_level(logging.INFO, logger="mountfs.backends.dropbox_listing")
     scene = scene_of(liar, tmp_path)
     gone = {".tag": "deleted", "name": "x", "path_lower": "/pre/d/x"}
 
@@ -645,6 +652,7 @@ async def test_what_goes_while_it_is_listed_is_not_listed(
     await scene.store.close()
     assert liar.lies == 1
     assert {each.key: each.size for each in page.objects} == {"d/y": 10, "d/z": 3}
+    assert "left out" not in caplog.text
 
 
 async def test_a_time_that_no_kernel_takes_is_that_of_the_change(

@@ -4,6 +4,7 @@ The store is in memory behind `HeldStore`, which counts the requests. Whoever le
 scene without draining it dies: the next one finds the journal.
 """
 
+import io
 import shutil
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ import pytest
 import trio
 import trio.testing
 
+from mountfs.actions import recover
 from mountfs.backends.local import open_local
 from mountfs.backends.memory import MemoryStore
 from mountfs.cache import drain, moves, promised, queue, writeback
@@ -774,3 +776,8 @@ def test_what_is_left_is_told(tmp_path: Path) -> None:
         ("a.tmp", "a local-only file, which was not to be stored", ""),
         ("empty.tmp", "a local-only file, which was not to be stored", ""),
     }
+    said = io.StringIO()
+    wanted = recover.Wanted()
+    assert recover.recover([tmp_path / "state"], wanted, None, said) == 1
+    assert "What is local-only stays" in said.getvalue()
+    assert "sends what it can" not in said.getvalue()

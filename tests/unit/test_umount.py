@@ -47,6 +47,20 @@ def test_a_drain_that_ends_with_nothing_left_is_0() -> None:
     assert out.getvalue() == ""
 
 
+def test_what_stays_here_is_told_and_is_no_trouble() -> None:
+    """Whoever clears the host away afterwards should know of local-only files."""
+    out = io.StringIO()
+    last = dataclasses.replace(
+        status(State.DONE, 0), local_only_files=2, local_only_bytes=3 << 20
+    )
+
+    assert umount._watch(FIRST, iter([last]), out) == 0
+    assert out.getvalue() == (
+        "mountfs: 2 local-only files, 3 MiB, not sent: the next mount of s3://bucket"
+        " with the same patterns has them\n"
+    )
+
+
 def test_a_drain_that_leaves_something_is_75_and_names_it() -> None:
     """What could not be sent is named, up to a number."""
     out = io.StringIO()
