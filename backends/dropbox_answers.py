@@ -53,8 +53,10 @@ class Api(Dropbox):  # type: ignore[misc]  # the SDK has no types
         try:
             with understood():
                 return super().request(*args, **kwargs)
-        except ServiceFailed:
-            self._session.drop_answer()  # nobody else has it, nor its connection
+        except Exception:
+            # Nobody else has what is left of it, nor its connection: of a download
+            # that is to wait (429) the SDK reads nothing.
+            self._session.drop_answer()
             raise
 
     def refresh_access_token(self, *args: Any, **kwargs: Any) -> None:

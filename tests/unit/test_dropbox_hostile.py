@@ -1,5 +1,6 @@
 """Whatever a Dropbox answers, a store gives an error or a true answer, and soon."""
 
+import gc
 import json
 import logging
 import os
@@ -64,12 +65,6 @@ BYTES = b"0123456789"
 
 Answer = object
 TEMPLATES = "file_properties/templates/"
-# A connection may be cut just before TLS takes it over: `SSLSocket._create` forgets the
-# new socket then; its descriptor is closed with the object, and with a warning.
-forgotten = pytest.mark.filterwarnings(
-    "ignore:.*unclosed <ssl.SSLSocket:ResourceWarning",
-    "ignore::pytest.PytestUnraisableExceptionWarning",
-)
 
 
 @dataclass
@@ -582,16 +577,21 @@ def shuffled(cases: Mapping[Case, Lie], seed: object) -> dict[Case, Lie]:
 async def test_the_truth_is_believed(
     deed: str, liar: DropboxServer, tmp_path: Path
 ) -> None:
-    """Without a lie each deed has its answer, by the requests that are lied to."""
-    scene = scene_of(liar, tmp_path)
+    """Without a lie each deed has its answer, by the requests that are lied to.
+
+    Writes go together if they come together: a busy machine gets more than one try.
+    """
+    scene, wanted = scene_of(liar, tmp_path), set(DEEDS[deed].routes)
 
     DEEDS[deed].check(await DEEDS[deed].carry_out(scene))
+    for _ in range(4):
+        if deed == "write several" and not wanted <= set(liar.routes):
+            DEEDS[deed].check(await DEEDS[deed].carry_out(scene))
 
     await scene.store.close()
-    assert set(DEEDS[deed].routes) <= set(liar.routes)
+    assert wanted <= set(liar.routes)
 
 
-@forgotten
 async def test_a_sample_of_lies(liar: DropboxServer, tmp_path: Path) -> None:
     """Deeds, steps and lies drawn with a fixed seed."""
     cases = await cases_at(liar, tmp_path)
@@ -600,9 +600,19 @@ async def test_a_sample_of_lies(liar: DropboxServer, tmp_path: Path) -> None:
     assert await tell_lies(liar, tmp_path, shuffled(some, SEED), SAMPLE) == SAMPLE
 
 
+async def test_a_download_that_is_to_wait_leaves_no_connection_open(
+    liar: DropboxServer, tmp_path: Path
+) -> None:
+    """A storm of 429s does not take a descriptor for each; a warning would fail this."""
+    case = ("read from within", "files/download", "a time before")
+    lie = (await cases_at(liar, tmp_path))[case]
+
+    assert await is_lied_to(liar, tmp_path, case, lie)
+    gc.collect()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@forgotten
 async def test_every_lie(liar: DropboxServer, tmp_path: Path) -> None:
     """Each step of each deed with each lie."""
     cases = shuffled(await cases_at(liar, tmp_path), os.environ.get("SEED", SEED))
