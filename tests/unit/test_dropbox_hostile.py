@@ -603,7 +603,7 @@ async def test_a_sample_of_lies(liar: DropboxServer, tmp_path: Path) -> None:
 async def test_a_download_that_is_to_wait_leaves_no_connection_open(
     liar: DropboxServer, tmp_path: Path
 ) -> None:
-    """A storm of 429s does not take a descriptor for each; a warning would fail this."""
+    """A storm of 429s takes no descriptor for each; a warning would fail this."""
     case = ("read from within", "files/download", "a time before")
     lie = (await cases_at(liar, tmp_path))[case]
 

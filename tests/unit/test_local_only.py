@@ -5,6 +5,7 @@ scene without draining it dies: the next one finds the journal.
 """
 
 import io
+import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -56,16 +57,40 @@ def staying(scene: Scene) -> list[str]:
 
 
 def dies_at(phase: str, path: Path, died: Path) -> Callable[[str], None]:
-    """Return what copies a state directory at a phase, as if the process ended there.
+    """Return what copies all that is kept at a phase, as if the process ended there.
 
     The journal is between two transactions then.
     """
 
     def reached(name: str) -> None:
         if name == phase and not died.exists():
-            shutil.copytree(path / "state", died / "state")
+            for kept in {"state", "bucket"} & set(os.listdir(path)):
+                shutil.copytree(path / kept, died / kept)
 
     return reached
+
+
+def die_at_the_move(
+    scene: Scene,
+    monkeypatch: pytest.MonkeyPatch,
+    path: Path,
+    died: Path,
+    *,
+    is_moved: bool,
+) -> None:
+    """Let the process end before the store moves a directory, or after it has."""
+    phase = "local-only.moved"
+    die = dies_at(phase, path, died)
+    if is_moved:
+        monkeypatch.setattr(moves, "reached", die)
+        return
+    move = scene.store.move
+
+    async def dying(*details: Any, **options: Any) -> Any:
+        die(phase)
+        return await move(*details, **options)
+
+    monkeypatch.setattr(scene.store, "move", dying)
 
 
 async def mkdir(scene: Scene, name: str) -> None:
@@ -696,27 +721,12 @@ async def test_a_crash_while_the_store_moves_a_directory_is_finished_forward(
     """Before the store has moved it, and after."""
     died = tmp_path / "died"
 
-    def die(phase: str = "local-only.moved") -> None:
-        if phase == "local-only.moved" and not died.exists():
-            # A journal between two transactions, and the store as it is.
-            shutil.copytree(tmp_path / "state", died / "state")
-            shutil.copytree(tmp_path / "bucket", died / "bucket")
-
     async with on_disk(tmp_path) as scene:
         await mkdir(scene, "d")
         await scene.make("d/a.tmp", b"bytes")
         await scene.make("d/b", b"real")
         assert await scene.drain()
-        if is_moved:
-            monkeypatch.setattr(moves, "reached", die)
-        else:
-            move = scene.store.move
-
-            async def dying(*details: Any, **options: Any) -> Any:
-                die()
-                return await move(*details, **options)
-
-            monkeypatch.setattr(scene.store, "move", dying)
+        die_at_the_move(scene, monkeypatch, tmp_path, died, is_moved=is_moved)
         await rename(scene, "d", "e")
     async with on_disk(died) as later:
         assert set(await later.nodes("")) == {"e"}

@@ -14,11 +14,17 @@ import trio
 import trio.testing
 
 from mountfs.backends.local import open_local
-from mountfs.cache import moves
 from mountfs.storage.errors import StoreError
 from mountfs.vfs.rename import EXCHANGE
 from tests.fakes.volume import Scene, open_scene
-from tests.unit.test_local_only import PATTERNS, mkdir, mounted, on_disk, staying
+from tests.unit.test_local_only import (
+    PATTERNS,
+    die_at_the_move,
+    mkdir,
+    mounted,
+    on_disk,
+    staying,
+)
 from tests.unit.test_vfs_journaled import rename, sent
 
 
@@ -44,23 +50,9 @@ async def test_a_move_that_a_crash_cut_short_is_finished_without_the_patterns(
     """Nothing is stored where the directory was: it could not be moved there then."""
     died = tmp_path / "died"
 
-    def die(phase: str = "local-only.moved") -> None:
-        if phase == "local-only.moved" and not died.exists():
-            shutil.copytree(tmp_path / "state", died / "state")
-            shutil.copytree(tmp_path / "bucket", died / "bucket")
-
     async with on_disk(tmp_path) as scene:
         await make_directory(scene)
-        if is_moved:
-            monkeypatch.setattr(moves, "reached", die)
-        else:
-            move = scene.store.move
-
-            async def dying(*details: Any, **options: Any) -> Any:
-                die()
-                return await move(*details, **options)
-
-            monkeypatch.setattr(scene.store, "move", dying)
+        die_at_the_move(scene, monkeypatch, tmp_path, died, is_moved=is_moved)
         await rename(scene, "d", "e")
     store = open_local(f"file://{died / 'bucket'}", {})
     is_journaled = durability == "journal"
