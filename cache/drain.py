@@ -1,4 +1,4 @@
-"""Carries the entries of a queue out, in the background.
+"""Carries the entries of a ledger out, in the background.
 
 Entries that are due, and that nothing older must come before, take off: many at once,
 deletes in batches, one at a time for each name. What fails is tried again, for as long
@@ -27,8 +27,10 @@ from mountfs.cache.entries import (
     content_condition,
 )
 from mountfs.cache.incidents import IncidentKind, Incidents
+from mountfs.cache.landing import Landing
+from mountfs.cache.ledger import AGE_MAX_S, Ledger
 from mountfs.cache.phases import reached
-from mountfs.cache.queue import AGE_MAX_S, Queue
+from mountfs.cache.settling import Settling
 from mountfs.storage.errors import (
     AlreadyExists,
     NotFound,
@@ -74,10 +76,14 @@ class Hooks:
 
 
 class Drain:
-    """Empties a queue into its store, for as long as it is entered."""
+    """Empties a ledger into its store, for as long as it is entered."""
 
-    def __init__(self, queue: Queue, incidents: Incidents, hooks: Hooks) -> None:
-        self._queue = queue
+    def __init__(
+        self, ledger: Ledger, settling: Settling, incidents: Incidents, hooks: Hooks
+    ) -> None:
+        self._ledger = ledger
+        self._settling = settling
+        self._landing = Landing(ledger)
         self._incidents = incidents
         self._hooks = hooks
         self._flights = 0
@@ -87,8 +93,6 @@ class Drain:
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        self._queue.is_reachable = self._can_reach  # type: ignore[method-assign]
-        self._queue.forget_error = self._incidents.clear
         nursery = await self._stack.enter_async_context(trio.open_nursery())
         self._nursery = nursery
         return self
@@ -103,7 +107,7 @@ class Drain:
         self._nursery.cancel_scope.cancel()
         await self._stack.aclose()
         with trio.CancelScope(shield=True):
-            await self._queue.close()
+            await self._ledger.close()
 
     async def reclaim(self, size: int) -> int:
         """Free room by storing what waits (`mountfs.cache.budget.Reclaimer`).
@@ -113,15 +117,12 @@ class Drain:
         waiting = [entry for entry in self._waiting() if entry.size]
         if waiting:
             with contextlib.suppress(StoreError):
-                await self._queue.settle_entries(waiting[:1])
+                await self._settling.settle_entries(waiting[:1])
             if waiting[0].is_over:
                 return waiting[0].size
             if not self._is_reachable:
                 return 0  # that was waited for already
-        return await self._queue.store_local_only(size)
-
-    def _can_reach(self) -> bool:
-        return self._is_reachable
+        return await self._settling.store_local_only(size)
 
     @property
     def _is_reachable(self) -> bool:
@@ -134,12 +135,12 @@ class Drain:
         when the store is and stays out of reach; in the first two cases with nothing
         in flight, since a flight has something to tell after its entry has gone.
         """
-        table = self._queue.table
+        table = self._ledger.table
         attempts = {entry.id: entry.attempts for entry in table}
         self.begin()
-        self._queue.hurry()
+        self._settling.hurry()
         while (waiting := self._waiting()) or self._flights:
-            look = self._queue.look()
+            look = self._ledger.news.look()
             tried = [
                 entry.attempts > attempts.get(entry.id, 0) and entry.flight is None
                 for entry in waiting
@@ -156,45 +157,46 @@ class Drain:
                 entry
                 for entry in self._waiting()
                 if entry.attempts <= attempts.get(entry.id, 0)
-                and entry.due_s > self._queue.now_s()
+                and entry.due_s > self._ledger.now_s()
             ]
             for entry in new:
-                entry.due_s = self._queue.now_s()
+                entry.due_s = self._ledger.now_s()
             if new:
-                self._queue.burst.cut_short()
-                self._queue.tell()
+                self._ledger.burst.cut_short()
+                self._ledger.news.tell()
             await look.wait_for_news()
         return True
 
     def _waiting(self) -> list[Entry]:
         """Return what is to be stored."""
-        return [entry for entry in self._queue.table if not entry.is_local_only]
+        return [entry for entry in self._ledger.table if not entry.is_local_only]
 
     # --- taking off -------------------------------------------------------------
 
     async def _run(self) -> None:
         while True:
-            look = self._queue.look()
-            if not self._is_reachable and len(self._queue.table):
-                self._queue.tell()  # who waits for all of it need not wait for this
+            look = self._ledger.news.look()
+            if not self._is_reachable and len(self._ledger.table):
+                # Who waits for all of it need not wait for this.
+                self._ledger.news.tell()
                 await self._hooks.health.change()
                 continue
-            await self._queue.burst.over()
+            await self._ledger.burst.over()
             next_s = self._take_off()
-            with trio.move_on_after(max(0.0, next_s - self._queue.now_s())):
+            with trio.move_on_after(max(0.0, next_s - self._ledger.now_s())):
                 await look.wait_for_news()
 
     def _take_off(self) -> float:
         """Start what may start; return when the next entry is due."""
-        queue, now_s = self._queue, self._queue.now_s()
+        ledger, now_s = self._ledger, self._ledger.now_s()
         next_s = float("inf")
         removals: list[Entry] = []
         may_grow = False
-        for entry in queue.table:
+        for entry in ledger.table:
             if self._flights >= FLIGHTS_MAX:
                 may_grow = may_grow or self._copies > 0
                 break
-            if entry.flight is not None or queue.is_locked(entry.key):
+            if entry.flight is not None or ledger.locks.is_held(entry.key):
                 continue
             if entry.is_local_only:
                 continue
@@ -203,18 +205,18 @@ class Drain:
             if not is_due:
                 next_s = min(next_s, due_s)
             is_batched = entry.is_removal and self._may_be_in_batch(entry)
-            if not (is_due or is_batched) or queue.table.is_blocked(entry):
+            if not (is_due or is_batched) or ledger.table.is_blocked(entry):
                 may_grow = may_grow or (is_batched and self._is_being_copied(entry))
                 continue
             if is_batched:
                 removals.append(entry)
-            elif not queue.table.leaves_something_below(entry):
+            elif not ledger.table.leaves_something_below(entry):
                 self._start([entry], self._carry_out)
         return min(next_s, self._take_off_together(removals, may_grow=may_grow))
 
     def _take_off_together(self, removals: list[Entry], *, may_grow: bool) -> float:
         """Start what is to be removed, or return until when more may come."""
-        now_s = self._queue.now_s()
+        now_s = self._ledger.now_s()
         due = [entry for entry in removals if self._due_s(entry) <= now_s]
         if not due:
             return float("inf")
@@ -229,11 +231,11 @@ class Drain:
         """Return when an entry is due: removals wait for more of them to come."""
         if not entry.is_removal or entry.error is not None:
             return entry.due_s
-        return min(entry.due_s, self._queue.burst.long_over_s)
+        return min(entry.due_s, self._ledger.burst.long_over_s)
 
     def _is_being_copied(self, removal: Entry) -> bool:
         """Tell whether a key waits only for being copied to another."""
-        needing = self._queue.table.needing(removal.key)
+        needing = self._ledger.table.needing(removal.key)
         return any(isinstance(e.change, Copy) and e.error is None for e in needing)
 
     def _with_all_below(self, removals: list[Entry]) -> list[Entry]:
@@ -241,7 +243,7 @@ class Drain:
         ordered = sorted(removals, key=lambda entry: entry.key, reverse=True)
         going: set[str] = set()
         for entry in ordered:
-            before = self._queue.table.to_go_before(entry)
+            before = self._ledger.table.to_go_before(entry)
             if going.issuperset(each.key for each in before):
                 going.add(entry.key)
         return [entry for entry in ordered if entry.key in going]
@@ -249,7 +251,7 @@ class Drain:
     def _may_be_in_batch(self, entry: Entry) -> bool:
         if entry.error is not None:
             return False
-        is_late = self._queue.now_s() - entry.since_s > LATE_S
+        is_late = self._ledger.now_s() - entry.since_s > LATE_S
         return not (is_late and isinstance(entry.stored, Version))
 
     def _start(
@@ -258,7 +260,7 @@ class Drain:
         scope = trio.CancelScope()
         for entry in entries:
             entry.flight = scope
-            self._queue.note_flight(entry)
+            self._ledger.note_flight(entry)
         is_copy = isinstance(entries[0].change, Copy)
         self._flights += 1
         self._copies += is_copy
@@ -292,7 +294,7 @@ class Drain:
             self._copies -= is_copy
             for entry in entries:
                 entry.flight = None
-            self._queue.tell()
+            self._ledger.news.tell()
 
     def _note_failure(self, entry: Entry, error: StoreError) -> None:
         if entry.is_over:
@@ -303,7 +305,7 @@ class Drain:
         entry.error = error
         pause_s = min(RETRY_MAX_S, RETRY_MIN_S * 2.0 ** min(entry.attempts - 1, 10))
         pause_s = max(pause_s, error.retry_after_s or 0.0)
-        entry.due_s = self._queue.now_s() + pause_s
+        entry.due_s = self._ledger.now_s() + pause_s
         if not is_news:
             return
         if not error.is_retryable:
@@ -336,9 +338,9 @@ class Drain:
         is_elsewhere = object is not None and object.key != entry.key
         with trio.CancelScope(shield=True):
             if is_elsewhere and object is not None:
-                await self._queue.finish_elsewhere(entry, object)
+                await self._landing.finish_elsewhere(entry, object)
             else:
-                await self._queue.finish(entry, object)
+                await self._landing.finish(entry, object)
         if is_elsewhere and object is not None:
             # It lost a race: the name means what the store has, beside is our copy.
             self._hooks.outdated(object.key)
@@ -350,12 +352,12 @@ class Drain:
 
     async def _request(self, entry: Entry) -> Object | None:
         """Send what an entry stands for; return what the store has then."""
-        store = self._queue.store
+        store = self._ledger.store
         match entry.change:
             case StoreBytes(dirty, metadata):
                 # A rename that failed may have named another key already.
                 dirty.key, dirty.condition = entry.key, entry.stored
-                return await self._queue.files.store(dirty, metadata)
+                return await self._ledger.files.store(dirty, metadata)
             case Make(ObjectKind.DIRECTORY, metadata):
                 return await store.make_dir(entry.key, metadata=metadata)
             case Make(ObjectKind.LINK, metadata, str(target)):
@@ -385,7 +387,7 @@ class Drain:
 
     @property
     def _conditions(self) -> frozenset[Call]:
-        return self._queue.store.capabilities.conditions
+        return self._ledger.store.capabilities.conditions
 
     async def _check(self, entry: Entry) -> None:
         """See that the store has what an entry takes the place of.
@@ -399,7 +401,7 @@ class Drain:
         try:
             kind = ObjectKind.DIRECTORY if entry.is_directory else None
             found = content_condition(
-                await self._queue.store.stat(entry.key, kind=kind)
+                await self._ledger.store.stat(entry.key, kind=kind)
             )
         except NotFound:
             found = ABSENT
@@ -407,12 +409,12 @@ class Drain:
             if found is not ABSENT:
                 raise AlreadyExists("an object is there", key=entry.key)
             return
-        wanted = self._queue.aliases.real(entry.stored)
+        wanted = self._ledger.aliases.real(entry.stored)
         if found is ABSENT:
             raise VersionChanged("the object is gone", key=entry.key)
         if entry.is_directory or not isinstance(found, Version):
             return
-        if self._queue.aliases.real(found).content != wanted.content:
+        if self._ledger.aliases.real(found).content != wanted.content:
             raise VersionChanged("the object is another by now", key=entry.key)
 
     async def _copy(self, entry: Entry, change: Copy) -> Object:
@@ -426,12 +428,12 @@ class Drain:
         if change.metadata is not None:
             # Crash before this: the copy is made again, from a source that is gone
             # if it was moved; then `_own_copy` finds it, and this is repeated.
-            copied = await self._queue.store.set_metadata(copied, change.metadata)
+            copied = await self._ledger.store.set_metadata(copied, change.metadata)
         return copied
 
     async def _copy_directory(self, entry: Entry, change: Copy) -> Object:
         """Make a marker like another: not every store can copy one."""
-        store, metadata = self._queue.store, change.metadata
+        store, metadata = self._ledger.store, change.metadata
         if metadata is None:
             key = change.source.key
             found = await store.stat(key, kind=ObjectKind.DIRECTORY)
@@ -442,11 +444,11 @@ class Drain:
         """Return what is to be copied if it is at its key already."""
         assert isinstance(entry.change, Copy)
         if source.key == entry.key:  # it has come back to where it was
-            here = self._queue.aliases.without_token(source)
+            here = self._ledger.aliases.without_token(source)
             metadata = entry.change.metadata
             if metadata is None:
                 return here
-            return await self._queue.store.set_metadata(here, metadata)
+            return await self._ledger.store.set_metadata(here, metadata)
         if not self._is_late(entry):
             return None
         try:
@@ -463,14 +465,14 @@ class Drain:
         return None
 
     async def _copy_or_move(self, entry: Entry, source: Object) -> Object:
-        store, version = self._queue.store, source.version
+        store, version = self._ledger.store, source.version
         removal = self._removal_of(source.key, entry)
         is_emulated = store.capabilities.move_is_copy
         if removal is None or (removal.is_of_many and is_emulated):
             copied = await store.copy(source.key, entry.key, source_version=version)
             if removal is not None and not removal.is_over:
                 # It has just been seen to be what is to go: with others, in a batch.
-                removal.since_s = self._queue.now_s()
+                removal.since_s = self._ledger.now_s()
             return copied
         # It is on its way, too: whatever comes to its key now follows it.
         removal.flight, removal.is_unsure = entry.flight, True
@@ -479,18 +481,18 @@ class Drain:
             # Crash before this: the source is gone, and `_own_copy` finds the copy.
             reached("drain.moved")
             with trio.CancelScope(shield=True):
-                await self._queue.finish(removal, None)
+                await self._landing.finish(removal, None)
         finally:
             removal.flight = None
         return moved
 
     def _removal_of(self, key: str, entry: Entry) -> Entry | None:
         """Return the entry that a move of a key carries out besides its copy."""
-        table = self._queue.table
+        table = self._ledger.table
         waiting = table.at(key)
         if len(waiting) != 1 or not waiting[0].is_removal or waiting[0].flight:
             return None
-        if table.needing(key) != [entry] or self._queue.is_locked(key):
+        if table.needing(key) != [entry] or self._ledger.locks.is_held(key):
             return None
         return waiting[0]
 
@@ -498,13 +500,13 @@ class Drain:
         condition = entry.stored if isinstance(entry.stored, Version) else None
         if entry.is_directory:
             condition = None  # it is another version with every change in it
-            known = self._queue.aliases.without_token(known)
-        return await self._queue.store.set_metadata(
+            known = self._ledger.aliases.without_token(known)
+        return await self._ledger.store.set_metadata(
             known, change.metadata, condition=condition
         )
 
     def _is_late(self, entry: Entry) -> bool:
-        return self._queue.now_s() - entry.since_s > LATE_S
+        return self._ledger.now_s() - entry.since_s > LATE_S
 
     async def _remove(self, entry: Entry) -> None:
         if self._is_late(entry):
@@ -514,19 +516,19 @@ class Drain:
                 if await self._is_gone(entry):
                     return
                 raise
-        await self._queue.store.delete(entry.key)
+        await self._ledger.store.delete(entry.key)
 
     async def _is_gone(self, entry: Entry) -> bool:
         kind = ObjectKind.DIRECTORY if entry.is_directory else None
         try:
-            await self._queue.store.stat(entry.key, kind=kind)
+            await self._ledger.store.stat(entry.key, kind=kind)
         except NotFound:
             return True
         return False
 
     async def _remove_all(self, entries: list[Entry]) -> None:
         """Delete many keys, in the order given, with as few requests as possible."""
-        size = min(BATCH_MAX, self._queue.store.capabilities.delete_many_max)
+        size = min(BATCH_MAX, self._ledger.store.capabilities.delete_many_max)
         for start in range(0, len(entries), size):
             await self._remove_batch(entries[start : start + size])
 
@@ -534,13 +536,13 @@ class Drain:
         keys = [entry.key for entry in entries]
         failed: dict[str, Exception] = {}
         if len(keys) == 1:
-            await self._queue.store.delete(keys[0])
+            await self._ledger.store.delete(keys[0])
         else:
-            failed = await self._queue.store.delete_many(keys)
+            failed = await self._ledger.store.delete_many(keys)
         reached("drain.removed")
         done = [entry for entry in entries if entry.key not in failed]
         with trio.CancelScope(shield=True):
-            await self._queue.finish_removals(done)
+            await self._landing.finish_removals(done)
         for entry in done:
             self._incidents.clear(entry.key)
         for entry in entries:
@@ -556,7 +558,7 @@ class Drain:
         """
         if not isinstance(entry.change, Copy):
             return None
-        store, source = self._queue.store, entry.change.source
+        store, source = self._ledger.store, entry.change.source
         try:
             copied = await store.stat(entry.key)
         except NotFound:
@@ -577,7 +579,7 @@ class Drain:
 
     def _is_as_before(self, entry: Entry, found: Object) -> bool:
         """Tell whether the store has what an entry was to take the place of."""
-        before, aliases = entry.stored, self._queue.aliases
+        before, aliases = entry.stored, self._ledger.aliases
         if not isinstance(before, Version) or not aliases.is_known(before):
             return False
         if found.version is None:
@@ -592,17 +594,17 @@ class Drain:
         if isinstance(entry.change, Copy):
             await self._spare(entry.change.source.key)
         self._tell_loss(entry, f"a foreign client removed it first ({error})")
-        await self._queue.give_up(entry)
+        await self._landing.give_up(entry)
         self._hooks.outdated(entry.key)
 
     async def _lose(self, entry: Entry, error: PreconditionFailed) -> None:
         """Somebody else was there first."""
         change = entry.change
         if isinstance(change, StoreBytes):
-            await self._queue.files.keep(change.dirty, error, change.metadata)
+            await self._ledger.files.keep(change.dirty, error, change.metadata)
             # Crash between the two: both rows speak of the file, and the older counts.
             reached("drain.kept")
-            await self._queue.leave(entry)
+            await self._landing.leave(entry)
             # Its close had succeeded. A newer write of the name drops the bytes, and
             # must not drop the news: this one stays.
             self._tell_loss(entry, f"a foreign client changed it first ({error})")
@@ -612,7 +614,7 @@ class Drain:
             if isinstance(change, Copy) and not await self._spare(change.source.key):
                 text += await self._copy_beside(entry, change.source, error)
             self._tell_loss(entry, text)
-            await self._queue.give_up(entry)
+            await self._landing.give_up(entry)
         self._hooks.outdated(entry.key)
 
     async def _spare(self, key: str) -> bool:
@@ -620,11 +622,11 @@ class Drain:
 
         False if the key is to have something else.
         """
-        async with self._queue.locked(key):
-            last = self._queue.table.newest(key)
+        async with self._ledger.locks.held(key):
+            last = self._ledger.table.newest(key)
             if last is None or not last.is_removal or last.flight is not None:
                 return False
-            await self._queue.replace([last], [])
+            await self._ledger.replace([last], [])
         self._hooks.outdated(key)
         return True
 
@@ -635,7 +637,7 @@ class Drain:
         if source.key.endswith("/"):
             return ""
         try:
-            copy = await self._queue.files.copy_beside(source, entry.key, lost)
+            copy = await self._ledger.files.copy_beside(source, entry.key, lost)
         except (NotFound, PreconditionFailed):
             return ""  # that was changed, too
         self._hooks.outdated(copy.key)

@@ -143,6 +143,12 @@ class Entry:
             case _:
                 return False
 
+    def is_base_of(self, dirty: DirtyFile) -> bool:
+        """Tell whether a file began as what this entry shows."""
+        base = dirty.base.version if dirty.base is not None else None
+        shown = self.shown.version if self.shown is not None else None
+        return base is not None and shown is not None and base.content == shown.content
+
     @property
     def needs(self) -> frozenset[str]:
         """Keys whose stored bytes this entry needs, other than its own."""

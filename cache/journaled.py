@@ -14,16 +14,18 @@ from mountfs.cache.budget import Budget
 from mountfs.cache.drain import Drain, Hooks
 from mountfs.cache.incidents import Incidents
 from mountfs.cache.journal import Journal
+from mountfs.cache.ledger import Ledger
 from mountfs.cache.localonly import LocalOnly
 from mountfs.cache.metadata import MetadataCache
 from mountfs.cache.moves import Moves, TreeMoved
 from mountfs.cache.queue import Queue
 from mountfs.cache.queued import DirectStorager, QueuedStorager, StoreFirstStorager
+from mountfs.cache.settling import Settling
 from mountfs.cache.writeback import WriteBack
 from mountfs.storage.protocol import Storager
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Journaled:
     """A queue that is open, and how the file system works with it."""
 
@@ -31,6 +33,8 @@ class Journaled:
     """The store as it will be."""
     direct: Storager
     """The store as it is."""
+    ledger: Ledger
+    settling: Settling
     queue: Queue
     moves: Moves
     drain: Drain
@@ -65,22 +69,30 @@ async def open_queue(
     not to be stored, if nothing has to be stored now. Raises `JournalError` if what
     is pending cannot be used.
     """
-    queue = Queue(
+    ledger = Ledger(
         below.journal,
         below.store,
         below.aliases,
         below.writeback.promised,
         below.metadata,
+        incidents,
         local_only=local_only if takes_changes else None,
     )
-    queue.takes_changes = takes_changes
-    await queue.load()
-    moves = Moves(queue, tree_moved)
-    queued = QueuedStorager(below.store, queue, moves, below.writeback)
+    await ledger.load()
+    settling = Settling(ledger, hooks.health)
+    queue = Queue(ledger, settling, takes_changes=takes_changes)
+    moves = Moves(ledger, settling, tree_moved)
+    queued = QueuedStorager(ledger, settling, queue, moves, below.writeback)
     below.blocks.front = queued
     below.writeback.promises = queue
-    drain = await stack.enter_async_context(Drain(queue, incidents, hooks))
+    drain = await stack.enter_async_context(Drain(ledger, settling, incidents, hooks))
     below.budget.register_dirty(drain)
-    direct = DirectStorager(below.store, queue)
-    store = queued if takes_changes else StoreFirstStorager(below.store, queue, queued)
-    return Journaled(store, direct, queue, moves, drain)
+    return Journaled(
+        store=queued if takes_changes else StoreFirstStorager(ledger, settling, queued),
+        direct=DirectStorager(ledger, settling),
+        ledger=ledger,
+        settling=settling,
+        queue=queue,
+        moves=moves,
+        drain=drain,
+    )

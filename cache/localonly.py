@@ -9,7 +9,7 @@ name it is pending like what was just closed.
 Only what the store never had is local-only: nothing of it lies there under its name,
 nothing waits for it, and it stands on nothing that the store has. So whatever becomes
 of it here concerns nobody there. Its row says so, and is written anew before it is sent
-for another reason (`Queue.release`): who reads the row after a crash can believe it.
+for another reason (`Ledger.release`): who reads the row after a crash can believe it.
 """
 
 from collections.abc import Callable, Iterable

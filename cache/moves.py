@@ -25,8 +25,9 @@ from mountfs.cache.entries import (
     is_only_in_upload,
     with_key,
 )
+from mountfs.cache.ledger import Ledger
 from mountfs.cache.phases import reached
-from mountfs.cache.queue import Queue
+from mountfs.cache.settling import Settling
 from mountfs.cache.tokens import is_token
 from mountfs.storage.errors import NotFound, VersionChanged
 from mountfs.storage.types import (
@@ -44,10 +45,13 @@ TreeMoved = Callable[[str, str, list[str]], Awaitable[None]]
 
 
 class Moves:
-    """Changes the keys of what a queue shows."""
+    """Changes the keys of what a ledger shows."""
 
-    def __init__(self, queue: Queue, tree_moved: TreeMoved | None = None) -> None:
-        self._queue = queue
+    def __init__(
+        self, ledger: Ledger, settling: Settling, tree_moved: TreeMoved | None = None
+    ) -> None:
+        self._ledger = ledger
+        self._settling = settling
         self._tree_moved = tree_moved
 
     async def move(
@@ -65,20 +69,20 @@ class Moves:
         """
         while True:
             await self._clear([source])
-            newest = self._queue.table.newest(source)
+            newest = self._ledger.table.newest(source)
             known = None if newest is not None else await self._stored(source)
-            await self._queue.free_for_change(target)
+            await self._settling.free_for_change(target)
             if self._would_turn_in_a_circle(newest, target):
-                await self._queue.settle_entries(self._queue.table.at(source))
+                await self._settling.settle_entries(self._ledger.table.at(source))
                 continue
-            async with self._queue.locked(source, target):
-                is_new = self._queue.table.newest(source) is not newest
-                if is_new or _has_flight(self._queue.table.at(source)):
+            async with self._ledger.locks.held(source, target):
+                is_new = self._ledger.table.newest(source) is not newest
+                if is_new or _has_flight(self._ledger.table.at(source)):
                     continue
                 _check_source(source, newest, known, source_version)
-                with self._undone_by_errors(self._queue.table.at(source)):
+                with self._undone_by_errors(self._ledger.table.at(source)):
                     old, new = await self._moved(source, target, known)
-                    await self._queue.replace(old, new, ended_link=ended_link)
+                    await self._ledger.replace(old, new, ended_link=ended_link)
                 shown = next(
                     entry.shown for entry in reversed(new) if entry.key == target
                 )
@@ -90,7 +94,7 @@ class Moves:
 
         Returns what shows under the new keys, by the old ones.
         """
-        if self._queue.store.capabilities.move_dir:
+        if self._ledger.store.capabilities.move_dir:
             natively = await self._move_natively(source, target)
             while natively is None:
                 natively = await self._move_natively(source, target)
@@ -114,21 +118,21 @@ class Moves:
         some of that had to be stored before we held it: then there is more to wait for.
         """
         ends = (source, target)
-        await self._queue.settle_entries(
+        await self._settling.settle_entries(
             each
-            for each in self._queue.table
+            for each in self._ledger.table
             if not each.is_local_only
             and any(key.startswith(ends) for key in (each.key, *each.needs))
         )
-        staying = self._pending_at(self._queue.table.below(source))
+        staying = self._pending_at(self._ledger.table.below(source))
         if not staying:
-            return {source: await self._queue.store.move(source, target)}
+            return {source: await self._ledger.store.move(source, target)}
         targets = {
             entry.key: target + entry.key.removeprefix(source) for entry in staying
         }
         # Or it could be released, and be stored where the directory was.
-        async with self._queue.locked(*targets, *targets.values()):
-            waiting = self._pending_at(self._queue.table.below(source))
+        async with self._ledger.locks.held(*targets, *targets.values()):
+            waiting = self._pending_at(self._ledger.table.below(source))
             if not all(each.is_local_only and each.key in targets for each in waiting):
                 return None
             return await self._move_with(source, target, targets)
@@ -154,7 +158,7 @@ class Moves:
 
         Neither may be there: somebody else has removed it. Then it is what stays here.
         """
-        store = self._queue.store
+        store = self._ledger.store
         try:
             return await store.move(source, target)
         except NotFound:
@@ -169,7 +173,7 @@ class Moves:
         Those of markers do: their attributes go to the store with them. What exists by
         its children alone has no entry.
         """
-        if not self._queue.store.capabilities.indexed <= {ObjectKind.DIRECTORY}:
+        if not self._ledger.store.capabilities.indexed <= {ObjectKind.DIRECTORY}:
             return False
         keys = set(moved)
         on_the_way = {step for key in keys for step in ancestors_of(key)}
@@ -181,16 +185,18 @@ class Moves:
 
         A listing that began before that does not have it, and the queue has it no more.
         """
-        table = self._queue.table
+        table = self._ledger.table
         await self._clear([source, *table.below(source)])
-        with self._queue.watching() as stored_since:
+        with self._ledger.watching() as stored_since:
             stored = await self._stored_below(source)
             pending = {*table.below(source), *([source] if table.at(source) else [])}
             keys = sorted({*stored, *pending})
             targets = {key: target + key.removeprefix(source) for key in keys}
             if await self._settled_circles(targets):
                 return None
-            async with self._queue.locked(source, target, *keys, *targets.values()):
+            async with self._ledger.locks.held(
+                source, target, *keys, *targets.values()
+            ):
                 is_known = set(table.below(source)) <= set(keys)
                 is_flying = any(_has_flight(table.at(key)) for key in keys)
                 is_moving = any(key.startswith(source) for key in stored_since)
@@ -207,36 +213,36 @@ class Moves:
         cancelled. What may have been carried out already is made sure of.
         """
         for key in keys:
-            for entry in self._queue.table.at(key):
+            for entry in self._ledger.table.at(key):
                 change = entry.change
                 if isinstance(change, StoreBytes) and is_only_in_upload(change.dirty):
-                    await self._queue.settle_entries([entry])
+                    await self._settling.settle_entries([entry])
                     continue
-                is_large = entry.size > self._queue.files.put_size_max
+                is_large = entry.size > self._ledger.files.put_size_max
                 if entry.flight is not None and is_large:
                     entry.flight.cancel()
                 while entry.flight is not None:
-                    await self._queue.news()
+                    await self._ledger.news.wait()
                 if entry.is_unsure and entry.stands_on_what_it_replaces:
-                    await self._queue.settle_entries([entry])
+                    await self._settling.settle_entries([entry])
 
     async def _stored(self, key: str) -> Object:
         """Return what the store has under a key; asks only if that is not known."""
-        known = self._queue.metadata.last_known(key)
+        known = self._ledger.metadata.last_known(key)
         if isinstance(known, Object) and known.version is not None:
             return known
-        return await self._queue.store.stat(key)
+        return await self._ledger.store.stat(key)
 
     async def _stored_below(self, prefix: str) -> dict[str, Object]:
         """Return what the store has at and below a directory."""
         found: dict[str, Object] = {}
         token: str | None = None
         while True:
-            page = await self._queue.store.list(
+            page = await self._ledger.store.list(
                 prefix, mode=ListMode.PREFIX, token=token
             )
             for object in page.objects:
-                known = self._queue.metadata.last_known(object.key)
+                known = self._ledger.metadata.last_known(object.key)
                 found[object.key] = _completed(object, known)
             if page.token is None:
                 return found
@@ -244,23 +250,23 @@ class Moves:
 
     def _would_turn_in_a_circle(self, newest: Entry | None, target: str) -> bool:
         # What the store has under its key already waits for nobody.
-        table = self._queue.table
+        table = self._ledger.table
         return newest is not None and table.would_turn_in_a_circle(newest, target)
 
     async def _settled_circles(self, targets: dict[str, str]) -> bool:
         """Store what could wait for itself under its new key; tell if there was any."""
-        table = self._queue.table
+        table = self._ledger.table
         waiting = [
             entry
             for key, target in targets.items()
             if self._would_turn_in_a_circle(table.newest(key), target)
             for entry in table.at(key)
         ]
-        await self._queue.settle_entries(waiting)
+        await self._settling.settle_entries(waiting)
         return bool(waiting)
 
     def _pending_at(self, keys: Iterable[str]) -> list[Entry]:
-        return [entry for key in keys for entry in self._queue.table.at(key)]
+        return [entry for key in keys for entry in self._ledger.table.at(key)]
 
     @contextmanager
     def _undone_by_errors(self, entries: Iterable[Entry]) -> Iterator[None]:
@@ -275,7 +281,7 @@ class Moves:
             yield
         except BaseException:
             for entry, dirty, key, base, inherit, condition in files:
-                if entry in self._queue.table:
+                if entry in self._ledger.table:
                     dirty.key, dirty.base, dirty.inherit = key, base, inherit
                     dirty.condition = condition
             raise
@@ -293,10 +299,10 @@ class Moves:
 
         `replaces` is what the store has under the new key, if that is known.
         """
-        waiting = self._queue.table.at(source)
+        waiting = self._ledger.table.at(source)
         old = [entry for entry in waiting if not entry.is_removal]
         new: list[Entry] = []
-        victims = self._queue.table.at(target)
+        victims = self._ledger.table.at(target)
         old_victims = [entry for entry in victims if entry.flight is None]
         condition = (
             replaces if is_replacing_known else self._condition_at(target, victims)
@@ -305,15 +311,15 @@ class Moves:
             shown = dataclasses.replace(
                 stored,
                 key=target,
-                version=self._queue.aliases.new(),
-                mtime_ns=self._queue.now_ns(),
+                version=self._ledger.aliases.new(),
+                mtime_ns=self._ledger.now_ns(),
             )
-            new.append(self._queue.new_entry(target, Copy(stored), shown, [], None))
+            new.append(self._ledger.new_entry(target, Copy(stored), shown, [], None))
         new += [await self._relocated(entry, target) for entry in old]
         stays = any(entry.is_local_only for entry in old)
         if condition is None and not victims and stays:
             # Whoever renames has looked: what was there would be known.
-            condition = ABSENT if self._queue.is_local_only(target) else None
+            condition = ABSENT if self._ledger.local_only.is_meant(target) else None
         if new:
             new[0].stored = condition
             self._inherit_from_victim(new[0])
@@ -328,7 +334,7 @@ class Moves:
             return content_condition(entries[0].shown)
         if entries:
             return None if entries[0].is_unsure else entries[0].stored
-        metadata = self._queue.metadata
+        metadata = self._ledger.metadata
         known = metadata.last_known(key) or metadata.lookup(key)
         return self._stored_if_known(known) if known is not None else None
 
@@ -337,7 +343,7 @@ class Moves:
         if not isinstance(known, Object):
             return ABSENT
         # What waits under another key by now has left nothing under this one.
-        has_moved = self._queue.table.of_version(known.version) is not None
+        has_moved = self._ledger.table.of_version(known.version) is not None
         return ABSENT if has_moved else known.version
 
     def _inherit_from_victim(self, entry: Entry) -> None:
@@ -345,7 +351,7 @@ class Moves:
             return
         dirty = entry.change.dirty
         dirty.condition = entry.stored
-        known = self._queue.metadata.last_known(entry.key)
+        known = self._ledger.metadata.last_known(entry.key)
         if dirty.inherit is None and isinstance(known, Object):
             dirty.inherit = None if is_token(known.version) else known
 
@@ -354,14 +360,14 @@ class Moves:
         change = entry.change
         if isinstance(change, StoreBytes):
             dirty, source = change.dirty, entry.key
-            await self._queue.files.retarget(dirty, target)
+            await self._ledger.files.retarget(dirty, target)
             if dirty.base is not None and dirty.base.key == source:
-                of = self._queue.table.of_version(dirty.base.version)
+                of = self._ledger.table.of_version(dirty.base.version)
                 if of is not None and of.key == source:
                     dirty.base = with_key(dirty.base, target)
         elif isinstance(change, Describe):
             described = change.object
-            of = self._queue.table.of_version(described.version)
+            of = self._ledger.table.of_version(described.version)
             if of is not None and of.key == entry.key:
                 # It follows what is to be there, and moves with it.
                 change = Describe(with_key(described, target), change.metadata)
@@ -369,7 +375,7 @@ class Moves:
                 change = Copy(described, change.metadata)
         assert entry.shown is not None
         shown = with_key(entry.shown, target)
-        moved = self._queue.new_entry(target, change, shown, [], None)
+        moved = self._ledger.new_entry(target, change, shown, [], None)
         if not entry.is_local_only:
             moved.since_s = entry.since_s
         return moved
@@ -379,10 +385,10 @@ class Moves:
     ) -> list[Entry]:
         """Return the entry that a key keeps when what it shows has moved away."""
         if waiting and (
-            waiting[0].is_removal or self._queue.leaves_nothing(waiting[0])
+            waiting[0].is_removal or self._ledger.leaves_nothing(waiting[0])
         ):
             return []
-        left = self._queue.new_entry(source, Remove(), None, [], None)
+        left = self._ledger.new_entry(source, Remove(), None, [], None)
         if stored is not None:
             left.stored = stored.version
         elif waiting and not waiting[0].is_unsure:
@@ -395,17 +401,17 @@ class Moves:
         old: list[Entry] = []
         new: list[Entry] = []
         for key, target in targets.items():
-            newest = self._queue.table.newest(key)
+            newest = self._ledger.table.newest(key)
             if newest is not None and newest.is_removal:
                 continue
-            known = self._queue.metadata.last_known(target)
+            known = self._ledger.metadata.last_known(target)
             replaced = self._stored_if_known(known or ABSENT)
             gone, come = await self._moved(
                 key,
                 target,
                 stored.get(key) if newest is None else None,
                 replaces=replaced,
-                is_replacing_known=not self._queue.table.at(target),
+                is_replacing_known=not self._ledger.table.at(target),
             )
             old += gone
             new += come
@@ -416,7 +422,7 @@ class Moves:
             old_keys[entry.key]: entry.shown for entry in new if entry.shown is not None
         }
         new += self._implied_directories(source, stored, {e.key for e in new})
-        await self._queue.replace(old, new)
+        await self._ledger.replace(old, new)
         return moved
 
     def _implied_directories(
@@ -433,9 +439,9 @@ class Moves:
             for depth in range(len(steps) + 1):
                 wanted.add(source + "".join(step + "/" for step in steps[:depth]))
         return [
-            self._queue.new_entry(key, Remove(), None, [], None)
+            self._ledger.new_entry(key, Remove(), None, [], None)
             for key in sorted(wanted - seen, reverse=True)
-            if self._queue.table.newest(key) is None
+            if self._ledger.table.newest(key) is None
         ]
 
 

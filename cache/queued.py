@@ -14,7 +14,6 @@ import os
 import stat
 from collections.abc import Sequence
 
-from mountfs.cache.aliases import AliasStorager
 from mountfs.cache.entries import (
     Copy,
     Describe,
@@ -23,8 +22,10 @@ from mountfs.cache.entries import (
     Remove,
     StoreBytes,
 )
+from mountfs.cache.ledger import Ledger
 from mountfs.cache.moves import Moves
 from mountfs.cache.queue import Queue
+from mountfs.cache.settling import Settling
 from mountfs.cache.tokens import is_token
 from mountfs.cache.writeback import WriteBack
 from mountfs.storage.body import Body
@@ -53,13 +54,20 @@ class QueuedStorager(StoragerWrapper):
     """Takes changes into a queue, and answers as if they were carried out."""
 
     def __init__(
-        self, store: AliasStorager, queue: Queue, moves: Moves, writeback: WriteBack
+        self,
+        ledger: Ledger,
+        settling: Settling,
+        queue: Queue,
+        moves: Moves,
+        writeback: WriteBack,
     ) -> None:
-        super().__init__(store)
+        super().__init__(ledger.store)
+        self._ledger = ledger
+        self._settling = settling
         self._queue = queue
         self._moves = moves
         self._writeback = writeback
-        able, gates = store.capabilities, store.features
+        able, gates = ledger.store.capabilities, ledger.store.features
         self._capabilities = dataclasses.replace(
             able,
             move=able.move or gates.virtual_move,
@@ -81,17 +89,17 @@ class QueuedStorager(StoragerWrapper):
 
     def holds(self, version: Version) -> bool:
         """Tell whether the bytes of a version are here, and not in the store."""
-        entry = self._queue.table.of_version(version)
+        entry = self._ledger.table.of_version(version)
         return entry is not None and isinstance(entry.change, StoreBytes | Make)
 
     async def stat(self, key: str, *, kind: ObjectKind | None = None) -> Object:
         """Look up what is pending, then the store."""
-        entry = self._queue.table.newest(key)
+        entry = self._ledger.table.newest(key)
         if entry is None and kind is None and self._capabilities.native_dirs:
-            entry = self._queue.table.newest(key + "/")
+            entry = self._ledger.table.newest(key + "/")
         if entry is not None and entry.shown is not None:
             return await self._completed(entry, entry.shown)
-        if kind is ObjectKind.DIRECTORY and self._queue.table.has_present_below(key):
+        if kind is ObjectKind.DIRECTORY and self._ledger.table.has_present_below(key):
             return await self._implied(key, is_gone=entry is not None)
         if entry is not None:
             raise NotFound(key=key)
@@ -101,7 +109,7 @@ class QueuedStorager(StoragerWrapper):
             # Somebody else may have removed a directory in which something waits here.
             below = key + "/"
             is_native = kind is None and self._capabilities.native_dirs
-            if is_native and self._queue.table.has_present_below(below):
+            if is_native and self._ledger.table.has_present_below(below):
                 return Object(key=below, kind=ObjectKind.DIRECTORY)
             raise
 
@@ -156,7 +164,7 @@ class QueuedStorager(StoragerWrapper):
                 prefix, mode=mode, token=inner_token, limit=limit
             )
         except NotFound:
-            own = self._queue.table.newest(prefix)
+            own = self._ledger.table.newest(prefix)
             is_made = own is not None and own.shown is not None
             if not (is_made or pending.shows_anything):
                 raise
@@ -169,7 +177,7 @@ class QueuedStorager(StoragerWrapper):
     def _pending_below(self, prefix: str, mode: ListMode) -> "_Overlay":
         """Return what pending entries say of a listing."""
         directory = prefix[: prefix.rfind("/") + 1]
-        table, overlay = self._queue.table, _Overlay()
+        table, overlay = self._ledger.table, _Overlay()
         for key in (
             [directory, *table.below(directory)] if directory else table.below("")
         ):
@@ -210,10 +218,10 @@ class QueuedStorager(StoragerWrapper):
                 if self._entry_of(key, version) is entry:
                     if entry.flight is None:
                         raise
-                    await self._queue.news()
+                    await self._ledger.news.wait()
 
     def _entry_of(self, key: str, version: Version | None) -> Entry | None:
-        table = self._queue.table
+        table = self._ledger.table
         if version is not None and is_token(version):
             return table.of_version(version)
         # With a version of the store: somebody still reads what was there before.
@@ -244,7 +252,7 @@ class QueuedStorager(StoragerWrapper):
     async def _read_beneath(
         self, object: Object, offset: int, size: int | None
     ) -> Content:
-        if self._queue.table.of_version(object.version) is not None:
+        if self._ledger.table.of_version(object.version) is not None:
             return await self.read(object.key, offset, size, version=object.version)
         return await self._inner.read(object.key, offset, size, version=object.version)
 
@@ -264,7 +272,7 @@ class QueuedStorager(StoragerWrapper):
         if body is None and not size and not key.startswith(RESERVED):
             kind = ObjectKind.SPECIAL if _is_special(metadata) else ObjectKind.FILE
             return await self._queue.make(key, kind, metadata, condition=condition)
-        await self._queue.settle_entries(self._queue.table.at(key))
+        await self._settling.settle_entries(self._ledger.table.at(key))
         return await self._inner.write(
             key,
             body,
@@ -296,8 +304,8 @@ class QueuedStorager(StoragerWrapper):
         condition: Condition = None,
     ) -> Object:
         """Copy in the store, when it has the source."""
-        table = self._queue.table
-        await self._queue.settle_entries([*table.at(source), *table.at(target)])
+        table = self._ledger.table
+        await self._settling.settle_entries([*table.at(source), *table.at(target)])
         return await self._inner.copy(
             source,
             target,
@@ -349,17 +357,18 @@ class QueuedStorager(StoragerWrapper):
 class DirectStorager(StoragerWrapper):
     """The store itself, asked when it has what is pending of the names in question."""
 
-    def __init__(self, store: AliasStorager, queue: Queue) -> None:
-        super().__init__(store)
-        self._queue = queue
+    def __init__(self, ledger: Ledger, settling: Settling) -> None:
+        super().__init__(ledger.store)
+        self._ledger = ledger
+        self._settling = settling
 
     async def _settle(self, *keys: str) -> None:
         """Let the store have what is pending of keys, and below directories."""
         for key in keys:
-            await self._queue.settle_name(key)
+            await self._settling.settle_name(key)
             if key.endswith("/"):
-                for below in self._queue.table.below(key):
-                    await self._queue.settle_name(below)
+                for below in self._ledger.table.below(key):
+                    await self._settling.settle_name(below)
 
     async def stat(self, key: str, *, kind: ObjectKind | None = None) -> Object:
         """Wait, then look up."""
@@ -454,9 +463,9 @@ class StoreFirstStorager(DirectStorager):
     """Shows what is pending, and lets the store have it before it is changed again."""
 
     def __init__(
-        self, store: AliasStorager, queue: Queue, queued: QueuedStorager
+        self, ledger: Ledger, settling: Settling, queued: QueuedStorager
     ) -> None:
-        super().__init__(store, queue)
+        super().__init__(ledger, settling)
         self._queued = queued
 
     async def stat(self, key: str, *, kind: ObjectKind | None = None) -> Object:

@@ -73,10 +73,10 @@ def _oldest_s(filesystem: FileSystem) -> float:
     if (begun_s := volume.writeback.oldest_s()) is not None:
         ages.append(time.monotonic() - begun_s)
     if volume.journaled is not None:
-        queue = volume.journaled.queue
+        ledger = volume.journaled.ledger
         ages += [
-            queue.now_s() - entry.since_s
-            for entry in queue.table
+            ledger.now_s() - entry.since_s
+            for entry in ledger.table
             if not entry.is_local_only
         ]
     return max(ages)

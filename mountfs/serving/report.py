@@ -150,7 +150,7 @@ class Reporter:
     def _waiting(self, entry: Entry) -> PendingPath:
         journaled = self._fs.volume.journaled
         assert journaled is not None, "it has the entry"
-        next_try_s = entry.due_s - journaled.queue.now_s()
+        next_try_s = entry.due_s - journaled.ledger.now_s()
         is_tried = entry.error is not None and math.isfinite(next_try_s)
         return PendingPath(
             path=entry.key,

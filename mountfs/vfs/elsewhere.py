@@ -168,7 +168,7 @@ class Elsewhere:
         if change.object is None or known is None or known.key != change.key:
             return False
         if self._volume.journaled is not None and known.version is not None:
-            aliases = self._volume.journaled.queue.aliases
+            aliases = self._volume.journaled.ledger.aliases
             if not aliases.is_known(known.version):
                 return True  # ours waits: who was faster is found out when it is stored
             known = aliases.inward(known)

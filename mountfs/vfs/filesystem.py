@@ -110,7 +110,7 @@ class FileSystem:
         await self.later_links.load()
         await self.renames.recover()
         if self.volume.journaled is not None:
-            await self.volume.journaled.queue.release_others()
+            await self.volume.journaled.ledger.release_others()
         await self.hard_links.recover()
         await self.later_links.recover()
         await self.unlinked.clean_up()
@@ -206,7 +206,7 @@ class FileSystem:
                 await self.volume.touched.flush(self.attributes.store_times)
         if self.volume.journaled is not None:
             try:
-                await self.volume.journaled.queue.settle(
+                await self.volume.journaled.settling.settle(
                     lambda each: is_within(each, key) if below else each == key
                 )
             except StoreError as error:

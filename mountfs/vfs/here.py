@@ -114,7 +114,7 @@ class Here:
 
     def _at(self, key: str) -> list[Entry]:
         journaled = self._volume.journaled
-        return [] if journaled is None else journaled.queue.table.at(key)
+        return [] if journaled is None else journaled.ledger.table.at(key)
 
     def entries(self, node: Node) -> list[Entry]:
         """Return the pending entries of a node, oldest first."""
@@ -129,8 +129,8 @@ class Here:
         """Tell of a pending entry."""
         journaled = self._volume.journaled
         assert journaled is not None
-        queue, watched = journaled.queue, self._volume.watched
-        due_s = entry.due_s - queue.now_s()
+        ledger, watched = journaled.ledger, self._volume.watched
+        due_s = entry.due_s - ledger.now_s()
         is_reachable = watched is None or watched.trouble is None
         return {
             "change": _change(entry),
@@ -138,14 +138,14 @@ class Here:
             "attempts": entry.attempts,
             "is_sending": entry.flight is not None,
             "is_local_only": entry.is_local_only,
-            "waits_for_another": queue.table.is_blocked(entry),
+            "waits_for_another": ledger.table.is_blocked(entry),
             "waits_for_store": not is_reachable,
             "next_try_s": (
                 round(max(due_s, 0.0), 1)
                 if math.isfinite(due_s) and is_reachable and not entry.is_local_only
                 else None
             ),
-            "waiting_s": round(queue.now_s() - entry.since_s, 1),
+            "waiting_s": round(ledger.now_s() - entry.since_s, 1),
             "error": str(entry.error) if entry.error is not None else None,
         }
 

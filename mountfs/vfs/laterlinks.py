@@ -108,7 +108,7 @@ class LaterLinks:
             return False
         is_quiet = isinstance(file.state, Clean) and not file.writers
         is_single = node.attributes.group is None and not node.aliases
-        is_pending = journaled.queue.table.of_version(known.version) is not None
+        is_pending = journaled.ledger.table.of_version(known.version) is not None
         return is_quiet and is_single and is_token(known.version) and is_pending
 
     def is_fixed(self, node: Node) -> bool:

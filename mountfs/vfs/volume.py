@@ -146,13 +146,13 @@ class Volume:
 
     def waiting(self) -> tuple[PendingEntry, ...]:
         """Return what is acknowledged and not stored yet."""
-        return () if self.journaled is None else tuple(self.journaled.queue.table)
+        return () if self.journaled is None else tuple(self.journaled.ledger.table)
 
     def waiting_for(self, object: Object) -> PendingEntry | None:
         """Return the entry that is to be this object in the store, if it waits."""
         if self.journaled is None:
             return None
-        return self.journaled.queue.table.of_version(object.version)
+        return self.journaled.ledger.table.of_version(object.version)
 
     @property
     def direct(self) -> Storager:
@@ -163,7 +163,7 @@ class Volume:
         """Return an object with the version that the store gave it, if it has one."""
         if self.journaled is None:
             return object
-        return self.journaled.queue.aliases.resolved(object) or object
+        return self.journaled.ledger.aliases.resolved(object) or object
 
     @property
     def keeps_attributes(self) -> bool:
@@ -348,10 +348,10 @@ class Volume:
         known = node.object
         if self.journaled is None or known is None or known.version is None:
             return
-        queue = self.journaled.queue
-        await queue.settle_name(known.key)
-        real = queue.aliases.inward(known)
-        queue.aliases.retire(known.key, known.version)
+        aliases = self.journaled.ledger.aliases
+        await self.journaled.settling.settle_name(known.key)
+        real = aliases.inward(known)
+        aliases.retire(known.key, known.version)
         self.blocks.rekey(known, real)
         node.object = self.metadata.put(real)
         file = node.loaded_file

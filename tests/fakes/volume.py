@@ -20,10 +20,11 @@ from mountfs.cache.drain import Hooks
 from mountfs.cache.indexed import IndexedStorager, kinds_without_metadata
 from mountfs.cache.journaled import Below, Journaled, open_queue
 from mountfs.cache.learnt import Learnt
+from mountfs.cache.ledger import Ledger
 from mountfs.cache.localonly import LocalOnly
 from mountfs.cache.metadata import MetadataCache
-from mountfs.cache.queue import Queue
 from mountfs.cache.records import gates_of
+from mountfs.cache.settling import Settling
 from mountfs.storage.body import BytesBody
 from mountfs.storage.errors import NotFound
 from mountfs.storage.protocol import Storager
@@ -59,9 +60,14 @@ class Scene:
         return self.fs.volume.inodes.root
 
     @property
-    def queue(self) -> Queue:
+    def ledger(self) -> Ledger:
         assert self.fs.volume.journaled is not None
-        return self.fs.volume.journaled.queue
+        return self.fs.volume.journaled.ledger
+
+    @property
+    def settling(self) -> Settling:
+        assert self.fs.volume.journaled is not None
+        return self.fs.volume.journaled.settling
 
     async def drain(self) -> bool:
         """Store what waits; tell whether all of it is stored."""

@@ -61,13 +61,13 @@ async def test_who_waits_for_the_store_cuts_a_burst_short(
 
 async def test_nothing_is_sent_in_the_middle_of_a_burst(tmp_path: Path) -> None:
     async with open_scene(tmp_path, journaled=True) as scene:
-        scene.queue.burst = Burst(clock=lambda: 0.0)  # in which no time passes
+        scene.ledger.burst = Burst(clock=lambda: 0.0)  # in which no time passes
         for number in range(20):
             await scene.make(str(number), b"bytes")
         await trio.sleep(0.2)
         assert scene.store.asked["write"] == 0
-        assert len(scene.queue.table) == 20
+        assert len(scene.ledger.table) == 20
 
-        await scene.queue.settle_name("3")
+        await scene.settling.settle_name("3")
         assert scene.store.asked["write"] > 0
         assert await scene.content("3") == b"bytes"

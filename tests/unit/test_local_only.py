@@ -20,7 +20,7 @@ import trio.testing
 from mountfs.actions import recover
 from mountfs.backends.local import open_local
 from mountfs.backends.memory import MemoryStore
-from mountfs.cache import drain, moves, promised, queue, writeback
+from mountfs.cache import drain, ledger, moves, promised, writeback
 from mountfs.cache.conflicts import Policy
 from mountfs.cache.salvage import look
 from mountfs.storage.errors import QuotaExceeded, Unreachable
@@ -53,7 +53,7 @@ async def mounted(
 
 def staying(scene: Scene) -> list[str]:
     """Return the keys of what is local-only."""
-    return [entry.key for entry in scene.queue.table if entry.is_local_only]
+    return [entry.key for entry in scene.ledger.table if entry.is_local_only]
 
 
 def dies_at(phase: str, path: Path, died: Path) -> Callable[[str], None]:
@@ -242,7 +242,7 @@ async def test_it_may_be_changed_in_every_way(tmp_path: Path) -> None:
         assert await scene.drain()
         assert sent(scene.store) == {}
         assert await scene.see("a.tmp") == b"Bytes m"
-        assert len(scene.queue.table) == 1
+        assert len(scene.ledger.table) == 1
     async with mounted(tmp_path, scene.there) as later:
         assert await later.see("a.tmp") == b"Bytes m"
         await rename(later, "a.tmp", "a")
@@ -279,7 +279,7 @@ async def test_a_large_one_that_is_changed_is_one_state(
         expected = bytearray(content)
         for number in range(3):
             expected[30 * number : 30 * number + 3] = b"new"
-        assert len(scene.queue.table) == 1
+        assert len(scene.ledger.table) == 1
         assert await scene.see("a.tmp") == expected
         await scene.fs.files.truncate(node, 50)
         assert await scene.see("a.tmp") == expected[:50]
@@ -429,7 +429,7 @@ async def test_who_needs_it_in_the_store_does_not_wait_for_ever(
         node = await scene.make("a.tmp", b"bytes")
         hold = scene.store.hold("write")
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(scene.queue.settle_name, "a.tmp")
+            nursery.start_soon(scene.settling.settle_name, "a.tmp")
             await hold.reached.wait()
             await scene.fs.attributes.apply(node, Change(mode=0o600), is_echo=False)
             hold.release()
@@ -560,7 +560,7 @@ async def test_what_is_removed_is_never_sent(tmp_path: Path) -> None:
         await unlink(scene, "c.tmp")
         assert await scene.drain()
         assert sent(scene.store) == {}
-        assert not len(scene.queue.table)
+        assert not len(scene.ledger.table)
         assert scene.cache.budget.dirty == 0
 
 
@@ -747,8 +747,8 @@ async def test_a_crash_after_it_was_released_has_it_sent(
     async with mounted(tmp_path) as scene:
         await scene.make("a.tmp", b"bytes")
         phase = "local-only.released"
-        monkeypatch.setattr(queue, "reached", dies_at(phase, tmp_path, died))
-        await scene.queue.settle_name("a.tmp")
+        monkeypatch.setattr(ledger, "reached", dies_at(phase, tmp_path, died))
+        await scene.settling.settle_name("a.tmp")
     async with mounted(died, scene.there) as later:
         assert staying(later) == []
         await unlink(later, "a.tmp")
@@ -768,7 +768,7 @@ async def test_what_the_journal_does_not_release_stays(
 
             patch.setattr(scene.cache.journal, "change_pending", fail)
             with pytest.raises(OSError, match="does not take"):
-                await scene.queue.settle_name("a.tmp")
+                await scene.settling.settle_name("a.tmp")
         assert await scene.drain()
         assert staying(scene) == ["a.tmp"]
         assert sent(scene.store) == {}

@@ -73,14 +73,14 @@ async def test_want_of_room_waits_for_a_move_of_the_directory(
 
         async def moving(*details: Any, **options: Any) -> Any:
             moved = await move(*details, **options)
-            nursery.start_soon(scene.queue.store_local_only, 5)
+            nursery.start_soon(scene.settling.store_local_only, 5)
             await trio.testing.wait_all_tasks_blocked()
             return moved
 
         monkeypatch.setattr(scene.store, "move", moving)
         await rename(scene, "d", "e")
         assert await scene.see("e/a.tmp") == b"bytes"
-        await scene.queue.settle_name("e/a.tmp")
+        await scene.settling.settle_name("e/a.tmp")
         assert there(tmp_path) == {"e", "e/a.tmp", "e/b"}
 
 
@@ -90,7 +90,7 @@ async def test_what_is_released_before_a_move_is_moved_by_the_store(
     """It was asked for while the move waited for something else."""
     async with on_disk(tmp_path) as scene, trio.open_nursery() as nursery:
         await make_directory(scene)
-        settle = scene.queue.settle_entries
+        settle = scene.settling.settle_entries
         has_begun: list[bool] = []
 
         async def settling(waiting: Any) -> None:
@@ -98,12 +98,12 @@ async def test_what_is_released_before_a_move_is_moved_by_the_store(
             await settle(waiting)
             if not (has_begun or waiting):
                 has_begun.append(True)
-                nursery.start_soon(scene.queue.store_local_only, 5)
+                nursery.start_soon(scene.settling.store_local_only, 5)
                 hold = scene.store.hold("write")
                 await hold.reached.wait()
                 nursery.start_soon(_release_later, hold)
 
-        monkeypatch.setattr(scene.queue, "settle_entries", settling)
+        monkeypatch.setattr(scene.settling, "settle_entries", settling)
         await rename(scene, "d", "e")
         assert await scene.see("e/a.tmp") == b"bytes"
         assert there(tmp_path) == {"e", "e/a.tmp", "e/b"}
@@ -160,7 +160,7 @@ async def test_it_is_removed_with_a_directory_that_somebody_else_has_removed(
         await scene.fs.namespace.unlink(await scene.lookup("d"), b"a.tmp")
         assert set(await scene.nodes("")) == set()
         assert await scene.drain()
-        assert not len(scene.queue.table)
+        assert not len(scene.ledger.table)
 
 
 async def test_one_transaction_moves_what_the_store_does_not(

@@ -73,7 +73,7 @@ class Programs:
 
     def _is_free(self, scene: Scene, path: str, keys: set[str]) -> bool:
         """Tell whether the store has nothing of a name, and is not to have either."""
-        entries = scene.queue.table.at(path)
+        entries = scene.ledger.table.at(path)
         return path not in keys and all(each.is_local_only for each in entries)
 
     async def write(self, scene: Scene) -> None:
@@ -139,9 +139,9 @@ class Programs:
 
     async def want_room(self, scene: Scene) -> None:
         """Have the oldest one stored, as a full cache does."""
-        before = {each.key for each in scene.queue.table if each.is_local_only}
-        await scene.queue.store_local_only(1)
-        after = {each.key for each in scene.queue.table if each.is_local_only}
+        before = {each.key for each in scene.ledger.table if each.is_local_only}
+        await scene.settling.store_local_only(1)
+        after = {each.key for each in scene.ledger.table if each.is_local_only}
         self.unsent -= before - after
 
     async def unlink(self, scene: Scene) -> None:
@@ -193,7 +193,7 @@ class Programs:
             assert await scene.see(path) == content, path
             if path in keys:
                 assert (await scene.store.read(path)).data == content, path
-        staying = {each.key for each in scene.queue.table if each.is_local_only}
+        staying = {each.key for each in scene.ledger.table if each.is_local_only}
         assert staying == self.files.keys() - keys
 
 

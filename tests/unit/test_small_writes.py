@@ -14,7 +14,7 @@ import trio
 import trio.testing
 
 from mountfs.backends.memory import MemoryStore
-from mountfs.cache import journal, queue, spool
+from mountfs.cache import journal, ledger, spool
 from mountfs.cache.burst import Burst
 from mountfs.cache.journal import JournalFull
 from mountfs.cache.promised import PromisedFiles
@@ -48,7 +48,7 @@ async def test_a_close_is_one_synced_transaction(
 
     monkeypatch.setattr(journal, "_transact", counted)
     async with open_scene(tmp_path, journaled=True) as scene:
-        scene.queue.burst = Burst(clock=lambda: 0.0)  # in which nothing is sent
+        scene.ledger.burst = Burst(clock=lambda: 0.0)  # in which nothing is sent
         transactions.clear()
         for number in range(10):
             await scene.make(str(number), b"x" * 10)
@@ -125,13 +125,13 @@ async def test_an_append_copies_nothing_of_what_waits(
 
     content = os.urandom(LARGE)
     async with open_scene(tmp_path, journaled=True, capabilities=ROOMY) as scene:
-        scene.queue.burst = Burst(clock=lambda: 0.0)  # in which nothing is sent
+        scene.ledger.burst = Burst(clock=lambda: 0.0)  # in which nothing is sent
         await scene.make("log", content)
         monkeypatch.setattr(spool.Spool, "write", counted)
         for _ in range(20):
             await append(scene, "log", PIECE)
         assert sum(written) == 2 * 20 * len(PIECE)  # as written, and where it stays
-        assert len(scene.queue.table) == 1
+        assert len(scene.ledger.table) == 1
         assert len(list((tmp_path / "state" / "spool").glob("*.spool"))) == 1
         assert await scene.drain()
         assert await scene.content("log") == content + 20 * PIECE
@@ -145,7 +145,7 @@ async def test_an_append_that_the_journal_refuses_can_be_repeated(
 ) -> None:
     content = os.urandom(size)
     async with open_scene(tmp_path, journaled=True, capabilities=ROOMY) as scene:
-        scene.queue.burst = Burst(clock=lambda: 0.0)
+        scene.ledger.burst = Burst(clock=lambda: 0.0)
         await scene.make("log", content)
         opened = await scene.open(await scene.lookup("log"))
         await scene.fs.files.write(opened, size, PIECE)
@@ -170,7 +170,7 @@ async def test_an_append_that_was_refused_harms_nothing_after_a_crash(
 ) -> None:
     content = os.urandom(size)
     async with open_scene(tmp_path, journaled=True, capabilities=ROOMY) as scene:
-        scene.queue.burst = Burst(clock=lambda: 0.0)
+        scene.ledger.burst = Burst(clock=lambda: 0.0)
         await scene.make("log", content)
         opened = await scene.open(await scene.lookup("log"))
         await scene.fs.files.write(opened, size, PIECE)
@@ -215,12 +215,12 @@ async def test_who_reads_the_state_before_an_append_reads_it_whole(
     monkeypatch.setattr(spool.Spool, "read", slow)
     monkeypatch.setattr(PromisedFiles, "hand_over", told)
     async with open_scene(tmp_path, journaled=True, capabilities=ROOMY) as scene:
-        scene.queue.burst = Burst(clock=lambda: 0.0)
+        scene.ledger.burst = Burst(clock=lambda: 0.0)
         opened = await scene.create(scene.root, "log", b"abc")
         await scene.fs.files.write(opened, 10, b"defg")
         assert isinstance(opened.file.state, Dirty)
         older = opened.file.state.file
-        monkeypatch.setattr(queue, "_content", nothing)  # reads the pieces, too
+        monkeypatch.setattr(ledger, "content_of", nothing)  # reads the pieces, too
         await scene.close(opened)
         found: list[bytes] = []
 

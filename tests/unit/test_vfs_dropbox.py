@@ -105,7 +105,7 @@ async def test_a_removal_below_a_directory_that_moved_outlives_a_crash(
         opened = await scene.open(await scene.lookup("moved/edited"))
         await scene.fs.files.write(opened, 0, b"E")
         await scene.close(opened)
-        assert len(scene.queue.table) == 2
+        assert len(scene.ledger.table) == 2
 
     async with open_scene(tmp_path, store=store, ttl_s=60, journaled=True) as scene:
         assert await scene.drain()
@@ -129,7 +129,7 @@ async def test_an_upload_that_had_arrived_before_a_crash_is_ours(
             await scene.make(path[1:], content)
         for hold in holds:
             await hold.reached.wait()
-        assert len(scene.queue.table) == len(files)
+        assert len(scene.ledger.table) == len(files)
     assert contents(dropbox_server) == files
 
     async with open_large(tmp_path, store=store) as scene:

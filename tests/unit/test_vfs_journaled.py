@@ -14,7 +14,7 @@ import trio.testing
 
 from mountfs.backends.local import open_local
 from mountfs.backends.memory import MemoryStore
-from mountfs.cache import entry_text, queue
+from mountfs.cache import entry_text, ledger
 from mountfs.cache.conflicts import Policy
 from mountfs.cache.entries import StoreBytes
 from mountfs.cache.incidents import IncidentKind
@@ -304,7 +304,7 @@ async def test_a_directory_that_the_store_made_by_itself_goes(tmp_path: Path) ->
         assert await scene.keys() == {"d/file"}
         marker.release()
         await rename(scene, "d", "e")
-        left = scene.queue.table.newest("d/")
+        left = scene.ledger.table.newest("d/")
         assert left is not None
         assert left.is_removal
         assert await scene.drain()
@@ -390,7 +390,7 @@ async def test_what_waits_survives_the_end_of_a_mount(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(entry_text, "INLINE_SIZE_MAX", 1000)
-    monkeypatch.setattr(queue, "INLINE_SIZE_MAX", 1000)
+    monkeypatch.setattr(ledger, "INLINE_SIZE_MAX", 1000)
     async with open_scene(tmp_path, journaled=True) as scene:
         there = scene.there
         await scene.put("moved", b"moved")
@@ -499,7 +499,7 @@ async def test_older_bytes_that_arrived_are_not_taken_for_newer_ones(
         opened = await scene.open(await scene.lookup("file"), os.O_WRONLY | os.O_TRUNC)
         await scene.fs.files.write(opened, 0, b"newer")
         await scene.close(opened)
-        assert len(scene.queue.table) == 1
+        assert len(scene.ledger.table) == 1
     assert (await there.read("file")).data == b"first"
     async with open_scene(tmp_path, there=there, journaled=True) as scene:
         assert await scene.drain()
@@ -574,7 +574,7 @@ async def test_a_removal_that_waited_long_spares_newer_bytes(tmp_path: Path) -> 
         scene.store.refused["delete"] = Unreachable("no route")
         await unlink(scene, "file")
         assert not await scene.drain()
-        for entry in scene.queue.table:
+        for entry in scene.ledger.table:
             entry.since_s -= 10
         await scene.put("file", b"theirs")
         scene.store.refused.clear()
@@ -608,7 +608,7 @@ async def test_the_last_to_be_stored_has_no_late_error_at_the_end(
         assert not await scene.drain()
         incidents = scene.fs.volume.incidents
         assert [each.key for each in incidents.unseen()] == ["file"]
-        entry = scene.queue.table.newest("file")
+        entry = scene.ledger.table.newest("file")
         assert entry is not None
         assert isinstance(entry.change, StoreBytes)
         readers = entry.change.dirty.readers
@@ -616,9 +616,9 @@ async def test_the_last_to_be_stored_has_no_late_error_at_the_end(
         async with trio.open_nursery() as nursery:
             with readers.reading():
                 ended = await nursery.start(_drain, scene)
-                while len(scene.queue.table):
+                while len(scene.ledger.table):
                     await trio.testing.wait_all_tasks_blocked(0.001)
-                scene.queue.tell()  # as any other flight does when it lands
+                scene.ledger.news.tell()  # as any other flight does when it lands
                 await trio.testing.wait_all_tasks_blocked()
                 assert not ended.is_set()
         assert incidents.unseen() == ()
@@ -716,12 +716,12 @@ async def test_who_waits_for_a_tree_waits_for_all_of_it(tmp_path: Path) -> None:
             await rename(scene, "d", "e")
             scene.store.refused.clear()
 
-        waiting = list(scene.queue.table)
+        waiting = list(scene.ledger.table)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(move_and_let_go)
             with pytest.raises(Unreachable):
-                await scene.queue.settle_entries(waiting)
-        await scene.queue.settle_entries(waiting)
+                await scene.settling.settle_entries(waiting)
+        await scene.settling.settle_entries(waiting)
         assert {f"e/{number}" for number in range(5)} <= await scene.keys()
 
 
@@ -845,7 +845,7 @@ async def test_a_directory_goes_last_though_all_goes_alone(tmp_path: Path) -> No
         for number in range(3):
             await scene.fs.namespace.unlink(new, str(number).encode())
         await scene.fs.namespace.rmdir(scene.root, b"new")
-        keys = [entry.key for entry in scene.queue.table]
+        keys = [entry.key for entry in scene.ledger.table]
         assert keys == ["old/", "old/0", "old/1", "old/2"]
     async with open_scene(tmp_path, there=there, journaled=True) as scene:
         assert await scene.drain()

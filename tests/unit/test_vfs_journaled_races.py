@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from mountfs.cache import queue
+from mountfs.cache import aliasrows, ledger
 from mountfs.cache.entries import Entry
 from mountfs.cache.incidents import IncidentKind
 from mountfs.cache.journal import JournalFull
@@ -42,11 +42,11 @@ def begin(scene: Scene) -> None:
     """Let the drain begin, and make everything due."""
     assert scene.fs.volume.journaled is not None
     scene.fs.volume.journaled.drain.begin()
-    scene.queue.hurry()
+    scene.settling.hurry()
 
 
 def pending(scene: Scene, key: str) -> Entry:
-    entry = scene.queue.table.newest(key)
+    entry = scene.ledger.table.newest(key)
     assert entry is not None
     return entry
 
@@ -59,7 +59,7 @@ async def lose_answer(scene: Scene, hold: Hold, key: str) -> None:
     scene.store.refused[hold.call] = Unreachable("cut")
     hold.release()
     while pending(scene, key).flight is not None:
-        await scene.queue.news()
+        await scene.ledger.news.wait()
 
 
 # --- what could wait for itself -----------------------------------------------------
@@ -164,7 +164,7 @@ async def test_a_rename_that_the_journal_refuses_changes_nothing(
         await scene.make("d/a", b"bytes")
         names = ("d", "e") if is_tree else ("d/a", "d/b")
         with monkeypatch.context() as patch:
-            patch.setattr(scene.queue.journal, "change_pending", full)
+            patch.setattr(scene.ledger.journal, "change_pending", full)
             with pytest.raises(JournalFull):
                 await move(scene, *names)
         assert await scene.drain()
@@ -184,7 +184,7 @@ async def test_a_file_builds_on_what_was_stored_while_the_disk_was_full(
         opened = await scene.open(await scene.lookup("a"))
         await scene.fs.files.write(opened, 8, b"more")
         with monkeypatch.context() as patch:
-            patch.setattr(scene.queue.journal, "change_pending", full)
+            patch.setattr(scene.ledger.journal, "change_pending", full)
             with pytest.raises(JournalFull):
                 await scene.fs.files.flush(opened)
         assert await scene.drain()
@@ -203,7 +203,7 @@ async def test_tokens_go_although_something_always_waits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A change that the store refuses for ever must not make the journal grow."""
-    monkeypatch.setattr(queue, "NOTED_MAX", 10)
+    monkeypatch.setattr(aliasrows, "NOTED_MAX", 10)
     async with open_scene(tmp_path, journaled=True) as scene:
         there = scene.there
         scene.store.refused["make_link"] = StoreError("forbidden")
@@ -272,8 +272,8 @@ async def test_who_has_the_loser_of_a_race_open_goes_on(tmp_path: Path) -> None:
         await scene.put("file", b"theirs")
         hold.release()
         with trio.fail_after(5):
-            while len(scene.queue.table):
-                await scene.queue.news()
+            while len(scene.ledger.table):
+                await scene.ledger.news.wait()
         assert await scene.fs.files.read(opened, 0, 100) == b"mine4567more"
         await scene.close(opened)
         assert await scene.drain()
@@ -289,7 +289,7 @@ async def test_a_file_that_lost_both_its_names_is_in_a_copy(tmp_path: Path) -> N
         await move(scene, "a", "b")
         await scene.make("a", b"second")
         assert not await scene.drain()
-        for entry in scene.queue.table:
+        for entry in scene.ledger.table:
             entry.since_s -= 10
         await scene.put("b", b"theirs")
         scene.store.refused.clear()
@@ -309,7 +309,7 @@ async def test_a_move_goes_on_whose_target_is_gone_already(tmp_path: Path) -> No
         await scene.lookup("b")
         await move(scene, "a", "b")
         assert not await scene.drain()
-        for entry in scene.queue.table:
+        for entry in scene.ledger.table:
             entry.since_s -= 10
         await scene.there.delete("b")
         scene.store.refused.clear()
@@ -343,8 +343,8 @@ async def test_what_others_make_where_a_moved_file_was_stays(tmp_path: Path) -> 
         await scene.there.delete("a")
         hold.error = NotFound(key="a")
         hold.release()
-        while scene.queue.table.newest("b") is not None:
-            await scene.queue.news()
+        while scene.ledger.table.newest("b") is not None:
+            await scene.ledger.news.wait()
         await scene.put("a", b"theirs")
         assert await scene.drain()
         assert await scene.content("a") == b"theirs"
@@ -376,7 +376,7 @@ async def test_directories_beyond_what_is_remembered_go_from_the_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What may be in the store is removed there, if nobody knows any more."""
-    monkeypatch.setattr(queue, "USED_MAX", 2)
+    monkeypatch.setattr(ledger, "USED_MAX", 2)
     async with open_scene(tmp_path, journaled=True) as scene:
         marker = scene.store.hold("write")
         marker.error = Unreachable("no route")
@@ -409,7 +409,7 @@ async def test_a_directory_that_goes_alone_goes_after_what_is_below(
         await scene.fs.namespace.unlink(directory, b"file")
         await scene.fs.namespace.rmdir(scene.root, b"d")
         pending(scene, "d/file").stored = None  # as after a crash
-        for entry in scene.queue.table:
+        for entry in scene.ledger.table:
             entry.since_s -= 10
         assert isinstance(pending(scene, "d/").stored, Version)
         begin(scene)
@@ -437,7 +437,7 @@ async def test_a_directory_whose_child_cannot_go_holds_up_nobody(
         assert not await scene.drain()
         assert not await scene.drain()
         with pytest.raises(StoreError, match="not allowed"):
-            await scene.queue.settle_entries([pending(scene, "d/")])
+            await scene.settling.settle_entries([pending(scene, "d/")])
         scene.store.refused.clear()
         assert await scene.drain()
         assert await scene.keys() == set()
