@@ -3,16 +3,16 @@
 The order of life: check the store, lock the directories of this host, recover what an
 earlier mount left, mount, answer, and then in reverse: detach while still serving,
 commit what is left, unmount, close the store. Signals begin the second half.
+
+What is built, and from what, is read in `mountfs.serving.construction` (the file system)
+and `mountfs.serving.stack` (the store below it); all tasks and all closing are here.
 """
 
 import dataclasses
 import gc
-import hashlib
 import logging
 import os
-import secrets
 import signal
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -21,28 +21,11 @@ from pathlib import Path
 import trio
 
 from mountfs import abort, checks, mounts, takeover
-from mountfs.backends import object_url, open_events, open_space
-from mountfs.cache.aliases import Aliases, AliasStorager
-from mountfs.cache.attribute_index import AttributeIndex
-from mountfs.cache.blocks import BlockCache
+from mountfs.backends import open_events, open_space
 from mountfs.cache.budget import Budget
-from mountfs.cache.conflicts import Policy
 from mountfs.cache.directory import DirectoryInUse, DirectoryLock
-from mountfs.cache.drain import Hooks
 from mountfs.cache.floor import DiskFloor
-from mountfs.cache.indexed import kinds_without_metadata
-from mountfs.cache.indexed_files import ALL_KINDS
-from mountfs.cache.journal import Journal, JournalError
-from mountfs.cache.journaled import Below, Journaled, open_queue
-from mountfs.cache.learnt import SIZE_MAX as LEARNT_SIZE_MAX
-from mountfs.cache.learnt import Learnt
-from mountfs.cache.localonly import LocalOnly
-from mountfs.cache.metadata import MetadataCache
-from mountfs.cache.numberfile import NumberFile
-from mountfs.cache.records import gates_of
-from mountfs.cache.salvage import JOURNAL, is_lost
-from mountfs.cache.writeback import WriteBack
-from mountfs.configuration.config import MountConfig, StoreConfig
+from mountfs.configuration.config import MountConfig, identity_of
 from mountfs.control import Outcome, State, Status
 from mountfs.errors import UsageError
 from mountfs.fuse.notifier import fetch_unsent, notify_kernel, push_to_kernel
@@ -53,6 +36,7 @@ from mountfs.mounts import note_umount_helper
 from mountfs.serving.access import Access
 from mountfs.serving.appliers import appliers_of
 from mountfs.serving.audit import Audit, audit_of
+from mountfs.serving.construction import open_filesystem
 from mountfs.serving.control_server import ControlServer, Deed, Stream
 from mountfs.serving.deeds import changes_of, deeds_of
 from mountfs.serving.dump import dump
@@ -64,26 +48,18 @@ from mountfs.serving.notify import Manager
 from mountfs.serving.observing import observing
 from mountfs.serving.pulse import Pulse
 from mountfs.serving.report import Reporter
+from mountfs.serving.resumption import take_up, take_up_late
 from mountfs.serving.service import EXTENSION_S, Service, Work
 from mountfs.serving.stack import Stack, check_store, find_out_at_once, open_base
 from mountfs.serving.waiter import Waiter
 from mountfs.serving.warmer import Warmer
-from mountfs.storage.errors import StoreError
 from mountfs.storage.meter import Meter
-from mountfs.storage.protocol import Storager
 from mountfs.storage.tracing import Tracer
-from mountfs.storage.types import Object, ObjectKind
 from mountfs.storage.watched import Prober
 from mountfs.storage.wire import record_with
-from mountfs.vfs.attributes import Defaults, effective
 from mountfs.vfs.elsewhere import Elsewhere
 from mountfs.vfs.filesystem import FileSystem
-from mountfs.vfs.inodes import InodeTable
-from mountfs.vfs.localonly import LocalOnlyNames
-from mountfs.vfs.names import Names
-from mountfs.vfs.numbers import KEPT_MAX, kept_numbers
 from mountfs.vfs.space import SpaceMeter
-from mountfs.vfs.volume import Outdated, Volume
 
 log = logging.getLogger(__name__)
 
@@ -147,15 +123,14 @@ async def _run(config: MountConfig, manager: Manager, ready: Callable[[], None])
         await stack.enter_async_context(_beside(service.run))
         if layers.may_find_out:
             await find_out_at_once(layers, config)
-        index = await _add_index(stack, layers, config)
         budget = Budget(config.cache_size, _floor(config))
-        filesystem = await _build(stack, layers, index, budget, config)
+        filesystem = await open_filesystem(stack, layers, budget, config)
         settle = None
         if layers.is_reached:
             service.say("going on where an earlier mount ended")
-            await _take_up(filesystem, config)
+            await take_up(filesystem, config)
         else:
-            settle = partial(_settle, layers, filesystem, config)
+            settle = partial(take_up_late, layers, filesystem, config)
         prober = Prober(layers.watched, layers.health, settle=settle)
         await stack.enter_async_context(_beside(prober.run))
         await _listen(stack, filesystem, config)
@@ -194,16 +169,6 @@ async def _listen(
         await stack.enter_async_context(_beside(elsewhere.run))
 
 
-# --- building ---------------------------------------------------------------------
-
-
-def identity_of(config: MountConfig | StoreConfig) -> str:
-    """Return the name of this store on this host: same store, same directories."""
-    endpoint = config.store_options.get("endpoint_url", "")
-    text = f"{endpoint} {config.url.rstrip('/')}"
-    return hashlib.sha256(os.fsencode(text)).hexdigest()[:16]
-
-
 def _lock(
     stack: AsyncExitStack, directory: Path, config: MountConfig, manager: Manager
 ) -> None:
@@ -229,264 +194,10 @@ def _lock(
         ) from error
 
 
-async def _add_index(
-    stack: AsyncExitStack, layers: Stack, config: MountConfig
-) -> AttributeIndex | None:
-    """Open the attribute index, if the user wants it, or nothing else keeps them."""
-    store = layers.store
-    able = store.capabilities
-    is_only_place = not (able.metadata or able.attributes)
-    is_needed = is_only_place and store.features.virtual_object_metadata
-    if not (store.features.virtual_index or is_needed):
-        return None
-    index = AttributeIndex(
-        store,
-        gates_of(store.features),
-        ALL_KINDS if is_needed else kinds_without_metadata(able),
-        ttl_s=config.believed_s,
-        is_read_only=config.read_only,
-    )
-    layers.add_index(index)
-    return await stack.enter_async_context(index)
-
-
-async def _build(
-    stack: AsyncExitStack,
-    layers: Stack,
-    index: AttributeIndex | None,
-    budget: Budget,
-    config: MountConfig,
-) -> FileSystem:
-    """Build the file system over a store, with what this host keeps of it."""
-    identity, store = identity_of(config), layers.store
-    state_dir = config.state_dir / identity
-    cache_dir = config.cache_dir / identity
-    aliases = Aliases()
-    plain, store = store, AliasStorager(store, aliases)
-    try:
-        blocks = await stack.enter_async_context(
-            BlockCache(store, cache_dir, budget, activity=layers.activity)
-        )
-        learnt = await _learnt(stack, store, cache_dir, config)
-        numbers = await stack.enter_async_context(
-            await NumberFile.open(state_dir / "inodes.sqlite", kept_max=KEPT_MAX)
-        )
-        if await trio.to_thread.run_sync(is_lost, state_dir):
-            raise UsageError(
-                f"the journal {state_dir / JOURNAL} is missing, and files that it would"
-                f" explain are there: see `mountfs recover {state_dir}`"
-            )
-        journal = await Journal.open(state_dir / JOURNAL)
-        await stack.enter_async_context(journal)
-        writeback = await stack.enter_async_context(
-            WriteBack(
-                store,
-                blocks,
-                journal,
-                budget,
-                state_dir / "spool",
-                conflict=Policy(config.conflict),
-            )
-        )
-        metadata = MetadataCache(
-            ttl_s=config.believed_s,
-            entries_max=config.names_max,
-            learnt=learnt,
-            changes=index if _has_terse_listings(store) else None,
-            believes_all=layers.believes_all,
-        )
-        below = Below(
-            store=store,
-            aliases=aliases,
-            journal=journal,
-            blocks=blocks,
-            writeback=writeback,
-            budget=budget,
-            metadata=metadata,
-        )
-        hooks = Hooks(health=layers.health)
-        names = Names(utf8_keys=store.capabilities.utf8_keys)
-        local_only = LocalOnly(LocalOnlyNames(config.local_only, names))
-        journaled = await _journaled(stack, below, config, index, hooks, local_only)
-    except DirectoryInUse as error:
-        raise UsageError(
-            f"{cache_dir} is in use by process {error.owner}; unmount that first, or"
-            " give this mount a --cache-dir of its own"
-        ) from error
-    except JournalError as error:
-        raise UsageError(str(error)) from error
-    except OSError as error:
-        raise UsageError(
-            f"cannot use {error.filename or cache_dir} ({error.strerror}); choose"
-            " another --cache-dir or --state-dir"
-        ) from error
-    sending, receiving = trio.open_memory_channel[Outdated](OUTDATED_MAX)
-    stack.callback(sending.close)
-    volume = Volume(
-        store=plain if journaled is None else journaled.store,
-        journaled=journaled,
-        metadata=metadata,
-        learnt=learnt,
-        index=index,
-        blocks=blocks,
-        writeback=writeback,
-        journal=journal,
-        defaults=_defaults(config),
-        outdated=sending,
-        is_read_only=config.read_only,
-        notes_reading=not config.noatime,
-        inodes=InodeTable(kept_numbers(numbers.kept, numbers.note)),
-        url_of=partial(object_url, config.url),
-        watched=layers.watched,
-        names=names,
-        activity=layers.activity,
-    )
-    root = Object(key="", kind=ObjectKind.DIRECTORY)
-    volume.inodes.root.attributes = effective(root, volume.defaults)
-    filesystem = FileSystem(
-        volume,
-        owner=owner_of(state_dir),
-        outdated=receiving,
-        names_max=config.names_max,
-    )
-    hooks.outdated, hooks.failed = volume.outdate, filesystem.files.note_late_error
-    return filesystem
-
-
-async def _journaled(
-    stack: AsyncExitStack,
-    below: Below,
-    config: MountConfig,
-    index: AttributeIndex | None,
-    hooks: Hooks,
-    local_only: LocalOnly,
-) -> Journaled | None:
-    """Open the queue if changes may wait, or if those of an earlier mount do."""
-    takes_changes = config.durability == "journal"
-    waiting = await below.journal.pending()
-    if config.read_only and waiting:
-        log.warning(
-            "%d changes that an earlier mount acknowledged are not in the store, and"
-            " this mount, being read-only, neither shows nor sends them",
-            len(waiting),
-        )
-    if config.read_only or not (takes_changes or waiting):
-        return None
-    return await open_queue(
-        stack,
-        below,
-        below.writeback.incidents,
-        hooks,
-        takes_changes=takes_changes,
-        tree_moved=index.renamed if index is not None else None,
-        local_only=local_only,
-    )
-
-
 def _floor(config: MountConfig) -> DiskFloor | None:
     if config.min_free == 0:
         return None
     return DiskFloor(config.cache_dir, config.min_free)
-
-
-async def _learnt(
-    stack: AsyncExitStack, store: Storager, cache_dir: Path, config: MountConfig
-) -> Learnt | None:
-    """Open what earlier mounts have learnt, where listings do not tell it anyway."""
-    if not _has_terse_listings(store):
-        return None
-    learnt = await Learnt.open(
-        cache_dir / "learnt.sqlite",
-        gates_of(store.features),
-        size_max=min(LEARNT_SIZE_MAX, config.cache_size // 4),
-    )
-    return await stack.enter_async_context(learnt)
-
-
-def _has_terse_listings(store: Storager) -> bool:
-    """Tell whether the store keeps metadata that its listings do not show."""
-    return store.capabilities.metadata and not store.capabilities.list_metadata
-
-
-def owner_of(state_dir: Path) -> str:
-    """Return the name of a state directory, in which no other host has part.
-
-    What is set aside in the store under it is left over, and deleted, at the next
-    mount. The identity will not do: other hosts mount the same store.
-    """
-    remembered = state_dir / "owner"
-    try:
-        owner = remembered.read_text()
-    except FileNotFoundError:
-        owner = ""
-    if not owner:
-        owner = secrets.token_hex(16)
-        remembered.write_text(owner)
-    return owner
-
-
-async def _settle(layers: Stack, filesystem: FileSystem, config: MountConfig) -> None:
-    """Do what could not be done at the mount, when the store answers for the first
-    time. No program has changed anything: it would have needed the store for that.
-    """
-    try:
-        await layers.find_out()
-    except OSError as error:
-        log.warning("cannot write %s: %s", error.filename, error.strerror)
-    # The queue is emptied as soon as the store is ONLINE, which it is after this.
-    await _take_up(filesystem, config, waits_for_queue=False)
-
-
-async def _take_up(
-    filesystem: FileSystem, config: MountConfig, *, waits_for_queue: bool = True
-) -> None:
-    """Go on where an earlier mount ended."""
-    await _recover(filesystem, config)
-    if waits_for_queue:
-        await _empty_queue(filesystem, config)
-    if filesystem.volume.journaled is not None:
-        filesystem.volume.journaled.drain.begin()
-    try:
-        await filesystem.learning.learn_root()
-    except StoreError as error:
-        log.warning("the root has the attributes of the mount for now: %s", error)
-
-
-async def _recover(filesystem: FileSystem, config: MountConfig) -> None:
-    """Finish what an earlier mount left undone, and say what that was."""
-    if config.read_only:
-        return
-    try:
-        for found in await filesystem.volume.writeback.recover():
-            if found.error is None:
-                log.info("%r, kept by an earlier mount, is in the store", found.key)
-            else:
-                log.warning(
-                    "%r, kept by an earlier mount, cannot be stored (%s) and stays in"
-                    " the state directory until its name is written anew",
-                    found.key,
-                    found.error,
-                )
-        await filesystem.recover()
-    except StoreError as error:
-        log.warning("what an earlier mount left undone stays so for now: %s", error)
-
-
-async def _empty_queue(filesystem: FileSystem, config: MountConfig) -> None:
-    """Store what an earlier mount left in its queue, where this one has none."""
-    journaled = filesystem.volume.journaled
-    if journaled is not None and config.durability == "store":
-        await journaled.drain.empty()
-
-
-def _defaults(config: MountConfig) -> Defaults:
-    return Defaults(
-        uid=config.uid if config.uid is not None else os.getuid(),
-        gid=config.gid if config.gid is not None else os.getgid(),
-        file_mode=config.file_mode,
-        directory_mode=config.dir_mode,
-        time_ns=time.time_ns(),
-    )
 
 
 # --- running ----------------------------------------------------------------------

@@ -16,10 +16,9 @@ from mountfs import control, mounts
 from mountfs.actions.waiting import carry_out
 from mountfs.backends import open_store
 from mountfs.cache.directory import DirectoryInUse, DirectoryLock
-from mountfs.configuration.config import MountConfig
+from mountfs.configuration.config import MountConfig, identity_of
 from mountfs.control import Request
 from mountfs.errors import UsageError
-from mountfs.mount import identity_of
 from mountfs.sentences import sentence_about
 from mountfs.serving.audit import audit_of
 from mountfs.status import Outcome

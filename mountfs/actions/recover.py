@@ -20,10 +20,9 @@ from mountfs.backends import open_store
 from mountfs.cache import salvage
 from mountfs.cache.directory import DirectoryInUse, DirectoryLock
 from mountfs.cache.salvage import Kept, Left
-from mountfs.configuration.config import MountConfig
+from mountfs.configuration.config import MountConfig, identity_of
 from mountfs.configuration.values import format_size
 from mountfs.errors import UsageError
-from mountfs.mount import identity_of
 from mountfs.storage.attempts import RetryPolicy
 from mountfs.storage.errors import StoreError
 from mountfs.storage.protocol import Storager

@@ -6,6 +6,7 @@ this module, and nothing but this module and those that it asks
 can tell (is the mount point empty?) is checked by `mountfs.checks`.
 """
 
+import hashlib
 import os
 import shutil
 from collections.abc import Mapping
@@ -298,6 +299,13 @@ def default_min_free(cache_dir: Path) -> int:
     """Return a twentieth of the disk, or 1 GiB if that is less."""
     total = shutil.disk_usage(_existing(cache_dir)).total
     return min(MIN_FREE_MAX, total // 20)
+
+
+def identity_of(config: MountConfig | StoreConfig) -> str:
+    """Return the name of this store on this host: same store, same directories."""
+    endpoint = config.store_options.get("endpoint_url", "")
+    text = f"{endpoint} {config.url.rstrip('/')}"
+    return hashlib.sha256(os.fsencode(text)).hexdigest()[:16]
 
 
 def _existing(place: Path) -> Path:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mountfs.mount import owner_of
+from mountfs.serving.construction import owner_of
 
 
 def test_each_state_directory_owns_what_it_set_aside(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from mountfs import cli, mount
+from mountfs import cli
 from mountfs.backends.local import LocalStore
 from mountfs.cache import salvage
 from mountfs.cache.directory import DirectoryLock
@@ -309,4 +309,4 @@ def identity(url: str) -> str:
     settings = config.mount_config(
         url, "/", {}, config_file=Path("/dev/null"), environ={}
     )
-    return mount.identity_of(settings)
+    return config.identity_of(settings)
