@@ -4,8 +4,8 @@ The order of life: check the store, lock the directories of this host, recover w
 earlier mount left, mount, answer, and then in reverse: detach while still serving,
 commit what is left, unmount, close the store. Signals begin the second half.
 
-What is built, and from what, is read in `mountfs.serving.construction` (the file system)
-and `mountfs.serving.stack` (the store below it); all tasks and all closing are here.
+What is built, and from what, is read in `mountfs.serving.construction` (the file
+system) and `mountfs.serving.stack` (the store below it); all tasks are begun here.
 """
 
 import dataclasses
