@@ -1,10 +1,13 @@
 """A hop to a worker thread and back, with little around it.
 
 `trio.to_thread.run_sync` does more for who calls it (contexts, limits, leave to be
-cancelled), and takes longer than most of what is done for a small close(2).
+cancelled), and takes longer than most of what is done for a small close(2). And trio's
+way back from a thread takes three turns of the loop: here the thread rings a bell
+(eventfd(2)) that the task itself waits for.
 """
 
 import contextlib
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -15,12 +18,54 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+BELLS_MAX = 32
+"""So many hops at a time have a bell; more of them take longer."""
+
+_free_bells: list[int] = []
+_made: list[int] = []
+
 
 async def in_thread(call: Callable[[], T]) -> T:
     """Run a call in a worker thread and wait for its end, even if cancelled.
 
     The thread cannot be stopped, and what follows must know how it ended.
     """
+    bell = _take_bell()
+    if bell is None:
+        return await _without_bell(call)
+    results: list[outcome.Outcome[T]] = []
+
+    def deliver(result: "outcome.Outcome[T]") -> None:
+        results.append(result)
+        os.eventfd_write(bell, 1)
+
+    trio.lowlevel.start_thread_soon(call, deliver)
+    try:
+        await trio.lowlevel.wait_readable(bell)
+    except trio.Cancelled:
+        # Who has cancelled us says so again wherever that may be heard.
+        with trio.CancelScope(shield=True):
+            await trio.lowlevel.wait_readable(bell)
+    os.eventfd_read(bell)
+    _free_bells.append(bell)
+    return results[0].unwrap()
+
+
+def _take_bell() -> int | None:
+    """Return a bell that nobody uses; they are kept, and never closed."""
+    if _free_bells:
+        return _free_bells.pop()
+    if len(_made) == BELLS_MAX:
+        return None
+    try:
+        bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+    except OSError:  # too many files are open: no reason to fail
+        return None
+    _made.append(bell)
+    return bell
+
+
+async def _without_bell(call: Callable[[], T]) -> T:
     task = trio.lowlevel.current_task()
     token = trio.lowlevel.current_trio_token()
 

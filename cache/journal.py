@@ -11,7 +11,7 @@ raises `JournalError`.
 
 import sqlite3
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -204,7 +204,8 @@ class _Turn:
     """Work that waits for its transaction."""
 
     work: Work
-    begins: trio.Event = field(default_factory=trio.Event)
+    begins: trio.Event | None = None
+    """Set when somebody else has done it, or when it is its turn to lead."""
     is_leader: bool = False
     result: object = None
     error: Exception | None = None
@@ -507,18 +508,20 @@ class Journal:
     async def _work(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do work in a transaction, which it may share; return when it is synced.
 
+        Who waits for that is not cancelled meanwhile.
         Who finds the connection idle leads: it does the work of all who came by then,
         and hands over to one of those who came since.
         """
         turn = _Turn(work)
         self._turns.append(turn)
-        with trio.CancelScope(shield=True):
-            if self._is_busy:
+        if self._is_busy:
+            turn.begins = trio.Event()
+            with trio.CancelScope(shield=True):
                 await turn.begins.wait()
-            else:
-                turn.is_leader = self._is_busy = True
-            if turn.is_leader:
-                await self._lead()
+        else:
+            turn.is_leader = self._is_busy = True
+        if turn.is_leader:  # nothing cancels a hop, so it needs no shield
+            await self._lead()
         if isinstance(turn.error, sqlite3.Error):
             raise _translated(turn.error) from turn.error
         if turn.error is not None:
@@ -533,9 +536,9 @@ class Journal:
             self._is_busy = bool(self._turns)
             if self._turns:
                 self._turns[0].is_leader = True
-                self._turns[0].begins.set()
-            for turn in turns:
-                turn.begins.set()
+            for turn in (*self._turns[:1], *turns):
+                if turn.begins is not None:
+                    turn.begins.set()
 
 
 def _transact(connection: sqlite3.Connection, turns: list[_Turn]) -> None:

@@ -17,7 +17,7 @@ it out again, to the same effect; the commit id tells that an object there is ou
 
 import itertools
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 
 import trio
@@ -219,24 +219,32 @@ class Ledger:
         for id in kept:
             left.pop(id, None)
         rows = [to_row(entry, await content_of(entry)) for entry in new]
-        with trio.CancelScope(shield=True):
-            self.burst.note()
-            await self.journal.change_pending(
-                rows, [entry.id for entry in old], ended_link=ended_link
-            )
-            reached("queue.acknowledged")
-            for entry in old:
-                self.table.remove(entry)
-                entry.is_over = True
-                if entry.error is not None:
-                    self._incidents.clear(entry.key)
-            _succeed(old, new)
-            for entry in new:
-                self.table.add(entry)
-            for dirty in kept.values():
-                await self.files.hand_over(left.values(), dirty)
-            for dirty in left.values():
-                await self.files.forget(dirty)
+        self.burst.note()
+        # The journal is not cancelled; nor is anything here before both say the same.
+        await self.journal.change_pending(
+            rows, [entry.id for entry in old], ended_link=ended_link
+        )
+        reached("queue.acknowledged")
+        for entry in old:
+            self.table.remove(entry)
+            entry.is_over = True
+            if entry.error is not None:
+                self._incidents.clear(entry.key)
+        _succeed(old, new)
+        for entry in new:
+            self.table.add(entry)
+        if left:
+            with trio.CancelScope(shield=True):
+                await self._let_go(left.values(), kept.values())
+
+    async def _let_go(
+        self, left: Collection[DirtyFile], kept: Iterable[DirtyFile]
+    ) -> None:
+        """Drop the bytes that nobody needs, but those that a newer state has taken."""
+        for dirty in kept:
+            await self.files.hand_over(left, dirty)
+        for dirty in left:
+            await self.files.forget(dirty)
 
     def _resolve(self, entry: Entry) -> None:
         """Let an entry speak of what is stored in the store's own words.

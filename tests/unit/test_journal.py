@@ -157,6 +157,26 @@ async def test_calls_that_come_together_share_a_transaction(tmp_path: Path) -> N
     assert count == 100
 
 
+async def test_who_is_cancelled_while_the_journal_writes_still_knows_the_end(
+    tmp_path: Path,
+) -> None:
+    """Whether it leads a transaction or shares one of somebody else."""
+    noted: list[int] = []
+
+    async def note(journal: Journal, number: int) -> None:
+        await journal.change_pending([PendingRow(number, "key", "{}")])
+        noted.append(number)
+
+    async with await Journal.open(tmp_path / "j") as journal:
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                for number in range(1, 5):
+                    nursery.start_soon(note, journal, number)
+                scope.cancel()
+        assert sorted(noted) == [row.id for row in await journal.pending()]
+        assert len(noted) == 4
+
+
 async def test_one_bad_change_does_not_fail_those_that_came_with_it(
     tmp_path: Path,
 ) -> None:
