@@ -52,8 +52,31 @@ class _Entry:
     at_s: float
 
 
+_Place = tuple[bytes, bytes]
+"""Where a name comes among others: as a key, or as SeaweedFS has it, `a/` as `a`."""
+
 _Known = bytes | _Entry
 """An object, packed, as old as its directory; or what has an age of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Stretch:
+    """Names that a page of a listing has told, from its first to its last."""
+
+    first: "_Place"
+    last: "_Place | None"
+    """None: there is nothing behind it."""
+    at_s: float
+
+    def vouches_for(self, name: "_Place") -> bool:
+        """Tell whether a name would have been in the page, in whichever order."""
+        (first_key, first_name), (key, name_alone) = self.first, name
+        if key < first_key or name_alone < first_name:
+            return False
+        if self.last is None:
+            return True
+        last_key, last_name = self.last
+        return key <= last_key and name_alone <= last_name
 
 
 @dataclass(slots=True, eq=False)
@@ -69,6 +92,8 @@ class _Directory:
     names: dict[str, _Known] = field(default_factory=dict)
     listed_as: int = 0
     """The number of the listing that told them."""
+    stretches: tuple[_Stretch, ...] = ()
+    """The pages that were listed since, each by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +194,9 @@ class MetadataCache:
         known = directory.names.get(name)
         if known is not None and self._is_fresh(_age(directory, known)):
             return _knowledge(key, known)
-        if directory.is_complete and self._is_fresh(directory.at_s):
-            return ABSENT if _is_absent(known) else None
+        is_listed = directory.is_complete and self._is_fresh(directory.at_s)
+        if (is_listed or self._is_stretched(directory, name)) and _is_absent(known):
+            return ABSENT
         return None
 
     def moment(self, key: str) -> object:
@@ -267,6 +293,11 @@ class MetadataCache:
             if left < 0:
                 return False
         return True
+
+    def was_known_as(self, object: Object) -> bool:
+        """Tell whether the object was known before, just as a listing shows it now."""
+        known = self.last_known(object.key)
+        return isinstance(known, Object) and is_same_state(known, object)
 
     def is_good_for(self, key: str, time_s: float) -> bool:
         """Tell whether the object of a key is known, and will be for so long."""
@@ -424,10 +455,50 @@ class MetadataCache:
         directory = self._made(begun.prefix)
         self._count += len(names) - len(directory.names)
         directory.names, directory.at_s = names, self._clock()
-        directory.listed_as = begun.number
+        directory.listed_as, directory.stretches = begun.number, ()
         directory.is_complete, directory.is_whole = True, is_whole
         self._make_room()
         return _in_order(found)
+
+    def put_stretch(
+        self,
+        begun: ListingInProgress,
+        objects: Iterable[Object],
+        *,
+        first: str,
+        last: str | None,
+        is_sure: Callable[[Object], bool],
+    ) -> None:
+        """Take in one page of a directory, which tells all keys from `first` to `last`.
+
+        As with `put_listing` what we changed meanwhile wins, and what `is_sure` says no
+        to is still to be asked for. Without a `last` nothing lies behind the page.
+        """
+        self.add_page(begun, objects)
+        self.drop_listing(begun)
+        if begun.is_overtaken:
+            return
+        directory, now_s = self._made(begun.prefix), self._clock()
+        for object in begun.found:
+            name = split_key(object.key)[1]
+            if name in begun.changed:
+                continue
+            known = directory.names.get(name)
+            told = _with_own_age(directory, known)
+            if is_sure(object):
+                told = _Entry(pack(object), now_s)
+            self._count += known is None
+            directory.names[name] = told
+        for name in begun.changed:
+            if name not in directory.names:
+                # We knew of it, and have no room for that: it may be there, or not.
+                directory.names[name] = _Entry(None, _EXPIRED_S)
+                self._count += 1
+        behind = None if last is None else _place(split_key(last)[1])
+        stretch = _Stretch(_place(split_key(first)[1]), behind, now_s)
+        fresh = (each for each in directory.stretches if self._is_fresh(each.at_s))
+        directory.stretches = (*fresh, stretch)
+        self._make_room()
 
     def drop_listing(self, begun: ListingInProgress) -> None:
         """End a listing, because it failed or is about to be taken in."""
@@ -451,7 +522,7 @@ class MetadataCache:
         if is_there and not _is_absent(directory.names.get(name)):
             directory.is_whole = False
         else:
-            directory.is_complete = False
+            directory.is_complete, directory.stretches = False, ()
         if (known := directory.names.get(name)) is not None:
             packed = known.known if isinstance(known, _Entry) else known
             directory.names[name] = _Entry(packed, _EXPIRED_S)
@@ -487,6 +558,16 @@ class MetadataCache:
             return True
         return at_s != _EXPIRED_S and self.believes_all()
 
+    def _is_stretched(self, directory: _Directory, name: str) -> bool:
+        """Tell whether a page that was listed lately would have told of a name."""
+        if not directory.stretches:
+            return False
+        place = _place(name)
+        return any(
+            self._is_fresh(each.at_s) and each.vouches_for(place)
+            for each in directory.stretches
+        )
+
     def _take(self, object: Object) -> Object:
         """Note the newest answer for a key; return it with what else is known."""
         merged = self._carry_over(object)
@@ -501,6 +582,7 @@ class MetadataCache:
         self._note_change(key)
         if key.endswith("/") and key in self._directories:
             self._directories[key].is_complete = False
+            self._directories[key].stretches = ()
 
     def _carry_over(self, object: Object) -> Object:
         if object.is_described:
@@ -587,7 +669,7 @@ class MetadataCache:
             self._drop(next(iter(self._directories)))
         if self._count > self._entries_max:
             directory = next(iter(self._directories.values()))
-            directory.is_complete = False
+            directory.is_complete, directory.stretches = False, ()
             for name in list(islice(directory.names, self._count - self._entries_max)):
                 del directory.names[name]
             self._count = len(directory.names)
@@ -658,3 +740,8 @@ def split_key(key: str) -> tuple[str, str]:
     end = len(key) - 1 if key.endswith("/") else len(key)
     cut = key.rfind("/", 0, end) + 1
     return key[:cut], key[cut:]
+
+
+def _place(name: str) -> _Place:
+    key = name.encode("utf-8", "surrogateescape")
+    return key, key.removesuffix(b"/")

@@ -2,13 +2,21 @@
 
 `tar x`, `cp -r`, `git add` make file after file, `rm -r` removes them: each name is
 asked for first, and most of them are new, or known and older than the time to live. To
-a question for each name a small directory has a cheaper answer: one page of its listing
-tells of all its names at once, of those that are not there too.
+a question for each name there is a cheaper answer: one page of a listing tells of a
+thousand names at once, of those that are not there too.
 
 Only what a listing can vouch for is believed: names that are not in it, and objects
-that are just what they were when all was known of them. The others are asked for one by
-one, as before: a listing tells no attributes, SeaweedFS goes on listing directories
-whose last key is gone, and foreign tools keep links under other names.
+that are just what they were when all was known of them, or when all names of their
+directory were learnt. The others are asked for one by one, as before: a listing tells
+no attributes, SeaweedFS goes on listing directories whose last key is gone, and foreign
+tools keep links under other names.
+
+Of a directory of many pages only those are listed in which several names were asked for
+lately, together with the others in which any was: it is remembered at which name each
+began, and by which token it can be had again. Nothing is listed only to find out where
+pages begin; each tells where the next one does. A page vouches for the names from its
+first to its last, in the order of the keys and in that of the names without the slash
+of a directory, by which SeaweedFS goes. What came between two pages is asked for.
 
 The same holds for small directories that were listed, or made, a while ago: one LIST
 tells what else a HEAD and a LIST would be asked for, and of the other names besides.
@@ -16,90 +24,195 @@ Other directories that programs only look at are not listed: what other clients 
 there would be seen later than if each name were asked for.
 """
 
+import bisect
 import logging
-import time
-from collections.abc import Callable
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from functools import partial
 
 import trio
 
-from mountfs.cache.metadata import split_key
+from mountfs.cache.metadata import ListingInProgress, MetadataCache, split_key
 from mountfs.storage.errors import StoreError
 from mountfs.storage.foreign_names import named_key
-from mountfs.storage.types import Object, ObjectKind
+from mountfs.storage.parallel import run_all
+from mountfs.storage.types import Object, ObjectKind, Page
 from mountfs.vfs.volume import Volume
 
 log = logging.getLogger(__name__)
 
 UNFIT_S = 60.0
-"""For how long a directory that does not fit in a page is not tried again."""
-UNFIT_MAX = 1000
+"""For how long a directory that cannot be listed so is not tried again."""
 SMALL_COUNT = 100
 """To list a directory of so many names costs hardly more than to ask for one."""
+ASKED_MIN = 3
+ASKED_WITHIN_S = 2.0
+"""So many names of one of many pages, asked for within this time, are worth it."""
+AT_ONCE = 8
+"""So many pages of a directory are listed at the same time."""
+PAGES_MAX = 1000
+DIRECTORIES_MAX = 64
+"""So many pages of so many directories are remembered."""
+
+
+@dataclass(slots=True, eq=False)
+class _Stretch:
+    """A page of a directory, and what was asked for since it was listed."""
+
+    token: str | None
+    until_s: float = 0.0
+    """How long what it told is believed."""
+    asked: int = 0
+    asked_at_s: float = 0.0
+    listed: trio.Event | None = None
+    """There while it is being listed, and set then."""
+
+    def note(self, now_s: float) -> None:
+        """Note that a name in it is asked for."""
+        self.asked = self.asked + 1 if self.is_wanted(now_s) else 1
+        self.asked_at_s = now_s
+
+    def is_wanted(self, now_s: float) -> bool:
+        """Tell whether a name in it was asked for lately, and nobody lists it."""
+        is_late = now_s - self.asked_at_s > ASKED_WITHIN_S
+        return self.asked > 0 and not is_late and self.listed is None
+
+
+@dataclass(slots=True, eq=False)
+class _Pages:
+    """Where the pages of a directory begin: behind which key, and with which token."""
+
+    behind: list[bytes] = field(default_factory=lambda: [b""])
+    stretches: list[_Stretch] = field(default_factory=lambda: [_Stretch(None)])
+    unfit_until_s: float = 0.0
+
+    def around(self, key: str) -> _Stretch:
+        """Return the page that a key is in, as far as is known."""
+        return self.stretches[bisect.bisect_left(self.behind, _bytes(key), lo=1) - 1]
+
+    def take(self, stretch: _Stretch, page: Page) -> None:
+        """Note where the page behind this one begins, or that there is none."""
+        if stretch not in self.stretches:
+            return  # what was listed at the same time ended before it
+        if page.token is None:
+            end = self.stretches.index(stretch) + 1
+            del self.behind[end:], self.stretches[end:]
+        elif not page.objects:
+            stretch.token = page.token  # there is nothing in it
+        else:
+            self._add(_bytes(page.objects[-1].key), page.token)
+
+    def _add(self, behind: bytes, token: str) -> None:
+        place = bisect.bisect_left(self.behind, behind, lo=1)
+        if place < len(self.behind) and self.behind[place] == behind:
+            self.stretches[place].token = token
+        elif len(self.behind) < PAGES_MAX:
+            self.behind.insert(place, behind)
+            self.stretches.insert(place, _Stretch(token))
 
 
 class Neighbours:
-    """Renews what is known of all names of a directory at once."""
+    """Renews what is known of many names of a directory at once."""
 
-    def __init__(
-        self, volume: Volume, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, volume: Volume) -> None:
         self._volume = volume
-        self._clock = clock
-        self._running: dict[str, trio.Event] = {}
-        self._unfit_until_s: dict[str, float] = {}
+        self._directories: OrderedDict[str, _Pages] = OrderedDict()
 
     async def renew(self, key: str) -> bool:
-        """List the directory of a key, if that is worth it; tell if it was listed."""
+        """List what is around a key, if that is worth it; tell if it was listed."""
         prefix, _ = split_key(key)
-        if not self._volume.metadata.ttl_s or not self._is_worth_it(prefix):
+        if not self._metadata.ttl_s or not self._is_worth_it(prefix):
             return False
-        if self._clock() < self._unfit_until_s.get(prefix, 0.0):
-            return False
-        if (running := self._running.get(prefix)) is not None:
-            await running.wait()
+        pages, now_s = self._pages(prefix), self._metadata.now_s()
+        stretch = pages.around(key)
+        if now_s < max(pages.unfit_until_s, stretch.until_s):
+            return False  # it was just listed, and left this open
+        if stretch.listed is not None:
+            await stretch.listed.wait()
             return True
-        done = self._running[prefix] = trio.Event()
-        try:
-            is_listed = await self._list(prefix)
-        finally:
-            del self._running[prefix]
-            done.set()
-        if not is_listed:
-            self._note_unfit(prefix)
-        return is_listed
+        stretch.note(now_s)
+        if len(pages.stretches) > 1 and stretch.asked < ASKED_MIN:
+            return False
+        others = [each for each in pages.stretches if each.is_wanted(now_s)]
+        return await self._list_all(prefix, pages, [stretch, *others])
+
+    @property
+    def _metadata(self) -> MetadataCache:
+        return self._volume.metadata
 
     def _is_worth_it(self, prefix: str) -> bool:
         if prefix in self._volume.busy:
             return True
-        count = self._volume.metadata.count_listed(prefix)
+        count = self._metadata.count_listed(prefix)
         return count is not None and count <= SMALL_COUNT
 
-    def _note_unfit(self, prefix: str) -> None:
-        if len(self._unfit_until_s) >= UNFIT_MAX:
-            self._unfit_until_s.clear()
-        self._unfit_until_s[prefix] = self._clock() + UNFIT_S
+    def _pages(self, prefix: str) -> _Pages:
+        pages = self._directories.setdefault(prefix, _Pages())
+        self._directories.move_to_end(prefix)
+        if len(self._directories) > DIRECTORIES_MAX:
+            self._directories.popitem(last=False)
+        return pages
 
-    async def _list(self, prefix: str) -> bool:
-        metadata = self._volume.metadata
-        begun = metadata.begin_listing(prefix)
+    async def _list_all(
+        self, prefix: str, pages: _Pages, wanted: list[_Stretch]
+    ) -> bool:
+        """List some pages; tell if the first of them was."""
+        wanted = list(dict.fromkeys(wanted))
+        done = trio.Event()
+        for each in wanted:
+            each.listed = done
         try:
-            page = await self._volume.store.list(prefix)
+            deeds = [partial(self._list, prefix, pages, each) for each in wanted]
+            return (await run_all(deeds, at_once=AT_ONCE))[0]
+        finally:
+            for each in wanted:
+                each.listed = None
+            done.set()
+
+    async def _list(self, prefix: str, pages: _Pages, stretch: _Stretch) -> bool:
+        begun = self._metadata.begin_listing(prefix)
+        try:
+            page = await self._volume.store.list(prefix, token=stretch.token)
         except StoreError as error:
             # The names themselves are asked for then, and tell what is wrong.
-            log.debug("%r cannot be listed: %s", prefix, error)
-            metadata.drop_listing(begun)
+            log.debug("a page of %r cannot be listed: %s", prefix, error)
+            self._metadata.drop_listing(begun)
+            pages.unfit_until_s = self._metadata.now_s() + UNFIT_S
             return False
         except BaseException:
-            metadata.drop_listing(begun)
+            self._metadata.drop_listing(begun)
             raise
-        is_odd = any(named_key(object.key) is not None for object in page.objects)
-        if page.token is not None or is_odd:
-            metadata.drop_listing(begun)
+        if any(named_key(object.key) is not None for object in page.objects):
+            self._metadata.drop_listing(begun)
+            pages.unfit_until_s = self._metadata.now_s() + UNFIT_S
             return False
-        metadata.put_listing(begun, page.objects, is_sure=_is_sure)
+        self._take_in(begun, stretch, page)
+        stretch.asked = 0
+        stretch.until_s = self._metadata.now_s() + self._metadata.ttl_s
+        pages.take(stretch, page)
         return True
 
+    def _take_in(self, begun: ListingInProgress, stretch: _Stretch, page: Page) -> None:
+        is_first, is_last = stretch.token is None, page.token is None
+        if is_first and is_last:
+            self._metadata.put_listing(begun, page.objects, is_sure=self._is_sure)
+        elif not page.objects:
+            self._metadata.drop_listing(begun)  # it vouches for nothing
+        else:
+            self._metadata.put_stretch(
+                begun,
+                page.objects,
+                first="" if is_first else page.objects[0].key,
+                last=None if is_last else page.objects[-1].key,
+                is_sure=self._is_sure,
+            )
 
-def _is_sure(object: Object) -> bool:
-    """Tell whether a listed object, with all that is known of it, needs no question."""
-    return object.is_described and object.kind is not ObjectKind.DIRECTORY
+    def _is_sure(self, object: Object) -> bool:
+        """Tell whether a listed object, with all that is known, needs no question."""
+        if object.kind is ObjectKind.DIRECTORY:
+            return False
+        return object.is_described or self._metadata.was_known_as(object)
+
+
+def _bytes(key: str) -> bytes:
+    return key.encode("utf-8", "surrogateescape")

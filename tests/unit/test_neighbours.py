@@ -1,13 +1,16 @@
 """Names of a directory in which many are made or removed."""
 
+import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mountfs.backends.memory import MemoryStore
 from mountfs.storage.body import BytesBody
+from mountfs.storage.errors import InvalidRequest
 from mountfs.vfs.busy import CHANGES_MIN
 from tests.fakes.cache_stack import tiny_store
 from tests.fakes.volume import CALLER, Scene, open_scene
@@ -30,10 +33,11 @@ class Clock:
 
 @asynccontextmanager
 async def clocked(
-    path: Path, *, journaled: bool = False
+    path: Path, *, journaled: bool = False, page: int = 1000
 ) -> AsyncIterator[tuple[Scene, Clock]]:
     """Mount a store whose listings carry no metadata; time passes on demand."""
-    clock, there = Clock(), MemoryStore(capabilities=TERSE)
+    able = replace(TERSE, list_page_max=page)
+    clock, there = Clock(), MemoryStore(capabilities=able)
     async with open_scene(path, there=there, ttl_s=TTL_S, journaled=journaled) as scene:
         scene.fs.volume.metadata._clock = clock
         yield scene, clock
@@ -119,21 +123,115 @@ async def test_listing_after_it_is_complete(tmp_path: Path) -> None:
         assert scene.store.asked["stat"] >= 1, "its attributes are learnt"
 
 
-async def test_directory_of_many_pages_is_left_alone(tmp_path: Path) -> None:
-    """To list it would cost more than to ask."""
-    async with clocked(tmp_path) as (scene, clock):
-        directory = await scene.fs.namespace.mkdir(scene.root, b"d", 0o755, CALLER)
-        for number in range(1001):
-            await scene.there.write(f"d/{number:04}", BytesBody(b"x"))
-        for name in MANY:
-            await scene.fs.namespace.symlink(directory, name.encode(), b"to", CALLER)
+async def fill(scene: Scene, count: int) -> None:
+    """Have another program write files into `d`, and see them."""
+    for number in range(count):
+        await scene.there.write(f"d/{number:04}", BytesBody(b"bytes"))
+    assert len(await scene.nodes("d")) == count
+
+
+@pytest.mark.parametrize("journaled", [False, True])
+async def test_removing_what_others_made_costs_no_question_each(
+    tmp_path: Path, journaled: bool
+) -> None:
+    """As `rm -r` of files of which only a listing, and a sample, ever told."""
+    async with clocked(tmp_path, journaled=journaled) as (scene, clock):
+        await fill(scene, COUNT)
         clock.now_s += 10 * TTL_S
+        directory = await scene.lookup("d")
         scene.store.asked.clear()
         for number in range(COUNT):
-            absent = f"n{number}".encode()
-            assert await scene.fs.namespace.lookup(directory, absent) is None
+            name = f"{number:04}".encode()
+            assert await scene.fs.namespace.lookup(directory, name) is not None
+            await scene.fs.namespace.unlink(directory, name)
+            clock.now_s += TTL_S / 4
 
-        assert questions(scene) == 2 * COUNT + 1
+        assert questions(scene) <= 2 * CHANGES_MIN + COUNT / 4 + 1
+
+
+@pytest.mark.parametrize("order", ["names", "backwards", "any"])
+@pytest.mark.parametrize("journaled", [False, True])
+async def test_large_directory_is_listed_page_by_page(
+    tmp_path: Path, journaled: bool, order: str
+) -> None:
+    """Whichever way a program goes through it, a page tells of many names."""
+    count, page = 500, 100
+    async with clocked(tmp_path, journaled=journaled, page=page) as (scene, clock):
+        await fill(scene, count)
+        clock.now_s += 10 * TTL_S
+        directory = await scene.lookup("d")
+        names = [f"{number:04}".encode() for number in range(count)]
+        if order == "backwards":
+            names.reverse()
+        elif order == "any":
+            random.Random(5).shuffle(names)
+        scene.store.asked.clear()
+        for name in names:
+            assert await scene.fs.namespace.lookup(directory, name) is not None
+            await scene.fs.namespace.unlink(directory, name)
+            clock.now_s += TTL_S / 100
+
+        # Three names of each page are asked for whenever it is too old.
+        assert questions(scene) <= count / 4
+
+
+async def test_new_names_of_a_large_directory_cost_no_question_each(
+    tmp_path: Path,
+) -> None:
+    """As `tar x` of thousands of files into one directory."""
+    count, page = 300, 50
+    async with clocked(tmp_path, journaled=True, page=page) as (scene, clock):
+        directory = await scene.fs.namespace.mkdir(scene.root, b"d", 0o755, CALLER)
+        assert await scene.drain()
+        numbers = list(range(count))
+        random.Random(3).shuffle(numbers)
+        scene.store.asked.clear()
+        for number in numbers:
+            opened = await scene.create(directory, f"{number:03}", b"bytes")
+            await scene.close(opened)
+            clock.now_s += TTL_S / 50
+
+        assert questions(scene) <= count / 2
+        assert len(await scene.nodes("d")) == count
+
+
+async def test_changes_of_others_in_a_large_directory_are_seen(tmp_path: Path) -> None:
+    """A page tells that an object is another, or new, or gone."""
+    count, page = 300, 50
+    async with clocked(tmp_path, page=page) as (scene, clock):
+        await fill(scene, count)
+        clock.now_s += 10 * TTL_S
+        await busy(scene, *(f"{number:04}" for number in range(100, 120)))
+        await scene.there.write("d/0130", BytesBody(b"other bytes"))
+        await scene.there.write("d/0131-new", BytesBody(b"new"))
+        await scene.there.delete("d/0132")
+        clock.now_s += TTL_S
+        directory = await scene.lookup("d")
+        for number in range(120, 125):
+            name = f"{number:04}".encode()
+            assert await scene.fs.namespace.lookup(directory, name) is not None
+
+        assert await scene.see("d/0130") == b"other bytes"
+        assert await scene.see("d/0131-new") == b"new"
+        assert await scene.fs.namespace.lookup(directory, b"0132") is None
+        assert await scene.fs.namespace.lookup(directory, b"0131") is not None
+
+
+async def test_page_that_cannot_be_had_leaves_the_names_to_be_asked(
+    tmp_path: Path,
+) -> None:
+    """What a token was worth once it need not be for ever."""
+    async with clocked(tmp_path, page=50) as (scene, clock):
+        await fill(scene, 200)
+        clock.now_s += 10 * TTL_S
+        await busy(scene, *(f"{number:04}" for number in range(80)))
+        scene.store.refused["list"] = InvalidRequest("what token?")
+        directory = await scene.lookup("d")
+        for number in range(80, 120):
+            clock.now_s += TTL_S
+            name = f"{number:04}".encode()
+            assert await scene.fs.namespace.lookup(directory, name) is not None
+            await scene.fs.namespace.unlink(directory, name)
 
 
 async def test_directory_that_is_only_looked_at_is_not_listed(tmp_path: Path) -> None:
