@@ -1,6 +1,6 @@
 """Listings: from pages of ListObjectsV2 and its relatives to objects in byte order."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -8,6 +8,7 @@ from mountfs.backends.s3_client import Parameters, Reply, S3Client
 from mountfs.backends.s3_errors import understood
 from mountfs.backends.s3_keys import KeySpace
 from mountfs.backends.s3_metadata import STANDARD, listed_object, plain_etag
+from mountfs.backends.s3_pages import rows_of
 from mountfs.storage.errors import (
     BucketNotFound,
     InvalidRequest,
@@ -56,7 +57,7 @@ class Listings:
         reply = await self._list(parameters, prefix)
         own_key = prefix if is_directory else ""
         with understood(prefix):
-            listed = list(self._entries(reply, own_key))
+            listed = self._entries(reply, own_key)
             prefixes = self._prefixes(reply, own_key)
         objects = sorted([*(item for item, _ in listed), *prefixes], key=_byte_order)
         following = reply.get("NextContinuationToken")
@@ -150,15 +151,18 @@ class Listings:
                 key = self._keys.relative(full)
                 yield Upload(key=key, id=entry["UploadId"], begun_ns=begun_ns)
 
-    def _entries(self, reply: Reply, own_key: str) -> Iterable[Listed]:
+    def _entries(self, reply: Reply, own_key: str) -> list[Listed]:
         is_encoded = reply.get("EncodingType") == "url"
-        for entry in reply.get("Contents", ()):
-            name: str = entry["Key"]
+        relative, found = self._keys.relative, []
+        for name, modified, etag, size, storage_class in rows_of(reply):
+            full = name
             if is_encoded and ("%" in name or "+" in name):
-                name = unquote_plus(name, errors="surrogateescape")
-            key = self._keys.relative(name)
-            if key not in ("", own_key):
-                yield listed_object(key, entry), entry.get("StorageClass") or STANDARD
+                full = unquote_plus(name, errors="surrogateescape")
+            key = relative(full)
+            if key and key != own_key:
+                item = listed_object(key, modified, etag, size)
+                found.append((item, storage_class or STANDARD))
+        return found
 
     def _prefixes(self, reply: Reply, own_key: str) -> list[Object]:
         decoded = (

@@ -7,6 +7,7 @@ User metadata must be ASCII in a header, so other texts are sent as an encoded w
 import base64
 import binascii
 import contextlib
+import functools
 import quopri
 import re
 import time
@@ -14,6 +15,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from mountfs.backends.s3_client import Reply
+from mountfs.backends.s3_pages import moment
 from mountfs.backends.s3_wire import http_date
 from mountfs.storage.errors import InvalidRequest, MetadataTooLarge, Unsupported
 from mountfs.storage.types import (
@@ -128,19 +130,25 @@ def object_of(key: str, reply: Reply, *, size: int | None = None) -> Object:
     )
 
 
-def listed_object(key: str, entry: Reply) -> Object:
+def listed_object(key: str, modified: str, etag: str, size: str) -> Object:
     """Return the object that an entry of a listing tells of: no metadata."""
-    modified = entry.get("LastModified")
-    seconds = int(modified.timestamp()) if modified is not None else None
+    mtime_ns, second = _listed_time(modified)
     return Object(
         key=key,
         kind=kind_of(key),
-        size=int(entry["Size"]),
-        mtime_ns=seconds * SECOND_NS if seconds is not None else None,
-        version=Version(
-            plain_etag(entry.get("ETag")), str(seconds) if seconds is not None else None
-        ),
+        size=int(size),
+        mtime_ns=mtime_ns,
+        version=Version(etag, second),
     )
+
+
+@functools.lru_cache(maxsize=1024)
+def _listed_time(text: str) -> tuple[int | None, str | None]:
+    """Return a time of a listing in nanoseconds, and as a version tells it."""
+    if not text:
+        return None, None
+    seconds = int(moment(text).timestamp())
+    return seconds * SECOND_NS, str(seconds)
 
 
 def written_object(

@@ -28,13 +28,14 @@ from mountfs.backends.s3_connections import Route
 from mountfs.backends.s3_digests import CheckedBytes, has_right_checksum
 from mountfs.backends.s3_http import Connections, Source, pieces_of
 from mountfs.backends.s3_options import S3Options
+from mountfs.backends.s3_pages import Reply
 from mountfs.backends.s3_signing import (
     EMPTY_SHA256,
     UNSIGNED_PAYLOAD,
     Scope,
     Signer,
 )
-from mountfs.backends.s3_wire import HOT, Operation, Reply, Request
+from mountfs.backends.s3_wire import HOT, Operation, Request
 from mountfs.storage.errors import InvalidRequest
 from mountfs.storage.reason import current_reason
 

@@ -11,7 +11,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlencode
 
 import trio
@@ -51,10 +51,9 @@ class NewObject:
     tag_count: str = "0"
 
 
-class _Seen(NamedTuple):
-    object: Object
-    storage_class: str
-    at: float
+_Seen = tuple[Object, str, float]
+"""What was heard of an object, its storage class, and when; a plain tuple, because a
+page of a listing has a thousand."""
 
 
 class Survivors:
@@ -94,11 +93,11 @@ class Survivors:
             if (
                 old is not None
                 and item.metadata is None
-                and old.storage_class == storage_class
-                and is_same_state(old.object, item)
+                and old[1] == storage_class
+                and is_same_state(old[0], item)
             ):
-                known = old.object
-            seen[key] = _Seen(known, storage_class, now)
+                known = old[0]
+            seen[key] = known, storage_class, now
         while len(seen) > REMEMBERED_MAX:
             seen.popitem(last=False)
 
@@ -110,19 +109,19 @@ class Survivors:
         """Return what is known of an object to copy, at least its storage class."""
         seen = self._seen.get(key)
         if seen is not None and _still_holds(seen, version):
-            return seen.object, seen.storage_class
-        found = await self.ask(key)
-        return found, self._seen[key].storage_class
+            return seen[:2]
+        await self.ask(key)
+        return self._seen[key][:2]
 
     async def source_with_metadata(self, key: str, version: Version | None) -> Object:
         """Return what is known of an object to copy, with all its metadata."""
         seen = self._seen.get(key)
         if (
             seen is not None
-            and seen.object.metadata is not None
+            and seen[0].metadata is not None
             and _still_holds(seen, version)
         ):
-            return seen.object
+            return seen[0]
         return await self.ask(key)
 
     async def replacing(
@@ -215,9 +214,10 @@ class Survivors:
 
 
 def _still_holds(seen: _Seen, version: Version | None) -> bool:
-    if time.monotonic() - seen.at > REMEMBERED_S:
+    item, _, at = seen
+    if time.monotonic() - at > REMEMBERED_S:
         return False
-    known = seen.object.version
+    known = item.version
     return version is None or (known is not None and known.content == version.content)
 
 

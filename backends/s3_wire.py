@@ -2,7 +2,8 @@
 
 Parameters and replies have botocore's own names and shapes, and which header carries
 which of them is read from botocore's model, once per operation; so a new version of it
-brings its new parameters along, and all above cannot tell who sent a request.
+brings its new parameters along, and all above cannot tell who sent a request. Only the
+entries of a listing have a shape of their own (`s3_pages`), because they are so many.
 """
 
 import base64
@@ -10,7 +11,6 @@ import datetime
 import functools
 import hashlib
 import http.client
-import re
 from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
@@ -23,6 +23,16 @@ from botocore.model import OperationModel
 from botocore.parsers import ResponseParserError, create_parser
 
 from mountfs.backends.s3_http import Answer, Source
+from mountfs.backends.s3_pages import (
+    Reply,
+    Row,
+    add_page,
+    declares,
+    local_name,
+    moment,
+    read_page,
+    texts_of,
+)
 
 HOT: Mapping[str, str] = {
     "get_object": "GetObject",
@@ -37,23 +47,7 @@ HOT: Mapping[str, str] = {
 }
 """The operations that are sent without the SDK, and their names in the model."""
 
-Reply = dict[str, Any]
 _META = "x-amz-meta-"
-_QUOTE = r"(?:&quot;|&#34;|\")"
-_FIELDS: Mapping[str, str] = {
-    "Key": "([^<&]*)",
-    "LastModified": "([^<&]+)",
-    "ETag": f'{_QUOTE}([^<&"]*){_QUOTE}',
-    "Size": r"(\d+)",
-    "StorageClass": "([^<&]*)",
-}
-"""What is wanted of an entry of a listing, and how it is written."""
-_OTHERS = (
-    r"(?:<(?:Checksum(?:Algorithm|Type))>[^<]*</Checksum\w+>"
-    "|<Owner>(?:<ID>[^<]*</ID>)?(?:<DisplayName>[^<]*</DisplayName>)?</Owner>)*"
-)
-_DECLARES = re.compile(rb"<!\s*(?:DOCTYPE|ENTITY)", re.IGNORECASE)
-"""What no service sends, and a few bytes of which can stand for gigabytes."""
 _VERSIONED = frozenset({"PutObject", "UploadPart"})
 _IN_BODY = frozenset({"CopyObject", "UploadPartCopy"})
 _CUSTOMER_KEYS = frozenset({"SSECustomerKey", "CopySourceSSECustomerKey"})
@@ -174,30 +168,47 @@ class Operation:
 
     def _add_body(self, reply: Reply, answer: Answer) -> None:
         """Take in a body of XML, which may be an error although the status is 200."""
-        _refuse_declarations(answer.body)
-        contents: list[Reply] = []
-        text: bytes | str = answer.body
+        if declares(answer.body):
+            raise ValueError("it declares entities")
+        rows: list[Row] = []
         if self.name == "ListObjectsV2":
-            contents, text = _split_page(answer.body)
-        root = ElementTree.XML(text)
+            root, rows = read_page(answer.body)
+        else:
+            root = ElementTree.XML(answer.body)
         if root.tag == "Error":
             raise _error(self.name, answer._replace(status=500))
         if self.name == "ListObjectsV2":
-            _add_page(reply, root, contents)
-        elif self.name == "DeleteObjects":
-            if _local(root.tag) != "DeleteResult":
-                raise ValueError(f"it is a {root.tag}")
-            failed = [each for each in root if _local(each.tag) == "Error"]
-            if failed:
-                reply["Errors"] = [_entry(each) for each in failed]
-        elif self.name in ("CopyObject", "UploadPartCopy"):
-            result = _entry(root)
-            if "ETag" not in result:
-                raise ResponseParserError("the answer to a copy has no ETag")
-            if "LastModified" in result:
-                result["LastModified"] = _moment(result["LastModified"])
-            is_part = self.name == "UploadPartCopy"
-            reply["CopyPartResult" if is_part else "CopyObjectResult"] = result
+            add_page(reply, root, rows)
+        elif self.name in _RESULTS:
+            add, member = _RESULTS[self.name]
+            add(reply, member, root)
+
+
+def _add_failures(reply: Reply, member: str, root: "ElementTree.Element[str]") -> None:
+    if local_name(root.tag) != "DeleteResult":
+        raise ValueError(f"it is a {root.tag}")
+    failed = [each for each in root if local_name(each.tag) == "Error"]
+    if failed:
+        reply[member] = [texts_of(each) for each in failed]
+
+
+def _add_copy(reply: Reply, member: str, root: "ElementTree.Element[str]") -> None:
+    result: Reply = {**texts_of(root)}
+    if "ETag" not in result:
+        raise ValueError("the answer to a copy has no ETag")
+    if "LastModified" in result:
+        result["LastModified"] = moment(result["LastModified"])
+    reply[member] = result
+
+
+_RESULTS: Mapping[
+    str, tuple[Callable[[Reply, str, "ElementTree.Element[str]"], None], str]
+] = {
+    "DeleteObjects": (_add_failures, "Errors"),
+    "CopyObject": (_add_copy, "CopyObjectResult"),
+    "UploadPartCopy": (_add_copy, "CopyPartResult"),
+}
+"""What takes in the body of an answer, and where a reply has it."""
 
 
 def _text(value: object) -> str:
@@ -234,7 +245,7 @@ def _deletion(wanted: Mapping[str, Any]) -> bytes:
 def _error(name: str, answer: Answer) -> Exception:
     """Return the error that botocore would raise; its parser reads the body."""
     status, headers, body = answer
-    if body and not _declares(body):
+    if body and not declares(body):
         parsed = create_parser("rest-xml").parse(
             {"status_code": status, "headers": headers, "body": body},
             None,  # type: ignore[arg-type]  # errors have no shape in the model
@@ -247,96 +258,11 @@ def _error(name: str, answer: Answer) -> Exception:
     return ClientError(parsed, name)
 
 
-def _declares(body: bytes) -> bool:
-    return b"<!" in body and _DECLARES.search(body) is not None
-
-
-def _refuse_declarations(body: bytes) -> None:
-    if _declares(body):
-        raise ValueError("it declares entities")
-
-
-def _local(tag: str) -> str:
-    return tag.rpartition("}")[2]
-
-
-def _entry(element: "ElementTree.Element[str]") -> Reply:
-    return {_local(each.tag): each.text or "" for each in element}
-
-
-@functools.lru_cache(maxsize=8)
-def _entry_pattern(order: tuple[str, ...]) -> "re.Pattern[str]":
-    """Return an expression for entries whose fields come in an order."""
-    fields = [f"<{name}>{_FIELDS[name]}</{name}>{_OTHERS}" for name in order]
-    return re.compile(f"<Contents>{_OTHERS}{''.join(fields)}</Contents>")
-
-
-def _split_page(body: bytes) -> tuple[list[Reply], bytes | str]:
-    """Take the entries that are written like the first one out of a listing.
-
-    A parser of XML takes longer for the thousand entries of a page than all the rest
-    of the request. What is left is XML for a parser, with every entry that is written
-    in another way, or has anything to be unescaped but the quotes of its ETag.
-    """
-    try:
-        text = body.decode()
-    except UnicodeDecodeError:
-        return [], body
-    first = text.partition("<Contents>")[2].partition("</Contents>")[0]
-    order = tuple(name for name in re.findall(r"<(\w+)>", first) if name in _FIELDS)
-    if "<!" in text or sorted(order) != sorted(_FIELDS):
-        return [], body
-    pieces = _entry_pattern(order).split(text)
-    step = len(order) + 1
-    columns = {name: pieces[n::step] for n, name in enumerate(order, start=1)}
-    contents = [
-        {
-            "Key": key,
-            "LastModified": _moment(modified),
-            "ETag": f'"{etag}"',
-            "Size": size,
-            "StorageClass": storage_class,
-        }
-        for key, modified, etag, size, storage_class in zip(
-            *(columns[name] for name in _FIELDS), strict=True
-        )
-    ]
-    return contents, "".join(pieces[::step])
-
-
-def _add_page(
-    reply: Reply, root: "ElementTree.Element[str]", contents: list[Reply]
-) -> None:
-    prefixes: list[Reply] = []
-    for element in root:
-        name = _local(element.tag)
-        if name == "Contents":
-            entry = _entry(element)
-            if entry.get("LastModified"):
-                entry["LastModified"] = _moment(entry["LastModified"])
-            contents.append(entry)
-        elif name == "CommonPrefixes":
-            prefixes.append(_entry(element))
-        elif name == "IsTruncated":
-            reply[name] = element.text == "true"
-        else:
-            reply[name] = element.text or ""
-    if contents:
-        reply["Contents"] = contents
-    if prefixes:
-        reply["CommonPrefixes"] = prefixes
-
-
-def _moment(text: str) -> datetime.datetime:
-    found = datetime.datetime.fromisoformat(text)
-    return found if found.tzinfo is not None else found.replace(tzinfo=datetime.UTC)
-
-
 @functools.lru_cache(maxsize=256)
 def http_date(text: str) -> datetime.datetime:
     """Return the moment that a header tells. Raises `ValueError`."""
     if text[:4].isdecimal():  # a date of an object lock
-        return _moment(text)
+        return moment(text)
     month = _MONTHS.find(text[8:11]) // 3 + 1
     if len(text) == 29 and text.endswith(" GMT") and month:
         day, year = int(text[5:7]), int(text[12:16])

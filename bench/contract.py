@@ -11,6 +11,7 @@ the light data plane and with boto3 below it. Compare within one run only.
 
 import argparse
 import contextlib
+import gc
 import json
 import os
 import statistics
@@ -28,12 +29,16 @@ import trio
 from mountfs.backends import open_store
 from mountfs.storage.attempts import RetryPolicy
 from mountfs.storage.body import BytesBody
+from mountfs.storage.brakes import Brakes, BrakeStorager
 from mountfs.storage.health import Health
 from mountfs.storage.limit import Limits, LimitStorager
+from mountfs.storage.meter import CountedStorager, Meter
 from mountfs.storage.probe import NarrowedStorager, Probe
 from mountfs.storage.protocol import Storager
 from mountfs.storage.retry import RetryStorager
+from mountfs.storage.tracing import Tracer
 from mountfs.storage.types import Features, ListMode, OfflinePolicy
+from mountfs.storage.vetted import VettedStorager
 from mountfs.storage.virtual import VirtualStorager
 from mountfs.storage.watched import HealthStorager
 from tests.fakes import s3_servers
@@ -63,7 +68,8 @@ class Taken:
 
 def wrapped(store: Storager) -> Storager:
     """Put around a store what a mount puts around it."""
-    limited = LimitStorager(store, Limits())
+    counted = CountedStorager(VettedStorager(store), Meter(Tracer()))
+    limited = BrakeStorager(LimitStorager(counted, Limits()), Brakes())
     watched = HealthStorager(limited, Health(), OfflinePolicy.WAIT)
     retried = RetryStorager(watched, RetryPolicy())
     narrowed = NarrowedStorager(retried, Probe.of_claims(retried.capabilities))
@@ -198,6 +204,7 @@ async def measure(
         await light.write(f"d/file-{number:04}", BytesBody(b"x"))
     await check_requests(server)
     storager = wrapped(light)
+    gc.freeze()  # as a mount does
     contract = await compare(
         {"Storager": works_of_storager(storager), "boto3": works_of_boto3(client)},
         rounds,

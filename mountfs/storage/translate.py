@@ -10,7 +10,7 @@ import binascii
 import dataclasses
 import hashlib
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from mountfs.storage import dialects, foreign_names, xattrs
 from mountfs.storage.errors import Unsupported
@@ -63,6 +63,16 @@ class Translator:
     def keeps_attributes(self) -> bool:
         """Whether mode, owner and times are kept, by the store or in user metadata."""
         return self._fields.posix or self._capabilities.attributes
+
+    def seen_all(self, objects: Iterable[Object]) -> list[Object]:
+        """Return a page of answers as callers are to see them.
+
+        Most stores tell no metadata in a listing: there is nothing to do for a file.
+        """
+        return [
+            each if each.metadata is None and each.key[-1:] != "/" else self.seen(each)
+            for each in objects
+        ]
 
     def seen(self, object: Object) -> Object:
         """Return an answer of the store as callers are to see it."""

@@ -10,7 +10,7 @@ Attributes and pairs ride in user metadata, in the request that stores the bytes
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 import trio
@@ -140,12 +140,13 @@ class VirtualStorager(StoragerWrapper):
         """List; links are told where listings carry metadata, without their target."""
         page = await self._inner.list(prefix, mode=mode, token=token, limit=limit)
         self._note_foreign_names(page)
-        objects = tuple(
-            self._seen(entry)
-            for entry in page.objects
-            if mode is not ListMode.DIRECTORY or entry.key != prefix
-        )
-        return Page(objects, page.token)
+        entries: Iterable[Object] = page.objects
+        if mode is ListMode.DIRECTORY:
+            entries = [entry for entry in entries if entry.key != prefix]
+        objects = self._translator.seen_all(entries)
+        if self._sidecars is not None:
+            objects = list(map(self._sidecars.resolved_nowait, objects))
+        return Page(tuple(objects), page.token)
 
     async def read(
         self,
@@ -398,9 +399,9 @@ class VirtualStorager(StoragerWrapper):
         return self._sidecars.resolved_nowait(found)
 
     def _note_foreign_names(self, page: Page) -> None:
-        for suffix in (LINK_SUFFIX, FOLDER_SUFFIX):
-            if any(entry.key.endswith(suffix) for entry in page.objects):
-                self._foreign_suffixes.add(suffix)
+        suffixes = (LINK_SUFFIX, FOLDER_SUFFIX)
+        for key in [e.key for e in page.objects if e.key.endswith(suffixes)]:
+            self._foreign_suffixes.update(filter(key.endswith, suffixes))
 
     async def _under_foreign_name(
         self, key: str, kind: ObjectKind | None

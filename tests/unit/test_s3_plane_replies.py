@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from mountfs.backends.s3_digests import has_right_checksum
 from mountfs.backends.s3_errors import translate
 from mountfs.backends.s3_http import Answer
+from mountfs.backends.s3_pages import moment, rows_of
 from mountfs.backends.s3_wire import HOT, Operation
 from mountfs.storage.errors import Corrupt, NotFound, ServiceFailed, StoreError
 
@@ -119,12 +120,10 @@ def test_a_page_is_read_as_botocore_reads_it(
 
 def facts(reply: Any) -> list[tuple[object, ...]]:
     """Return what the store takes from the entries of a page, in any order."""
-    names = ("Key", "LastModified", "Size", "ETag", "StorageClass")
-    found = [
-        tuple(str(each.get(name, "")) for name in names)
-        for each in reply.get("Contents", ())
-    ]
-    return sorted(found)
+    return sorted(
+        (key, moment(modified) if modified else None, etag, int(size), storage_class)
+        for key, modified, etag, size, storage_class in rows_of(reply)
+    )
 
 
 COPIED = (
