@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from mountfs.cache.aliases import Aliases, AliasStorager
 from mountfs.cache.blocks import BlockCache
 from mountfs.cache.budget import Budget
-from mountfs.cache.drain import Drain, Hooks
+from mountfs.cache.drain import Drain
+from mountfs.cache.hooks import Hooks
 from mountfs.cache.incidents import Incidents
 from mountfs.cache.journal import Journal
 from mountfs.cache.ledger import Ledger

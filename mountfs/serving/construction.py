@@ -18,7 +18,7 @@ import trio
 from mountfs.backends import object_url
 from mountfs.cache.attribute_index import AttributeIndex
 from mountfs.cache.budget import Budget
-from mountfs.cache.drain import Hooks
+from mountfs.cache.hooks import Hooks
 from mountfs.cache.indexed import kinds_without_metadata
 from mountfs.cache.indexed_files import ALL_KINDS
 from mountfs.cache.records import gates_of

@@ -20,7 +20,7 @@ from mountfs.cache.blocks import BlockCache
 from mountfs.cache.budget import Budget
 from mountfs.cache.conflicts import Policy
 from mountfs.cache.directory import DirectoryInUse
-from mountfs.cache.drain import Hooks
+from mountfs.cache.hooks import Hooks
 from mountfs.cache.journal import Journal, JournalError
 from mountfs.cache.journaled import Below, Journaled, open_queue
 from mountfs.cache.learnt import SIZE_MAX as LEARNT_SIZE_MAX

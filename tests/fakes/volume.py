@@ -16,7 +16,7 @@ from mountfs.backends.memory import MemoryStore
 from mountfs.cache.aliases import Aliases, AliasStorager
 from mountfs.cache.attribute_index import AttributeIndex
 from mountfs.cache.conflicts import Policy
-from mountfs.cache.drain import Hooks
+from mountfs.cache.hooks import Hooks
 from mountfs.cache.indexed import IndexedStorager, kinds_without_metadata
 from mountfs.cache.journaled import Below, Journaled, open_queue
 from mountfs.cache.learnt import Learnt

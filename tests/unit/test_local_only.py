@@ -20,7 +20,7 @@ import trio.testing
 from mountfs.actions import recover
 from mountfs.backends.local import open_local
 from mountfs.backends.memory import MemoryStore
-from mountfs.cache import drain, ledger, moves, promised, writeback
+from mountfs.cache import carrier, ledger, moves, promised, writeback
 from mountfs.cache.conflicts import Policy
 from mountfs.cache.salvage import look
 from mountfs.storage.errors import QuotaExceeded, Unreachable
@@ -151,7 +151,7 @@ async def test_what_another_mount_may_have_sent_is_not_local_only_any_more(
     async with mounted(tmp_path) as scene:
         await scene.make("a.tmp", b"bytes")
     died = tmp_path / "died"
-    monkeypatch.setattr(drain, "reached", dies_at("drain.stored", tmp_path, died))
+    monkeypatch.setattr(carrier, "reached", dies_at("drain.stored", tmp_path, died))
     async with mounted(tmp_path, scene.there, patterns=()) as other:
         assert await other.drain()
     async with mounted(died, scene.there) as later:
