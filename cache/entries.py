@@ -244,9 +244,9 @@ class EntryTable:
         for ancestor in ancestors_of(entry.key):
             self._below.setdefault(ancestor, set()).add(entry.key)
         # What it stands on may be another when it goes.
-        self._needs[entry.id] = entry.needs
+        needs = self._needs[entry.id] = entry.needs
         self._names[entry.id] = entry.tokens
-        for key in entry.needs:
+        for key in needs:
             self._needing.setdefault(key, set()).add(entry.id)
 
     def remove(self, entry: Entry) -> None:

@@ -318,6 +318,8 @@ class Capabilities:
 
     def kept(self, attributes: Attributes) -> Attributes | None:
         """Return the attributes without what is not kept; None if that is all."""
+        if self.attributes and self.xattrs and self.groups and attributes.mode:
+            return attributes
         kept = attributes if self.attributes else Attributes()
         if self.specials and stat.S_IFMT(attributes.mode or 0) in SPECIAL_TYPES:
             kept = dataclasses.replace(kept, mode=attributes.mode, rdev=attributes.rdev)

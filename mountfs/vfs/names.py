@@ -28,6 +28,7 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 NAME_SIZE_MAX = 255
@@ -40,6 +41,8 @@ _SHORT_SHADOWED_MARK = "mountfs%#="
 _ENCODED = re.compile(r"(?:[A-Za-z0-9_.~-]|%[0-9A-F]{2})*")
 _SHORT = re.compile(rf"{_SHORT_MARK}(=?){_ENCODED.pattern}~[0-9a-f]{{64}}")
 _PREFIX_SIZE_MAX = 120
+_LATELY_MAX = 512
+"""The kernel looks up what is then made or removed: so many names are remembered."""
 _CUT_ESCAPE = re.compile(r"%[0-9A-F]?\Z")
 
 
@@ -67,14 +70,7 @@ class Names:
 
     def entry(self, name: bytes) -> Entry | ShortEntry:
         """Return what a name stands for."""
-        text = self._text(name)
-        short = _SHORT.fullmatch(text)
-        if short is not None:
-            return ShortEntry(name, is_shadowed=bool(short[1]))
-        shadowed = _shadowed(text)
-        if shadowed is not None:
-            return Entry(shadowed, is_shadowed=True)
-        return Entry(_unescape_odd(text))
+        return _entry(name, self._utf8_keys)
 
     def name(self, component: str, *, is_shadowed: bool = False) -> bytes:
         """Return the name under which a component is shown."""
@@ -91,17 +87,27 @@ class Names:
                 return Entry(component, short.is_shadowed)
         return None
 
-    def _text(self, name: bytes) -> str:
-        if self._utf8_keys and _needs_bytes_form(name):
-            return _BYTES_MARK + _encoded(name)
-        return os.fsdecode(name)
-
     def _name(self, text: str) -> bytes:
         if self._utf8_keys and text.startswith(_BYTES_MARK):
             raw = _decoded_bytes(text.removeprefix(_BYTES_MARK))
             if raw is not None and _needs_bytes_form(raw):
                 return raw
         return os.fsencode(text)
+
+
+@lru_cache(maxsize=_LATELY_MAX)
+def _entry(name: bytes, utf8_keys: bool) -> Entry | ShortEntry:
+    if utf8_keys and _needs_bytes_form(name):
+        text = _BYTES_MARK + _encoded(name)
+    else:
+        text = os.fsdecode(name)
+    short = _SHORT.fullmatch(text)
+    if short is not None:
+        return ShortEntry(name, is_shadowed=bool(short[1]))
+    shadowed = _shadowed(text)
+    if shadowed is not None:
+        return Entry(shadowed, is_shadowed=True)
+    return Entry(_unescape_odd(text))
 
 
 def _needs_bytes_form(name: bytes) -> bool:

@@ -102,6 +102,9 @@ class Namespace:
     ) -> Object | None:
         if isinstance(entry, ShortEntry):
             return await self._find_short(parent, node, entry)
+        known = self._resolver.known(parent, entry)
+        if known is not None:
+            return known if isinstance(known, Object) else None
         is_unknown = node is None and not self._resolver.knows(parent, entry)
         object = await self._resolver.child(parent, entry)
         if is_unknown and object is not None:
@@ -131,7 +134,7 @@ class Namespace:
         passes the error on for O_EXCL).
         """
         entry = self._volume.new_entry(parent, name)
-        if await self._exists(parent, name):
+        if await self._exists(parent, name, entry):
             fail(errno.EEXIST)
         async with changing(parent):
             self._forget_name(parent, name)
@@ -150,7 +153,7 @@ class Namespace:
     async def mkdir(self, parent: Node, name: bytes, mode: int, caller: Caller) -> Node:
         """Make a directory. Raises EEXIST, EOPNOTSUPP without the gate."""
         entry = self._volume.new_entry(parent, name)
-        if await self._exists(parent, name):
+        if await self._exists(parent, name, entry):
             fail(errno.EEXIST)
         attributes = self._new_attributes(ObjectKind.DIRECTORY, mode, parent, caller)
         async with changing(parent):
@@ -225,7 +228,7 @@ class Namespace:
     ) -> Node:
         """Make what one request makes whole. Raises EEXIST."""
         entry = self._volume.new_entry(parent, name)
-        if await self._exists(parent, name):
+        if await self._exists(parent, name, entry):
             fail(errno.EEXIST)
         async with changing(parent):
             key = parent.key() + entry.component
@@ -341,7 +344,7 @@ class Namespace:
         """
         entry = self._volume.new_entry(parent, name)
         self._check_can_link(node)
-        if await self._exists(parent, name):
+        if await self._exists(parent, name, entry):
             fail(errno.EEXIST)
         await self._later.settle(node)
         async with changing(node, parent):
@@ -463,7 +466,12 @@ class Namespace:
             fail(errno.ENOENT)
         return node
 
-    async def _exists(self, parent: Node, name: bytes) -> bool:
+    async def _exists(self, parent: Node, name: bytes, entry: Entry) -> bool:
+        if name not in parent.children:
+            # The kernel has just looked it up: mostly that is known.
+            known = self._resolver.known(parent, entry)
+            if known is not None:
+                return known is not ABSENT
         found = await self.lookup(parent, name)
         if parent.is_nameless:
             fail(errno.ENOENT)

@@ -53,6 +53,21 @@ class Resolver:
             return await self._directory(key + "/")
         return await self._flat(key)
 
+    def known(self, parent: Node, entry: Entry) -> Object | Absent | None:
+        """Return what a name means as far as that is known, None if it is not.
+
+        Then `child` returns the same, after more work.
+        """
+        key = parent.key() + entry.component
+        if entry.is_shadowed or not entry.component or key == RESERVED:
+            return None
+        found = self._meaning(
+            key, self._metadata.lookup(key), self._metadata.lookup(f"{key}/")
+        )
+        if found is not None:
+            self._volume.activity.metadata_hits += 1
+        return found
+
     def knows(self, parent: Node, entry: Entry) -> bool:
         """Tell whether a name can be found without a question to the store."""
         key = parent.key() + entry.component
@@ -111,18 +126,27 @@ class Resolver:
         if _leaves_open(file, directory) and await self._renewed(key):
             file = self._metadata.lookup(key)
             directory = self._metadata.lookup(f"{key}/")
-        if isinstance(directory, Object):
-            return directory
-        if isinstance(file, Object):
-            return file
+        found = self._meaning(key, file, directory)
+        if found is not None:
+            return _object(found)
         if file is None and directory is None:
             return await self._unknown(key)
         if file is None:
             return await self._ask_file(key)
-        if directory is None:
-            return await self._ask_directory(key + "/")
+        return await self._ask_directory(key + "/")
+
+    def _meaning(
+        self, key: str, file: Knowledge | None, directory: Knowledge | None
+    ) -> Knowledge | None:
+        """Return what a key means by what is known of it, None if that is open."""
+        if isinstance(directory, Object):
+            return directory
+        if isinstance(file, Object):
+            return file
+        if file is None or directory is None:
+            return None
         link = self._metadata.lookup(other_key(key))
-        return link if isinstance(link, Object) and link.has_foreign_name else None
+        return link if isinstance(link, Object) and link.has_foreign_name else ABSENT
 
     async def _renewed(self, key: str) -> bool:
         """List the directory of a key, if that is worth it; tell if it was listed."""

@@ -17,6 +17,7 @@ from mountfs.backends.memory import MemoryStore
 from mountfs.cache import journal, ledger, spool
 from mountfs.cache.burst import Burst
 from mountfs.cache.journal import JournalFull
+from mountfs.cache.metadata import Knowledge, MetadataCache
 from mountfs.cache.promised import PromisedFiles
 from mountfs.cache.spool import IN_MEMORY_MAX
 from mountfs.storage.types import MultipartLimits
@@ -25,7 +26,7 @@ from mountfs.vfs.filestate import Dirty
 from mountfs.vfs.openers import DESCRIPTORS_MAX, FEW, Openers
 from tests.fakes import volume
 from tests.fakes.cache_stack import open_stack, tiny_store
-from tests.fakes.volume import Scene, open_scene
+from tests.fakes.volume import CALLER, Scene, open_scene
 
 
 @contextmanager
@@ -80,6 +81,30 @@ async def test_the_few_files_of_a_program_are_looked_at_without_a_thread(
         for file in files:
             os.close(file)
     assert len(hops) == 1
+
+
+async def test_what_was_just_looked_up_is_made_with_few_looks_at_what_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before create(2) the kernel has asked for the name: there is none."""
+    looks: list[str] = []
+    lookup = MetadataCache.lookup
+
+    def counted(self: MetadataCache, key: str) -> Knowledge | None:
+        looks.append(key)
+        return lookup(self, key)
+
+    async with open_scene(tmp_path, journaled=True, ttl_s=3600) as scene:
+        directory = await scene.fs.namespace.mkdir(scene.root, b"d", 0o755, CALLER)
+        monkeypatch.setattr(MetadataCache, "lookup", counted)
+        assert await scene.fs.namespace.lookup(directory, b"f") is None
+        await scene.make("d/f", b"x")
+
+    assert [each for each in looks if each.startswith("d/f")] == 2 * [
+        "d/f",
+        "d/f/",
+        "d/f.rclonelink",
+    ]
 
 
 # --- appending to what waits for the store -------------------------------------------
