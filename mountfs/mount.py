@@ -63,6 +63,9 @@ from mountfs.vfs.space import SpaceMeter
 
 log = logging.getLogger(__name__)
 
+GARBAGE_AFTER = 5000
+"""After so many new objects those in circles are looked for: there are next to none."""
+
 EXIT_DONE = 0
 EXIT_PENDING = 75
 """EX_TEMPFAIL (sysexits.h): something waits for the next mount."""
@@ -360,6 +363,7 @@ class _Mounted:
         # What is here by now stays: looking through it for garbage, again and again,
         # would stop all programs for a twentieth of a second each time.
         gc.freeze()
+        gc.set_threshold(GARBAGE_AFTER, 10, 10)
         self._has_answered = True
         self._service.ready(self.status)
         ready()
