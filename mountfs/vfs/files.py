@@ -28,9 +28,16 @@ from mountfs.storage.errors import (
     StoreError,
     VersionChanged,
 )
-from mountfs.storage.types import ABSENT, Absent, Condition, Object, ObjectKind
+from mountfs.storage.types import Object
 from mountfs.vfs.attributes import Change, changed
 from mountfs.vfs.errors import fail
+from mountfs.vfs.filenodes import (
+    condition_of,
+    is_another,
+    is_unlinked,
+    key_of,
+    regular,
+)
 from mountfs.vfs.filestate import Clean, Dirty, FileState
 from mountfs.vfs.hardlinks import HardLinks
 from mountfs.vfs.inodes import Node
@@ -109,7 +116,7 @@ class Files:
         """Open a file. Raises ESTALE if a foreign client replaced or removed it: the
         kernel looks the name up again and opens what is there now.
         """
-        file = _regular(node)
+        file = regular(node)
         if node.is_lost or node.has_left_its_name:
             # The kernel hears of that from another thread, perhaps later than this.
             fail(errno.ESTALE, "a foreign client replaced the object")
@@ -144,12 +151,12 @@ class Files:
 
     def open_new(self, node: Node, pid: int) -> OpenFile:
         """Open a file that was just made."""
-        return self._register(node, _regular(node), can_write=True, pid=pid)
+        return self._register(node, regular(node), can_write=True, pid=pid)
 
     async def flush(self, opened: OpenFile) -> None:
         """Commit at close(2), unless a later close of the same file is certain."""
         node, file = opened.node, opened.file
-        if not file.needs_commit or _is_unlinked(node):
+        if not file.needs_commit or is_unlinked(node):
             self._tell_late_error(opened)
             return
         if await self._openers.holds(opened.pid, node.inode, node.name):
@@ -177,7 +184,7 @@ class Files:
 
     async def fsync(self, node: Node) -> None:
         """Commit whatever the store does not have yet."""
-        if node.file is not None and node.file.needs_commit and not _is_unlinked(node):
+        if node.file is not None and node.file.needs_commit and not is_unlinked(node):
             await self.commit(node)
 
     def note_late_error(self, key: str, error: StoreError | None) -> None:
@@ -199,7 +206,7 @@ class Files:
         file = opened.file
         is_new = opened.errors_told != file.late_errors
         opened.errors_told = file.late_errors
-        if is_new and file.late_error is not None and not _is_unlinked(opened.node):
+        if is_new and file.late_error is not None and not is_unlinked(opened.node):
             raise file.late_error
 
     async def release(self, opened: OpenFile) -> None:
@@ -218,7 +225,7 @@ class Files:
         """Commit every file that is left, at unmount; failures are kept and logged."""
         for node in self._volume.inodes.loaded():
             file = node.loaded_file
-            if file is None or not file.needs_commit or _is_unlinked(node):
+            if file is None or not file.needs_commit or is_unlinked(node):
                 continue
             if file.refusal is not None and not node.is_nameless:
                 self._give_up(node, file.refusal)
@@ -272,7 +279,7 @@ class Files:
 
         The new bytes have the times that `times` names, or else those of now.
         """
-        file = _regular(node)
+        file = regular(node)
         self._volume.check_writable()
         self._volume.check_size(size)
         self._check_not_lost(node)
@@ -290,11 +297,11 @@ class Files:
 
     async def commit(self, node: Node) -> None:
         """Put everything that was changed into the store, or raise its error."""
-        file = _regular(node)
+        file = regular(node)
         async with changing(node), file.lock:
             if file.needs_commit:
                 self._check_not_lost(node)
-            if not _is_unlinked(node):
+            if not is_unlinked(node):
                 await self.commit_locked(node)
 
     async def settle_names(self, *nodes: Node) -> None:
@@ -316,20 +323,17 @@ class Files:
 
     async def commit_locked(self, node: Node) -> None:
         """As `commit`, by who holds the file's lock and has announced the change."""
-        file = _regular(node)
+        file = regular(node)
         if not isinstance(file.state, Dirty) or not file.needs_commit:
             return
         dirty = file.state.file
         key = dirty.key
         try:
-            async with self._hard_links.following(node, "bytes"):
-                object = await self._volume.writeback.commit(
-                    dirty,
-                    metadata=self._volume.metadata_of(node),
-                    inherit=node.object,
-                    condition=condition_of(node),
-                )
-                self._adopt(node, key, object)
+            if node.attributes.group is None:
+                await self._store(node, dirty, key)
+            else:
+                async with self._hard_links.following(node, "bytes"):
+                    await self._store(node, dirty, key)
         except _StoredBeside as beside:
             self._go_on_as_copy(node, key, beside.copy)
         except (StoreError, OSError) as error:
@@ -341,8 +345,16 @@ class Files:
 
     # --- inside -----------------------------------------------------------------
 
-    def _adopt(self, node: Node, key: str, object: Object) -> None:
-        """Note what the store has of a file now; raises if that is a copy beside."""
+    async def _store(self, node: Node, dirty: DirtyFile, key: str) -> None:
+        """Store a file, and note what the store has of it; raises if that is a copy
+        beside.
+        """
+        object = await self._volume.writeback.commit(
+            dirty,
+            metadata=self._volume.metadata_of(node),
+            inherit=node.object,
+            condition=condition_of(node),
+        )
         if object.key != key:
             raise _StoredBeside(object)
         self._volume.adopt(node, object)
@@ -402,7 +414,7 @@ class Files:
         key = node.key()
         known = self._volume.metadata.lookup(key)
         if known is not None:
-            if _is_another(node, state.object, known):
+            if is_another(node, state.object, known):
                 fail(errno.ESTALE, "a foreign client replaced the object")
             return
         newest = await self._resolver.newest(node.object)
@@ -454,7 +466,7 @@ class Files:
 
     def _begin(self, node: Node, base: Object | None) -> DirtyFile:
         return self._volume.writeback.begin(
-            _key_of(node),
+            key_of(node),
             base,
             inherit=node.object,
             condition=condition_of(node),
@@ -472,7 +484,7 @@ class Files:
                 return await self._volume.writeback.read(dirty, offset, size)
 
     async def _last_release(self, node: Node, file: FileState) -> None:
-        if not _is_unlinked(node) and isinstance(file.state, Dirty):
+        if not is_unlinked(node) and isinstance(file.state, Dirty):
             if not file.needs_commit:
                 await self._settle(node, file)
             elif file.refusal is not None and not node.is_nameless:
@@ -518,7 +530,7 @@ class Files:
                 return
             if not self._volume.writeback.leave_failed(state.file):
                 return  # they could not be kept: then they are at least readable
-            key = _key_of(node)
+            key = key_of(node)
             node.object = node.object or Object(key=key, size=0)
             error = file.late_error
             file.become_clean(node.object)
@@ -556,7 +568,7 @@ class Files:
         log.error(
             "%r is not in the store (%s); its bytes are kept in the state directory "
             "and are sent again at the next mount or fsync",
-            _key_of(node),
+            key_of(node),
             error,
         )
         try:
@@ -566,53 +578,7 @@ class Files:
                 self._volume.metadata_of(node),
             )
         except StoreError:
-            log.exception("the bytes of %r cannot be kept either", _key_of(node))
+            log.exception("the bytes of %r cannot be kept either", key_of(node))
 
     def __iter__(self) -> Iterator[OpenFile]:
         return iter(list(self._open.values()))
-
-
-def _regular(node: Node) -> FileState:
-    if node.is_directory:
-        fail(errno.EISDIR)
-    if node.kind is ObjectKind.SPECIAL:
-        # Only if the kernel took the name to be free: it looks again, and opens it
-        # by itself.
-        fail(errno.ESTALE)
-    if node.kind is not ObjectKind.FILE or node.file is None:
-        fail(errno.ELOOP)
-    return node.file
-
-
-def _is_another(node: Node, object: Object, known: Object | Absent) -> bool:
-    """Tell whether a name is known to lead to another object than its node does.
-
-    The names of one file have versions of their own, and what is on its way to another
-    name is looked after by who moves it.
-    """
-    if node.pins or node.attributes.group is not None:
-        return False
-    if not isinstance(known, Object):
-        return True
-    if known.version is None or object.version is None:
-        return False
-    return known.version.content != object.version.content
-
-
-def _is_unlinked(node: Node) -> bool:
-    """Tell whether it lost its name here: its bytes belong to who has it open."""
-    return node.is_nameless and not node.is_lost
-
-
-def _key_of(node: Node) -> str:
-    """Return the key that the bytes are for, or were for until somebody took it."""
-    if not node.is_nameless:
-        return node.key()
-    return node.object.key if node.object is not None else ""
-
-
-def condition_of(node: Node) -> Condition:
-    """Return what must hold: the version the file started from, or absence."""
-    if node.object is None:
-        return ABSENT
-    return node.object.version

@@ -19,7 +19,8 @@ from mountfs.storage.errors import NotFound, StoreError, VersionChanged
 from mountfs.storage.types import Object, Version
 from mountfs.vfs.errors import fail
 from mountfs.vfs.filemove import FileMoves
-from mountfs.vfs.files import Files, condition_of
+from mountfs.vfs.filenodes import condition_of
+from mountfs.vfs.files import Files
 from mountfs.vfs.filestate import Clean, Dirty
 from mountfs.vfs.foreign import take_over
 from mountfs.vfs.hardlinks import HardLinks
