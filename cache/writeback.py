@@ -191,7 +191,7 @@ class WriteBack:
             is_forced=self._conflicts.policy is Policy.OVERWRITE,
         )
         # A commit will only be acknowledged when the disk has the bytes.
-        dirty.spool.is_for_sync = self._waits_for_disk
+        dirty.spool.is_for_sync = self.waits_for_disk
         self._open[id(dirty)] = dirty
         return dirty
 
@@ -234,19 +234,17 @@ class WriteBack:
 
     def _may_stream(self, dirty: DirtyFile) -> bool:
         """Tell whether a file may be sent while it is written."""
-        if not self._waits_for_disk:
+        if not self.waits_for_disk:
             return True
-        if self._is_local_only(dirty):
-            return False
-        if dirty.extents.total > self._budget.size_max // 4:
-            return True
-        return time.monotonic() - dirty.begun_s > _STREAM_AFTER_S
+        is_large = dirty.extents.total > self._budget.size_max // 4
+        is_slow = time.monotonic() - dirty.begun_s > _STREAM_AFTER_S
+        return (is_large or is_slow) and not self._is_local_only(dirty)
 
     def _is_local_only(self, dirty: DirtyFile) -> bool:
         return self.promises is not None and self.promises.keeps_here(dirty)
 
     @property
-    def _waits_for_disk(self) -> bool:
+    def waits_for_disk(self) -> bool:
         """Whether commits wait for the local disk, and not for the store."""
         return self.promises is not None and self.promises.takes_changes
 

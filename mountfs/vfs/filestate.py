@@ -120,6 +120,11 @@ class FileState:
         return isinstance(self.state, Dirty)
 
     @property
+    def has_bytes_here(self) -> bool:
+        """Whether bytes were written that the store does not have."""
+        return isinstance(self.state, Dirty) and bool(self.state.file.extents)
+
+    @property
     def is_stored_early(self) -> bool:
         """Whether bytes went to the store before any commit, to make room here."""
         return isinstance(self.state, Dirty) and self.state.file.is_ahead

@@ -83,6 +83,37 @@ async def test_the_few_files_of_a_program_are_looked_at_without_a_thread(
     assert len(hops) == 1
 
 
+async def test_only_a_second_close_is_worth_a_look_for_descriptors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the store is waited for, each of them is; also if nobody has written yet:
+    so shells close their first copy of a descriptor.
+    """
+    looks: list[bytes] = []
+
+    async def holds(self: Openers, pid: int, inode: int, name: bytes) -> bool:
+        looks.append(name)
+        return False
+
+    monkeypatch.setattr(Openers, "holds", holds)
+    async with open_scene(tmp_path, journaled=True) as scene:
+        await scene.make("file", b"x" * 10)
+        assert looks == []
+
+        opened = await scene.create(scene.root, "empty")
+        await scene.fs.files.flush(opened)
+        assert looks == [b"empty"]
+
+        await scene.fs.files.write(opened, 0, b"x")
+        await scene.close(opened)
+        assert looks == [b"empty"] * 2
+
+    looks.clear()
+    async with open_scene(tmp_path / "stored") as scene:
+        await scene.make("stored", b"x" * 10)
+    assert looks == [b"stored"]
+
+
 async def test_what_was_just_looked_up_is_made_with_few_looks_at_what_is_known(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
