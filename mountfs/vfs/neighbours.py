@@ -12,7 +12,8 @@ no attributes, SeaweedFS goes on listing directories whose last key is gone, and
 tools keep links under other names.
 
 Of a directory of many pages only those are listed in which several names were asked for
-lately, together with the others in which any was: it is remembered at which name each
+lately, together with the others in which any was, or all of a few pages if a program
+goes through them in some other order: it is remembered at which name each
 began, and by which token it can be had again. Nothing is listed only to find out where
 pages begin; each tells where the next one does. A page vouches for the names from its
 first to its last, in the order of the keys and in that of the names without the slash
@@ -48,6 +49,8 @@ SMALL_COUNT = 100
 ASKED_MIN = 3
 ASKED_WITHIN_S = 2.0
 """So many names of one of many pages, asked for within this time, are worth it."""
+ALL_MAX = 16
+"""Of so many pages all are listed anew, if names of several were asked for."""
 AT_ONCE = 8
 """So many pages of a directory are listed at the same time."""
 PAGES_MAX = 1000
@@ -77,6 +80,10 @@ class _Stretch:
         is_late = now_s - self.asked_at_s > ASKED_WITHIN_S
         return self.asked > 0 and not is_late and self.listed is None
 
+    def is_old(self, now_s: float) -> bool:
+        """Tell whether what it told is not believed any more, and nobody lists it."""
+        return self.until_s <= now_s and self.listed is None
+
 
 @dataclass(slots=True, eq=False)
 class _Pages:
@@ -89,6 +96,16 @@ class _Pages:
     def around(self, key: str) -> _Stretch:
         """Return the page that a key is in, as far as is known."""
         return self.stretches[bisect.bisect_left(self.behind, _bytes(key), lo=1) - 1]
+
+    def worth_listing(self, stretch: _Stretch, now_s: float) -> list[_Stretch]:
+        """Return the pages to list when a name of one was asked for, that one first."""
+        wanted = [each for each in self.stretches if each.is_wanted(now_s)]
+        if len(self.stretches) <= ALL_MAX and len(wanted) >= ASKED_MIN:
+            # The program goes by another order than ours: all will be asked for.
+            wanted = [each for each in self.stretches if each.is_old(now_s)]
+        elif len(self.stretches) > 1 and stretch.asked < ASKED_MIN:
+            return []
+        return [stretch, *(each for each in wanted if each is not stretch)]
 
     def take(self, stretch: _Stretch, page: Page) -> None:
         """Note where the page behind this one begins, or that there is none."""
@@ -131,10 +148,9 @@ class Neighbours:
             await stretch.listed.wait()
             return True
         stretch.note(now_s)
-        if len(pages.stretches) > 1 and stretch.asked < ASKED_MIN:
-            return False
-        others = [each for each in pages.stretches if each.is_wanted(now_s)]
-        return await self._list_all(prefix, pages, [stretch, *others])
+        if others := pages.worth_listing(stretch, now_s):
+            return await self._list_all(prefix, pages, others)
+        return False
 
     @property
     def _metadata(self) -> MetadataCache:
@@ -157,7 +173,6 @@ class Neighbours:
         self, prefix: str, pages: _Pages, wanted: list[_Stretch]
     ) -> bool:
         """List some pages; tell if the first of them was."""
-        wanted = list(dict.fromkeys(wanted))
         done = trio.Event()
         for each in wanted:
             each.listed = done
