@@ -245,10 +245,7 @@ class MetadataCache:
 
     def packed(self, key: str) -> bytes | None:
         """Return the object that was last known under a key, packed."""
-        known = self._known(key)
-        if isinstance(known, _Entry):
-            return known.known if isinstance(known.known, bytes) else None
-        return known
+        return _packed(self._known(key))
 
     def listing(self, prefix: str) -> tuple[Object, ...] | None:
         """Return all children of a directory, if they are known freshly."""
@@ -296,8 +293,10 @@ class MetadataCache:
 
     def was_known_as(self, object: Object) -> bool:
         """Tell whether the object was known before, just as a listing shows it now."""
-        known = self.last_known(object.key)
-        return isinstance(known, Object) and is_same_state(known, object)
+        known = self.packed(object.key)
+        if known is None or known == pack(object):
+            return known is not None
+        return is_same_state(unpack(object.key, known), object)
 
     def is_good_for(self, key: str, time_s: float) -> bool:
         """Tell whether the object of a key is known, and will be for so long."""
@@ -393,10 +392,19 @@ class MetadataCache:
 
     def add_page(self, begun: ListingInProgress, objects: Iterable[Object]) -> None:
         """Take in a part of a listing, for `put_listing`: all at once takes long."""
+        directory = self._directories.get(begun.prefix)
+        before = {} if directory is None else directory.names
+        cut = len(begun.prefix)
         for object in objects:
-            more = self._carry_over(object)
+            name, more, packed = object.key[cut:], object, pack(object)
+            known = _packed(before.get(name))
+            if known == packed:
+                packed = known  # once is enough in memory
+            elif known is not None:
+                more = self._carry_over(object)
+                packed = packed if more is object else pack(more)
             begun.found.append(more)
-            begun.names[split_key(object.key)[1]] = pack(more)
+            begun.names[name] = packed
 
     def listed(self, begun: ListingInProgress) -> list[Object]:
         """Return what a listing told so far, and what we have changed meanwhile."""
@@ -480,13 +488,14 @@ class MetadataCache:
             return
         directory, now_s = self._made(begun.prefix), self._clock()
         for object in begun.found:
-            name = split_key(object.key)[1]
+            name = object.key[len(begun.prefix) :]
             if name in begun.changed:
                 continue
             known = directory.names.get(name)
-            told = _with_own_age(directory, known)
             if is_sure(object):
-                told = _Entry(pack(object), now_s)
+                told = _Entry(_packed(begun.names[name]), now_s)
+            else:
+                told = _with_own_age(directory, known)
             self._count += known is None
             directory.names[name] = told
         for name in begun.changed:
@@ -711,6 +720,12 @@ class MetadataCache:
 def _knowledge(key: str, known: _Known) -> Knowledge | None:
     packed = known.known if isinstance(known, _Entry) else known
     return unpack(key, packed) if isinstance(packed, bytes) else packed
+
+
+def _packed(known: _Known | None) -> bytes | None:
+    if isinstance(known, _Entry):
+        return known.known if isinstance(known.known, bytes) else None
+    return known
 
 
 def _in_order(objects: Iterable[Object]) -> tuple[Object, ...]:
