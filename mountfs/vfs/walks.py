@@ -30,6 +30,7 @@ from mountfs.vfs.inodes import Node
 from mountfs.vfs.lister import Lister
 from mountfs.vfs.listings import component_of
 from mountfs.vfs.pushes import Pushes
+from mountfs.vfs.rounds import Direction, Round
 from mountfs.vfs.volume import Volume
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,10 @@ BYTES_FIRST, BYTES_MAX = 4 << 20, 64 << 20
 FILE_SIZE_MAX = 8 << 20
 """Of a larger file the first bytes are fetched; reading it fetches the rest ahead."""
 DIRECTORIES_FIRST, DIRECTORIES_MAX = 4, 32
+WHOLE_MIN = 8
+"""Who has opened so many files may want those on both sides of them."""
+LOOKS_MAX, DIRECTORY_LOOKS_MAX = 512, 1024
+"""So many entries are looked at, at a time."""
 FOUND_MIN = 4
 FOUND_GAP_S = 0.25
 """So many names, each asked for that soon after another, are worth a listing."""
@@ -68,9 +73,9 @@ class _Place:
     found_at_s: float = 0.0
     descents: int = 0
     """Directories in it that programs listed, after this one."""
-    last: str = ""
-    is_backwards: bool = False
-    """Whether the last file that was opened stands before the one opened before it."""
+    direction: Direction = field(default_factory=Direction)
+    round: Round | None = None
+    """How far the entries were looked through for files to fetch."""
     files_max: int = FILES_FIRST
     bytes_max: int = BYTES_FIRST
     directories_max: int = DIRECTORIES_FIRST
@@ -131,7 +136,7 @@ class Walks:
         place = self._place(node.parent.key())
         key = node.key()
         place.opened += 1
-        place.is_backwards, place.last = key < place.last, key
+        place.direction.note(key)
         was_ahead = (size := place.files.pop(key, None)) is not None
         if node.object is not None and size is not None:
             # The kernel may have the bytes by now, and then nobody asks us for them.
@@ -201,34 +206,61 @@ class Walks:
         if not self._has_entries(place):
             self._start_listing(place)
             return
-        if place.at_s < place.all_here_until_s:
-            return  # to look through a directory at each of its files takes long
-        size, is_all_here = sum(place.files.values()), not place.files
-        for object in self._next(place, after, ObjectKind.FILE, 4 * FILES_MAX):
-            if len(place.files) >= place.files_max or size >= self._bytes_max(place):
+        self._renew(place, after)
+        if (round := self._round(place, after)) is None:
+            return
+        size, bytes_max = sum(place.files.values()), self._bytes_max(place)
+        for _ in range(LOOKS_MAX):
+            if round.is_over:
+                self._end_round(place, round)
                 return
-            known = self._volume.metadata.last_known(object.key)
-            if not isinstance(known, Object) or not self._is_missing(place, known):
+            if len(place.files) >= place.files_max or size >= bytes_max:
+                return
+            known = self._missing(place, place.entries[round.next()])
+            if known is None:
                 continue
             assert known.size is not None, "it would not be missing"
-            is_all_here, wanted = False, min(known.size, FILE_SIZE_MAX)
+            wanted = min(known.size, FILE_SIZE_MAX)
             size += wanted
-            place.files[object.key] = wanted
+            round.is_in_vain = False
+            place.files[known.key] = wanted
             self._start(partial(self._fetch, place, known, wanted))
-        if is_all_here:
+
+    def _round(self, place: _Place, after: str) -> Round | None:
+        """Return the round of who reads a directory, or None if it is just over."""
+        is_backwards = place.direction.is_backwards
+        if (round := place.round) is not None and round.is_backwards == is_backwards:
+            if round.is_ahead_of(bisect.bisect_left(place.keys, after)):
+                return round
+        elif round is None and place.at_s < place.all_here_until_s:
+            return None  # to look through a directory at each of its files takes long
+        start = _next_position(place, after)
+        place.round = Round(
+            start,
+            len(place.keys),
+            is_backwards=is_backwards,
+            is_whole=place.opened >= WHOLE_MIN,
+        )
+        return place.round
+
+    def _end_round(self, place: _Place, round: Round) -> None:
+        place.round = None
+        if round.is_in_vain and round.tells_of_all:
             ttl_s = min(self._volume.metadata.ttl_s, QUIET_S)
             place.all_here_until_s = place.at_s + ALL_HERE * ttl_s
 
-    def _is_missing(self, place: _Place, known: Object) -> bool:
-        """Tell whether a file is to be fetched; what is known of others is renewed."""
-        if known.kind is not ObjectKind.FILE or not known.size:
-            return False
-        if known.key in place.files or (known.key, known.version) in place.hopeless:
-            return False
+    def _missing(self, place: _Place, listed: Object) -> Object | None:
+        """Return what is known of a file if it is to be fetched."""
+        if listed.kind is not ObjectKind.FILE or listed.key in place.files:
+            return None
+        known = self._volume.metadata.last_known(listed.key)
+        if not isinstance(known, Object) or known.kind is not ObjectKind.FILE:
+            return None
+        if not known.size or (known.key, known.version) in place.hopeless:
+            return None
         if self._volume.blocks.is_cached(known, 0, min(known.size, FILE_SIZE_MAX)):
-            self._renew(place, known.key)
-            return False
-        return True
+            return None
+        return known
 
     async def _fetch(self, place: _Place, object: Object, size: int) -> None:
         metadata = self._volume.metadata
@@ -262,7 +294,7 @@ class Walks:
         """List the next directories of a directory, as many as are to wait."""
         if not self._has_entries(place):
             return
-        for object in self._next(place, after, ObjectKind.DIRECTORY, 1024):
+        for object in self._next_directories(place, after):
             if len(place.directories) >= place.directories_max:
                 return
             if object.key in place.directories or (object.key, None) in place.hopeless:
@@ -296,13 +328,21 @@ class Walks:
         place.is_listing = listed is None
         self._take_entries(place, listed or ())
 
-    def _renew(self, place: _Place, key: str) -> None:
-        """Ask anew before what is known of a walked directory is too old."""
+    def _renew(self, place: _Place, after: str) -> None:
+        """Ask anew before what is known of the next files is too old."""
         metadata = self._volume.metadata
         if not metadata.ttl_s:
             return  # no answer is believed for longer than it takes
-        if not metadata.is_good_for(key, RENEW_AT * metadata.ttl_s):
-            self._start_listing(place)
+        first, count = _next_position(place, after), len(place.entries)
+        step = -FILES_FIRST if place.direction.is_backwards else FILES_FIRST
+        for position in (first, first + step):
+            if not 0 <= position < count:
+                continue
+            entry = place.entries[position]
+            if entry.kind is not ObjectKind.FILE or entry.key in place.files:
+                continue
+            if not metadata.is_good_for(entry.key, RENEW_AT * metadata.ttl_s):
+                self._start_listing(place)
 
     # --- inside -----------------------------------------------------------------
 
@@ -336,20 +376,22 @@ class Walks:
     def _take_entries(self, place: _Place, entries: Sequence[Object]) -> None:
         place.entries = sorted(entries, key=lambda object: object.key)
         place.keys = [object.key for object in place.entries]
+        place.round, place.all_here_until_s = None, 0.0
 
-    def _next(
-        self, place: _Place, after: str, kind: ObjectKind, count: int
-    ) -> Iterator[Object]:
-        """Yield the entries that come after one, and then those before it."""
+    def _next_directories(self, place: _Place, after: str) -> Iterator[Object]:
+        """Yield the directories that come after one, and then those before it."""
         start, end = bisect.bisect_right(place.keys, after), len(place.keys)
         indexes = itertools.chain(range(start, end), range(start))
-        if kind is ObjectKind.FILE and place.is_backwards:
-            start = bisect.bisect_left(place.keys, after)
-            before, behind = range(start - 1, -1, -1), range(end - 1, start - 1, -1)
-            indexes = itertools.chain(before, behind)
-        for index in itertools.islice(indexes, count):
-            if place.entries[index].kind is kind:
+        for index in itertools.islice(indexes, DIRECTORY_LOOKS_MAX):
+            if place.entries[index].kind is ObjectKind.DIRECTORY:
                 yield place.entries[index]
 
     def _is_listed(self, key: str) -> bool:
         return self._volume.metadata.is_listed(key)
+
+
+def _next_position(place: _Place, after: str) -> int:
+    """Return where the entry stands that a program will want after one."""
+    if place.direction.is_backwards:
+        return bisect.bisect_left(place.keys, after) - 1
+    return bisect.bisect_right(place.keys, after)

@@ -12,8 +12,8 @@ import trio.testing
 
 from mountfs.cache.blocks import BlockCache
 from mountfs.cache.spool import DISK_THREADS
-from mountfs.storage.types import Object, ObjectKind
-from mountfs.vfs import lister
+from mountfs.storage.types import Absent, Object, ObjectKind
+from mountfs.vfs import lister, walks
 from mountfs.vfs.lister import Lister
 from mountfs.vfs.walks import FILES_FIRST
 from tests.fakes.cache_stack import tiny_store
@@ -129,6 +129,50 @@ async def test_directory_that_is_all_here_is_looked_through_once(
             await scene.see(f"d/{number:03}")
 
         assert looks <= 2 * 40
+
+
+async def test_walk_looks_at_each_entry_a_few_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who runs ahead of it goes on where it stopped, wherever the program is."""
+    async with walked(tmp_path) as scene:
+        await put_files(scene, "d", 150)
+        await scene.nodes("d")
+        metadata, looks = scene.fs.volume.metadata, 0
+        last_known = metadata.last_known
+
+        def counted(key: str) -> Object | Absent | None:
+            nonlocal looks
+            looks += 1
+            return last_known(key)
+
+        monkeypatch.setattr(metadata, "last_known", counted)
+        for number in range(150):
+            await scene.see(f"d/{number:03}")
+            await settled()
+
+        assert scene.store.asked["read"] == 150
+        assert looks <= 3 * 150
+
+
+@pytest.mark.parametrize("first", [(1, 0, 2), (2, 1, 0), (0, 2, 1)])
+async def test_threads_that_begin_out_of_order_have_the_next_files_fetched(
+    tmp_path: Path, first: tuple[int, ...]
+) -> None:
+    """Not those of the other end of the directory, for which nobody comes soon."""
+    async with walked(tmp_path) as scene:
+        await put_files(scene, "d", 150)
+        await scene.nodes("d")
+        for number in first:
+            await read(scene, f"d/{number:03}")
+        for number in range(3, 12):
+            await scene.see(f"d/{number:03}")
+            await settled()
+
+        assert scene.fs.walks.counts.used_bytes >= 7 * 9
+        last = (await scene.lookup("d/149")).object
+        assert last is not None
+        assert not scene.fs.volume.blocks.is_cached(last, 0, 9)
 
 
 async def test_files_of_a_directory_that_nobody_listed(tmp_path: Path) -> None:
@@ -357,8 +401,11 @@ async def test_files_that_are_opened_to_be_changed_wait_for_nobody(
         assert scene.fs.walks.counts.files >= 3 * FILES_FIRST - 3
 
 
-async def test_new_version_of_what_could_not_be_had_is_tried(tmp_path: Path) -> None:
+async def test_new_version_of_what_could_not_be_had_is_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It was replaced while it was fetched, say."""
+    monkeypatch.setattr(walks, "ALL_HERE", 0.0)  # it is looked through again at once
     async with walked(tmp_path) as scene:
         await put_files(scene, "d", 10)
         await scene.nodes("d")
