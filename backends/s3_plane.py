@@ -5,6 +5,11 @@ proxy, the certificates and the credentials, and each bucket is asked for once, 
 request that is stopped just before it would be sent. What is hot is then signed, sent
 and read here. Whatever says that a bucket is elsewhere is handed back to boto3.
 
+Its scope is `s3_wire.HOT` and nothing else: what a mount sends for each file, page,
+range and part, and the begin and the end of an upload in parts, which a program waits
+for. What is rare (aborting, open uploads, tags, ACLs, buckets, signed URLs) stays with
+boto3.
+
 Every failure is raised as botocore would raise it, so that one table of errors holds
 for both.
 """
@@ -207,7 +212,8 @@ class Plane:
         if isinstance(body, bytes) and operation.method not in {"GET", "HEAD"}:
             headers["content-length"] = str(len(body))
         if not operation.sends_checksum:
-            return EMPTY_SHA256
+            assert isinstance(body, bytes), "only parts and whole objects are streamed"
+            return hashlib.sha256(body).hexdigest() if body else EMPTY_SHA256
         # Over TLS the checksum of a body that is streamed is enough.
         is_signed = self._signs_payload
         if is_signed is None:

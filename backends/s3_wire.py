@@ -44,12 +44,22 @@ HOT: Mapping[str, str] = {
     "copy_object": "CopyObject",
     "upload_part": "UploadPart",
     "upload_part_copy": "UploadPartCopy",
+    "create_multipart_upload": "CreateMultipartUpload",
+    "complete_multipart_upload": "CompleteMultipartUpload",
 }
 """The operations that are sent without the SDK, and their names in the model."""
 
 _META = "x-amz-meta-"
+_NAMESPACE = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
 _VERSIONED = frozenset({"PutObject", "UploadPart"})
-_IN_BODY = frozenset({"CopyObject", "UploadPartCopy"})
+_IN_BODY = frozenset(
+    {
+        "CopyObject",
+        "UploadPartCopy",
+        "CreateMultipartUpload",
+        "CompleteMultipartUpload",
+    }
+)
 _CUSTOMER_KEYS = frozenset({"SSECustomerKey", "CopySourceSSECustomerKey"})
 _MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec"
 
@@ -114,6 +124,8 @@ class Operation:
                 headers.update((_META + key, text) for key, text in value.items())
             elif name == "Delete":
                 body = _deletion(value)  # type: ignore[arg-type]  # as botocore's
+            elif name == "MultipartUpload":
+                body = _completion(value)  # type: ignore[arg-type]  # as botocore's
             elif name != "Bucket":
                 raise TypeError(f"{self.name} has no parameter {name}")
         query = "&".join(f"{name}={value}" for name, value in sorted(pairs))
@@ -174,8 +186,9 @@ class Operation:
         if self.name == "ListObjectsV2":
             root, rows = read_page(answer.body)
         else:
-            root = ElementTree.XML(answer.body)
-        if root.tag == "Error":
+            # S3 sends white space while it makes an object of parts.
+            root = ElementTree.XML(answer.body.strip())
+        if local_name(root.tag) == "Error":
             raise _error(self.name, answer._replace(status=500))
         if self.name == "ListObjectsV2":
             add_page(reply, root, rows)
@@ -201,12 +214,21 @@ def _add_copy(reply: Reply, member: str, root: "ElementTree.Element[str]") -> No
     reply[member] = result
 
 
+def _add_upload(reply: Reply, member: str, root: "ElementTree.Element[str]") -> None:
+    told = texts_of(root).get(member)
+    if not told:
+        raise ValueError(f"the answer about an upload has no {member}")
+    reply[member] = told
+
+
 _RESULTS: Mapping[
     str, tuple[Callable[[Reply, str, "ElementTree.Element[str]"], None], str]
 ] = {
     "DeleteObjects": (_add_failures, "Errors"),
     "CopyObject": (_add_copy, "CopyObjectResult"),
     "UploadPartCopy": (_add_copy, "CopyPartResult"),
+    "CreateMultipartUpload": (_add_upload, "UploadId"),
+    "CompleteMultipartUpload": (_add_upload, "ETag"),
 }
 """What takes in the body of an answer, and where a reply has it."""
 
@@ -238,8 +260,17 @@ def _deletion(wanted: Mapping[str, Any]) -> bytes:
         for entry in wanted["Objects"]
     )
     quiet = "<Quiet>true</Quiet>" if wanted.get("Quiet") else ""
-    namespace = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
-    return f"<Delete {namespace}>{keys}{quiet}</Delete>".encode()
+    return f"<Delete {_NAMESPACE}>{keys}{quiet}</Delete>".encode()
+
+
+def _completion(wanted: Mapping[str, Any]) -> bytes:
+    parts = "".join(
+        f"<Part><PartNumber>{part['PartNumber']}</PartNumber>"
+        f"<ETag>{escape(part['ETag'])}</ETag></Part>"
+        for part in wanted["Parts"]
+    )
+    name = "CompleteMultipartUpload"
+    return f"<{name} {_NAMESPACE}>{parts}</{name}>".encode()
 
 
 def _error(name: str, answer: Answer) -> Exception:

@@ -96,7 +96,14 @@ def works_of_storager(store: Storager) -> dict[str, Work]:
     works["head"] = lambda: store.stat(f"r/{next(iter(SIZES))}")
     works[f"list {KEYS}"] = lambda: store.list("d/", mode=ListMode.PREFIX)
     works["delete"] = lambda: store.delete("absent")
+    works["in parts"] = partial(_write_in_parts, store)
     return works
+
+
+async def _write_in_parts(store: Storager) -> None:
+    upload = await store.create_multipart("p")
+    part = await store.write_part(upload, 0, BytesBody(bytes(8 << 10)))
+    await store.complete_multipart(upload, [part])
 
 
 def works_of_boto3(client: "S3Client") -> dict[str, Work]:
@@ -124,7 +131,22 @@ def works_of_boto3(client: "S3Client") -> dict[str, Work]:
     async def delete() -> None:
         client.delete_object(Bucket=BUCKET, Key="absent")
 
-    return {**works, "head": head, f"list {KEYS}": page, "delete": delete}
+    async def in_parts() -> None:
+        upload = client.create_multipart_upload(
+            Bucket=BUCKET, Key="p", Metadata={"mountfs-commit": COMMIT}
+        )["UploadId"]
+        etag = client.upload_part(
+            Bucket=BUCKET, Key="p", UploadId=upload, PartNumber=1, Body=bytes(8 << 10)
+        )["ETag"]
+        client.complete_multipart_upload(
+            Bucket=BUCKET,
+            Key="p",
+            UploadId=upload,
+            MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": etag}]},
+        )
+
+    works.update({"head": head, f"list {KEYS}": page})
+    return {**works, "delete": delete, "in parts": in_parts}
 
 
 async def check_requests(server: S3Server) -> None:

@@ -184,6 +184,24 @@ def test_failed_deletions_are_read() -> None:
     assert found["Errors"] == theirs("delete_objects", 200, HEADERS, body)["Errors"]
 
 
+def test_the_begin_and_the_end_of_an_upload_are_read() -> None:
+    """Also behind the white space that S3 sends while it takes its time."""
+    begun = (
+        b'<?xml version="1.0"?><InitiateMultipartUploadResult><Bucket>b</Bucket>'
+        b"<Key>k</Key><UploadId>a&amp;b</UploadId></InitiateMultipartUploadResult>"
+    )
+    ended = (
+        b"<CompleteMultipartUploadResult><Location>l</Location><Key>k</Key>"
+        b"<ETag>&quot;a-1&quot;</ETag></CompleteMultipartUploadResult>"
+    )
+
+    upload = ours("create_multipart_upload", 200, HEADERS, begun)
+    reply = ours("complete_multipart_upload", 200, HEADERS, b" \r\n " + ended)
+
+    assert upload["UploadId"] == "a&b"
+    assert reply["ETag"] == '"a-1"'
+
+
 ERROR = b"<Error><Code>NoSuchKey</Code><Message>m</Message><Key>k</Key></Error>"
 
 
@@ -217,11 +235,13 @@ def test_an_error_is_read_as_botocore_reads_it(status: int, body: bytes) -> None
 
 
 def test_an_error_may_come_with_success() -> None:
-    """S3 begins to answer a copy before it knows how it ends."""
-    for body in (ERROR.replace(b"NoSuchKey", b"InternalError"), b"<CopyObj"):
-        with pytest.raises(ClientError) as caught:
-            ours("copy_object", 200, HEADERS, body)
-        assert isinstance(translate(caught.value), ServiceFailed)
+    """S3 begins to answer a copy, or the end of an upload, before it knows its own."""
+    failed = ERROR.replace(b"NoSuchKey", b"InternalError")
+    for name in ("copy_object", "complete_multipart_upload"):
+        for body in (failed, b"\n" + failed, b"<CopyObj", b" \n"):
+            with pytest.raises(ClientError) as caught:
+                ours(name, 200, HEADERS, body)
+            assert isinstance(translate(caught.value), ServiceFailed)
 
 
 @pytest.mark.parametrize(
@@ -233,6 +253,10 @@ def test_an_error_may_come_with_success() -> None:
         ("copy_object", b""),
         ("upload_part_copy", b""),
         ("delete_objects", b"<html><body>Log in</body></html>"),
+        ("create_multipart_upload", b"<html><body>Log in</body></html>"),
+        ("create_multipart_upload", b""),
+        ("complete_multipart_upload", b"<html><body>Log in</body></html>"),
+        ("complete_multipart_upload", b""),
     ],
 )
 def test_the_page_of_some_web_server_is_no_success(name: str, body: bytes) -> None:

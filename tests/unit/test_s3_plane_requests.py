@@ -302,6 +302,24 @@ def test_uploads_are_sent_as_botocore_sends_them(
 
 
 @few
+@given(key=KEYS, upload=KEYS, etags=st.lists(KEYS.filter(str.isprintable), min_size=1))
+def test_uploads_in_parts_begin_and_end_as_botocore_does(
+    pair: Pair, key: str, upload: str, etags: list[str]
+) -> None:
+    """Nothing but what the object will have, and then the list of its parts."""
+    parts = [
+        {"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)
+    ]
+    check(pair, "create_multipart_upload", {"Key": key})
+    address = {"Key": key, "UploadId": upload}
+    check(
+        pair,
+        "complete_multipart_upload",
+        {**address, "MultipartUpload": {"Parts": parts}},
+    )
+
+
+@few
 @given(keys=st.lists(KEYS.filter(lambda key: key.isprintable()), min_size=1))
 def test_deletions_are_sent_as_botocore_sends_them(pair: Pair, keys: list[str]) -> None:
     """The body, and so its hash and its checksum, is the same."""
@@ -331,6 +349,7 @@ def test_every_policy_is_sent_as_botocore_sends_it(pair: Pair) -> None:
         "ContentDisposition": "inline;  filename=a",
         "IfNoneMatch": "*",
     }
+    started = {name: value for name, value in written.items() if name != "IfNoneMatch"}
     body = {"Body": b"bytes", "ContentLength": 5}
     source = {"CopySource": {"Bucket": "the-bucket", "Key": "s"}}
     check(pair, "put_object", {"Key": "k", **body, **common, **written})
@@ -346,6 +365,13 @@ def test_every_policy_is_sent_as_botocore_sends_it(pair: Pair) -> None:
     range_ = {"CopySourceRange": "bytes=0-9"}
     check(pair, "upload_part_copy", {"Key": "k", **copied, **owner, **part, **range_})
     check(pair, "upload_part", {"Key": "k", **body, **part, **common, **ours})
+    check(pair, "create_multipart_upload", {"Key": "k", **common, **started})
+    check(pair, "create_multipart_upload", {"Key": "k", **ours, "Metadata": {"a": "b"}})
+    parts = {"Parts": [{"PartNumber": 1, "ETag": '"e"'}]}
+    completed = {"Key": "k", "UploadId": "u", "MultipartUpload": parts}
+    check(pair, "complete_multipart_upload", {**completed, **common, **ours})
+    for condition in ({"IfMatch": '"e"'}, {"IfNoneMatch": "*"}):
+        check(pair, "complete_multipart_upload", {**completed, **condition})
     check(pair, "list_objects_v2", {"Prefix": "", "EncodingType": "url", **common})
 
 
