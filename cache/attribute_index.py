@@ -42,7 +42,7 @@ from mountfs.cache.index_format import (
     owner,
 )
 from mountfs.cache.index_shards import Loaded, Shards, apart
-from mountfs.cache.metadata import split_key
+from mountfs.cache.knowledge import split_key
 from mountfs.cache.records import Record
 from mountfs.storage.errors import PreconditionFailed, StoreError, VersionChanged
 from mountfs.storage.parallel import run_all

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 
 from mountfs.cache.attribute_index import AttributeIndex
 from mountfs.cache.index_format import PREFIX, Drop, Set
-from mountfs.cache.metadata import split_key
+from mountfs.cache.knowledge import split_key
 from mountfs.cache.records import Record
 from mountfs.storage.errors import StoreError, VersionChanged
 from mountfs.storage.parallel import run_all

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from mountfs.cache.attribute_index import AttributeIndex
 from mountfs.cache.index_format import Set
 from mountfs.cache.indexed import IndexedStorager, is_reserved
-from mountfs.cache.metadata import split_key
+from mountfs.cache.knowledge import split_key
 from mountfs.cache.records import Record
 from mountfs.storage.body import Body, BytesBody
 from mountfs.storage.protocol import Storager

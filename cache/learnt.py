@@ -25,7 +25,7 @@ from typing import Self, TypeVar
 import trio
 from cachetools import LRUCache
 
-from mountfs.cache.metadata import split_key
+from mountfs.cache.knowledge import split_key
 from mountfs.cache.records import Record
 from mountfs.cache.sidefile import Useless, begin, opened, pragma, remove
 from mountfs.storage.types import Object, ObjectKind

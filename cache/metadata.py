@@ -10,9 +10,7 @@ Everything runs on the trio thread and nothing awaits, so each method is atomic.
 listing takes many requests, though, and we may change its directory meanwhile: names
 changed between `begin_listing` and `put_listing` keep what the change put here.
 
-Knowledge lies by directory, and in it by name: what a listing told is one small string
-an entry (`mountfs.cache.packed`), and has the age of the listing. Memory is bounded by
-the number of entries; the directories that were used least recently go first.
+How it lies in memory, and what goes first, is read in `mountfs.cache.knowledge`.
 
 What is learnt of an object is also told to whoever keeps it for later (`Notes`), and
 what a change of ours has made of it to whoever tells other mounts (`Changes`).
@@ -20,20 +18,28 @@ what a change of ours has made of it to whoever tells other mounts (`Changes`).
 
 import dataclasses
 import time
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from itertools import islice
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Protocol
 
+from mountfs.cache.knowledge import (
+    EXPIRED_S,
+    UNSURE,
+    Aged,
+    Directories,
+    Directory,
+    Knowledge,
+    Known,
+    Stretch,
+    is_absent,
+    knowledge_of,
+    packed_in,
+    place_of,
+    split_key,
+)
+from mountfs.cache.listings import ListingInProgress, Listings
 from mountfs.cache.packed import pack, unpack
 from mountfs.storage.types import ABSENT, Absent, Object, Version, is_same_state
-
-Knowledge = Object | Absent
-
-FORGOTTEN_MAX = 100
-"""So many directories that moved are remembered, for answers that come late."""
-_EXPIRED_S = float("-inf")
 
 
 def _never() -> bool:
@@ -45,82 +51,11 @@ def _always(_: Object) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
-    """What was learnt of one name by itself; None: there may be something, or not."""
-
-    known: bytes | Absent | None
-    at_s: float
-
-
-_Place = tuple[bytes, bytes]
-"""Where a name comes among others: as a key, or as SeaweedFS has it, `a/` as `a`."""
-
-_Known = bytes | _Entry
-"""An object, packed, as old as its directory; or what has an age of its own."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Stretch:
-    """Names that a page of a listing has told, from its first to its last."""
-
-    first: "_Place"
-    last: "_Place | None"
-    """None: there is nothing behind it."""
-    at_s: float
-
-    def vouches_for(self, name: "_Place") -> bool:
-        """Tell whether a name would have been in the page, in whichever order."""
-        (first_key, first_name), (key, name_alone) = self.first, name
-        if key < first_key or name_alone < first_name:
-            return False
-        if self.last is None:
-            return True
-        last_key, last_name = self.last
-        return key <= last_key and name_alone <= last_name
-
-
-@dataclass(slots=True, eq=False)
-class _Directory:
-    """What is known of the names in one directory."""
-
-    at_s: float = _EXPIRED_S
-    """When it was listed last."""
-    is_complete: bool = False
-    """Whether what is not here is not there."""
-    is_whole: bool = True
-    """Whether all that is to be known of the names was learnt, too."""
-    names: dict[str, _Known] = field(default_factory=dict)
-    listed_as: int = 0
-    """The number of the listing that told them."""
-    stretches: tuple[_Stretch, ...] = ()
-    """The pages that were listed since, each by itself."""
-
-
-@dataclass(frozen=True, slots=True)
 class _Moment:
     """What was known of a name when it was asked for, and after which number."""
 
-    known: _Known | None
+    known: Known | None
     number: int
-
-
-@dataclass(slots=True, eq=False)
-class ListingInProgress:
-    """A listing that has begun: what it told so far, and the names we changed since.
-
-    `is_overtaken` if what it lists was moved, or removed, since.
-    """
-
-    prefix: str
-    number: int = 0
-    is_overtaken: bool = False
-    changed: set[str] = field(default_factory=set)
-    found: list[Object] = field(default_factory=list)
-    names: dict[str, "_Known"] = field(default_factory=dict)
-
-    def has_changed(self, object: Object) -> bool:
-        """Tell whether we have changed an object's name since."""
-        return split_key(object.key)[1] in self.changed
 
 
 class Notes(Protocol):
@@ -163,21 +98,11 @@ class MetadataCache:
         self.believes_all = believes_all
         """Whether what the store has said is believed now, whatever its age."""
         self._clock = clock
-        self._entries_max = entries_max
-        self._count = 0
-        self._directories: OrderedDict[str, _Directory] = OrderedDict()
-        self._below: dict[str, set[str]] = {}
-        """The directories right below one in, or below, which anything is known."""
-        self._in_progress: dict[str, list[ListingInProgress]] = {}
-        self._numbers = 0
-        """Counts what makes answers old: listings, and directories that moved."""
-        self._forgotten: deque[tuple[int, str]] = deque()
-        """What was forgotten lately, and when."""
-        self._forgotten_at = 0
-        """Since when all of that is known."""
+        self._directories = Directories(entries_max)
+        self._listings = Listings()
 
     def __len__(self) -> int:
-        return self._count
+        return self._directories.entries
 
     # --- asking -----------------------------------------------------------------
 
@@ -188,20 +113,20 @@ class MetadataCache:
     def lookup(self, key: str) -> Knowledge | None:
         """Return the object or its absence, if either is known freshly."""
         parent, name = split_key(key)
-        directory = self._used(parent)
+        directory = self._directories.used(parent)
         if directory is None:
             return None
         known = directory.names.get(name)
-        if known is not None and self._is_fresh(_age(directory, known)):
-            return _knowledge(key, known)
+        if known is not None and self._is_fresh(directory.age(known)):
+            return knowledge_of(key, known)
         is_listed = directory.is_complete and self._is_fresh(directory.at_s)
-        if (is_listed or self._is_stretched(directory, name)) and _is_absent(known):
+        if (is_listed or self._is_stretched(directory, name)) and is_absent(known):
             return ABSENT
         return None
 
     def moment(self, key: str) -> object:
         """Return a token of what is known of a key now, for `put_answer`."""
-        return _Moment(self._known(key), self._numbers)
+        return _Moment(self._directories.known(key), self._listings.number)
 
     def put_answer(self, key: str, answer: Knowledge, asked_at: object) -> Knowledge:
         """Take in an answer to a question that was asked at `asked_at`.
@@ -212,9 +137,9 @@ class MetadataCache:
         returned, and not remembered.
         """
         assert isinstance(asked_at, _Moment)
-        known = self._known(key)
-        is_expired = isinstance(known, _Entry) and known.at_s == _EXPIRED_S
-        now = None if known is None or is_expired else _knowledge(key, known)
+        known = self._directories.known(key)
+        is_expired = isinstance(known, Aged) and known.at_s == EXPIRED_S
+        now = None if known is None or is_expired else knowledge_of(key, known)
         if now is not None and known is not asked_at.known:
             return now
         if known is None and self._is_overtaken(key, asked_at):
@@ -226,8 +151,8 @@ class MetadataCache:
 
     def last_known(self, key: str) -> Knowledge | None:
         """Return what was last known of a key, whatever its age."""
-        known = self._known(key)
-        return None if known is None else _knowledge(key, known)
+        known = self._directories.known(key)
+        return None if known is None else knowledge_of(key, known)
 
     def newest(self, key: str) -> bytes | Absent | None:
         """Return what was last known of a key, whatever its age: an object packed.
@@ -241,18 +166,18 @@ class MetadataCache:
         known = directory.names.get(name)
         if known is None:
             return ABSENT if directory.is_complete else None
-        return known.known if isinstance(known, _Entry) else known
+        return known.known if isinstance(known, Aged) else known
 
     def packed(self, key: str) -> bytes | None:
         """Return the object that was last known under a key, packed."""
-        return _packed(self._known(key))
+        return packed_in(self._directories.known(key))
 
     def listing(self, prefix: str) -> tuple[Object, ...] | None:
         """Return all children of a directory, if they are known freshly."""
-        directory = self._used(prefix)
+        directory = self._directories.used(prefix)
         if directory is None or not directory.is_complete or not directory.is_whole:
             return None
-        return self._children(prefix) if self._is_fresh(directory.at_s) else None
+        return _children(prefix, directory) if self._is_fresh(directory.at_s) else None
 
     def count_listed(self, prefix: str) -> int | None:
         """Return how many names a directory had when it was last listed, if it was."""
@@ -276,7 +201,8 @@ class MetadataCache:
 
     def listed_below(self, top: str) -> list[str]:
         """Return the directories at and below one that were listed, whenever."""
-        return [each for each in self._tree(top) if self.count_listed(each) is not None]
+        below = self._directories.tree(top)
+        return [each for each in below if self.count_listed(each) is not None]
 
     def fits_below(self, top: str, names_max: int, unlisted: int) -> bool:
         """Tell whether a tree has at most so many names, as far as is known.
@@ -284,7 +210,7 @@ class MetadataCache:
         A directory that was never listed counts for `unlisted` names.
         """
         left = names_max
-        for each in self._tree(top):
+        for each in self._directories.tree(top):
             count = self.count_listed(each)
             left -= unlisted if count is None else count
             if left < 0:
@@ -303,9 +229,9 @@ class MetadataCache:
         parent, name = split_key(key)
         directory = self._directories.get(parent)
         known = None if directory is None else directory.names.get(name)
-        if directory is None or known is None or _knowledge(key, known) is None:
+        if directory is None or known is None or knowledge_of(key, known) is None:
             return False
-        return self._clock() + time_s - _age(directory, known) < self.ttl_s
+        return self._clock() + time_s - directory.age(known) < self.ttl_s
 
     # --- learning ---------------------------------------------------------------
 
@@ -339,9 +265,9 @@ class MetadataCache:
                 version=Version(version.content, object.version.attributes),
                 mtime_ns=object.mtime_ns or now.mtime_ns,
             )
-            self._put(settled.key, _Entry(pack(settled), self._clock()))
+            self._directories.put(settled.key, Aged(pack(settled), self._clock()))
             # A listing that began before shows what was promised, with its time.
-            self._note_change(settled.key)
+            self._listings.note_change(settled.key)
         known = (
             object
             if object.is_described
@@ -370,25 +296,22 @@ class MetadataCache:
         was learnt since `asked_at` is kept, and returned.
         """
         assert isinstance(asked_at, _Moment)
-        known = self._known(object.key)
-        now = None if known is None else _knowledge(object.key, known)
+        known = self._directories.known(object.key)
+        now = None if known is None else knowledge_of(object.key, known)
         if known is None or now is None:
             return object
         if known is not asked_at.known:
             return now
         packed = pack(object)
-        if isinstance(known, _Entry):
-            self._put(object.key, _Entry(packed, known.at_s))
+        if isinstance(known, Aged):
+            self._directories.put(object.key, Aged(packed, known.at_s))
         else:
-            self._put(object.key, packed)
+            self._directories.put(object.key, packed)
         return object
 
     def begin_listing(self, prefix: str) -> ListingInProgress:
         """Note that a listing of a directory begins; end it with `put_listing`."""
-        self._numbers += 1
-        listing = ListingInProgress(prefix, self._numbers)
-        self._in_progress.setdefault(prefix, []).append(listing)
-        return listing
+        return self._listings.begin(prefix)
 
     def add_page(self, begun: ListingInProgress, objects: Iterable[Object]) -> None:
         """Take in a part of a listing, for `put_listing`: all at once takes long."""
@@ -397,7 +320,7 @@ class MetadataCache:
         cut = len(begun.prefix)
         for object in objects:
             name, more, packed = object.key[cut:], object, pack(object)
-            known = _packed(before.get(name))
+            known = packed_in(before.get(name))
             if known == packed:
                 packed = known  # once is enough in memory
             elif known is not None:
@@ -444,28 +367,28 @@ class MetadataCache:
         Nothing is, if the directory has moved since the listing began.
         """
         self.add_page(begun, objects)
-        self.drop_listing(begun)
+        self._listings.end(begun)
         if begun.is_overtaken:
             return _in_order(begun.found)
-        before = self._directories.get(begun.prefix) or _Directory()
+        before = self._directories.get(begun.prefix) or Directory()
         names, found, is_whole = begun.names, self.listed(begun), True
         for name in begun.changed:
             known = before.names.get(name)
             # We knew of it, and have no room for that: it may be there, or not.
-            names[name] = _Entry(None, _EXPIRED_S) if known is None else known
+            names[name] = UNSURE if known is None else known
             is_whole = is_whole and known is not None
         if is_sure is not _always:
             for each in found:
                 name = split_key(each.key)[1]
                 if name not in begun.changed and not is_sure(each):
-                    names[name] = _with_own_age(before, before.names.get(name))
+                    names[name] = before.with_own_age(before.names.get(name))
                     is_whole = False
-        directory = self._made(begun.prefix)
-        self._count += len(names) - len(directory.names)
-        directory.names, directory.at_s = names, self._clock()
+        directory = self._directories.made(begun.prefix)
+        self._directories.set_names(directory, names)
+        directory.at_s = self._clock()
         directory.listed_as, directory.stretches = begun.number, ()
         directory.is_complete, directory.is_whole = True, is_whole
-        self._make_room()
+        self._directories.make_room()
         return _in_order(found)
 
     def put_stretch(
@@ -483,39 +406,32 @@ class MetadataCache:
         to is still to be asked for. Without a `last` nothing lies behind the page.
         """
         self.add_page(begun, objects)
-        self.drop_listing(begun)
+        self._listings.end(begun)
         if begun.is_overtaken:
             return
-        directory, now_s = self._made(begun.prefix), self._clock()
+        directory, now_s = self._directories.made(begun.prefix), self._clock()
+        names: dict[str, Known] = {}
         for object in begun.found:
             name = object.key[len(begun.prefix) :]
             if name in begun.changed:
                 continue
-            known = directory.names.get(name)
             if is_sure(object):
-                told = _Entry(_packed(begun.names[name]), now_s)
+                names[name] = Aged(packed_in(begun.names[name]), now_s)
             else:
-                told = _with_own_age(directory, known)
-            self._count += known is None
-            directory.names[name] = told
+                names[name] = directory.with_own_age(directory.names.get(name))
         for name in begun.changed:
             if name not in directory.names:
-                # We knew of it, and have no room for that: it may be there, or not.
-                directory.names[name] = _Entry(None, _EXPIRED_S)
-                self._count += 1
-        behind = None if last is None else _place(split_key(last)[1])
-        stretch = _Stretch(_place(split_key(first)[1]), behind, now_s)
+                names[name] = UNSURE  # we knew of it, and have no room for that
+        self._directories.add_names(directory, names)
+        behind = None if last is None else place_of(split_key(last)[1])
+        stretch = Stretch(place_of(split_key(first)[1]), behind, now_s)
         fresh = (each for each in directory.stretches if self._is_fresh(each.at_s))
         directory.stretches = (*fresh, stretch)
-        self._make_room()
+        self._directories.make_room()
 
     def drop_listing(self, begun: ListingInProgress) -> None:
         """End a listing, because it failed or is about to be taken in."""
-        running = self._in_progress.get(begun.prefix, [])
-        if begun in running:
-            running.remove(begun)
-        if not running:
-            self._in_progress.pop(begun.prefix, None)
+        self._listings.end(begun)
 
     # --- forgetting -------------------------------------------------------------
 
@@ -528,50 +444,48 @@ class MetadataCache:
         directory = self._directories.get(parent)
         if directory is None:
             return
-        if is_there and not _is_absent(directory.names.get(name)):
+        if is_there and not is_absent(directory.names.get(name)):
             directory.is_whole = False
         else:
-            directory.is_complete, directory.stretches = False, ()
+            directory.may_have_more()
         if (known := directory.names.get(name)) is not None:
-            packed = known.known if isinstance(known, _Entry) else known
-            directory.names[name] = _Entry(packed, _EXPIRED_S)
+            packed = known.known if isinstance(known, Aged) else known
+            directory.names[name] = Aged(packed, EXPIRED_S)
 
     def forget_below(self, prefix: str) -> None:
         """Forget a directory and everything below it; costs what is known there.
 
         What was asked about it before and is on its way tells of it no more.
         """
-        self._numbers += 1
-        self._forgotten.append((self._numbers, prefix))
-        if len(self._forgotten) > FORGOTTEN_MAX:
-            self._forgotten_at, _ = self._forgotten.popleft()
-        for running, listings in self._in_progress.items():
-            if running.startswith(prefix):
-                for listing in listings:
-                    listing.is_overtaken = True
+        self._listings.note_forgotten(prefix)
         parent, name = split_key(prefix)
         above = self._directories.get(parent)
         if name and above is not None and name in above.names:
-            above.names[name] = _Entry(None, _EXPIRED_S)
-        waiting = [prefix]
-        while waiting:
-            each = waiting.pop()
-            waiting.extend(self._below.get(each, ()))
-            if each in self._directories:
-                self._drop(each)
+            above.names[name] = UNSURE
+        self._directories.drop_below(prefix)
+
+    # --- settings ---------------------------------------------------------------
+
+    def believe_for(self, ttl_s: float) -> None:
+        """Believe answers for another time, those that are known too."""
+        self.ttl_s = ttl_s
+
+    def keep_at_most(self, entries_max: int) -> None:
+        """Keep so many entries from now on, and drop at once what is too much."""
+        self._directories.keep_at_most(entries_max)
 
     # --- inside -----------------------------------------------------------------
 
     def _is_fresh(self, at_s: float) -> bool:
         if self._clock() - at_s < self.ttl_s:
             return True
-        return at_s != _EXPIRED_S and self.believes_all()
+        return at_s != EXPIRED_S and self.believes_all()
 
-    def _is_stretched(self, directory: _Directory, name: str) -> bool:
+    def _is_stretched(self, directory: Directory, name: str) -> bool:
         """Tell whether a page that was listed lately would have told of a name."""
         if not directory.stretches:
             return False
-        place = _place(name)
+        place = place_of(name)
         return any(
             self._is_fresh(each.at_s) and each.vouches_for(place)
             for each in directory.stretches
@@ -580,18 +494,18 @@ class MetadataCache:
     def _take(self, object: Object) -> Object:
         """Note the newest answer for a key; return it with what else is known."""
         merged = self._carry_over(object)
-        self._put(object.key, _Entry(pack(merged), self._clock()))
+        self._directories.put(object.key, Aged(pack(merged), self._clock()))
         if self._learnt is not None:
             self._learnt.note(merged)
-        self._note_change(object.key)
+        self._listings.note_change(object.key)
         return merged
 
     def _take_absent(self, key: str) -> None:
-        self._put(key, _Entry(ABSENT, self._clock()))
-        self._note_change(key)
-        if key.endswith("/") and key in self._directories:
-            self._directories[key].is_complete = False
-            self._directories[key].stretches = ()
+        self._directories.put(key, Aged(ABSENT, self._clock()))
+        self._listings.note_change(key)
+        directory = self._directories.get(key) if key.endswith("/") else None
+        if directory is not None:
+            directory.may_have_more()
 
     def _carry_over(self, object: Object) -> Object:
         if object.is_described:
@@ -612,151 +526,19 @@ class MetadataCache:
     def _is_overtaken(self, key: str, asked_at: _Moment) -> bool:
         """Tell whether a name may have gone since it was asked for, and was listed."""
         directory = self._directories.get(split_key(key)[0])
-        listed_as = 0 if directory is None else directory.listed_as
-        if asked_at.number < max(listed_as, self._forgotten_at):
+        if directory is not None and asked_at.number < directory.listed_as:
             return True
-        return any(
-            asked_at.number < number and key.startswith(prefix)
-            for number, prefix in reversed(self._forgotten)
-        )
-
-    def _note_change(self, key: str) -> None:
-        parent, name = split_key(key)
-        for listing in self._in_progress.get(parent, ()):
-            listing.changed.add(name)
-
-    # Where it lies.
-
-    def _known(self, key: str) -> _Known | None:
-        parent, name = split_key(key)
-        directory = self._used(parent)
-        return None if directory is None else directory.names.get(name)
-
-    def _used(self, prefix: str) -> _Directory | None:
-        """Return what is known of a directory, which is used just now."""
-        directory = self._directories.get(prefix)
-        if directory is not None:
-            self._directories.move_to_end(prefix)
-        return directory
-
-    def _children(self, prefix: str) -> tuple[Object, ...] | None:
-        names = self._directories[prefix].names
-        found = [_knowledge(prefix + name, names[name]) for name in sorted(names)]
-        if any(known is None for known in found):
-            return None
-        return tuple(known for known in found if isinstance(known, Object))
-
-    def _put(self, key: str, known: _Known) -> None:
-        parent, name = split_key(key)
-        directory = self._made(parent)
-        self._count += name not in directory.names
-        directory.names[name] = known
-        self._make_room()
-
-    def _made(self, prefix: str) -> _Directory:
-        directory = self._used(prefix)
-        if directory is None:
-            directory = self._directories[prefix] = _Directory()
-            self._link(prefix)
-        return directory
-
-    def believe_for(self, ttl_s: float) -> None:
-        """Believe answers for another time, those that are known too."""
-        self.ttl_s = ttl_s
-
-    def keep_at_most(self, entries_max: int) -> None:
-        """Keep so many entries from now on, and drop at once what is too much."""
-        self._entries_max = entries_max
-        self._make_room()
-
-    def _make_room(self) -> None:
-        """Drop the directories that were used least recently; of the last one a part.
-
-        Directories without entries count too: their emptiness is known.
-        """
-        while self._count > self._entries_max and len(self._directories) > 1:
-            self._drop(next(iter(self._directories)))
-        if self._count > self._entries_max:
-            directory = next(iter(self._directories.values()))
-            directory.is_complete, directory.stretches = False, ()
-            for name in list(islice(directory.names, self._count - self._entries_max)):
-                del directory.names[name]
-            self._count = len(directory.names)
-        while len(self._directories) > self._entries_max:
-            self._drop(next(iter(self._directories)))
-
-    def _drop(self, prefix: str) -> None:
-        self._count -= len(self._directories.pop(prefix).names)
-        self._unlink(prefix)
-
-    def _tree(self, top: str) -> Iterator[str]:
-        """Yield a directory and all below it in, or below, which anything is known."""
-        waiting = [top]
-        while waiting:
-            each = waiting.pop()
-            yield each
-            waiting.extend(self._below.get(each, ()))
-
-    def _link(self, prefix: str) -> None:
-        """Let a directory be found from those above it."""
-        while prefix:
-            parent, _ = split_key(prefix)
-            siblings = self._below.setdefault(parent, set())
-            if prefix in siblings:
-                return
-            siblings.add(prefix)
-            prefix = parent
-
-    def _unlink(self, prefix: str) -> None:
-        while prefix and prefix not in self._directories and prefix not in self._below:
-            parent, _ = split_key(prefix)
-            siblings = self._below[parent]
-            siblings.discard(prefix)
-            if not siblings:
-                del self._below[parent]
-            prefix = parent
+        return self._listings.was_forgotten_since(key, asked_at.number)
 
 
-def _knowledge(key: str, known: _Known) -> Knowledge | None:
-    packed = known.known if isinstance(known, _Entry) else known
-    return unpack(key, packed) if isinstance(packed, bytes) else packed
-
-
-def _packed(known: _Known | None) -> bytes | None:
-    if isinstance(known, _Entry):
-        return known.known if isinstance(known.known, bytes) else None
-    return known
+def _children(prefix: str, directory: Directory) -> tuple[Object, ...] | None:
+    """Return the objects in a directory, unless one is unsure."""
+    names = directory.names
+    found = [knowledge_of(prefix + name, names[name]) for name in sorted(names)]
+    if any(known is None for known in found):
+        return None
+    return tuple(known for known in found if isinstance(known, Object))
 
 
 def _in_order(objects: Iterable[Object]) -> tuple[Object, ...]:
     return tuple(sorted(objects, key=lambda object: object.key))
-
-
-def _with_own_age(directory: _Directory, known: _Known | None) -> _Entry:
-    """Return what was known of a name before its directory was listed anew."""
-    if known is None or _is_absent(known):
-        return _Entry(None, _EXPIRED_S)
-    return known if isinstance(known, _Entry) else _Entry(known, directory.at_s)
-
-
-def _age(directory: _Directory, known: _Known) -> float:
-    return known.at_s if isinstance(known, _Entry) else directory.at_s
-
-
-def _is_absent(known: _Known | None) -> bool:
-    return known is None or (isinstance(known, _Entry) and known.known is ABSENT)
-
-
-def split_key(key: str) -> tuple[str, str]:
-    """Split a key into its directory's key and its last component.
-
-    The component of a directory keeps its slash: `a/b/` is `a/` and `b/`.
-    """
-    end = len(key) - 1 if key.endswith("/") else len(key)
-    cut = key.rfind("/", 0, end) + 1
-    return key[:cut], key[cut:]
-
-
-def _place(name: str) -> _Place:
-    key = name.encode("utf-8", "surrogateescape")
-    return key, key.removesuffix(b"/")

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 import trio
 
 from mountfs.cache.index_format import directory_prefix
-from mountfs.cache.metadata import split_key
+from mountfs.cache.knowledge import split_key
 from mountfs.cache.records import Record
 from mountfs.storage import dialects
 from mountfs.storage.deadline import within

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 from mountfs.cache.index_format import Change, Drop, Learnt
+from mountfs.cache.knowledge import Knowledge, split_key
 from mountfs.cache.learnt import HAS_ATTRIBUTES
-from mountfs.cache.metadata import Knowledge, split_key
 from mountfs.cache.records import Record
 from mountfs.storage.errors import NotFound, Offline, StoreError
 from mountfs.storage.foreign_names import named_key

@@ -33,7 +33,9 @@ from functools import partial
 
 import trio
 
-from mountfs.cache.metadata import ListingInProgress, MetadataCache, split_key
+from mountfs.cache.knowledge import split_key
+from mountfs.cache.listings import ListingInProgress
+from mountfs.cache.metadata import MetadataCache
 from mountfs.storage.errors import StoreError
 from mountfs.storage.foreign_names import named_key
 from mountfs.storage.parallel import run_all

@@ -14,7 +14,7 @@ believed.
 import errno
 from functools import partial
 
-from mountfs.cache.metadata import Knowledge, split_key
+from mountfs.cache.knowledge import Knowledge, split_key
 from mountfs.storage.errors import BucketNotFound, NotFound
 from mountfs.storage.foreign_names import other_key, shown_as
 from mountfs.storage.parallel import run_all

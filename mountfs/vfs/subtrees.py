@@ -25,7 +25,8 @@ from functools import partial
 import trio
 
 from mountfs.cache.entries import ancestors_of
-from mountfs.cache.metadata import ListingInProgress, split_key
+from mountfs.cache.knowledge import split_key
+from mountfs.cache.listings import ListingInProgress
 from mountfs.cache.records import Record
 from mountfs.storage.errors import StoreError
 from mountfs.storage.foreign_names import named_key

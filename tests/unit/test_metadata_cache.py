@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from mountfs.cache.metadata import MetadataCache, split_key
+from mountfs.cache.knowledge import split_key
+from mountfs.cache.metadata import MetadataCache
 from mountfs.cache.packed import pack
 from mountfs.storage.types import ABSENT, Metadata, Object, ObjectKind, Version
 
@@ -300,15 +301,15 @@ def test_forgetting_a_directory_looks_at_nothing_else(
     cache.put(file("d/a"))
     cache.put(file("d/e/f/b"))
     dropped: list[str] = []
-    drop = cache._drop
+    drop = cache._directories._drop
 
     def counted(key: str) -> None:
         dropped.append(key)
         drop(key)
 
-    monkeypatch.setattr(cache, "_drop", counted)
-    looked_at = Counting(cache._below)
-    monkeypatch.setattr(cache, "_below", looked_at)
+    monkeypatch.setattr(cache._directories, "_drop", counted)
+    looked_at = Counting(cache._directories._below)
+    monkeypatch.setattr(cache._directories, "_below", looked_at)
 
     cache.forget_below("d/")
 
@@ -334,7 +335,8 @@ def test_what_is_dropped_leaves_no_trace(cache: MetadataCache) -> None:
     cache.put_listing(cache.begin_listing("a/b/"), [file("a/b/x")])
     cache.forget_below("")
 
-    assert (len(cache), cache._below, len(cache._directories)) == (0, {}, 0)
+    directories = cache._directories
+    assert (len(cache), directories._below, len(directories._kept)) == (0, {}, 0)
 
 
 def test_a_directory_larger_than_the_cache_is_known_in_part(clock: Clock) -> None:

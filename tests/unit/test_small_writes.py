@@ -17,7 +17,8 @@ from mountfs.backends.memory import MemoryStore
 from mountfs.cache import journal, ledger, spool
 from mountfs.cache.burst import Burst
 from mountfs.cache.journal import JournalFull
-from mountfs.cache.metadata import Knowledge, MetadataCache
+from mountfs.cache.knowledge import Knowledge
+from mountfs.cache.metadata import MetadataCache
 from mountfs.cache.promised import PromisedFiles
 from mountfs.cache.spool import IN_MEMORY_MAX
 from mountfs.storage.types import MultipartLimits
