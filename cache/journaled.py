@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from mountfs.cache.aliases import Aliases, AliasStorager
 from mountfs.cache.blocks import BlockCache
 from mountfs.cache.budget import Budget
+from mountfs.cache.direct import DirectStorager, StoreFirstStorager
 from mountfs.cache.drain import Drain
 from mountfs.cache.hooks import Hooks
 from mountfs.cache.incidents import Incidents
@@ -20,7 +21,7 @@ from mountfs.cache.localonly import LocalOnly
 from mountfs.cache.metadata import MetadataCache
 from mountfs.cache.moves import Moves, TreeMoved
 from mountfs.cache.queue import Queue
-from mountfs.cache.queued import DirectStorager, QueuedStorager, StoreFirstStorager
+from mountfs.cache.queued import QueuedStorager
 from mountfs.cache.settling import Settling
 from mountfs.cache.writeback import WriteBack
 from mountfs.storage.protocol import Storager
