@@ -5,9 +5,8 @@ One SQLite file in the cache directory: for each object the newest record (see
 Whatever it says is checked against a listing before it is believed, so it may be old,
 incomplete or gone at any time. A file of no use is thrown away.
 
-Notes are collected in memory and written by a task of this class, many at once, in a
-worker thread; while too many wait, new ones are dropped. The file is bounded: when it
-is full, the records that were made first go.
+Notes are written behind (`mountfs.cache.sidefile`); while too many wait, new ones are
+dropped. The file is bounded: when it is full, the records that were made first go.
 """
 
 import errno
@@ -15,11 +14,9 @@ import json
 import logging
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from types import TracebackType
 from typing import Self, TypeVar
 
 import trio
@@ -27,7 +24,7 @@ from cachetools import LRUCache
 
 from mountfs.cache.knowledge import split_key
 from mountfs.cache.records import Record
-from mountfs.cache.sidefile import Useless, begin, opened, pragma, remove
+from mountfs.cache.sidefile import SideFile, Useless, begin, opened, pragma, remove
 from mountfs.storage.types import Object, ObjectKind
 
 log = logging.getLogger(__name__)
@@ -40,7 +37,6 @@ HAS_ATTRIBUTES = -1
 DIRECTORIES_MAX = 10_000
 FEW = 200
 """Entries that are looked up one by one; of more the whole directory is read."""
-GATHER_S = 0.5
 
 _APPLICATION_ID = 0x6D6E746C  # "mntl"
 _FORMAT = 1
@@ -62,7 +58,7 @@ CREATE TABLE samples (
 T = TypeVar("T")
 
 
-class Learnt:
+class Learnt(SideFile):
     """What is known of objects from earlier on. Open it with `Learnt.open`."""
 
     def __init__(
@@ -73,18 +69,15 @@ class Learnt:
         *,
         size_max: int = SIZE_MAX,
     ) -> None:
+        super().__init__()
         self._path = path
         self._connection = connection
         self._gates = gates
         self._size_max = size_max
-        self._thread = trio.CapacityLimiter(1)
         self._records: dict[str, Record] = {}
         self._samples: dict[str, int] = {}
         self._with_attributes: LRUCache[str, bool] = LRUCache(DIRECTORIES_MAX)
-        self._wake = trio.Event()
-        self._closing = trio.Event()
         self._failure: sqlite3.Error | None = None
-        self._stack = AsyncExitStack()
 
     @classmethod
     async def open(cls, path: Path, gates: str, *, size_max: int = SIZE_MAX) -> Self:
@@ -95,25 +88,6 @@ class Learnt:
         """
         connection = await trio.to_thread.run_sync(_connect, path, gates)
         return cls(path, connection, gates, size_max=size_max)
-
-    async def __aenter__(self) -> Self:
-        async with AsyncExitStack() as stack:
-            stack.push_async_callback(self._close)
-            nursery = await stack.enter_async_context(trio.open_nursery())
-            nursery.start_soon(self._write_on)
-            self._stack = stack.pop_all()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Write what waits, and close the file."""
-        self._closing.set()
-        self._wake.set()
-        await self._stack.aclose()
 
     # --- learning ---------------------------------------------------------------
 
@@ -182,14 +156,6 @@ class Learnt:
                 error,
             )
         self._failure = error
-
-    async def _write_on(self) -> None:
-        while self._is_waiting or not self._closing.is_set():
-            await self._wake.wait()
-            with trio.move_on_after(GATHER_S):
-                await self._closing.wait()
-            self._wake = trio.Event()
-            await self._write_waiting()
 
     @property
     def _is_waiting(self) -> bool:

@@ -1,26 +1,23 @@
 """Inode numbers that are exceptions, in the state directory, for the next mount.
 
-One SQLite file. Notes are collected in memory and written by a task of this class, many
-at once, in a worker thread. Whatever goes wrong here costs a number and nothing else:
-a file that cannot be read is begun anew, one that cannot be written stays as it is.
+One SQLite file, written behind. Whatever goes wrong here costs a number and nothing
+else: a file that cannot be read is begun anew, one that cannot be written stays as it
+is.
 """
 
 import logging
 import sqlite3
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import trio
 
-from mountfs.cache.sidefile import Useless, begin, opened, remove
+from mountfs.cache.sidefile import SideFile, Useless, begin, opened, remove
 
 log = logging.getLogger(__name__)
 
-GATHER_S = 0.5
 
 _APPLICATION_ID = 0x6D6E7469  # "mnti"
 _FORMAT = 1
@@ -38,20 +35,17 @@ Kept = tuple[int, int]
 """A number, and its generation."""
 
 
-class NumberFile:
+class NumberFile(SideFile):
     """The exceptions of earlier mounts. Open it with `NumberFile.open`."""
 
     def __init__(
         self, connection: sqlite3.Connection | None, kept: Mapping[int, Kept]
     ) -> None:
+        super().__init__()
         self.kept = kept
         """By place, the oldest first."""
         self._connection = connection
-        self._thread = trio.CapacityLimiter(1)
         self._waiting: dict[int, Kept | None] = {}
-        self._wake = trio.Event()
-        self._closing = trio.Event()
-        self._stack = AsyncExitStack()
 
     @classmethod
     async def open(cls, path: Path, *, kept_max: int) -> Self:
@@ -59,39 +53,19 @@ class NumberFile:
         connection, kept = await trio.to_thread.run_sync(_connect, path, kept_max)
         return cls(connection, kept)
 
-    async def __aenter__(self) -> Self:
-        async with AsyncExitStack() as stack:
-            stack.push_async_callback(self._close)
-            nursery = await stack.enter_async_context(trio.open_nursery())
-            nursery.start_soon(self._write_on)
-            self._stack = stack.pop_all()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Write what waits, and close the file."""
-        self._closing.set()
-        self._wake.set()
-        await self._stack.aclose()
-
     def note(self, place: int, kept: Kept | None) -> None:
         """Keep the number of a place, or None: it has the one that it stands for."""
         # Those that wait are as many as those in memory at most: they are bounded.
         self._waiting[place] = kept
         self._wake.set()
 
-    async def _write_on(self) -> None:
-        while self._waiting or not self._closing.is_set():
-            await self._wake.wait()  # set at the end, too
-            with trio.move_on_after(GATHER_S):
-                await self._closing.wait()
-            self._wake = trio.Event()
-            waiting, self._waiting = self._waiting, {}
-            await self._run(partial(self._write, waiting))
+    @property
+    def _is_waiting(self) -> bool:
+        return bool(self._waiting)
+
+    async def _write_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        await self._run(partial(self._write, waiting))
 
     async def _close(self) -> None:
         with trio.CancelScope(shield=True):

@@ -1,15 +1,70 @@
-"""SQLite files that may be lost: opened, or begun anew when they are of no use."""
+"""SQLite files that may be lost: opened, or begun anew when they are of no use.
+
+What is noted in one is collected in memory, and written by a task of its own, many
+notes at once, in a worker thread.
+"""
 
 import sqlite3
+from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
+
+import trio
 
 T = TypeVar("T")
+
+GATHER_S = 0.5
 
 
 class Useless(Exception):
     """The file is not what is needed, and is to be begun anew."""
+
+
+class SideFile(ABC):
+    """A file whose notes are written behind, for as long as it is entered."""
+
+    def __init__(self) -> None:
+        self._thread = trio.CapacityLimiter(1)
+        self._wake = trio.Event()
+        self._closing = trio.Event()
+        self._stack = AsyncExitStack()
+
+    @property
+    @abstractmethod
+    def _is_waiting(self) -> bool:
+        """Whether there are notes that are not written."""
+
+    @abstractmethod
+    async def _write_waiting(self) -> None:
+        """Write the notes that wait. What goes wrong costs those."""
+
+    @abstractmethod
+    async def _close(self) -> None:
+        """Close the file; nothing waits any more."""
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._close)
+            nursery = await stack.enter_async_context(trio.open_nursery())
+            nursery.start_soon(self._write_on)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Write what waits, and close the file."""
+        self._closing.set()
+        self._wake.set()
+        await self._stack.aclose()
+
+    async def _write_on(self) -> None:
+        while self._is_waiting or not self._closing.is_set():
+            await self._wake.wait()  # set at the end, too
+            with trio.move_on_after(GATHER_S):
+                await self._closing.wait()
+            self._wake = trio.Event()
+            await self._write_waiting()
 
 
 def opened(

@@ -7,7 +7,8 @@ import pytest
 import trio
 import trio.testing
 
-from mountfs.cache.numberfile import GATHER_S, NumberFile
+from mountfs.cache.numberfile import NumberFile
+from mountfs.cache.sidefile import GATHER_S
 
 
 async def kept_in(path: Path, kept_max: int = 100) -> dict[int, tuple[int, int]]:
