@@ -28,6 +28,7 @@ from mountfs.control import (
     socket_path,
 )
 from mountfs.errors import UsageError
+from mountfs.serving.connections import Connections, received
 from mountfs.status import Event, Outcome, Progress, State, Status, encode
 
 log = logging.getLogger(__name__)
@@ -82,7 +83,9 @@ class ControlServer:
         self._path = socket_path(mount_point)
         self._handler = handler
         self._finished = trio.Event()
-        self._connections = 0
+        self._connections = Connections(
+            CONNECTIONS_MAX, "a question could not be answered"
+        )
 
     async def serve(
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -120,22 +123,14 @@ class ControlServer:
         )
 
     async def _answer(self, stream: trio.SocketStream) -> None:
-        self._connections += 1
-        try:
-            async with stream:
-                if self._connections <= CONNECTIONS_MAX:
-                    await self._converse(stream)
-        except* trio.BrokenResourceError:
-            pass  # the other side went away, which is its good right
-        except* Exception:
-            # A question must not cost the mount.
-            log.exception("a bug in mountfs: a question could not be answered")
-        finally:
-            self._connections -= 1
+        async with self._connections.held(stream) as is_heard:
+            if is_heard:
+                await self._converse(stream)
 
     async def _converse(self, stream: trio.SocketStream) -> None:
         with trio.move_on_after(ANSWER_TIMEOUT_S) as timeout:
-            request = Request.decode(await _receive_line(stream))
+            line = await received(stream, b"\n", REQUEST_SIZE_MAX)
+            request = Request.decode(line)
             match request.word:
                 case "status":
                     await stream.send_all(encode(self._status(request)))
@@ -252,13 +247,3 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
-
-
-async def _receive_line(stream: trio.SocketStream) -> bytes:
-    received = bytearray()
-    while b"\n" not in received and len(received) < REQUEST_SIZE_MAX:
-        chunk = await stream.receive_some(REQUEST_SIZE_MAX)
-        if not chunk:
-            break
-        received += chunk
-    return bytes(received)

@@ -18,6 +18,7 @@ from prometheus_client.exposition import choose_encoder
 from mountfs import __version__
 from mountfs.configuration.config import MountConfig
 from mountfs.errors import UsageError
+from mountfs.serving.connections import Connections, received
 from mountfs.serving.metrics_text import Look, registry_of
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,9 @@ class MetricsServer:
         self._clock = clock
         self._seen: tuple[float, Look] | None = None
         """The last look that took long, and until when it counts."""
-        self._connections = 0
+        self._connections = Connections(
+            CONNECTIONS_MAX, "the metrics could not be told"
+        )
 
     async def serve(
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -76,20 +79,12 @@ class MetricsServer:
         return f"{host}:{self._port}"
 
     async def _answer(self, stream: trio.SocketStream) -> None:
-        self._connections += 1
-        try:
-            async with stream:
-                if self._connections <= CONNECTIONS_MAX:
-                    with trio.move_on_after(TIMEOUT_S):
-                        request = await _receive(stream)
-                        await stream.send_all(await self._reply(request))
-        except* trio.BrokenResourceError:
-            pass  # the other side went away, which is its good right
-        except* Exception:
-            # Whoever can reach the port must not be able to end the mount.
-            log.exception("a bug in mountfs: the metrics could not be told")
-        finally:
-            self._connections -= 1
+        async with self._connections.held(stream) as is_heard:
+            if is_heard:
+                with trio.move_on_after(TIMEOUT_S):
+                    request = await received(stream, b"\r\n\r\n", REQUEST_SIZE_MAX)
+                    reply = await self._reply(request.decode("latin-1"))
+                    await stream.send_all(reply)
 
     async def _reply(self, request: str) -> bytes:
         first, _, rest = request.partition("\r\n")
@@ -139,16 +134,6 @@ def _encoder(accept: str) -> tuple[Callable[[CollectorRegistry], bytes], str]:
 
 def _encoded(encode: Callable[[CollectorRegistry], bytes], look: Look) -> bytes:
     return encode(registry_of(look))
-
-
-async def _receive(stream: trio.SocketStream) -> str:
-    received = b""
-    while b"\r\n\r\n" not in received and len(received) < REQUEST_SIZE_MAX:
-        chunk = await stream.receive_some(REQUEST_SIZE_MAX)
-        if not chunk:
-            break
-        received += chunk
-    return received.decode("latin-1")
 
 
 def _header(lines: str, wanted: str) -> str:
