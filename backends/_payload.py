@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import trio
 
-from mountfs.storage.body import Body, read_exactly
+from mountfs.storage.body import Body, read_exactly, sought
 from mountfs.storage.errors import BodyTooShort, StoreError
 
 IN_MEMORY_MAX = 8 << 20
@@ -64,12 +64,8 @@ class ExactReader:
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Go to a position, counted from the first byte that is to be sent."""
-        start = {
-            os.SEEK_SET: 0,
-            os.SEEK_CUR: self._position,
-            os.SEEK_END: self._size,
-        }[whence]
-        self._position = max(0, min(start + offset, self._size))
+        place = sought(offset, whence, self._position, self._size)
+        self._position = min(place, self._size)
         self._inner.seek(self._position)
         return self._position
 

@@ -18,6 +18,7 @@ from typing import BinaryIO, cast
 
 import trio
 
+from mountfs.storage.body import sought
 from mountfs.storage.errors import (
     NotFound,
     StoreError,
@@ -66,12 +67,7 @@ class _Zeros(io.RawIOBase):
         return count
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        start = {
-            os.SEEK_SET: 0,
-            os.SEEK_CUR: self._position,
-            os.SEEK_END: self._size,
-        }[whence]
-        self._position = max(0, start + offset)
+        self._position = sought(offset, whence, self._position, self._size)
         return self._position
 
 

@@ -64,6 +64,11 @@ def add_options(
             )
 
 
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add what lets programs read what a command has to say."""
+    parser.add_argument("--json", action="store_true", help="for programs")
+
+
 def layer_of(parsed: argparse.Namespace) -> dict[str, Setting]:
     """Return what the command line says; long options win over `-o`."""
     pairs = [pair for each in parsed.o for pair in split_options(each)]

@@ -7,6 +7,7 @@ import sys
 from mountfs import mounts
 from mountfs.commands._parser import (
     Commands,
+    add_json,
     add_options,
     config_file,
     directory_of,
@@ -36,7 +37,7 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("--yes", action="store_true", help="do not ask")
     add_options(parser, is_mount=False, others=("state-dir", "cache-dir"))
-    parser.add_argument("--json", action="store_true", help="for programs")
+    add_json(parser)
     parser.set_defaults(carry_out=carry_out)
 
 

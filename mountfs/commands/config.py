@@ -7,6 +7,7 @@ from pathlib import Path
 from mountfs.commands._parser import (
     Commands,
     Parser,
+    add_json,
     add_options,
     config_file,
     mount_config,
@@ -53,7 +54,7 @@ def _add_show(parser: Parser) -> None:
     parser.add_argument(
         "target", metavar="NAME|URL", nargs="?", help="a mount's name, or a store"
     )
-    parser.add_argument("--json", action="store_true", help="for programs")
+    add_json(parser)
     add_options(parser, is_mount=True)
     parser.set_defaults(carry_out=_show)
 

@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 
-from mountfs.commands._parser import Commands, add_options, mount_config
+from mountfs.commands._parser import Commands, add_json, add_options, mount_config
 
 
 def add(commands: Commands) -> None:
@@ -18,7 +18,7 @@ def add(commands: Commands) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("url", metavar="URL", help="the URL of a store")
-    parser.add_argument("--json", action="store_true", help="for programs")
+    add_json(parser)
     parser.add_argument(
         "--policy",
         action="store_true",

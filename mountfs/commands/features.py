@@ -3,7 +3,7 @@
 import argparse
 import os
 
-from mountfs.commands._parser import Commands, add_options, store_config
+from mountfs.commands._parser import Commands, add_json, add_options, store_config
 
 
 def add(commands: Commands) -> None:
@@ -16,7 +16,7 @@ def add(commands: Commands) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("url", metavar="URL", help="the URL of a store")
-    parser.add_argument("--json", action="store_true", help="for programs")
+    add_json(parser)
     add_options(parser, is_mount=False)
     parser.set_defaults(carry_out=carry_out)
 

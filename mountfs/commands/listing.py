@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from mountfs.commands._parser import Commands
+from mountfs.commands._parser import Commands, add_json
 
 
 def add(commands: Commands) -> None:
@@ -15,7 +15,7 @@ def add(commands: Commands) -> None:
         " which daemons are unmounted and still send.",
         allow_abbrev=False,
     )
-    parser.add_argument("--json", action="store_true", help="for programs")
+    add_json(parser)
     parser.set_defaults(carry_out=carry_out)
 
 

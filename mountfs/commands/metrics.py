@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from mountfs.commands._parser import Commands, directory_of
+from mountfs.commands._parser import Commands, add_json, directory_of
 
 
 def add(commands: Commands) -> None:
@@ -18,7 +18,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "directory", metavar="DIR|NAME", help="a path in a mount, or its name"
     )
-    parser.add_argument("--json", action="store_true", help="for programs")
+    add_json(parser)
     parser.set_defaults(carry_out=carry_out)
 
 

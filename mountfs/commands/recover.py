@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mountfs.commands._parser import (
     Commands,
+    add_json,
     add_options,
     config_file,
     is_name,
@@ -44,7 +45,7 @@ def add(commands: Commands) -> None:
         "--yes", action="store_true", help="do it, after it was explained"
     )
     add_options(parser, is_mount=False, others=("state-dir",))
-    parser.add_argument("--json", action="store_true", help="for programs")
+    add_json(parser)
     parser.set_defaults(carry_out=carry_out)
 
 

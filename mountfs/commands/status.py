@@ -4,7 +4,7 @@ import argparse
 import sys
 from contextlib import ExitStack
 
-from mountfs.commands._parser import Commands, directory_of
+from mountfs.commands._parser import Commands, add_json, directory_of
 from mountfs.errors import UsageError
 
 
@@ -20,7 +20,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "directory", metavar="DIR|NAME", nargs="?", help="a path in a mount, or a name"
     )
-    parser.add_argument("--json", action="store_true", help="for programs")
+    add_json(parser)
     parser.add_argument(
         "--watch", action="store_true", help="show it live, until Ctrl-C"
     )

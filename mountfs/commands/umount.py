@@ -7,7 +7,7 @@ import os
 import sys
 from functools import partial
 
-from mountfs.commands._parser import Commands, directory_of
+from mountfs.commands._parser import Commands, add_json, directory_of
 
 
 def add(commands: Commands) -> None:
@@ -34,7 +34,7 @@ def add(commands: Commands) -> None:
         help="leave to the next mount what is in the journal (--durability=journal);"
         " with --lazy programs that use the mount lose it at once",
     )
-    parser.add_argument("--json", action="store_true", help="for programs")
+    add_json(parser)
     parser.set_defaults(carry_out=carry_out)
 
 

@@ -84,12 +84,7 @@ class _RangeReader(io.RawIOBase):
         return count
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        start = {
-            os.SEEK_SET: 0,
-            os.SEEK_CUR: self._position,
-            os.SEEK_END: self._size,
-        }[whence]
-        self._position = max(0, start + offset)
+        self._position = sought(offset, whence, self._position, self._size)
         return self._position
 
     def close(self) -> None:
@@ -126,3 +121,9 @@ def read_exactly(body: Body | None, size: int | None) -> bytes:
     if len(data) < wanted:
         raise BodyTooShort(f"the body ended after {len(data)} of {wanted} bytes")
     return data
+
+
+def sought(offset: int, whence: int, position: int, size: int) -> int:
+    """Return where a seek in a file of some size ends, which may be behind its end."""
+    start = {os.SEEK_SET: 0, os.SEEK_CUR: position, os.SEEK_END: size}[whence]
+    return max(0, start + offset)
