@@ -99,20 +99,16 @@ class Node:
 
     __slots__ = (
         "_attributes",
-        "_component",
         "_file",
         "_home",
         "_object",
         "_rare",
         "children",
-        "generation",
         "inode",
-        "is_shadowed",
         "kind",
         "links",
         "lookups",
         "name",
-        "opens",
         "parent",
     )
 
@@ -122,19 +118,22 @@ class Node:
     quiet = _Rarely[trio.Event | None](None)
     pins = _Rarely(0)
     has_left_its_name = _Rarely(False)
+    is_shadowed = _Rarely(False)
+    generation = _Rarely(0)
+    opens = _Rarely(0)
+    _component = _Rarely[str | None](None)
+    """Only if it is not what `name` says."""
 
     def __init__(
         self, inode: Inode, kind: ObjectKind, home: Home, generation: int = 0
     ) -> None:
         self._home = home
         self.inode = inode
-        self.generation = generation
         self.kind = kind
         self.parent: Node | None = None
         self.name = b""
-        self._component: str | None = ""
-        self.is_shadowed = False
         self._rare: dict[str, Any] | None = None
+        self.generation = generation
         self.links = 1
         is_directory = kind is ObjectKind.DIRECTORY
         self.children: dict[bytes, Node] = {} if is_directory else _NO_CHILDREN
@@ -142,7 +141,6 @@ class Node:
         self._attributes: Attributes | None = Attributes()
         self._file: FileState | None = None
         self.lookups = 0
-        self.opens = 0
 
     def hand_out(self) -> None:
         """Count that the kernel is told the node, under a name that it has now."""
@@ -153,9 +151,9 @@ class Node:
     @property
     def component(self) -> str:
         """The last component of the key."""
-        if self._component is None:
-            return self.name.decode("utf-8", "surrogateescape")
-        return self._component
+        if self._rare is not None and (other := self._component) is not None:
+            return other
+        return self.name.decode("utf-8", "surrogateescape")
 
     @component.setter
     def component(self, component: str) -> None:

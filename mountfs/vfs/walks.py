@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 
 PLACES_MAX = 128
 """So many directories are remembered, the newest."""
+KEYS_MAX = 50_000
+"""With so many entries in all of them, or with those of one that has more."""
 QUIET_S = 10.0
 """A directory in which nothing happened for so long is not walked any more."""
 FILES_FIRST, FILES_MAX = 16, 128
@@ -64,8 +66,8 @@ class _Place:
 
     key: str
     at_s: float
-    entries: Sequence[Object] = ()
     keys: Sequence[str] = ()
+    """Of its entries, in order; a directory's ends in a slash."""
     opened: int = 0
     """Files that programs opened to read."""
     found: int = 0
@@ -216,7 +218,7 @@ class Walks:
                 return
             if len(place.files) >= place.files_max or size >= bytes_max:
                 return
-            known = self._missing(place, place.entries[round.next()])
+            known = self._missing(place, place.keys[round.next()])
             if known is None:
                 continue
             assert known.size is not None, "it would not be missing"
@@ -249,11 +251,11 @@ class Walks:
             ttl_s = min(self._volume.metadata.ttl_s, QUIET_S)
             place.all_here_until_s = place.at_s + ALL_HERE * ttl_s
 
-    def _missing(self, place: _Place, listed: Object) -> Object | None:
+    def _missing(self, place: _Place, key: str) -> Object | None:
         """Return what is known of a file if it is to be fetched."""
-        if listed.kind is not ObjectKind.FILE or listed.key in place.files:
+        if key.endswith("/") or key in place.files:
             return None
-        known = self._volume.metadata.last_known(listed.key)
+        known = self._volume.metadata.last_known(key)
         if not isinstance(known, Object) or known.kind is not ObjectKind.FILE:
             return None
         if not known.size or (known.key, known.version) in place.hopeless:
@@ -294,15 +296,15 @@ class Walks:
         """List the next directories of a directory, as many as are to wait."""
         if not self._has_entries(place):
             return
-        for object in self._next_directories(place, after):
+        for key in self._next_directories(place, after):
             if len(place.directories) >= place.directories_max:
                 return
-            if object.key in place.directories or (object.key, None) in place.hopeless:
+            if key in place.directories or (key, None) in place.hopeless:
                 continue
-            if self._is_listed(object.key):
+            if self._is_listed(key):
                 continue
-            place.directories.add(object.key)
-            self._start(partial(self._list, place, object.key))
+            place.directories.add(key)
+            self._start(partial(self._list, place, key))
 
     async def _list(self, above: _Place, key: str) -> None:
         self.counts.listings += 1
@@ -333,15 +335,15 @@ class Walks:
         metadata = self._volume.metadata
         if not metadata.ttl_s:
             return  # no answer is believed for longer than it takes
-        first, count = _next_position(place, after), len(place.entries)
+        first, count = _next_position(place, after), len(place.keys)
         step = -FILES_FIRST if place.direction.is_backwards else FILES_FIRST
         for position in (first, first + step):
             if not 0 <= position < count:
                 continue
-            entry = place.entries[position]
-            if entry.kind is not ObjectKind.FILE or entry.key in place.files:
+            key = place.keys[position]
+            if key.endswith("/") or key in place.files:
                 continue
-            if not metadata.is_good_for(entry.key, RENEW_AT * metadata.ttl_s):
+            if not metadata.is_good_for(key, RENEW_AT * metadata.ttl_s):
                 self._start_listing(place)
 
     # --- inside -----------------------------------------------------------------
@@ -369,22 +371,28 @@ class Walks:
         return place
 
     def _has_entries(self, place: _Place) -> bool:
-        if not place.entries:
+        if not place.keys:
             self._take_entries(place, self._volume.metadata.listing(place.key) or ())
-        return bool(place.entries)
+        return bool(place.keys)
 
     def _take_entries(self, place: _Place, entries: Sequence[Object]) -> None:
-        place.entries = sorted(entries, key=lambda object: object.key)
-        place.keys = [object.key for object in place.entries]
+        place.keys = sorted(object.key for object in entries)
+        count = sum(len(each.keys) for each in self._places.values())
+        for each in self._places.values():
+            if count <= KEYS_MAX:
+                break
+            if each is not place:
+                count -= len(each.keys)
+                each.keys, each.round = (), None
         place.round, place.all_here_until_s = None, 0.0
 
-    def _next_directories(self, place: _Place, after: str) -> Iterator[Object]:
+    def _next_directories(self, place: _Place, after: str) -> Iterator[str]:
         """Yield the directories that come after one, and then those before it."""
         start, end = bisect.bisect_right(place.keys, after), len(place.keys)
         indexes = itertools.chain(range(start, end), range(start))
         for index in itertools.islice(indexes, DIRECTORY_LOOKS_MAX):
-            if place.entries[index].kind is ObjectKind.DIRECTORY:
-                yield place.entries[index]
+            if place.keys[index].endswith("/"):
+                yield place.keys[index]
 
     def _is_listed(self, key: str) -> bool:
         return self._volume.metadata.is_listed(key)

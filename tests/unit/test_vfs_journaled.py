@@ -845,7 +845,8 @@ async def test_a_directory_goes_last_though_all_goes_alone(tmp_path: Path) -> No
         for number in range(3):
             await scene.fs.namespace.unlink(new, str(number).encode())
         await scene.fs.namespace.rmdir(scene.root, b"new")
-        keys = [entry.key for entry in scene.ledger.table]
+        # On a slow machine the new directory was tried by then, and is removed, too.
+        keys = [e.key for e in scene.ledger.table if not e.key.startswith("new/")]
         assert keys == ["old/", "old/0", "old/1", "old/2"]
     async with open_scene(tmp_path, there=there, journaled=True) as scene:
         assert await scene.drain()

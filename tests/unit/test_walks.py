@@ -420,3 +420,21 @@ async def test_new_version_of_what_could_not_be_had_is_tried(
 
         assert scene.fs.walks.counts.files == before + 1
         assert await read(scene, "d/005") == b"another"
+
+
+async def test_what_is_remembered_of_directories_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many names those have that a program goes through."""
+    monkeypatch.setattr(walks, "KEYS_MAX", 20)
+    async with walked(tmp_path) as scene:
+        for directory in "abcde":
+            await put_files(scene, directory, 9)
+        for directory in "abcde":
+            await scene.nodes(directory)
+            await read(scene, f"{directory}/000")
+            await read(scene, f"{directory}/001")
+
+        remembered = [len(each.keys) for each in scene.fs.walks._places.values()]
+        assert max(remembered) == 9
+        assert sum(remembered) <= 20
