@@ -1,6 +1,7 @@
 """What the name of a file suggests of its bytes, for stores that keep a media type."""
 
 import dataclasses
+import functools
 import mimetypes
 
 from mountfs.storage.types import Metadata
@@ -19,7 +20,12 @@ _COMPRESSED = {
 def guess_type(key: str) -> str | None:
     """Return the media type that the name of a file suggests."""
     endings = key.rpartition("/")[2].split(".")[1:][-2:]
-    media_type, encoding = mimetypes.guess_type(".".join(["name", *endings]))
+    return _type_of(".".join(["name", *endings]))
+
+
+@functools.lru_cache(maxsize=256)
+def _type_of(name: str) -> str | None:
+    media_type, encoding = mimetypes.guess_type(name)
     return _COMPRESSED.get(encoding, media_type) if encoding else media_type
 
 

@@ -172,10 +172,12 @@ async def compare(
     """Let the sides take turns at each operation; the first turn is not counted."""
     found: dict[str, dict[str, Taken]] = {}
     for name in next(iter(sides.values())):
-        slow = 10 if name.startswith("list") or "MiB" in name else 1
-        times = max(3, int(100 * share / slow))
+        turns, times = rounds, max(3, int(100 * share))
+        if name.startswith("list") or "MiB" in name:
+            # What takes long meets more of what else happens on the machine.
+            turns, times = rounds * max(3, times // 10), 1
         taken: dict[str, list[Taken]] = {side: [] for side in sides}
-        for number in range(rounds + 1):
+        for number in range(turns + 1):
             for side, works in sides.items():
                 cpu_s, wall_s = time.process_time(), time.perf_counter()
                 for _ in range(times):
