@@ -190,10 +190,13 @@ class PromisedFiles:
         """
         own, shared = newer.spool, older.spool
         await shared.resize(older.size)  # an attempt before this one may have failed
+        # What is on the disk must be synced next: together that is one hop to a thread.
+        is_one_piece = len(newer.extents) == 1 and newer.extents.total <= _PIECE_SIZE
         for start, end in newer.extents:
             for offset in range(start, end, _PIECE_SIZE):
                 size = min(_PIECE_SIZE, end - offset)
-                await shared.write(offset, await own.read(offset, size))
+                piece = await own.read(offset, size)
+                await shared.write(offset, piece, and_sync=is_one_piece)
         reached("queue.bytes-appended")
         lent = older.extents.total
         newer.own = Own(own, newer.extents.copy(), lent)

@@ -102,6 +102,8 @@ class Spool:
         self._size = 0
         """How long the file is on the disk, if it is there."""
         self._has_durable_name = False
+        self._is_synced = False
+        """Whether nothing was written since the last sync."""
         self._memory: bytearray | None = None
         self._origin = 0
         """Where in the file the first byte in memory lies."""
@@ -121,10 +123,16 @@ class Spool:
             return BytesBody(self._cut(self._memory, offset, size))
         return FileBody(self.path, offset, size)
 
-    async def write(self, offset: int, data: bytes | memoryview) -> None:
-        """Write all of `data`."""
+    async def write(
+        self, offset: int, data: bytes | memoryview, *, and_sync: bool = False
+    ) -> None:
+        """Write all of `data`; with `and_sync` what is on the disk is synced as well,
+        by the same hop to a thread.
+        """
         memory = self._grown(offset, offset + len(data))
-        if memory is None:
+        if memory is None and and_sync:
+            await on_disk(self._write_and_sync, offset, data)
+        elif memory is None:
             await on_disk(self._write, offset, data)
         else:
             start = offset - self._origin
@@ -192,7 +200,8 @@ class Spool:
 
     async def sync(self) -> None:
         """Return when the bytes survive a power cut."""
-        await on_disk(self._sync)
+        if not self._is_synced:
+            await on_disk(self._sync)
 
     async def copy_to(self, path: Path, size: int) -> None:
         """Make another file of the same bytes, holes left out; it is synced."""
@@ -201,7 +210,8 @@ class Spool:
     async def remove(self) -> None:
         """Close and delete the file. No call may be under way."""
         self._forget_memory()
-        self._has_durable_name = False  # written anew, it gets another
+        # Written anew, it gets another name.
+        self._has_durable_name = self._is_synced = False
         fd, self._fd = self._fd, -1
         if fd >= 0:
             await on_disk(self._remove, fd)
@@ -246,10 +256,17 @@ class Spool:
             self._size = max(self._size, offset + len(data))
         except OSError as error:
             raise _translated(error) from error
+        finally:
+            # Not before: a sync that began meanwhile may have missed some of it.
+            self._is_synced = False
         self._unwritten += len(data)
         if self.is_for_sync and self._unwritten >= _WRITE_OUT:
             self._unwritten = 0
             _write_out(self._fd)
+
+    def _write_and_sync(self, offset: int, data: "bytes | memoryview") -> None:
+        self._write(offset, data)
+        self._sync()
 
     def _read(self, offset: int, size: int) -> bytes:
         if self._fd < 0:
@@ -271,6 +288,8 @@ class Spool:
             self._size = size
         except OSError as error:
             raise _translated(error) from error
+        finally:
+            self._is_synced = False
 
     def _punch(self, start: int, end: int) -> None:
         try:
@@ -279,6 +298,8 @@ class Spool:
             if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS):
                 raise _translated(error) from error
             self._write_zeros(start, min(end, os.fstat(self._fd).st_size))
+        finally:
+            self._is_synced = False
 
     def _write_zeros(self, start: int, end: int) -> None:
         for offset in range(start, end, len(_ZEROS)):
@@ -286,17 +307,22 @@ class Spool:
 
     def _sync(self) -> None:
         try:
-            os.fdatasync(self._open())  # its size, too
-            if self._has_durable_name:
-                return
-            parent = os.open(self.path.parent, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fsync(parent)
-            finally:
-                os.close(parent)
-            self._has_durable_name = True
+            fd = self._open()
+            self._is_synced = True  # unless somebody writes from here on
+            os.fdatasync(fd)  # its size, too
+            if not self._has_durable_name:
+                self._sync_name()
         except OSError as error:
+            self._is_synced = False
             raise _translated(error) from error
+
+    def _sync_name(self) -> None:
+        parent = os.open(self.path.parent, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(parent)
+        finally:
+            os.close(parent)
+        self._has_durable_name = True
 
     def _copy_to(self, path: Path, size: int) -> None:
         copy = Spool(path)

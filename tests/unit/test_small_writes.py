@@ -84,6 +84,30 @@ async def test_the_few_files_of_a_program_are_looked_at_without_a_thread(
     assert len(hops) == 1
 
 
+@pytest.mark.parametrize(("size", "count"), [(10, 1), (3 * IN_MEMORY_MAX // 2, 2)])
+async def test_hops_to_a_thread_of_an_append(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, count: int
+) -> None:
+    """The bytes of a small file are in its row; a large one is synced before."""
+    hops: list[object] = []
+    start = trio.lowlevel.start_thread_soon
+
+    def counted(call: Any, *rest: Any) -> None:
+        hops.append(call)
+        start(call, *rest)
+
+    roomy = partial(open_stack, put_size_max=MIB, part_size=MIB, block_size=MIB)
+    monkeypatch.setattr(volume, "open_stack", roomy)
+    async with open_scene(tmp_path, journaled=True, capabilities=ROOMY) as scene:
+        scene.ledger.burst = Burst(clock=lambda: 0.0)  # in which nothing is sent
+        await scene.make("log", bytes(size))
+        await append(scene, "log", PIECE)
+        monkeypatch.setattr(trio.lowlevel, "start_thread_soon", counted)
+        await append(scene, "log", PIECE)
+        monkeypatch.undo()
+        assert len(hops) == count
+
+
 async def test_only_a_second_close_is_worth_a_look_for_descriptors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,9 +200,11 @@ async def test_an_append_copies_nothing_of_what_waits(
     written: list[int] = []
     write = spool.Spool.write
 
-    async def counted(self: spool.Spool, offset: int, data: bytes) -> None:
+    async def counted(
+        self: spool.Spool, offset: int, data: bytes, *, and_sync: bool = False
+    ) -> None:
         written.append(len(data))
-        await write(self, offset, data)
+        await write(self, offset, data, and_sync=and_sync)
 
     content = os.urandom(LARGE)
     async with open_scene(tmp_path, journaled=True, capabilities=ROOMY) as scene:

@@ -1,14 +1,15 @@
 """Where spooled bytes are, and what the disk under them can refuse."""
 
+import errno
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from mountfs.cache import spool as spool_module
 from mountfs.cache.entry_text import INLINE_SIZE_MAX
-from mountfs.cache.spool import HELD, IN_MEMORY_MAX, Spool
+from mountfs.cache.spool import HELD, IN_MEMORY_MAX, Spool, SpoolFailed
 from mountfs.storage.errors import ObjectTooLarge
 from tests.fakes.volume import open_scene
 
@@ -47,6 +48,59 @@ async def test_synced_file_is_on_the_disk(tmp_path: Path) -> None:
     assert await again.reopen(5)
     assert await again.read(0, 5) == b"bytes"
     await again.close()
+
+
+CHANGES: dict[str, Callable[[Spool], Awaitable[None]]] = {
+    "written": lambda spool: spool.write(0, b"x"),
+    "resized": lambda spool: spool.resize(1),
+    "punched": lambda spool: spool.punch(0, 1),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+async def test_what_has_changed_is_synced_and_nothing_else(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[Spool], Awaitable[None]],
+) -> None:
+    syncs: list[int] = []
+    monkeypatch.setattr(os, "fdatasync", syncs.append)
+    spool = Spool(tmp_path / "spool")
+    await spool.write(0, b"bytes")
+    await spool.sync()
+    await spool.sync()
+    assert len(syncs) == 1
+
+    await change(spool)
+    await spool.sync()
+    assert len(syncs) == 2
+
+    await spool.write(0, b"y", and_sync=True)
+    await spool.sync()
+    assert len(syncs) == 3
+    await spool.remove()
+
+
+async def test_a_sync_that_failed_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path / "spool")
+    await spool.write(0, b"bytes")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", fail)
+        with pytest.raises(SpoolFailed):
+            await spool.sync()
+        with pytest.raises(SpoolFailed):
+            await spool.write(0, b"x", and_sync=True)
+        with pytest.raises(SpoolFailed):
+            await spool.sync()
+
+    await spool.sync()
+    await spool.remove()
+
+
+def fail(*_: object) -> None:
+    raise OSError(errno.EIO, "the disk is ill")
 
 
 @pytest.mark.parametrize("size", [0, 2, 5, 9])
