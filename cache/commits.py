@@ -18,7 +18,7 @@ from mountfs.cache.budget import Budget
 from mountfs.cache.dirty import DirtyFile
 from mountfs.cache.extents import Extents
 from mountfs.cache.plan import Plan, SendParts, plan_commit
-from mountfs.cache.spool import Spool, new_path
+from mountfs.cache.spool import Spool
 from mountfs.cache.streamer import Streamer, rebase
 from mountfs.cache.uploader import Uploader
 from mountfs.storage.errors import (
@@ -229,7 +229,7 @@ class Commits:
         removes. The store has the bytes.
         """
         spool, extents = dirty.spool, dirty.extents
-        dirty.spool, dirty.extents = Spool(new_path(spool.path.parent)), Extents()
+        dirty.spool, dirty.extents = Spool(spool.directory), Extents()
 
         async def offer() -> None:
             with self._budget.freeing():

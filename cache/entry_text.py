@@ -75,7 +75,7 @@ def _from_change(change: Change) -> Json:
         case StoreBytes(dirty, metadata):
             return {
                 "what": "bytes",
-                "spool": dirty.spool.path.name,
+                "spool": dirty.spool.name,
                 "file": failed.describe(dirty, metadata, ""),
                 "commit_id": dirty.commit_id,
             }
@@ -107,7 +107,7 @@ def _to_change(
 ) -> Change:
     match state["what"]:
         case "bytes":
-            file = Spool(spool / str(state["spool"]))
+            file = Spool(spool, str(state["spool"]))
             dirty, metadata, _ = failed.restore(state["file"], key, file, ladder)
             dirty.commit_id = state["commit_id"]
             if dirty.commit_id is not None:

@@ -344,7 +344,7 @@ async def content_of(entry: Entry) -> bytes | None:
         return None
     dirty = change.dirty
     pieces = [await dirty.spool.read(s, e - s) for s, e in dirty.extents]
-    return b"".join(pieces)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def is_inline(dirty: DirtyFile) -> bool:

@@ -50,7 +50,7 @@ class Queue:
     def spools(self) -> set[str]:
         """Return the names of the spool files that hold bytes of entries."""
         return {
-            entry.change.dirty.spool.path.name
+            entry.change.dirty.spool.name
             for entry in self._ledger.table
             if isinstance(entry.change, StoreBytes)
         }

@@ -6,7 +6,6 @@ failed, or was last cut, and its bytes are the newest.
 
 import dataclasses
 import logging
-import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +58,7 @@ class FailedFiles:
 
     def holds(self, dirty: DirtyFile) -> bool:
         """Tell whether a file has failed and was not stored since."""
-        return dirty.spool.path.name in self._files
+        return dirty.spool.name in self._files
 
     async def add(self, failed: Failed) -> None:
         """Journal a file. Returns when bytes and row survive a power cut."""
@@ -71,7 +70,7 @@ class FailedFiles:
 
     async def describe_again(self, dirty: DirtyFile) -> None:
         """Journal the new extents of a failed file that was cut."""
-        failed = self._files.get(dirty.spool.path.name)
+        failed = self._files.get(dirty.spool.name)
         if failed is not None:
             await self._write_row(failed)
 
@@ -82,29 +81,29 @@ class FailedFiles:
         mixture of what failed and what came later. None if there is nothing to keep, or
         if a part of it lies in an upload, which two states cannot share.
         """
-        name = dirty.spool.path.name
+        name = dirty.spool.name
         failed = self._files.get(name)
         if failed is None:
             return None
         if dirty.stream is not None and dirty.stream.punched:
             return None
-        spool = Spool(self._directory / f"{secrets.token_hex(12)}.spool")
+        spool = Spool(self._directory)
         await dirty.spool.copy_to(spool.path, dirty.size)
         # Crash after this: a spool file that no row names; the next mount removes it.
         reached("failed-copied")
         state = describe(dirty, failed.metadata, failed.error, with_stream=False)
         kept, _, _ = restore(state, dirty.key, spool, self._ladder)
         await spool.reopen(dirty.size)
-        row = FailedFile(spool.path.name, dirty.key, dirty.size, state)
+        row = FailedFile(spool.name, dirty.key, dirty.size, state)
         await self._journal.add_failed(row, instead_of=name)
         del self._files[name]
         dirty.is_kept, kept.is_kept = False, True
-        self._files[spool.path.name] = dataclasses.replace(failed, dirty=kept)
+        self._files[spool.name] = dataclasses.replace(failed, dirty=kept)
         return kept
 
     def note_error(self, dirty: DirtyFile, error: str) -> None:
         """Remember why the last attempt failed."""
-        name = dirty.spool.path.name
+        name = dirty.spool.name
         self._files[name] = dataclasses.replace(self._files[name], error=error)
 
     async def end(self, dirty: DirtyFile) -> None:
@@ -113,7 +112,7 @@ class FailedFiles:
         A crash in between leaves a spool file that nobody knows, and the next mount
         removes it.
         """
-        name = dirty.spool.path.name
+        name = dirty.spool.name
         if name in self._files:
             with trio.CancelScope(shield=True):
                 await self._journal.end_failed(name)
@@ -136,7 +135,7 @@ class FailedFiles:
         return await on_disk(_names, self._directory)
 
     async def _load(self, row: FailedFile) -> Failed | Recovered:
-        spool = Spool(self._directory / row.spool)
+        spool = Spool(self._directory, row.spool)
         try:
             dirty, metadata, reason = restore(row.state, row.key, spool, self._ladder)
         except JournalError as damage:
@@ -153,7 +152,7 @@ class FailedFiles:
 
     async def _write_row(self, failed: Failed) -> None:
         dirty = failed.dirty
-        name = dirty.spool.path.name
+        name = dirty.spool.name
         state = describe(dirty, failed.metadata, failed.error)
         await self._journal.add_failed(FailedFile(name, dirty.key, dirty.size, state))
         self._files[name] = failed

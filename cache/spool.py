@@ -43,11 +43,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def new_path(directory: Path) -> Path:
-    """Return a path for a new spool file."""
-    return directory / f"{secrets.token_hex(12)}.spool"
-
-
 class SpoolFailed(StoreError):
     """The local disk failed while it held bytes that are not yet stored."""
 
@@ -91,10 +86,11 @@ HELD = _Held()
 
 
 class Spool:
-    """One sparse file, made when it is first written."""
+    """One sparse file, made when it is first written; a new one if it has no name."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, directory: Path, name: str | None = None) -> None:
+        self.directory = directory
+        self.name = name or f"{secrets.token_hex(12)}.spool"
         self._fd = -1
         self.is_for_sync = False
         """Whether what is written will be synced, so that the disk may begin."""
@@ -107,6 +103,11 @@ class Spool:
         self._memory: bytearray | None = None
         self._origin = 0
         """Where in the file the first byte in memory lies."""
+
+    @property
+    def path(self) -> Path:
+        """Where the file is, if there is one; most small ones never need that."""
+        return self.directory / self.name
 
     @property
     def is_open(self) -> bool:
@@ -179,6 +180,8 @@ class Spool:
     def _cut(self, memory: bytearray, offset: int, size: int) -> bytes:
         """Return bytes of what is in memory; zeros before it, and behind its end."""
         start = offset - self._origin
+        if start >= 0 and start + size <= len(memory):
+            return bytes(memoryview(memory)[start : start + size])
         before = bytes(min(size, max(0, -start)))
         found = memory[max(0, start) : max(0, start + size)]
         return before + found + bytes(size - len(before) - len(found))
@@ -317,7 +320,7 @@ class Spool:
             raise _translated(error) from error
 
     def _sync_name(self) -> None:
-        parent = os.open(self.path.parent, os.O_RDONLY | os.O_CLOEXEC)
+        parent = os.open(self.directory, os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.fsync(parent)
         finally:
@@ -325,7 +328,7 @@ class Spool:
         self._has_durable_name = True
 
     def _copy_to(self, path: Path, size: int) -> None:
-        copy = Spool(path)
+        copy = Spool(path.parent, path.name)
         try:
             fd, target = self._open(), copy._open()
             os.ftruncate(target, size)

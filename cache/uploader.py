@@ -118,7 +118,7 @@ class Uploader:
         An attempt at something else stays with the file: see `give_up`.
         """
         if dirty.attempt is None:
-            row = self._left.pop(dirty.spool.path.name, None)
+            row = self._left.pop(dirty.spool.name, None)
             if row is not None:
                 dirty.attempt = await self._restored(row)
         attempt = dirty.attempt
@@ -131,7 +131,7 @@ class Uploader:
     async def give_up(self, dirty: DirtyFile) -> Upload | None:
         """Forget what was begun, before the bytes change; return what to abort."""
         attempt, dirty.attempt = dirty.attempt, None
-        row = self._left.pop(dirty.spool.path.name, None)
+        row = self._left.pop(dirty.spool.name, None)
         upload = attempt.upload if attempt is not None else _upload_of(row)
         if upload is not None:
             await self._journal.give_up_upload(upload.key, upload.id)
@@ -439,7 +439,7 @@ class Uploader:
             dirty.key,
             metadata,
             inherit,
-            spool=dirty.spool.path.name,
+            spool=dirty.spool.name,
             pieces=planned.to_text(),
         )
         dirty.attempt = dataclasses.replace(planned, upload=upload)

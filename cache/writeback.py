@@ -37,7 +37,7 @@ from mountfs.cache.orphans import Orphans
 from mountfs.cache.plan import PutWhole
 from mountfs.cache.promised import PromisedFiles, Promises
 from mountfs.cache.recovery import Failed, FailedFiles, Recovered
-from mountfs.cache.spool import Spool, new_path
+from mountfs.cache.spool import Spool
 from mountfs.cache.streamer import Streamer
 from mountfs.cache.streaming import Stream
 from mountfs.cache.uploader import DEFAULT_SENDING, Sending, Uploader
@@ -185,7 +185,7 @@ class WriteBack:
             key,
             base,
             size,
-            Spool(new_path(self._directory)),
+            Spool(self._directory),
             inherit=inherit,
             condition=condition,
             is_forced=self._conflicts.policy is Policy.OVERWRITE,
@@ -510,7 +510,7 @@ class WriteBack:
         knows are removed.
         """
         promises = self.promises
-        in_use = {dirty.spool.path.name for dirty in self._open.values()}
+        in_use = {dirty.spool.name for dirty in self._open.values()}
         left = await self._failed.load(
             in_use | (promises.spools() if promises else set())
         )

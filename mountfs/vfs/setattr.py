@@ -42,15 +42,17 @@ class AttributeChanges:
         bytes that it wrote: it needs no permission of a gate.
         """
         before, after = node.attributes, self._after(node, change)
-        if change.size is not None or not is_only_ctime(before, after):
+        is_quiet = is_only_ctime(before, after)
+        if change.size is not None or not is_quiet:
             await self._resolver.learn(node)
         if change.size is not None:
             await self._files.truncate(node, change.size, change)
         if node.attributes is not before:
             before, after = node.attributes, self._after(node, change)
+            is_quiet = is_only_ctime(before, after)
         if after == before:
             return
-        if node.is_nameless or is_only_ctime(before, after):
+        if node.is_nameless or is_quiet:
             node.attributes = after
             self._volume.inodes.keep(node)
             return

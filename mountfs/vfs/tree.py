@@ -26,10 +26,12 @@ class changing:  # noqa: N801  # it reads as a verb: `async with changing(node)`
         self._nodes = nodes
 
     async def __aenter__(self) -> None:
-        while (barrier := _barrier_above(self._nodes)) is not None:
+        above = _above(self._nodes)
+        while (barrier := _barrier_of(above)) is not None:
             await barrier.wait()
-        self._above = [step for node in self._nodes for step in node.above()]
-        for node in self._above:
+            above = _above(self._nodes)
+        self._above = above
+        for node in above:
             node.changes += 1
 
     async def __aexit__(self, *_: object) -> None:
@@ -55,9 +57,21 @@ async def moving(directory: Node) -> AsyncIterator[None]:
         barrier.set()
 
 
-def _barrier_above(nodes: tuple[Node, ...]) -> trio.Event | None:
+def _above(nodes: tuple[Node, ...]) -> list[Node]:
+    """Return the nodes and all directories above: no generators, it is asked often."""
+    above: list[Node] = []
     for node in nodes:
-        for step in node.above():
-            if step.barrier is not None:
-                return step.barrier
+        step: Node | None = node
+        while step is not None:
+            above.append(step)
+            step = step.parent
+        for alias in node.aliases:
+            above += alias.parent.ancestors()
+    return above
+
+
+def _barrier_of(above: list[Node]) -> trio.Event | None:
+    for step in above:
+        if step.barrier is not None:
+            return step.barrier
     return None

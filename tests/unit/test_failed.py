@@ -23,7 +23,7 @@ def test_attributes_survive_a_restart(
 ) -> None:
     """Names and values of any bytes come back, and "none" stays apart from unknown."""
     known = Attributes(mode=0o100600, mtime_ns=1, rdev=5, xattrs=xattrs, group="g")
-    spool = Spool(tmp_path / "spool")
+    spool = Spool(tmp_path, "spool")
     dirty = DirtyFile("key", None, 0, spool)
 
     text = failed.describe(dirty, Metadata(attributes=known), "no space")

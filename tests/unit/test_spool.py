@@ -16,7 +16,7 @@ from tests.fakes.volume import open_scene
 
 async def test_size_that_no_disk_holds_is_too_large(tmp_path: Path) -> None:
     """A size beyond what the file system can count is EFBIG, not a failed disk."""
-    spool = Spool(tmp_path / "spool")
+    spool = Spool(tmp_path, "spool")
     with pytest.raises(ObjectTooLarge):
         await spool.resize(1 << 62)
     await spool.remove()
@@ -24,7 +24,7 @@ async def test_size_that_no_disk_holds_is_too_large(tmp_path: Path) -> None:
 
 async def test_small_file_is_in_memory_until_it_grows(tmp_path: Path) -> None:
     """The bytes are the same wherever they are."""
-    spool = Spool(tmp_path / "spool")
+    spool = Spool(tmp_path, "spool")
     await spool.write(3, b"small")
     assert await spool.read(0, 10) == b"\0\0\0small\0\0"
     assert not spool.path.exists()
@@ -39,12 +39,12 @@ async def test_small_file_is_in_memory_until_it_grows(tmp_path: Path) -> None:
 
 async def test_synced_file_is_on_the_disk(tmp_path: Path) -> None:
     """What must survive this process does."""
-    spool = Spool(tmp_path / "spool")
+    spool = Spool(tmp_path, "spool")
     await spool.write(0, b"bytes")
     await spool.sync()
     await spool.close()
 
-    again = Spool(tmp_path / "spool")
+    again = Spool(tmp_path, "spool")
     assert await again.reopen(5)
     assert await again.read(0, 5) == b"bytes"
     await again.close()
@@ -65,7 +65,7 @@ async def test_what_has_changed_is_synced_and_nothing_else(
 ) -> None:
     syncs: list[int] = []
     monkeypatch.setattr(os, "fdatasync", syncs.append)
-    spool = Spool(tmp_path / "spool")
+    spool = Spool(tmp_path, "spool")
     await spool.write(0, b"bytes")
     await spool.sync()
     await spool.sync()
@@ -84,7 +84,7 @@ async def test_what_has_changed_is_synced_and_nothing_else(
 async def test_a_sync_that_failed_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spool = Spool(tmp_path / "spool")
+    spool = Spool(tmp_path, "spool")
     await spool.write(0, b"bytes")
     with monkeypatch.context() as patch:
         patch.setattr(os, "fdatasync", fail)
@@ -108,7 +108,7 @@ async def test_cut_and_extended_in_memory_as_on_the_disk(
     tmp_path: Path, size: int
 ) -> None:
     """What is behind a cut is gone for good."""
-    spool, other = Spool(tmp_path / "one"), Spool(tmp_path / "two")
+    spool, other = Spool(tmp_path, "one"), Spool(tmp_path, "two")
     for each in (spool, other):
         await each.write(0, b"bytes")
     await other.sync()
@@ -130,7 +130,7 @@ async def test_memory_of_all_files_is_bounded(
     """What does not fit is on the disk at once; what goes makes room."""
     monkeypatch.setattr(spool_module, "HELD_MAX", HELD.total + 8)
     before = HELD.total
-    one, two = Spool(tmp_path / "one"), Spool(tmp_path / "two")
+    one, two = Spool(tmp_path, "one"), Spool(tmp_path, "two")
     await one.write(0, b"12345")
     await two.write(0, b"67890")
     assert two.path.exists()
@@ -171,7 +171,7 @@ async def test_file_that_is_made_anew_gets_a_durable_name_again(
     """A directory is synced for each file that is made in it, and once for each."""
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", synced.append)
-    spool = Spool(tmp_path / "spool")
+    spool = Spool(tmp_path, "spool")
     counts: list[int] = []
     for _ in range(2):
         for _ in range(2):
