@@ -26,11 +26,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from mountfs import __version__
 from mountfs.backends._customer_key import customer_key
+from mountfs.backends._http import Source
 from mountfs.backends._threads import Threads
 from mountfs.backends.s3_connections import hold_connections
 from mountfs.backends.s3_digests import check_bytes
 from mountfs.backends.s3_errors import translated
-from mountfs.backends.s3_http import Source
 from mountfs.backends.s3_options import LIGHT, SSE_CUSTOMER, S3Options
 from mountfs.backends.s3_permissions import needed
 from mountfs.backends.s3_plane import Plane, size_max
@@ -197,11 +197,10 @@ class S3Client:
             try:
                 return recorded(operation, full, lambda: plane.send(operation, full))
             except ClientError as error:
-                if not plane.is_elsewhere(error, str(full["Bucket"])):
+                if not plane.endpoints.is_elsewhere(error, str(full["Bucket"])):
                     raise
-            plane.forget(
-                str(full["Bucket"])
-            )  # the SDK finds out where the bucket is, and sends
+            # The SDK finds out where the bucket is, and sends.
+            plane.endpoints.forget(str(full["Bucket"]))
             _rewind(full.get("Body"))
         # botocore knows only well-formed dates; a header of Expires may be any text.
         expires = full.pop("Expires", None)
@@ -299,7 +298,7 @@ def new_session(profile: str | None) -> botocore.session.Session:
 
 def _close(link: _Link) -> None:
     if link.plane is not None:
-        link.plane.close()
+        link.plane.endpoints.close()
     link.client.close()
 
 

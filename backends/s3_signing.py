@@ -9,7 +9,6 @@ import hashlib
 import hmac
 import time
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from botocore.credentials import ReadOnlyCredentials
 
@@ -19,18 +18,11 @@ UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 
 
-class Scope(NamedTuple):
-    """Where a signature holds."""
-
-    region: str
-    service: str
-
-
 class Signer:
-    """Signs for one scope."""
+    """Signs for one service in one region."""
 
-    def __init__(self, scope: Scope) -> None:
-        self._scope = scope
+    def __init__(self, region: str, service: str) -> None:
+        self._scope = f"{region}/{service}/aws4_request"
         self._derived: tuple[str, str, bytes] = ("", "", b"")
 
     def sign(
@@ -53,7 +45,7 @@ class Signer:
             headers["x-amz-security-token"] = credentials.token
         names, request = canonical_request(method, target, headers, payload)
         day = moment[:8]
-        scope = f"{day}/{self._scope.region}/{self._scope.service}/aws4_request"
+        scope = f"{day}/{self._scope}"
         digest = hashlib.sha256(request.encode()).hexdigest()
         text = f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n{digest}"
         key = self._key(credentials.secret_key or "", day)
@@ -69,7 +61,7 @@ class Signer:
             return key
         remember_secret(secret)
         key = f"AWS4{secret}".encode()
-        for word in (day, self._scope.region, self._scope.service, "aws4_request"):
+        for word in (day, *self._scope.split("/")):
             key = hmac.digest(key, word.encode(), "sha256")
         self._derived = (secret, day, key)
         return key

@@ -22,7 +22,7 @@ from botocore.exceptions import ClientError
 from botocore.model import OperationModel
 from botocore.parsers import ResponseParserError, create_parser
 
-from mountfs.backends.s3_http import Answer, Source
+from mountfs.backends._http import Answer, Source
 from mountfs.backends.s3_pages import (
     Reply,
     Row,
@@ -52,14 +52,6 @@ HOT: Mapping[str, str] = {
 _META = "x-amz-meta-"
 _NAMESPACE = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
 _VERSIONED = frozenset({"PutObject", "UploadPart"})
-_IN_BODY = frozenset(
-    {
-        "CopyObject",
-        "UploadPartCopy",
-        "CreateMultipartUpload",
-        "CompleteMultipartUpload",
-    }
-)
 _CUSTOMER_KEYS = frozenset({"SSECustomerKey", "CopySourceSSECustomerKey"})
 _MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec"
 
@@ -231,6 +223,7 @@ _RESULTS: Mapping[
     "CompleteMultipartUpload": (_add_upload, "ETag"),
 }
 """What takes in the body of an answer, and where a reply has it."""
+_IN_BODY = frozenset(_RESULTS) - {"DeleteObjects"}
 
 
 def _text(value: object) -> str:

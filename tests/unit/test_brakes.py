@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from mountfs.backends import s3_http
+from mountfs.backends import _http
 from mountfs.backends.memory import MemoryStore
 from mountfs.storage import pace
 from mountfs.storage.body import BytesBody
@@ -273,7 +273,7 @@ async def test_a_request_to_s3_moves_its_bytes_piece_by_piece(
     token = pace.keep(Recording())
     try:
         with ours, theirs:
-            connection = s3_http._Connection(ours, 10.0)
+            connection = _http._Connection(ours, 10.0)
             connection.send(b"head", body)
             sent = sum(pays)
             answer, _ = connection.receive(is_head=False, size_max=None)

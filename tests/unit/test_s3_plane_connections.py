@@ -19,11 +19,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from mountfs.backends import s3_http, s3_plane
+from mountfs.backends import _http, s3_plane
+from mountfs.backends._http import Connections, pieces_of
 from mountfs.backends._threads import Threads, hold
 from mountfs.backends.s3 import open_s3
 from mountfs.backends.s3_connections import Route
-from mountfs.backends.s3_http import Connections, pieces_of
 from mountfs.storage.body import BytesBody
 from mountfs.storage.errors import (
     Corrupt,
@@ -50,7 +50,7 @@ DENIED = (
 @pytest.fixture(autouse=True)
 def none_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     """No connection but those that requests need, unless a test is about others."""
-    monkeypatch.setattr(s3_http, "READY", 1)
+    monkeypatch.setattr(_http, "READY", 1)
 
 
 @contextlib.asynccontextmanager
@@ -92,7 +92,7 @@ async def test_others_are_ready_when_the_first_is_used(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The next requests, several at once, wait for no connection."""
-    monkeypatch.setattr(s3_http, "READY", 4)
+    monkeypatch.setattr(_http, "READY", 4)
     with ScriptedServer([OK] * 5) as server:
         async with opened(server.url) as store:
             await store.read("k")
@@ -111,7 +111,7 @@ async def test_a_server_that_is_not_there_is_left_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Who cannot connect makes nobody else try."""
-    monkeypatch.setattr(s3_http, "READY", 4)
+    monkeypatch.setattr(_http, "READY", 4)
     tried = []
     connect = Route.connect
 
@@ -136,13 +136,13 @@ async def test_a_large_answer_comes_in_few_pieces(
     """The kernel waits for all of it, not Python for each packet."""
     size = 4 << 20
     asked = []
-    readinto = s3_http._Received.readinto
+    readinto = _http._Received.readinto
 
-    def counted(self: s3_http._Received, buffer: bytearray) -> int:
+    def counted(self: _http._Received, buffer: bytearray) -> int:
         asked.append(len(buffer))
         return readinto(self, buffer)
 
-    monkeypatch.setattr(s3_http._Received, "readinto", counted)
+    monkeypatch.setattr(_http._Received, "readinto", counted)
     head = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % size
     with ScriptedServer([head + bytes(size)]) as server:
         async with opened(server.url) as store:

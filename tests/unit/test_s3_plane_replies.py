@@ -17,9 +17,9 @@ from botocore.parsers import ResponseParserError, create_parser
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mountfs.backends._http import Answer
 from mountfs.backends.s3_digests import has_right_checksum
 from mountfs.backends.s3_errors import translate
-from mountfs.backends.s3_http import Answer
 from mountfs.backends.s3_pages import moment, rows_of
 from mountfs.backends.s3_wire import HOT, Operation
 from mountfs.storage.errors import Corrupt, NotFound, ServiceFailed, StoreError

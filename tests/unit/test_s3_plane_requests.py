@@ -20,7 +20,7 @@ from botocore.credentials import Credentials
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mountfs.backends.s3_http import Answer, Connections, Source
+from mountfs.backends._http import Answer, Connections, Source
 from mountfs.backends.s3_options import parse_options
 from mountfs.backends.s3_plane import Plane
 from mountfs.storage.errors import InvalidRequest

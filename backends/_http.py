@@ -1,8 +1,9 @@
-"""HTTP/1.1 as S3 speaks it, over connections that urllib3 makes and keeps no longer.
+"""HTTP/1.1 over connections that somebody else makes, one request at a time on each.
 
-How a connection is made (proxies, TLS, certificates, timeouts) stays with the client
-of the SDK that these are for; what is sent and read over it is done here, because the
-general ways of `http.client` and urllib3 take longer than all the rest of a request.
+How a connection is made (proxies, TLS, certificates, timeouts) is its route's; what is
+sent and read over it is done here, because the general ways of `http.client` and
+urllib3 take longer than all the rest of a request. What a request means, and whose
+service it is for, is not known here. Failures are botocore's, which has one for each.
 
 A connection is used by one call at a time, which holds it on its line. It goes back
 only after a whole answer, so that the next request never reads the rest of one.
@@ -29,7 +30,6 @@ import urllib3.exceptions
 from urllib3.util.wait import wait_for_read
 
 from mountfs.backends._threads import hold, let_go
-from mountfs.backends.s3_connections import Route
 from mountfs.storage import pace
 
 log = logging.getLogger(__name__)
@@ -66,6 +66,17 @@ class Source(Protocol):
 
     def seek(self, offset: int, whence: int = 0) -> int:
         """Go to a position, so that the body can be read again."""
+        ...
+
+
+class Route(Protocol):
+    """How a server is reached."""
+
+    url: str
+    proxy: str | None
+
+    def connect(self) -> socket.socket:
+        """Return a new connection. Raises what urllib3 raises."""
         ...
 
 
