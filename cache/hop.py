@@ -25,6 +25,15 @@ _free_bells: list[int] = []
 _made: list[int] = []
 
 
+def _forget_bells() -> None:
+    """In a child of this process: its threads must not ring for the parent."""
+    _free_bells.clear()
+    _made.clear()
+
+
+os.register_at_fork(after_in_child=_forget_bells)
+
+
 async def in_thread(call: Callable[[], T]) -> T:
     """Run a call in a worker thread and wait for its end, even if cancelled.
 

@@ -87,5 +87,23 @@ async def test_many_hops_at_once_all_come_back(
     assert len(hop._made) == (BELLS_MAX if has_bells else 0)
 
 
+async def test_a_child_process_has_bells_of_its_own() -> None:
+    await in_thread(threading.get_ident)
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:  # nothing may go on from here: it is the test runner, copied
+        try:
+            os.write(write, b"%d" % len(hop._made))
+        finally:
+            os._exit(0)
+    os.close(write)
+    os.waitpid(child, 0)
+    count = os.read(read, 10)
+    os.close(read)
+
+    assert count == b"0"
+    assert hop._made
+
+
 def refuse(*_: object) -> int:
     raise OSError("too many files are open")
