@@ -7,7 +7,7 @@ from urllib.parse import unquote_plus
 from mountfs.backends.s3_client import Parameters, Reply, S3Client
 from mountfs.backends.s3_errors import understood
 from mountfs.backends.s3_keys import KeySpace
-from mountfs.backends.s3_metadata import STANDARD, listed_object, plain_etag
+from mountfs.backends.s3_metadata import STANDARD, listed_time, plain_etag
 from mountfs.backends.s3_pages import rows_of
 from mountfs.storage.errors import (
     BucketNotFound,
@@ -22,10 +22,12 @@ from mountfs.storage.types import (
     Page,
     Part,
     Upload,
+    Version,
 )
 
 PAGE_MAX = 1000
 UPLOADS_MAX = 1_000_000
+_FILE, _DIRECTORY = ObjectKind.FILE, ObjectKind.DIRECTORY
 Listed = tuple[Object, str]
 """An object of a listing and its storage class."""
 
@@ -152,6 +154,7 @@ class Listings:
                 yield Upload(key=key, id=entry["UploadId"], begun_ns=begun_ns)
 
     def _entries(self, reply: Reply, own_key: str) -> list[Listed]:
+        """Return the objects of a page; there are so many that all is done in place."""
         is_encoded = reply.get("EncodingType") == "url"
         relative, found = self._keys.relative, []
         for name, modified, etag, size, storage_class in rows_of(reply):
@@ -159,9 +162,17 @@ class Listings:
             if is_encoded and ("%" in name or "+" in name):
                 full = unquote_plus(name, errors="surrogateescape")
             key = relative(full)
-            if key and key != own_key:
-                item = listed_object(key, modified, etag, size)
-                found.append((item, storage_class or STANDARD))
+            if not key or key == own_key:
+                continue
+            mtime_ns, second = listed_time(modified)
+            item = Object(
+                key=key,
+                kind=_DIRECTORY if key[-1] == "/" else _FILE,
+                size=int(size),
+                mtime_ns=mtime_ns,
+                version=Version(etag, second),
+            )
+            found.append((item, storage_class or STANDARD))
         return found
 
     def _prefixes(self, reply: Reply, own_key: str) -> list[Object]:

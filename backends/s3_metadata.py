@@ -130,21 +130,12 @@ def object_of(key: str, reply: Reply, *, size: int | None = None) -> Object:
     )
 
 
-def listed_object(key: str, modified: str, etag: str, size: str) -> Object:
-    """Return the object that an entry of a listing tells of: no metadata."""
-    mtime_ns, second = _listed_time(modified)
-    return Object(
-        key=key,
-        kind=kind_of(key),
-        size=int(size),
-        mtime_ns=mtime_ns,
-        version=Version(etag, second),
-    )
-
-
 @functools.lru_cache(maxsize=1024)
-def _listed_time(text: str) -> tuple[int | None, str | None]:
-    """Return a time of a listing in nanoseconds, and as a version tells it."""
+def listed_time(text: str) -> tuple[int | None, str | None]:
+    """Return a time of a listing in nanoseconds, and as a version tells it.
+
+    Raises `ValueError`.
+    """
     if not text:
         return None, None
     seconds = int(moment(text).timestamp())
