@@ -10,7 +10,7 @@ but for what changed since. What the index lacked it is told.
 
 import dataclasses
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 
 from mountfs.cache.index_format import Change, Drop, Learnt
@@ -36,6 +36,24 @@ class Learning:
 
     def __init__(self, volume: Volume) -> None:
         self._volume = volume
+
+    async def prepare(self, directory: str) -> None:
+        """Ask the index of a directory while it is listed for the first time.
+
+        What earlier mounts have learnt of it is enough, mostly: then this does nothing.
+        """
+        index, learnt = self._volume.index, self._volume.learnt
+        metadata = self._volume.metadata
+        if index is None or not metadata.ttl_s or not self._is_wanted():
+            return
+        if metadata.count_listed(directory) is not None:
+            return
+        if learnt is not None and await learnt.sampled_until(directory) is not None:
+            return
+        try:
+            await index.records(directory)
+        except StoreError as error:
+            log.debug("the attribute index of %r is not here: %s", directory, error)
 
     async def completed(
         self, directory: str, listed: Sequence[Object]
@@ -72,7 +90,8 @@ class Learning:
         learnt = await self._kept(directory, unknown)
         unknown = [object for object in unknown if object.key not in learnt]
         told = await self._told(directory, unknown)
-        learnt |= self._completed_by(told, unknown)
+        indexed = self._completed_by(told, unknown)
+        learnt |= indexed
         unknown = [object for object in unknown if object.key not in learnt]
         known = [object for object in listed if object.metadata is not None]
         if _has_attributes([*known, *learnt.values()]):
@@ -81,7 +100,7 @@ class Learning:
             learnt |= await self._sampled(directory, listed, unknown)
         if told is not None:
             now = [learnt.get(object.key, object) for object in listed]
-            self._complete_index(directory, told, now)
+            self._complete_index(directory, told, now, right=indexed.keys())
         return learnt
 
     def _is_wanted(self) -> bool:
@@ -152,11 +171,17 @@ class Learning:
         return _objects(newest)
 
     def _complete_index(
-        self, directory: str, told: Mapping[str, Record], now: Sequence[Object]
+        self,
+        directory: str,
+        told: Mapping[str, Record],
+        now: Sequence[Object],
+        *,
+        right: Collection[str],
     ) -> None:
         """Let the index tell the next mount what this one has learnt.
 
-        Where nothing has attributes there is nothing to tell.
+        Where nothing has attributes there is nothing to tell, nor of the keys of which
+        it has told what is `right`.
         """
         index = self._volume.index
         assert index is not None, "somebody has told"
@@ -164,6 +189,8 @@ class Learning:
             return
         changes: dict[str, Change] = {}
         for object in now:
+            if object.key in right:
+                continue
             name = split_key(object.key)[1]
             record, known = Record.of(object, index.gates), told.get(name)
             if record is None or object.kind is ObjectKind.DIRECTORY:

@@ -1,10 +1,13 @@
 """Listing the children of a directory, whole, and once for all who want it."""
 
 import logging
+from functools import partial
 
 import trio
 
+from mountfs.cache.listings import ListingInProgress
 from mountfs.storage.errors import StoreError
+from mountfs.storage.parallel import run_all
 from mountfs.storage.reason import Reason, because
 from mountfs.storage.types import Object
 from mountfs.vfs.learning import Learning
@@ -66,9 +69,9 @@ class Lister:
         done = self._running[prefix] = trio.Event()
         begun = metadata.begin_listing(prefix)
         try:
-            store = self._volume.store
-            async for objects in pages(store, prefix, pages_max=pages_max):
-                metadata.add_page(begun, objects)
+            # Most listings are followed by the index: it is asked at the same time.
+            take = partial(self._take_pages, prefix, begun, pages_max)
+            await run_all([take, partial(self._learning.prepare, prefix)], at_once=2)
             # Whoever looks a name up meanwhile asks for it, as if nothing was listed:
             # a listing alone tells neither attributes nor what is a link.
             listed = metadata.listed(begun)
@@ -79,3 +82,10 @@ class Lister:
             metadata.drop_listing(begun)  # does nothing if it was taken in
             del self._running[prefix]
             done.set()
+
+    async def _take_pages(
+        self, prefix: str, begun: ListingInProgress, pages_max: int | None
+    ) -> None:
+        store = self._volume.store
+        async for objects in pages(store, prefix, pages_max=pages_max):
+            self._volume.metadata.add_page(begun, objects)

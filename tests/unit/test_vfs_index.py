@@ -105,6 +105,40 @@ async def test_second_mount_asks_for_no_object(world: World) -> None:
     assert set(first.values()) == {7}
 
 
+async def test_index_is_asked_for_while_its_directory_is_listed(world: World) -> None:
+    """A first `ls -l` waits for both at once."""
+    await world.put_many(10)
+    async with world.mount() as scene:
+        first = seen(await scene.nodes("d"))
+    async with world.mount(ttl_s=60.0) as scene, trio.open_nursery() as nursery:
+        await scene.lookup("d")
+        scene.store.asked.clear()
+        holds = [scene.store.hold("list"), scene.store.hold("read")]
+        nursery.start_soon(scene.nodes, "d")
+        with trio.fail_after(10):
+            for hold in holds:
+                await hold.reached.wait()
+        asked_before = asked(scene)
+        for hold in holds:
+            hold.release()
+
+        assert asked_before == {"list": 1, "read": 1}
+        assert seen(await scene.nodes("d")) == first
+
+
+async def test_index_that_cannot_be_had_ahead_is_asked_for_again(world: World) -> None:
+    """It is needed later, if at all: nothing fails, and the listing says why."""
+    await world.put_many(10)
+    async with world.mount() as scene:
+        first = seen(await scene.nodes("d"))
+    async with world.mount(ttl_s=60.0) as scene:
+        scene.store.refused["read"] = Unreachable("no route")
+        assert len(await scene.nodes("d")) == 10
+        assert scene.store.asked["stat"] >= 10
+        del scene.store.refused["read"]
+        assert seen(await scene.nodes("d")) == first
+
+
 async def test_own_files_are_told_to_other_mounts(world: World) -> None:
     """Files, links, attributes that were changed, and names that were moved."""
     async with world.mount() as scene:
