@@ -14,7 +14,8 @@ A program that reads here and there waits a round trip for each read, unless wha
 wants next was fetched with what it wanted before. So from its third jump on each read
 that has to wait brings its surroundings along, as long as that proves useful: so many
 bytes are spent in advance, and each read that finds its bytes here earns more. Of a
-file that is small next to what its reader has waited for, all comes along.
+file that is small next to what its reader has waited for, all comes along: pieces of a
+large one would be found too seldom to earn that.
 """
 
 from mountfs.cache.extents import Range
@@ -23,6 +24,8 @@ JUMPS_MIN = 3
 """So many reads here and there, less those that follow another, make a pattern."""
 WHOLE_SHARE = 24 << 20
 """For each jump so many bytes of a file may come: then all of it is about as fast."""
+WHOLE_MAX = 256 << 20
+"""A file of that size comes along whatever was spent before, once."""
 LARGE_READ = 512 << 10
 CREDIT_EARNED = 32 << 20
 CREDIT_MAX = 1 << 30
@@ -47,6 +50,7 @@ class ReadStream:
         self._asked_until = 0
         self._jumps = 0
         self._credit = credit
+        self._whole_left = WHOLE_MAX
 
     @property
     def window(self) -> int:
@@ -95,8 +99,10 @@ class ReadStream:
         """
         if self._jumps < JUMPS_MIN:
             return None
-        if 0 < size <= min(self._jumps * share, self._credit):
-            self._credit -= size
+        allowance = max(self._credit, self._whole_left)
+        if 0 < size <= min(self._jumps * share, allowance):
+            self._whole_left = 0
+            self._credit = max(0, self._credit - size)
             return (0, size)
         if self._credit < width or width <= 0:
             return None

@@ -116,6 +116,27 @@ def test_a_program_that_jumps_in_a_small_file_gets_all_of_it() -> None:
     assert large.around(20 * MIB, 8 * MIB, size=50 * MIB, share=MIB) != (0, 50 * MIB)
 
 
+def test_whole_file_needs_no_finds_before_it() -> None:
+    """Of a fast store 256 MiB are here sooner than pieces of them show to be useful.
+
+    Once: what comes next is bounded by what was found.
+    """
+    stream = ReadStream(credit=64 * MIB)
+    found = []
+    for index in range(5):
+        offset = index * 50 * MIB % (256 * MIB)
+        stream.advance(offset, 4 * KIB)
+        found.append(stream.around(offset, MIB, size=256 * MIB, share=64 * MIB))
+
+    assert found[3] == (0, 256 * MIB)
+    assert found[4] is None
+    larger = ReadStream()
+    for index in range(9):
+        larger.advance(index * 50 * MIB, 4 * KIB)
+        around = larger.around(index * 50 * MIB, MIB, size=257 * MIB, share=64 * MIB)
+        assert around is None or around[1] - around[0] == MIB
+
+
 def test_jumps_that_find_nothing_end_the_surroundings() -> None:
     """What is spent in vain has a bound; what is found earns more."""
     stream = ReadStream(credit=32 * MIB)
