@@ -13,10 +13,9 @@ own nursery: a reader that goes away takes nothing from the others.
 """
 
 import logging
-from collections import OrderedDict, deque
-from collections.abc import Iterable, Mapping
+from collections import deque
+from collections.abc import Iterable
 from contextlib import AsyncExitStack, ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -25,10 +24,13 @@ import trio
 
 from mountfs.cache.activity import Activity
 from mountfs.cache.ahead import AheadLedger
-from mountfs.cache.blockfiles import BlockFiles, BlockName, content_digest
+from mountfs.cache.blockfiles import BlockFiles, BlockName
+from mountfs.cache.blocknames import BlockNames
 from mountfs.cache.budget import Budget
 from mountfs.cache.directory import DirectoryLock
 from mountfs.cache.extents import Extents, Range
+from mountfs.cache.fetch import Fetch, runs_of
+from mountfs.cache.keeper import KEEP_WAIT_S, Keeper
 from mountfs.cache.lanes import Lanes, Place
 from mountfs.cache.pace import Pace
 from mountfs.cache.readahead import WHOLE_SHARE, ReadStream
@@ -41,25 +43,10 @@ from mountfs.storage.types import Content, Object, Version
 
 log = logging.getLogger(__name__)
 
-_ALIASES_MAX = 10_000
 _AHEAD_BYTES_MAX = 48 << 20
 """So many bytes are on their way at once that no program waits for."""
 _UNKEPT_MAX = 64 << 20
 """So many bytes have come and are not on the disk yet; then fetching waits for it."""
-_POLITE_S = 0.25
-_PAUSE_S = 0.03
-"""So long the disk lets requests go first, and then programs take what they brought."""
-_LARGE = 2 << 20
-"""With less than that nobody is in the way."""
-_KEEP_WAIT_S = 1.0
-"""How long a read waits for room, or for the disk, at most."""
-GATHER_S = 0.02
-GATHERED_MAX = 4 << 20
-"""How many bytes of small objects wait for the disk at most."""
-_LATE_MAX = 4
-"""So many writes to a disk that hangs are waited for in the background."""
-
-
 _WIDE_MAX = 64 << 20
 """So far ahead of a program that seems to read all of a file are we at once."""
 _WIDE_S = 1.0
@@ -69,27 +56,6 @@ _CONNECTIONS = 4
 _FIRST_STEPS = (1, 1, 2, 2, 4, 4)
 """How many blocks the first requests for a wide window have: the smaller ones are here
 first, and a program takes their bytes while the others come."""
-
-
-@dataclass(slots=True)
-class _Fetch:
-    """One request under way for consecutive blocks."""
-
-    object: Object
-    first: int
-    count: int
-    place: Place
-    reason: Reason
-    done: trio.Event = field(default_factory=trio.Event)
-    blocks: Mapping[int, Block] = field(default_factory=dict)
-    answer: Object | None = None
-    """The object as the store has just described it."""
-    error: Exception | None = None
-
-    @property
-    def is_ahead(self) -> bool:
-        """Whether it was begun before a program asked."""
-        return self.place.is_ahead
 
 
 class Front(Protocol):
@@ -109,15 +75,6 @@ class Front(Protocol):
     ) -> Content:
         """As `Storager.read`, of what is here or else of the store."""
         ...
-
-
-@dataclass(slots=True)
-class _Keeping:
-    """Blocks on their way to the disk."""
-
-    blocks: Mapping[BlockName, Block]
-    done: trio.Event = field(default_factory=trio.Event)
-    is_late: bool = False
 
 
 class BlockCache:
@@ -152,15 +109,11 @@ class BlockCache:
         self.front: Front | None = None
         """Who has bytes that the store does not have yet."""
         self._ahead = 0
-        self._late = 0
-        self._begun: deque[tuple[_Fetch, dict[BlockName, int]]] = deque()
+        self._begun: deque[tuple[Fetch, dict[BlockName, int]]] = deque()
         self._is_beginning = False
-        self._under_way = 0
         self._unkept = 0
-        self._is_quiet = trio.Event()
-        self._large_keeps = trio.Semaphore(2)
-        self._aliases: OrderedDict[tuple[str, str], bytes] = OrderedDict()
-        self._fetches: dict[BlockName, _Fetch] = {}
+        self._names = BlockNames(block_size)
+        self._fetches: dict[BlockName, Fetch] = {}
         self._shelf = Shelf(
             BlockFiles(directory / "blocks"),
             budget,
@@ -169,9 +122,8 @@ class BlockCache:
             is_coming=self._fetches.__contains__,
             activity=self.activity,
         )
+        self._keeper = Keeper(self._shelf)
         self._nursery: trio.Nursery | None = None
-        self._gathered: dict[BlockName, Block] = {}
-        self._gathered_size = 0
         self._stack = AsyncExitStack()
 
     @property
@@ -184,6 +136,7 @@ class BlockCache:
             stack.enter_context(DirectoryLock(self._directory))
             await self._shelf.open()
             self._nursery = await stack.enter_async_context(trio.open_nursery())
+            self._keeper.nursery = self._nursery
             if self._budget.floor is not None:
                 self._nursery.start_soon(self._budget.floor.watch, self._shelf)
             self._stack = stack.pop_all()
@@ -196,9 +149,8 @@ class BlockCache:
         trace: TracebackType | None,
     ) -> None:
         assert self._nursery is not None
-        with trio.CancelScope(shield=True), trio.move_on_after(_KEEP_WAIT_S):
-            gathered, self._gathered = self._gathered, {}
-            await self._shelf.keep(gathered, may_evict=False)
+        with trio.CancelScope(shield=True), trio.move_on_after(KEEP_WAIT_S):
+            await self._keeper.keep_gathered()
         self._nursery.cancel_scope.cancel()
         await self._stack.aclose()
         self._nursery = None
@@ -246,7 +198,7 @@ class BlockCache:
         if stream is not None and stream.window:
             # The kernel has it now; what lies ahead of the program is to stay.
             for index in range(first, end // self._block_size):
-                self._shelf.give_way(self._name(object, index))
+                self._shelf.give_way(self._names.of(object, index))
         start = offset - first * self._block_size
         if len(blocks) == 1:
             return memoryview(blocks[0])[start : start + end - offset]
@@ -263,9 +215,9 @@ class BlockCache:
             return 0
         end = min(offset + size, object.size)
         missing: list[int] = []
-        waiting: list[tuple[int, _Fetch]] = []
+        waiting: list[tuple[int, Fetch]] = []
         for index in range(offset // self._block_size, -(-end // self._block_size)):
-            name = self._name(object, index)
+            name = self._names.of(object, index)
             if self._shelf.touch(name):
                 continue
             if (fetch := self._fetches.get(name)) is not None:
@@ -287,7 +239,7 @@ class BlockCache:
         assert object.size is not None
         end = min(size, object.size)
         indexes = range(-(-end // self._block_size))
-        missing = [i for i in indexes if not self._is_here(self._name(object, i))]
+        missing = [i for i in indexes if not self._is_here(self._names.of(object, i))]
         started = self._start_fetches(object, missing, is_ahead=True)
         for _, fetch in started:
             await fetch.done.wait()
@@ -304,7 +256,7 @@ class BlockCache:
         """Note that a program wants the first bytes, though perhaps not from here."""
         if object.version is not None:
             for index in range(-(-size // self._block_size)):
-                self.ledger.note_used(self._name(object, index))
+                self.ledger.note_used(self._names.of(object, index))
 
     async def open(self, key: str) -> Object:
         """Return the newest object under a key, and keep its first block.
@@ -316,7 +268,9 @@ class BlockCache:
         if is_token(content.object.version):
             return content.object  # it is here already
         if content.object.version is not None and content.data:
-            await self._keep_behind({self._name(content.object, 0): content.data})
+            await self._keeper.keep_behind(
+                {self._names.of(content.object, 0): content.data}
+            )
         return content.object
 
     async def put(self, object: Object, offset: int, data: bytes) -> None:
@@ -332,21 +286,7 @@ class BlockCache:
         Many small files are written one after the other, and a thread for each would
         take as long as sending it.
         """
-        assert self._nursery is not None
-        blocks = self._blocks_of(object, 0, data)
-        for name, block in blocks.items():
-            self._shelf.remember(name, block)
-        if self._gathered_size + len(data) > GATHERED_MAX:
-            return  # the disk is slow: they are in memory, and can be fetched again
-        if not self._gathered_size and blocks:
-            self._nursery.start_soon(self._keep_gathered)
-        self._gathered |= blocks
-        self._gathered_size += len(data)
-
-    async def _keep_gathered(self) -> None:
-        await trio.sleep(GATHER_S)
-        blocks, self._gathered, self._gathered_size = self._gathered, {}, 0
-        await self._shelf.keep(blocks, may_evict=False)
+        self._keeper.gather(self._blocks_of(object, 0, data))
 
     def _blocks_of(
         self, object: Object, offset: int, data: bytes
@@ -356,7 +296,7 @@ class BlockCache:
         if object.version is None or object.size is None:
             return blocks
         end, whole = offset + len(data), memoryview(data)
-        content = self._content(object)
+        content = self._names.content(object)
         for index in range(-(-offset // self._block_size), -(-end // self._block_size)):
             start = index * self._block_size
             stop = min(start + self._block_size, object.size)
@@ -383,24 +323,14 @@ class BlockCache:
 
     def rekey(self, old: Object, new: Object) -> None:
         """Note that the same bytes have another key or version now."""
-        if old.version is None or new.version is None:
-            return
-        content = self._content(old)
-        alias = (new.key, new.version.content)
-        self._aliases.pop(alias, None)
-        if content != self._digest(new):
-            self._aliases[alias] = content
-            if len(self._aliases) > _ALIASES_MAX:
-                self._aliases.popitem(last=False)  # its blocks are fetched again
+        self._names.rekey(old, new)
 
     def forget(self, object: Object) -> None:
         """Drop all blocks of a content version."""
         if object.version is None or self._nursery is None:
             return
-        content = self._content(object)
-        self._aliases.pop((object.key, object.version.content), None)
-        for name in [name for name in self._gathered if name.content == content]:
-            del self._gathered[name]
+        content = self._names.forget(object)
+        self._keeper.forget(content)
         remove = self._shelf.forget(content)
         if remove is not None:
             self._nursery.start_soon(remove)
@@ -415,7 +345,7 @@ class BlockCache:
         if offset >= end:
             return True
         indexes = range(offset // self._block_size, -(-end // self._block_size))
-        return all(self._is_here(self._name(object, index)) for index in indexes)
+        return all(self._is_here(self._names.of(object, index)) for index in indexes)
 
     def cached_ranges(self, object: Object) -> Extents:
         """Return which bytes are here; those on their way are not."""
@@ -423,11 +353,12 @@ class BlockCache:
             return Extents()
         if self.front is not None and self.front.holds(object.version):
             return Extents([(0, object.size)])
-        content, size = self._content(object), self._block_size
-        gathered = {name.index for name in self._gathered if name.content == content}
+        content, size = self._names.content(object), self._block_size
         return Extents(
             (index * size, min((index + 1) * size, object.size))
-            for index in sorted(self._shelf.indexes(content) | gathered)
+            for index in sorted(
+                self._shelf.indexes(content) | self._keeper.indexes(content)
+            )
             if index * size < object.size
         )
 
@@ -437,18 +368,18 @@ class BlockCache:
         """Return consecutive blocks, from memory, the disk or the store."""
         found: dict[int, Block] = {}
         for index in range(first, last + 1):
-            name = self._name(object, index)
+            name = self._names.of(object, index)
             self.ledger.note_used(name)
-            block = self._gathered.get(name) or await self._shelf.look_up(name)
+            block = self._keeper.get(name) or await self._shelf.look_up(name)
             if block is not None and len(block) == self._size_of(object, index):
                 found[index] = block
         self.activity.block_hits += len(found)
         self.activity.block_misses += last + 1 - first - len(found)
         # No await from here to the start of the fetches: nobody else starts the same.
-        waiting: list[tuple[int, _Fetch]] = []
+        waiting: list[tuple[int, Fetch]] = []
         missing: list[int] = []
         for index in range(first, last + 1):
-            fetch = self._fetches.get(self._name(object, index))
+            fetch = self._fetches.get(self._names.of(object, index))
             if index in found:
                 continue
             if fetch is not None:
@@ -462,7 +393,7 @@ class BlockCache:
             found[index] = await self._wait_for(object, index, fetch)
         return [found[index] for index in range(first, last + 1)]
 
-    async def _wait_for(self, object: Object, index: int, fetch: _Fetch) -> Block:
+    async def _wait_for(self, object: Object, index: int, fetch: Fetch) -> Block:
         await fetch.done.wait()
         if fetch.error is not None and fetch.is_ahead:
             # Nobody asked for what was read ahead: ask for it now, in earnest.
@@ -536,11 +467,11 @@ class BlockCache:
         self._fetch_ahead(object, *around)
 
     def _missing(self, object: Object, indexes: Iterable[int]) -> list[int]:
-        content = self._content(object)
+        content = self._names.content(object)
         return [i for i in indexes if not self._is_here(BlockName(content, i))]
 
     def _is_here(self, name: BlockName) -> bool:
-        places = (self._shelf, self._gathered, self._fetches)
+        places = (self._shelf, self._keeper, self._fetches)
         return any(name in place for place in places)
 
     def _start_fetches(
@@ -550,18 +481,18 @@ class BlockCache:
         *,
         is_ahead: bool,
         steps: tuple[int, ...] = (),
-    ) -> list[tuple[int, _Fetch]]:
+    ) -> list[tuple[int, Fetch]]:
         """Start as few requests as the size limit allows; return who brings what.
 
         `steps` are smaller limits for the first ones.
         """
         reason = Reason.PREFETCH if is_ahead else current_reason()
         assert self._nursery is not None
-        started: list[tuple[int, _Fetch]] = []
-        content = self._content(object)
-        for first, count in _runs(missing, self._blocks_per_fetch, steps):
+        started: list[tuple[int, Fetch]] = []
+        content = self._names.content(object)
+        for first, count in runs_of(missing, self._blocks_per_fetch, steps):
             size = sum(self._size_of(object, first + i) for i in range(count))
-            fetch = _Fetch(object, first, count, Place(size, is_ahead), reason)
+            fetch = Fetch(object, first, count, Place(size, is_ahead), reason)
             # With the names as they are now: the object may get others meanwhile.
             names = {BlockName(content, first + i): first + i for i in range(count)}
             for name, index in names.items():
@@ -586,7 +517,7 @@ class BlockCache:
                 await trio.lowlevel.checkpoint()
         self._is_beginning = False
 
-    async def _run_fetch(self, fetch: _Fetch, names: dict[BlockName, int]) -> None:
+    async def _run_fetch(self, fetch: Fetch, names: dict[BlockName, int]) -> None:
         with ExitStack() as place:
             place.callback(self._lanes.leave, fetch.place)
             await self._bring(fetch, names)
@@ -598,25 +529,18 @@ class BlockCache:
                 place.close()
             self._unkept += fetch.place.size
             try:
-                await self._keep_behind(blocks)
+                await self._keeper.keep_behind(blocks)
             finally:
                 self._unkept -= fetch.place.size
             for name in names:
                 del self._fetches[name]
 
-    async def _bring(self, fetch: _Fetch, names: dict[BlockName, int]) -> None:
+    async def _bring(self, fetch: Fetch, names: dict[BlockName, int]) -> None:
         """Send the request of a fetch and note its outcome."""
         try:
             await self._lanes.wait(fetch.place)
-            self._under_way += 1
-            try:
-                with because(fetch.reason):
-                    fetch.blocks = await self._fetch(fetch)
-            finally:
-                self._under_way -= 1
-                if not self._under_way:
-                    self._is_quiet.set()
-                    self._is_quiet = trio.Event()
+            with self._keeper.giving_way(), because(fetch.reason):
+                fetch.blocks = await self._fetch(fetch)
         except StoreError as error:
             fetch.error = error
         except Exception as error:
@@ -632,7 +556,7 @@ class BlockCache:
                     del self._fetches[name]  # whoever comes now asks again
             fetch.done.set()
 
-    async def _fetch(self, fetch: _Fetch) -> dict[int, Block]:
+    async def _fetch(self, fetch: Fetch) -> dict[int, Block]:
         object = fetch.object
         assert object.size is not None
         start = fetch.first * self._block_size
@@ -658,78 +582,6 @@ class BlockCache:
             for i in range(fetch.count)
         }
 
-    # What is kept, in memory and on the disk.
-
-    async def _keep_behind(self, blocks: Mapping[BlockName, Block]) -> None:
-        """Keep blocks; return when they are, or when the disk is slow.
-
-        Whoever calls holds a slot for requests, or a program that waits. A disk that
-        hangs may take a moment of that and no more; while it does, blocks are kept in
-        memory alone.
-        """
-        if self._late >= _LATE_MAX:
-            for name, block in blocks.items():
-                self._shelf.remember(name, block)
-            return
-        assert self._nursery is not None
-        keeping = _Keeping(blocks)
-        self._nursery.start_soon(self._keep_all, keeping)
-        with trio.move_on_after(_KEEP_WAIT_S) as scope:
-            await keeping.done.wait()
-        if scope.cancelled_caught and not keeping.done.is_set():
-            keeping.is_late = True
-            self._late += 1
-
-    async def _keep_all(self, keeping: _Keeping) -> None:
-        try:
-            for name, block in keeping.blocks.items():
-                self._shelf.remember(name, block)
-            if sum(map(len, keeping.blocks.values())) < _LARGE:
-                await self._shelf.keep(keeping.blocks)
-                return
-            await self._wait_for_a_pause()
-            async with self._large_keeps:
-                await self._shelf.keep(keeping.blocks)
-        finally:
-            keeping.done.set()
-            self._late -= keeping.is_late
-
-    async def _wait_for_a_pause(self) -> None:
-        with trio.move_on_after(_POLITE_S):
-            await trio.sleep(_PAUSE_S)
-            while self._under_way:
-                await self._is_quiet.wait()
-                await trio.sleep(_PAUSE_S)
-
-    # Names.
-
-    def _name(self, object: Object, index: int) -> BlockName:
-        return BlockName(self._content(object), index)
-
-    def _content(self, object: Object) -> bytes:
-        assert object.version is not None
-        alias = self._aliases.get((object.key, object.version.content))
-        return alias if alias is not None else self._digest(object)
-
-    def _digest(self, object: Object) -> bytes:
-        assert object.version is not None
-        return content_digest(object.key, object.version.content, self._block_size)
-
     def _size_of(self, object: Object, index: int) -> int:
         assert object.size is not None
         return min(self._block_size, object.size - index * self._block_size)
-
-
-def _runs(
-    indexes: list[int], count_max: int, steps: tuple[int, ...] = ()
-) -> list[tuple[int, int]]:
-    """Group ascending indexes into runs `(first, count)` of limited length."""
-    runs: list[tuple[int, int]] = []
-    for index in indexes:
-        number = max(0, len(runs) - 1)
-        most = min(count_max, steps[number]) if number < len(steps) else count_max
-        if runs and index == sum(runs[-1]) and runs[-1][1] < most:
-            runs[-1] = (runs[-1][0], runs[-1][1] + 1)
-        else:
-            runs.append((index, 1))
-    return runs

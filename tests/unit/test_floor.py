@@ -9,8 +9,8 @@ import pytest
 import trio
 
 from mountfs.backends.memory import MemoryStore
-from mountfs.cache import blocks as blocks_module
 from mountfs.cache import floor as floor_module
+from mountfs.cache import keeper
 from mountfs.cache.blockfiles import BlockFiles, BlockName
 from mountfs.cache.blocks import BlockCache
 from mountfs.cache.budget import Budget
@@ -261,7 +261,7 @@ async def test_a_disk_that_hangs_holds_no_reader_for_long(
         write(files, name, block)
 
     monkeypatch.setattr(BlockFiles, "store", hang)
-    monkeypatch.setattr(blocks_module, "_KEEP_WAIT_S", 0.05)
+    monkeypatch.setattr(keeper, "KEEP_WAIT_S", 0.05)
     budget = Budget(1 << 20)
     cache = BlockCache(
         store, tmp_path, budget, block_size=100, fetches_max=1, memory_max=0

@@ -1,0 +1,149 @@
+"""Bringing blocks to the disk behind those who read them, and in their way as little.
+
+Requests for bytes go first, then programs that take what those brought, and the disk
+last. A disk that hangs costs nobody more than a moment: from then on blocks are kept in
+memory alone. Small objects are collected for a moment, since a hop to a thread for each
+would take as long as sending it.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import trio
+
+from mountfs.cache.blockfiles import BlockName
+from mountfs.cache.shelf import Block, Shelf
+
+_POLITE_S = 0.25
+_PAUSE_S = 0.03
+"""So long the disk lets requests go first, and then programs take what they brought."""
+_LARGE = 2 << 20
+"""With less than that nobody is in the way."""
+KEEP_WAIT_S = 1.0
+"""How long a read waits for room, or for the disk, at most."""
+GATHER_S = 0.02
+GATHERED_MAX = 4 << 20
+"""How many bytes of small objects wait for the disk at most."""
+_LATE_MAX = 4
+"""So many writes to a disk that hangs are waited for in the background."""
+
+
+@dataclass(slots=True)
+class _Keeping:
+    """Blocks on their way to the disk."""
+
+    blocks: Mapping[BlockName, Block]
+    done: trio.Event = field(default_factory=trio.Event)
+    is_late: bool = False
+
+
+class Keeper:
+    """The way of blocks to a shelf, in a nursery that its owner opens."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
+        self._late = 0
+        self._large_keeps = trio.Semaphore(2)
+        self._under_way = 0
+        self._is_quiet = trio.Event()
+        self._gathered: dict[BlockName, Block] = {}
+        self._gathered_size = 0
+        self.nursery: trio.Nursery | None = None
+
+    # --- what waits for the disk --------------------------------------------------
+
+    def __contains__(self, name: BlockName) -> bool:
+        return name in self._gathered
+
+    def get(self, name: BlockName) -> Block | None:
+        """Return a block that was gathered and is not on the shelf's disk yet."""
+        return self._gathered.get(name)
+
+    def indexes(self, content: bytes) -> set[int]:
+        """Return which blocks of some bytes were gathered."""
+        return {name.index for name in self._gathered if name.content == content}
+
+    def forget(self, content: bytes) -> None:
+        """Drop what was gathered of some bytes."""
+        for name in [name for name in self._gathered if name.content == content]:
+            del self._gathered[name]
+
+    # --- keeping --------------------------------------------------------------------
+
+    def gather(self, blocks: Mapping[BlockName, Block]) -> None:
+        """Keep the blocks of a small object, on the disk before long, if it can."""
+        assert self.nursery is not None
+        for name, block in blocks.items():
+            self._shelf.remember(name, block)
+        size = sum(map(len, blocks.values()))
+        if self._gathered_size + size > GATHERED_MAX:
+            return  # the disk is slow: they are in memory, and can be fetched again
+        if not self._gathered_size and blocks:
+            self.nursery.start_soon(self._keep_soon)
+        self._gathered |= blocks
+        self._gathered_size += size
+
+    async def _keep_soon(self) -> None:
+        await trio.sleep(GATHER_S)
+        await self.keep_gathered()
+
+    async def keep_gathered(self) -> None:
+        """Keep now what was gathered."""
+        blocks, self._gathered, self._gathered_size = self._gathered, {}, 0
+        await self._shelf.keep(blocks, may_evict=False)
+
+    async def keep_behind(self, blocks: Mapping[BlockName, Block]) -> None:
+        """Keep blocks; return when they are, or when the disk is slow.
+
+        Whoever calls holds a slot for requests, or a program that waits. A disk that
+        hangs may take a moment of that and no more; while it does, blocks are kept in
+        memory alone.
+        """
+        if self._late >= _LATE_MAX:
+            for name, block in blocks.items():
+                self._shelf.remember(name, block)
+            return
+        assert self.nursery is not None
+        keeping = _Keeping(blocks)
+        self.nursery.start_soon(self._keep_all, keeping)
+        with trio.move_on_after(KEEP_WAIT_S) as scope:
+            await keeping.done.wait()
+        if scope.cancelled_caught and not keeping.done.is_set():
+            keeping.is_late = True
+            self._late += 1
+
+    async def _keep_all(self, keeping: _Keeping) -> None:
+        try:
+            for name, block in keeping.blocks.items():
+                self._shelf.remember(name, block)
+            if sum(map(len, keeping.blocks.values())) < _LARGE:
+                await self._shelf.keep(keeping.blocks)
+                return
+            await self._wait_for_a_pause()
+            async with self._large_keeps:
+                await self._shelf.keep(keeping.blocks)
+        finally:
+            keeping.done.set()
+            self._late -= keeping.is_late
+
+    # --- giving way -----------------------------------------------------------------
+
+    @contextmanager
+    def giving_way(self) -> Iterator[None]:
+        """Let large blocks wait while the body, a request for bytes, is under way."""
+        self._under_way += 1
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._is_quiet.set()
+                self._is_quiet = trio.Event()
+
+    async def _wait_for_a_pause(self) -> None:
+        with trio.move_on_after(_POLITE_S):
+            await trio.sleep(_PAUSE_S)
+            while self._under_way:
+                await self._is_quiet.wait()
+                await trio.sleep(_PAUSE_S)
