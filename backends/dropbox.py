@@ -12,6 +12,7 @@ groups, which listings carry. What Dropbox cannot do (links, appends) is
     dropbox_objects     answers as objects
     dropbox_properties  metadata as property groups
     dropbox_listing     pages in byte order
+    dropbox_reads       the bytes that were asked for
     dropbox_uploads     the bytes of new files
     dropbox_multipart   files whose parts come one by one
     dropbox_deletions   deletion, by revision
@@ -22,7 +23,6 @@ has a name of another case of letters is neither found nor replaced; a delete of
 names its revision, so that it never takes a folder or a newer file with it.
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -42,7 +42,6 @@ from mountfs.backends.dropbox_objects import (
     Keys,
     check_named,
     client_modified,
-    object_of,
 )
 from mountfs.backends.dropbox_options import DropboxOptions, parse_options, root_of
 from mountfs.backends.dropbox_properties import (
@@ -51,16 +50,15 @@ from mountfs.backends.dropbox_properties import (
     Template,
     group_of,
 )
+from mountfs.backends.dropbox_reads import Reads
 from mountfs.backends.dropbox_uploads import (
     SESSION_MAX,
     NewFile,
     Uploads,
-    check_bytes,
 )
 from mountfs.storage.body import Body, stated_size
 from mountfs.storage.errors import (
     AlreadyExists,
-    Corrupt,
     InvalidRequest,
     NotFound,
     PreconditionFailed,
@@ -92,7 +90,6 @@ from mountfs.storage.types import (
 LINK_S = 4 * 3600
 """How long a temporary link lasts; it is Dropbox that says so."""
 DELETE_MAX = 1000
-_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-[0-9]{1,19}/([0-9]{1,19})")
 
 
 def open_dropbox(url: str, options: Mapping[str, object]) -> Storager:
@@ -112,6 +109,7 @@ class DropboxStorager:
         self._client = DropboxClient(options)
         self._template = Template(is_wanted=options.properties)
         self._looks = Looks(self._client, keys, self._template)
+        self._reads = Reads(self._client, keys, self._looks)
         self._listings = Listings(self._client, keys, self._template)
         self._uploads = Uploads(self._client)
         self._multipart = Multipart(self._client, self._uploads)
@@ -172,48 +170,7 @@ class DropboxStorager:
         """
         self._keys.check(key, self._capabilities)
         _checks.check_range(offset, size)
-        if size == 0:
-            return await self._read_nothing(key, version)
-        path = self._keys.path(key)
-        try:
-            known, headers, data = await self._client.fetch(path, offset, size, key)
-        except InvalidRequest as error:
-            if error.code != "416":
-                raise
-            return await self._read_beyond(key, offset, version)
-        if not isinstance(known, files.FileMetadata):
-            raise WrongKind("a folder has no bytes", key=key)
-        self._looks.check_found(key, known)
-        if version is not None and known.rev != version.content:
-            raise VersionChanged("the file is another by now", key=key)
-        _check_range(key, known, headers, offset, size, data)
-        return Content(await self._read_object(key, known, offset), data)
-
-    async def _read_object(self, key: str, known: Any, offset: int) -> Object:
-        metadata = self._looks.known_metadata(str(known.rev))
-        if metadata is None and offset == 0:
-            found = await self._looks.object(key)
-            if found.version is not None and found.version.content == known.rev:
-                return found
-        plain = object_of(key, known, None, metadata=metadata or NO_METADATA)
-        return plain if metadata is not None else replace(plain, metadata=None)
-
-    async def _read_beyond(
-        self, key: str, offset: int, version: Version | None
-    ) -> Content:
-        """Return no bytes, if the end is where Dropbox says that it is passed."""
-        found = await self._read_nothing(key, version)
-        known = found.object
-        if known.kind is ObjectKind.FILE and (known.size or 0) > offset:
-            raise Corrupt(f"nothing came from {offset} of {known.size} bytes", key=key)
-        return found
-
-    async def _read_nothing(self, key: str, version: Version | None) -> Content:
-        found = await self._looks.object(key)
-        if found.kind is ObjectKind.DIRECTORY:
-            raise WrongKind("a folder has no bytes", key=key)
-        _checks.check_holds(key, version, found.version)
-        return Content(found, b"")
+        return await self._reads.read(key, offset, size, version)
 
     async def write(
         self,
@@ -516,29 +473,6 @@ def _conditional(condition: Condition, key: str) -> Iterator[None]:
         if not (is_folder and isinstance(condition, Absent)):
             raise
         raise AlreadyExists("a directory is there", key=key, code=error.code) from error
-
-
-def _check_range(
-    key: str,
-    known: Any,
-    headers: Mapping[str, str],
-    offset: int,
-    size: int | None,
-    data: bytes,
-) -> None:
-    """Raise `Corrupt` unless the right bytes have come."""
-    total = int(known.size)
-    match = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
-    start, told = (int(match[1]), int(match[2])) if match else (0, total)
-    wanted = total - offset if size is None else min(size, total - offset)
-    if start != offset or told != total or len(data) != wanted:
-        raise Corrupt(
-            f"{wanted} bytes from {offset} were asked for, "
-            f"and {len(data)} from {start} came",
-            key=key,
-        )
-    if len(data) == total:
-        check_bytes(known, data, key)
 
 
 def _capabilities(keys: Keys, *, has_properties: bool) -> Capabilities:
