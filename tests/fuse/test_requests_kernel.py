@@ -79,6 +79,23 @@ def test_reading_again_asks_for_no_bytes(mount: Mount) -> None:
     assert again == {"open": 1, "flush": 1, "release": 1}
 
 
+def test_a_small_file_is_made_with_seven_requests(mount: Mount) -> None:
+    """Each of them once; the directory's attributes are new after every create."""
+    directory, count = mount.path / "d", 20
+    directory.mkdir()
+
+    def make() -> None:
+        for number in range(count):
+            (directory / f"{number}").write_bytes(b"x" * 100)
+
+    counts = asked(mount, make)
+
+    assert counts.pop("getxattr", 0) <= 1  # there are none, which it then knows
+    always = {"lookup", "create", "write", "flush", "release"}
+    assert always <= set(counts) <= always | {"getattr", "setattr"}
+    assert max(counts.values()) <= count + 1
+
+
 def test_small_writes_come_in_large_pieces(mount: Mount) -> None:
     """Four thousand writes of 4 KiB are 16 requests of a megabyte."""
 

@@ -84,27 +84,48 @@ async def test_the_few_files_of_a_program_are_looked_at_without_a_thread(
     assert len(hops) == 1
 
 
-@pytest.mark.parametrize(("size", "count"), [(10, 1), (3 * IN_MEMORY_MAX // 2, 2)])
-async def test_hops_to_a_thread_of_an_append(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, count: int
-) -> None:
-    """The bytes of a small file are in its row; a large one is synced before."""
-    hops: list[object] = []
+@pytest.fixture
+def hops(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What worker threads were asked to do."""
+    calls: list[object] = []
     start = trio.lowlevel.start_thread_soon
 
     def counted(call: Any, *rest: Any) -> None:
-        hops.append(call)
+        calls.append(call)
         start(call, *rest)
 
+    monkeypatch.setattr(trio.lowlevel, "start_thread_soon", counted)
+    return calls
+
+
+async def test_a_small_file_is_one_hop_to_a_thread(
+    tmp_path: Path, hops: list[object]
+) -> None:
+    async with open_scene(tmp_path, journaled=True) as scene:
+        scene.ledger.burst = Burst(clock=lambda: 0.0)  # in which nothing is sent
+        await scene.make("first", b"x" * 10)
+        hops.clear()
+        await scene.make("second", b"x" * 10)
+        assert len(hops) == 1
+
+
+@pytest.mark.parametrize(("size", "count"), [(10, 1), (3 * IN_MEMORY_MAX // 2, 2)])
+async def test_hops_to_a_thread_of_an_append(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    hops: list[object],
+    size: int,
+    count: int,
+) -> None:
+    """The bytes of a small file are in its row; a large one is synced before."""
     roomy = partial(open_stack, put_size_max=MIB, part_size=MIB, block_size=MIB)
     monkeypatch.setattr(volume, "open_stack", roomy)
     async with open_scene(tmp_path, journaled=True, capabilities=ROOMY) as scene:
         scene.ledger.burst = Burst(clock=lambda: 0.0)  # in which nothing is sent
         await scene.make("log", bytes(size))
         await append(scene, "log", PIECE)
-        monkeypatch.setattr(trio.lowlevel, "start_thread_soon", counted)
+        hops.clear()
         await append(scene, "log", PIECE)
-        monkeypatch.undo()
         assert len(hops) == count
 
 
