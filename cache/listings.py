@@ -81,9 +81,12 @@ class Listings:
                 for listing in listings:
                     listing.is_overtaken = True
 
-    def was_forgotten_since(self, key: str, number: int) -> bool:
-        """Tell whether a key's directory may have been forgotten since a number."""
-        if number < self._forgotten_at:
+    def have_overtaken(self, key: str, number: int, listed_as: int) -> bool:
+        """Tell whether a name may have gone since it was asked for.
+
+        It was after `number`; `listed_as` is the last listing of its directory.
+        """
+        if number < max(listed_as, self._forgotten_at):
             return True
         return any(
             number < forgotten_at and key.startswith(prefix)

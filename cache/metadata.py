@@ -142,8 +142,11 @@ class MetadataCache:
         now = None if known is None or is_expired else knowledge_of(key, known)
         if now is not None and known is not asked_at.known:
             return now
-        if known is None and self._is_overtaken(key, asked_at):
-            return answer
+        if known is None:
+            directory = self._directories.get(split_key(key)[0])
+            listed_as = 0 if directory is None else directory.listed_as
+            if self._listings.have_overtaken(key, asked_at.number, listed_as):
+                return answer
         if isinstance(answer, Object):
             return self._take(answer)
         self._take_absent(key)
@@ -522,13 +525,6 @@ class MetadataCache:
             link_target=known.link_target,
             has_foreign_name=known.has_foreign_name,
         )
-
-    def _is_overtaken(self, key: str, asked_at: _Moment) -> bool:
-        """Tell whether a name may have gone since it was asked for, and was listed."""
-        directory = self._directories.get(split_key(key)[0])
-        if directory is not None and asked_at.number < directory.listed_as:
-            return True
-        return self._listings.was_forgotten_since(key, asked_at.number)
 
 
 def _children(prefix: str, directory: Directory) -> tuple[Object, ...] | None:
