@@ -27,12 +27,7 @@ from mountfs.storage.errors import (
     Unsupported,
     VersionChanged,
 )
-from mountfs.storage.foreign_names import (
-    FOLDER_SUFFIX,
-    LINK_SUFFIX,
-    directory_of,
-    other_key,
-)
+from mountfs.storage.looks import Looks, with_metadata_of, with_target_from
 from mountfs.storage.overflow import OverflowStorager
 from mountfs.storage.protocol import Storager
 from mountfs.storage.sidecars import Sidecars
@@ -65,11 +60,8 @@ from mountfs.storage.types import (
 from mountfs.storage.wrapper import StoragerWrapper
 
 DIRECTORY_TYPE = "application/x-directory"
-_TARGET_TRIES = 3
 _UPLOADS_KNOWN_MAX = 4096
 _HASH_INLINE_MAX = 1 << 20
-# Enough to see the marker, a child, and that there is more than the marker.
-_DIRECTORY_PROBE = 3
 
 
 class VirtualStorager(StoragerWrapper):
@@ -85,8 +77,7 @@ class VirtualStorager(StoragerWrapper):
         if self._capabilities.xattrs and not self._native.xattrs:
             self._sidecars = Sidecars(inner)
             self._inner = OverflowStorager(inner, self._sidecars)
-        # What is not there under its name is worth a question under these.
-        self._foreign_suffixes: set[str] = set()
+        self._looks = Looks(self._inner, self._native, self._translator, self._sidecars)
         # What open uploads were begun with, so that their objects need no HEAD.
         self._sent: dict[str, Metadata] = {}
 
@@ -95,6 +86,7 @@ class VirtualStorager(StoragerWrapper):
         self._native = self._inner.capabilities
         self._translator = Translator(self._native, self._features)
         self._capabilities = self._translator.capabilities
+        self._looks.take(self._native, self._translator)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -114,20 +106,7 @@ class VirtualStorager(StoragerWrapper):
         rclone or directories of Hadoop, what is not there may be one of those: a link
         is answered under its own key.
         """
-        try:
-            if not self._native.native_dirs and kind is ObjectKind.DIRECTORY:
-                found = await self._stat_directory(key)
-            else:
-                hint = kind if self._native.native_dirs else None
-                found = await self._with_target(await self._inner.stat(key, kind=hint))
-        except NotFound:
-            other = await self._under_foreign_name(key, kind)
-            if other is None:
-                raise
-            found = other
-        if self._sidecars is None:
-            return found
-        return await self._sidecars.resolved(found)
+        return await self._looks.stat(key, kind)
 
     async def list(
         self,
@@ -139,7 +118,7 @@ class VirtualStorager(StoragerWrapper):
     ) -> Page:
         """List; links are told where listings carry metadata, without their target."""
         page = await self._inner.list(prefix, mode=mode, token=token, limit=limit)
-        self._note_foreign_names(page)
+        self._looks.note_foreign_names(page)
         entries: Iterable[Object] = page.objects
         if mode is ListMode.DIRECTORY:
             entries = [entry for entry in entries if entry.key != prefix]
@@ -158,10 +137,10 @@ class VirtualStorager(StoragerWrapper):
     ) -> Content:
         """Read; a whole read is checked against a virtual `content-md5`."""
         content = await self._inner.read(key, offset, size, version=version)
-        found = self._seen(content.object)
+        found = self._looks.seen(content.object)
         if offset == 0 and len(content.data) == found.size:
             await self._check_md5(found, content.data)
-            found = _with_target_from(found, content.data)
+            found = with_target_from(found, content.data)
         return Content(found, content.data)
 
     async def write(
@@ -193,7 +172,7 @@ class VirtualStorager(StoragerWrapper):
         """Copy; with metadata the source is asked first for what is not ours."""
         sent = None
         if metadata is not None:
-            original = self._seen(await self._inner.stat(source))
+            original = self._looks.seen(await self._inner.stat(source))
             source_version = _pinned(original, source_version)
             base = original.metadata or NO_METADATA
             sent = self._translator.sent(merged(metadata, base), original.kind)
@@ -215,7 +194,7 @@ class VirtualStorager(StoragerWrapper):
             moved = await self._inner.move(
                 source, target, source_version=source_version
             )
-            return self._seen(moved)
+            return self._looks.seen(moved)
         if is_directory or not self.capabilities.move:
             raise Unsupported("this store cannot move", key=source)
         if source == target:
@@ -227,7 +206,7 @@ class VirtualStorager(StoragerWrapper):
         copied = await self._inner.copy(source, target, source_version=version)
         # A crash here leaves both; the copy is whole.
         await self._inner.delete(source, condition=version if can_pin else None)
-        return self._seen(copied)
+        return self._looks.seen(copied)
 
     async def make_dir(self, key: str, *, metadata: Metadata = NO_METADATA) -> Object:
         """Make a directory natively, or its marker; an existing one is left as is."""
@@ -250,7 +229,7 @@ class VirtualStorager(StoragerWrapper):
             # SeaweedFS takes a directory that exists by its children for its marker;
             # and the last of them may go while we look.
             with suppress(NotFound):
-                found = await self._stat_directory(key)
+                found = await self._looks.directory(key)
                 if found.version is not None:
                     return found
             made = await self._inner.write(key, None, metadata=sent)
@@ -304,7 +283,7 @@ class VirtualStorager(StoragerWrapper):
             if self._features.loose_operation:
                 return object
             raise Unsupported("the store cannot change metadata", key=object.key)
-        known = await self._known(object)
+        known = await self._looks.known(object)
         if known is None:
             if object.kind is ObjectKind.DIRECTORY and self._features.virtual_dir:
                 return await self.make_dir(object.key, metadata=metadata)
@@ -369,7 +348,7 @@ class VirtualStorager(StoragerWrapper):
         if not self._features.virtual_append:
             raise Unsupported("virtual_append is off, and the store cannot", key=key)
         if base is not None and (base.size is None or not base.is_described):
-            base = _same(base, self._seen(await self._inner.stat(key)))
+            base = with_metadata_of(base, self._looks.seen(await self._inner.stat(key)))
         offset = base.size or 0 if base is not None else 0
         await trio.lowlevel.checkpoint()
         return VirtualAppend(key, offset, base=base, metadata=metadata)
@@ -389,86 +368,7 @@ class VirtualStorager(StoragerWrapper):
         """Make what was appended visible, in one step where it is emulated."""
         if isinstance(append, VirtualAppend):
             return await commit_virtual_append(self, append)
-        return self._seen(await self._inner.commit_append(append))
-
-    def _seen(self, object: Object) -> Object:
-        """Return an answer as callers see it, with what is known without a request."""
-        found = self._translator.seen(object)
-        if self._sidecars is None:
-            return found
-        return self._sidecars.resolved_nowait(found)
-
-    def _note_foreign_names(self, page: Page) -> None:
-        suffixes = (LINK_SUFFIX, FOLDER_SUFFIX)
-        for key in [e.key for e in page.objects if e.key.endswith(suffixes)]:
-            self._foreign_suffixes.update(filter(key.endswith, suffixes))
-
-    async def _under_foreign_name(
-        self, key: str, kind: ObjectKind | None
-    ) -> Object | None:
-        """Return what a foreign tool keeps for a key under another one, if anything."""
-        is_directory = kind is ObjectKind.DIRECTORY
-        wanted = key if not is_directory or key.endswith("/") else f"{key}/"
-        other = other_key(wanted)
-        if not any(other.endswith(suffix) for suffix in self._foreign_suffixes):
-            return None
-        if wanted in ("", "/") or is_directory != wanted.endswith("/"):
-            return None
-        try:
-            found = await self._with_target(await self._inner.stat(other))
-        except NotFound:
-            return None
-        if not found.has_foreign_name:
-            return None
-        return directory_of(found) if is_directory else found
-
-    async def _stat_directory(self, key: str) -> Object:
-        prefix = key if not key or key.endswith("/") else f"{key}/"
-        page = await self._inner.list(
-            prefix, mode=ListMode.PREFIX, limit=_DIRECTORY_PROBE
-        )
-        while not page.objects and page.token is not None:
-            page = await self._inner.list(
-                prefix,
-                mode=ListMode.PREFIX,
-                token=page.token,
-                limit=_DIRECTORY_PROBE,
-            )
-        marker = next((entry for entry in page.objects if entry.key == prefix), None)
-        if marker is not None:
-            return await self._with_attributes(marker)
-        if page.objects or not prefix:
-            return Object(key=prefix, kind=ObjectKind.DIRECTORY, metadata=NO_METADATA)
-        raise NotFound(key=prefix)
-
-    async def _with_attributes(self, marker: Object) -> Object:
-        """Return a directory with what its marker keeps, asking where that helps."""
-        if (
-            marker.metadata is None
-            and self._native.dir_metadata
-            and (self._capabilities.attributes or self._capabilities.xattrs)
-        ):
-            try:
-                marker = await self._inner.stat(marker.key)
-            except NotFound:  # deleted just now; the listing was true in its time
-                marker = dataclasses.replace(marker, metadata=NO_METADATA)
-        return self._seen(marker)
-
-    async def _with_target(self, object: Object) -> Object:
-        """Return an answer as callers see it; read a link's body for its target."""
-        found = self._seen(object)
-        for _ in range(_TARGET_TRIES):
-            if found.kind is not ObjectKind.LINK or found.link_target is not None:
-                return found
-            try:
-                content = await self._inner.read(
-                    found.key, 0, dialects.TARGET_SIZE_MAX + 1, version=found.version
-                )
-            except VersionChanged:
-                found = self._seen(await self._inner.stat(found.key))
-                continue
-            return _with_target_from(found, content.data)
-        raise VersionChanged("the link changes faster than it is read", key=object.key)
+        return self._looks.seen(await self._inner.commit_append(append))
 
     async def _check_md5(self, found: Object, content: bytes) -> None:
         pairs = found.metadata.pairs if found.metadata is not None else {}
@@ -486,7 +386,7 @@ class VirtualStorager(StoragerWrapper):
     ) -> tuple[Object | None, Metadata]:
         """Return whom to inherit from, and the metadata to send with new bytes."""
         kind = ObjectKind.DIRECTORY if key.endswith("/") else ObjectKind.FILE
-        known = await self._known(inherit) if inherit is not None else None
+        known = await self._looks.known(inherit) if inherit is not None else None
         if known is None:
             return inherit, self._translator.sent(metadata, kind)
         base = known.metadata or NO_METADATA
@@ -494,18 +394,8 @@ class VirtualStorager(StoragerWrapper):
         return self._bare(known), sent
 
     async def _heir(self, inherit: Object | None) -> Object | None:
-        known = inherit is not None and await self._known(inherit)
+        known = inherit is not None and await self._looks.known(inherit)
         return self._bare(known) if known else inherit
-
-    async def _known(self, object: Object) -> Object | None:
-        """Return the object with its metadata, asking for them if they are unknown."""
-        if object.is_described:
-            return object
-        try:
-            fresh = await self._inner.stat(object.key)
-        except NotFound:
-            return None
-        return _same(object, self._seen(fresh))
 
     def _bare(self, object: Object) -> Object:
         """Return an object as the inner store may see it: without what is emulated."""
@@ -531,7 +421,7 @@ class VirtualStorager(StoragerWrapper):
         """Return the answer to a write, with the metadata that were sent with it."""
         if answer.metadata is None and sent is not None:
             answer = dataclasses.replace(answer, metadata=sent)
-        return self._seen(answer)
+        return self._looks.seen(answer)
 
     def _marker_metadata(self, metadata: Metadata) -> Metadata:
         sent = self._translator.sent(metadata, ObjectKind.DIRECTORY)
@@ -549,15 +439,6 @@ class VirtualStorager(StoragerWrapper):
         return native.set_metadata
 
 
-def _with_target_from(object: Object, body: bytes) -> Object:
-    if object.kind is not ObjectKind.LINK or object.link_target is not None:
-        return object
-    target = body.decode("utf-8", "surrogateescape")
-    if dialects.is_target(target):
-        return dataclasses.replace(object, link_target=target)
-    return dataclasses.replace(object, kind=ObjectKind.FILE, has_foreign_name=False)
-
-
 def _pinned(original: Object, wanted: Version | None) -> Version | None:
     """Return the version that a copy is to take, which is the one that was asked."""
     found = original.version
@@ -566,19 +447,6 @@ def _pinned(original: Object, wanted: Version | None) -> Version | None:
     if found is not None and found.content != wanted.content:
         raise VersionChanged(key=original.key)
     return wanted
-
-
-def _same(known: Object, fresh: Object) -> Object:
-    """Return what is known, with the metadata (and size) of a fresh answer."""
-    size = fresh.size if known.size is None else known.size
-    version = fresh.version if known.version is None else known.version
-    return dataclasses.replace(
-        known,
-        kind=fresh.kind,
-        size=size,
-        version=version,
-        metadata=fresh.metadata or NO_METADATA,
-    )
 
 
 def _check_directory_key(key: str) -> None:
