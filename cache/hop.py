@@ -7,6 +7,7 @@ way back from a thread takes three turns of the loop: here the thread rings a be
 """
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
@@ -37,7 +38,8 @@ os.register_at_fork(after_in_child=_forget_bells)
 async def in_thread(call: Callable[[], T]) -> T:
     """Run a call in a worker thread and wait for its end, even if cancelled.
 
-    The thread cannot be stopped, and what follows must know how it ended.
+    The thread cannot be stopped, and what follows must know how it ended. Raises
+    `OSError` if there are too many threads: the call was not begun.
     """
     bell = _take_bell()
     if bell is None:
@@ -48,7 +50,11 @@ async def in_thread(call: Callable[[], T]) -> T:
         results.append(result)
         os.eventfd_write(bell, 1)
 
-    trio.lowlevel.start_thread_soon(call, deliver)
+    try:
+        _start(call, deliver)
+    except OSError:
+        _free_bells.append(bell)
+        raise
     try:
         await trio.lowlevel.wait_readable(bell)
     except trio.Cancelled:
@@ -74,6 +80,16 @@ def _take_bell() -> int | None:
     return bell
 
 
+def _start(
+    call: Callable[[], T], deliver: "Callable[[outcome.Outcome[T]], object]"
+) -> None:
+    try:
+        trio.lowlevel.start_thread_soon(call, deliver)
+    except RuntimeError as error:
+        # Not EAGAIN, as the system says: programs would take that for "not yet".
+        raise OSError(errno.ENOMEM, f"no thread: {error}") from error
+
+
 async def _without_bell(call: Callable[[], T]) -> T:
     task = trio.lowlevel.current_task()
     token = trio.lowlevel.current_trio_token()
@@ -82,7 +98,7 @@ async def _without_bell(call: Callable[[], T]) -> T:
         with contextlib.suppress(trio.RunFinishedError):  # nobody is left to ask
             token.run_sync_soon(trio.lowlevel.reschedule, task, result)
 
-    trio.lowlevel.start_thread_soon(call, deliver)
+    _start(call, deliver)
     found: T = await trio.lowlevel.wait_task_rescheduled(
         lambda _: trio.lowlevel.Abort.FAILED
     )

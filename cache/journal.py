@@ -532,6 +532,9 @@ class Journal:
         turns, self._turns = self._turns, []
         try:
             await in_thread(partial(_transact, self._connection, turns))
+        except OSError as error:  # it was not begun
+            for turn in turns:  # nobody must believe that it is done
+                turn.error = JournalError(f"the journal failed: {error}")
         finally:
             self._is_busy = bool(self._turns)
             if self._turns:

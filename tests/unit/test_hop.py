@@ -1,5 +1,6 @@
 """The way into a worker thread and back: how it ends, and what it costs the loop."""
 
+import errno
 import os
 import threading
 import time
@@ -85,6 +86,28 @@ async def test_many_hops_at_once_all_come_back(
 
     assert sorted(found) == list(range(count))
     assert len(hop._made) == (BELLS_MAX if has_bells else 0)
+
+
+@pytest.mark.parametrize("has_bells", [True, False])
+async def test_too_many_threads_are_an_error_of_the_system(
+    monkeypatch: pytest.MonkeyPatch, has_bells: bool
+) -> None:
+    """And not a bug of ours; what was taken for the hop is there for the next."""
+    await in_thread(threading.get_ident)
+    if not has_bells:
+        monkeypatch.setattr(hop, "_take_bell", lambda: None)
+    bells = list(hop._free_bells)
+    with monkeypatch.context() as patch:
+        patch.setattr(trio.lowlevel, "start_thread_soon", no_thread)
+        with pytest.raises(OSError, match="thread") as caught:
+            await in_thread(threading.get_ident)
+
+    assert caught.value.errno == errno.ENOMEM
+    assert hop._free_bells == bells
+
+
+def no_thread(*_: object) -> None:
+    raise RuntimeError("can't start new thread")
 
 
 async def test_a_child_process_has_bells_of_its_own() -> None:

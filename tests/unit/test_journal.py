@@ -4,6 +4,7 @@ import errno
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -175,6 +176,39 @@ async def test_who_is_cancelled_while_the_journal_writes_still_knows_the_end(
                 scope.cancel()
         assert sorted(noted) == [row.id for row in await journal.pending()]
         assert len(noted) == 4
+
+
+async def test_nobody_is_told_of_success_if_there_is_no_thread_to_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither who leads a transaction nor who was to share it; later there is one."""
+    refused: list[int] = []
+    start = trio.lowlevel.start_thread_soon
+
+    def refuse_the_second(*args: Any) -> None:
+        starts.append(0)
+        if len(starts) == 2:
+            raise RuntimeError("can't start new thread")
+        start(*args)
+
+    async def note(journal: Journal, number: int) -> None:
+        try:
+            await journal.change_pending([PendingRow(number, "key", "{}")])
+        except JournalError:
+            refused.append(number)
+
+    async with await Journal.open(tmp_path / "j") as journal:
+        starts: list[int] = []
+        with monkeypatch.context() as patch:
+            patch.setattr(trio.lowlevel, "start_thread_soon", refuse_the_second)
+            async with trio.open_nursery() as nursery:
+                for number in range(1, 5):
+                    nursery.start_soon(note, journal, number)
+        await note(journal, 5)
+        noted = [row.id for row in await journal.pending()]
+
+    assert len(refused) == 3
+    assert sorted(refused + noted) == [1, 2, 3, 4, 5]
 
 
 async def test_one_bad_change_does_not_fail_those_that_came_with_it(
