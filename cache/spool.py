@@ -98,8 +98,10 @@ class Spool:
         self._size = 0
         """How long the file is on the disk, if it is there."""
         self._has_durable_name = False
-        self._is_synced = False
-        """Whether nothing was written since the last sync."""
+        self._newest: object = None
+        """Stands for the newest change of what is on the disk; None before any."""
+        self._synced: object = self._newest
+        """Stands for the newest change that is known to be synced."""
         self._memory: bytearray | None = None
         self._origin = 0
         """Where in the file the first byte in memory lies."""
@@ -203,7 +205,7 @@ class Spool:
 
     async def sync(self) -> None:
         """Return when the bytes survive a power cut."""
-        if not self._is_synced:
+        if self._fd < 0 or self._synced is not self._newest:
             await on_disk(self._sync)
 
     async def copy_to(self, path: Path, size: int) -> None:
@@ -213,8 +215,7 @@ class Spool:
     async def remove(self) -> None:
         """Close and delete the file. No call may be under way."""
         self._forget_memory()
-        # Written anew, it gets another name.
-        self._has_durable_name = self._is_synced = False
+        self._has_durable_name = False  # written anew, it gets another
         fd, self._fd = self._fd, -1
         if fd >= 0:
             await on_disk(self._remove, fd)
@@ -231,6 +232,8 @@ class Spool:
     def _open(self) -> int:
         if self._fd < 0:
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+            if self._memory is not None:
+                flags |= os.O_TRUNC  # an attempt before this one may have failed
             fd = os.open(self.path, flags, 0o600)
             try:
                 if self._memory is not None:
@@ -240,6 +243,7 @@ class Spool:
                 os.close(fd)
                 raise
             # In this order: who reads meanwhile finds the bytes in one of the two.
+            self._newest = object()
             self._fd = fd
             self._forget_memory()
         return self._fd
@@ -255,13 +259,17 @@ class Spool:
 
     def _write(self, offset: int, data: "bytes | memoryview") -> None:
         try:
-            _write_all(self._open(), offset, data)
-            self._size = max(self._size, offset + len(data))
+            fd = self._open()
+            try:
+                _write_all(fd, offset, data)
+            finally:
+                # Some of it may be there even if the disk was full before the end.
+                self._size = os.fstat(fd).st_size
         except OSError as error:
             raise _translated(error) from error
         finally:
             # Not before: a sync that began meanwhile may have missed some of it.
-            self._is_synced = False
+            self._newest = object()
         self._unwritten += len(data)
         if self.is_for_sync and self._unwritten >= _WRITE_OUT:
             self._unwritten = 0
@@ -292,7 +300,7 @@ class Spool:
         except OSError as error:
             raise _translated(error) from error
         finally:
-            self._is_synced = False
+            self._newest = object()
 
     def _punch(self, start: int, end: int) -> None:
         try:
@@ -302,7 +310,7 @@ class Spool:
                 raise _translated(error) from error
             self._write_zeros(start, min(end, os.fstat(self._fd).st_size))
         finally:
-            self._is_synced = False
+            self._newest = object()
 
     def _write_zeros(self, start: int, end: int) -> None:
         for offset in range(start, end, len(_ZEROS)):
@@ -311,12 +319,13 @@ class Spool:
     def _sync(self) -> None:
         try:
             fd = self._open()
-            self._is_synced = True  # unless somebody writes from here on
+            newest = self._newest  # what is written from here on may be missed
             os.fdatasync(fd)  # its size, too
             if not self._has_durable_name:
                 self._sync_name()
+            # Not before: who asks meanwhile must wait for the disk as well.
+            self._synced = newest
         except OSError as error:
-            self._is_synced = False
             raise _translated(error) from error
 
     def _sync_name(self) -> None:

@@ -2,15 +2,18 @@
 
 import errno
 import os
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+import trio
+import trio.testing
 
 from mountfs.cache import spool as spool_module
 from mountfs.cache.entry_text import INLINE_SIZE_MAX
 from mountfs.cache.spool import HELD, IN_MEMORY_MAX, Spool, SpoolFailed
-from mountfs.storage.errors import ObjectTooLarge
+from mountfs.storage.errors import ObjectTooLarge, QuotaExceeded
 from tests.fakes.volume import open_scene
 
 
@@ -101,6 +104,88 @@ async def test_a_sync_that_failed_is_tried_again(
 
 def fail(*_: object) -> None:
     raise OSError(errno.EIO, "the disk is ill")
+
+
+async def test_who_comes_while_a_sync_is_under_way_waits_for_the_disk_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, may_end = threading.Event(), threading.Event()
+
+    def slow(_: int) -> None:
+        begun.set()
+        may_end.wait(10)
+
+    monkeypatch.setattr(os, "fdatasync", slow)
+    spool = Spool(tmp_path, "spool")
+    await spool.write(0, b"bytes")
+    told: list[bool] = []
+
+    async def sync() -> None:
+        await spool.sync()
+        told.append(may_end.is_set())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(sync)
+        assert await trio.to_thread.run_sync(begun.wait, 10)
+        nursery.start_soon(sync)
+        await trio.testing.wait_all_tasks_blocked()
+        may_end.set()
+
+    assert told == [True, True]
+    await spool.remove()
+
+
+class FullDisk:
+    """Takes the first bytes of what is written, and has no room for the rest."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+        self._write, self._room = os.pwrite, room
+        monkeypatch.setattr(os, "pwrite", self.write)
+
+    def write(self, fd: int, data: memoryview, offset: int) -> int:
+        with data:  # as in C: the error holds on to nothing
+            taken = bytes(data[: self._room])
+        if not taken:
+            raise OSError(errno.ENOSPC, "no room")
+        done = self._write(fd, taken, offset)
+        self._room -= done
+        return done
+
+
+async def test_nothing_of_a_write_that_failed_is_in_a_hole_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path, "spool")
+    await spool.write(0, b"bytes")
+    await spool.sync()
+    with monkeypatch.context() as patch:
+        FullDisk(patch, room=2)
+        with pytest.raises(QuotaExceeded):
+            await spool.write(5, b"appended")
+
+    await spool.resize(5)
+    await spool.resize(20)
+    assert await spool.read(0, 20) == b"bytes" + bytes(15)
+    assert spool.path.read_bytes() == b"bytes" + bytes(15)
+    await spool.remove()
+
+
+async def test_nothing_of_a_way_to_the_disk_that_failed_is_in_a_hole_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was in memory was cut since."""
+    spool = Spool(tmp_path, "spool")
+    await spool.write(0, b"long bytes")
+    with monkeypatch.context() as patch:
+        FullDisk(patch, room=8)
+        with pytest.raises(QuotaExceeded):
+            await spool.sync()
+
+    await spool.resize(4)
+    await spool.sync()
+    await spool.resize(20)
+    assert await spool.read(0, 20) == b"long" + bytes(16)
+    await spool.remove()
 
 
 @pytest.mark.parametrize("size", [0, 2, 5, 9])
