@@ -1,7 +1,7 @@
 """The locks of keys: who changes what is pending of a key holds that of the key.
 
 They are taken in one order by everybody, so that nobody waits in a circle, and exist
-only while somebody uses them. What was done under them is news when they are let go.
+only while somebody uses them. That they are let go is news.
 """
 
 from mountfs.cache.lock import Lock
@@ -48,10 +48,10 @@ class HeldLocks:
             self._release()
             raise
 
-    async def __aexit__(self, kind: object, *_: object) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._release()
-        if kind is None:
-            self._news.tell()
+        # After an error, too: who was passed over for the lock may go now.
+        self._news.tell()
 
     def _release(self) -> None:
         for key, lock in reversed(self._held):
