@@ -119,7 +119,7 @@ class BlockCache:
             budget,
             self.ledger,
             memory_max=memory_max,
-            is_coming=self._fetches.__contains__,
+            is_coming=self._is_coming,
             activity=self.activity,
         )
         self._keeper = Keeper(self._shelf)
@@ -218,7 +218,7 @@ class BlockCache:
         waiting: list[tuple[int, Fetch]] = []
         for index in range(offset // self._block_size, -(-end // self._block_size)):
             name = self._names.of(object, index)
-            if self._shelf.touch(name):
+            if self._shelf.touch(name) or name in self._keeper:
                 continue
             if (fetch := self._fetches.get(name)) is not None:
                 waiting.append((index, fetch))
@@ -286,7 +286,7 @@ class BlockCache:
         Many small files are written one after the other, and a thread for each would
         take as long as sending it.
         """
-        self._keeper.gather(self._blocks_of(object, 0, data))
+        self._keeper.offer(self._blocks_of(object, 0, data))
 
     def _blocks_of(
         self, object: Object, offset: int, data: bytes
@@ -470,6 +470,9 @@ class BlockCache:
         content = self._names.content(object)
         return [i for i in indexes if not self._is_here(BlockName(content, i))]
 
+    def _is_coming(self, name: BlockName) -> bool:
+        return name in self._fetches or name in self._keeper
+
     def _is_here(self, name: BlockName) -> bool:
         places = (self._shelf, self._keeper, self._fetches)
         return any(name in place for place in places)
@@ -529,7 +532,10 @@ class BlockCache:
                 place.close()
             self._unkept += fetch.place.size
             try:
-                await self._keeper.keep_behind(blocks)
+                if fetch.is_ahead:
+                    await self._keeper.keep_with_others(blocks)
+                else:
+                    await self._keeper.keep_behind(blocks)
             finally:
                 self._unkept -= fetch.place.size
             for name in names:

@@ -18,13 +18,14 @@ from mountfs.cache.shelf import Block, Shelf
 _POLITE_S = 0.25
 _PAUSE_S = 0.03
 """So long the disk lets requests go first, and then programs take what they brought."""
+_SMALL = 128 << 10
 _LARGE = 2 << 20
 """With less than that nobody is in the way."""
 KEEP_WAIT_S = 1.0
 """How long a read waits for room, or for the disk, at most."""
 GATHER_S = 0.02
 GATHERED_MAX = 4 << 20
-"""How many bytes of small objects wait for the disk at most."""
+"""How many bytes of small objects wait for the disk at most, and as many go there."""
 _LATE_MAX = 4
 """So many writes to a disk that hangs are waited for in the background."""
 
@@ -49,49 +50,84 @@ class Keeper:
         self._is_quiet = trio.Event()
         self._gathered: dict[BlockName, Block] = {}
         self._gathered_size = 0
+        self._on_the_way: dict[BlockName, Block] = {}
+        self._offered: set[BlockName] = set()
+        """For which of those that were gathered nothing is to be evicted."""
+        self._is_gathering = False
         self.nursery: trio.Nursery | None = None
 
     # --- what waits for the disk --------------------------------------------------
 
     def __contains__(self, name: BlockName) -> bool:
-        return name in self._gathered
+        return name in self._gathered or name in self._on_the_way
 
     def get(self, name: BlockName) -> Block | None:
         """Return a block that was gathered and is not on the shelf's disk yet."""
-        return self._gathered.get(name)
+        return self._gathered.get(name) or self._on_the_way.get(name)
 
     def indexes(self, content: bytes) -> set[int]:
         """Return which blocks of some bytes were gathered."""
-        return {name.index for name in self._gathered if name.content == content}
+        names = (*self._gathered, *self._on_the_way)
+        return {name.index for name in names if name.content == content}
 
     def forget(self, content: bytes) -> None:
         """Drop what was gathered of some bytes."""
         for name in [name for name in self._gathered if name.content == content]:
-            del self._gathered[name]
+            self._gathered_size -= len(self._gathered.pop(name))
+            self._offered.discard(name)
+        for name in [name for name in self._on_the_way if name.content == content]:
+            del self._on_the_way[name]
 
     # --- keeping --------------------------------------------------------------------
 
-    def gather(self, blocks: Mapping[BlockName, Block]) -> None:
-        """Keep the blocks of a small object, on the disk before long, if it can."""
+    def offer(self, blocks: Mapping[BlockName, Block]) -> None:
+        """Keep the blocks of a small object, on the disk before long if there is room.
+
+        Nothing is evicted for them.
+        """
+        if self._gather(blocks):
+            self._offered |= blocks.keys()
+
+    async def keep_with_others(self, blocks: Mapping[BlockName, Block]) -> None:
+        """As `keep_behind`, of what no program waits for: if small, with others."""
+        if sum(map(len, blocks.values())) > _SMALL or not self._gather(blocks):
+            await self.keep_behind(blocks)
+
+    def _gather(self, blocks: Mapping[BlockName, Block]) -> bool:
+        """Keep small blocks in memory, and before long on the disk; tell if so."""
         assert self.nursery is not None
         for name, block in blocks.items():
             self._shelf.remember(name, block)
         size = sum(map(len, blocks.values()))
-        if self._gathered_size + size > GATHERED_MAX:
-            return  # the disk is slow: they are in memory, and can be fetched again
-        if not self._gathered_size and blocks:
-            self.nursery.start_soon(self._keep_soon)
+        if not size or self._gathered_size + size > GATHERED_MAX:
+            return False  # the disk is slow
         self._gathered |= blocks
         self._gathered_size += size
+        if not self._is_gathering:
+            self._is_gathering = True
+            self.nursery.start_soon(self._keep_soon)
+        return True
 
     async def _keep_soon(self) -> None:
-        await trio.sleep(GATHER_S)
-        await self.keep_gathered()
+        try:
+            while self._gathered:
+                await trio.sleep(GATHER_S)
+                await self.keep_gathered()
+        finally:
+            self._is_gathering = False
 
     async def keep_gathered(self) -> None:
         """Keep now what was gathered."""
         blocks, self._gathered, self._gathered_size = self._gathered, {}, 0
-        await self._shelf.keep(blocks, may_evict=False)
+        offered, self._offered = self._offered, set()
+        self._on_the_way = blocks
+        try:
+            fetched = {n: block for n, block in blocks.items() if n not in offered}
+            await self._shelf.keep(fetched)
+            rest = {n: block for n, block in blocks.items() if n in offered}
+            await self._shelf.keep(rest, may_evict=False)
+        finally:
+            self._on_the_way = {}
 
     async def keep_behind(self, blocks: Mapping[BlockName, Block]) -> None:
         """Keep blocks; return when they are, or when the disk is slow.

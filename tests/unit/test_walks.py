@@ -1,7 +1,7 @@
 """Programs that walk: what is fetched ahead of them, how much, and when not."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,9 @@ import pytest
 import trio
 import trio.testing
 
+from mountfs.cache.blockfiles import BlockFiles, BlockName
 from mountfs.cache.blocks import BlockCache
+from mountfs.cache.shelf import Block
 from mountfs.cache.spool import DISK_THREADS
 from mountfs.storage.types import Absent, Object, ObjectKind
 from mountfs.vfs import lister, walks
@@ -153,6 +155,49 @@ async def test_walk_looks_at_each_entry_a_few_times(
 
         assert scene.store.asked["read"] == 150
         assert looks <= 3 * 150
+
+
+async def test_files_of_a_walk_go_to_the_disk_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hop to a thread for each would take as long as fetching it."""
+    stored: list[int] = []
+    store_all = BlockFiles.store_all
+
+    def counted(files: BlockFiles, blocks: Mapping[BlockName, Block]) -> None:
+        stored.append(len(blocks))
+        store_all(files, blocks)
+
+    monkeypatch.setattr(BlockFiles, "store_all", counted)
+    async with walked(tmp_path) as scene:
+        await put_files(scene, "d", 40)
+        await scene.nodes("d")
+        for number in range(40):
+            await scene.see(f"d/{number:03}")
+        blocks = scene.fs.volume.blocks
+        for number in range(40):
+            found = (await scene.lookup(f"d/{number:03}")).object
+            assert found is not None
+            assert blocks.cached_ranges(found)
+
+    assert sum(stored) == 40
+    assert len(stored) <= 10
+
+
+async def test_what_waits_for_the_disk_can_be_forgotten(tmp_path: Path) -> None:
+    """It is there as long as nobody says that it is of no use."""
+    async with walked(tmp_path) as scene:
+        await put_files(scene, "d", 10)
+        await scene.nodes("d")
+        for number in range(10):
+            await read(scene, f"d/{number:03}")
+        blocks = scene.fs.volume.blocks
+        nodes = [await scene.lookup(f"d/{number:03}") for number in range(10)]
+        for node in nodes:
+            assert node.object is not None
+            assert blocks.cached_ranges(node.object)
+            blocks.forget(node.object)
+            assert not blocks.cached_ranges(node.object)
 
 
 @pytest.mark.parametrize("first", [(1, 0, 2), (2, 1, 0), (0, 2, 1)])
