@@ -339,17 +339,25 @@ class Spool:
     def _copy_to(self, path: Path, size: int) -> None:
         copy = Spool(path.parent, path.name)
         try:
-            fd, target = self._open(), copy._open()
-            os.ftruncate(target, size)
-            for start, end in _data_of(fd, size):
-                for offset in range(start, end, len(_ZEROS)):
-                    count = min(len(_ZEROS), end - offset)
-                    copy._write(offset, os.pread(fd, count, offset))
-            copy._sync()
-            os.close(target)
+            self._copy_into(copy, size)
         except OSError as error:
             path.unlink(missing_ok=True)
             raise _translated(error) from error
+        except StoreError:  # such a one already
+            path.unlink(missing_ok=True)
+            raise
+        finally:
+            if copy._fd >= 0:
+                os.close(copy._fd)
+
+    def _copy_into(self, copy: "Spool", size: int) -> None:
+        fd = self._open()
+        copy._resize(size)
+        for start, end in _data_of(fd, size):
+            for offset in range(start, end, len(_ZEROS)):
+                count = min(len(_ZEROS), end - offset)
+                copy._write(offset, os.pread(fd, count, offset))
+        copy._sync()
 
     def _remove(self, fd: int) -> None:
         os.close(fd)

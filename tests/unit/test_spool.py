@@ -170,6 +170,24 @@ async def test_nothing_of_a_write_that_failed_is_in_a_hole_later(
     await spool.remove()
 
 
+async def test_nothing_of_a_copy_that_failed_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the room that it took nor its descriptor."""
+    spool = Spool(tmp_path, "spool")
+    await spool.write(0, b"bytes")
+    await spool.sync()
+    opened = os.listdir("/proc/self/fd")
+    with monkeypatch.context() as patch:
+        FullDisk(patch, room=2)
+        with pytest.raises(QuotaExceeded):
+            await spool.copy_to(tmp_path / "copy", 5)
+
+    assert os.listdir(tmp_path) == ["spool"]
+    assert len(os.listdir("/proc/self/fd")) == len(opened)
+    await spool.remove()
+
+
 async def test_nothing_of_a_way_to_the_disk_that_failed_is_in_a_hole_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
