@@ -39,6 +39,7 @@ class Baton(trio.abc.Instrument):
         self._last: trio.lowlevel.Task | None = None
         """Who has let go of it in this very step, and may take it again."""
         self._has_just_answered = False
+        """Whether who holds it has come back without a pause."""
         self._at_once = 0
         """How many requests in a row came while they were waited for on the spot."""
         self._waiting: OrderedDict[trio.lowlevel.Task, None] = OrderedDict()
@@ -76,6 +77,7 @@ class Baton(trio.abc.Instrument):
         self._last = None
         if self._holder is None and self._waiting:
             self._holder, _ = self._waiting.popitem(last=False)
+            self._has_just_answered = False
             trio.lowlevel.reschedule(self._holder)
 
 

@@ -130,6 +130,29 @@ async def test_who_has_paused_does_not_hold_up_the_others(waits: list[float]) ->
     assert waits == []
 
 
+async def test_who_comes_after_one_that_has_paused_does_not_either(
+    waits: list[float],
+) -> None:
+    """Even if that one has answered without a pause before."""
+    reading, writing = os.pipe()
+    baton = Baton()
+    with closing(reading), closing(writing):
+        os.write(writing, b"x")
+        trio.lowlevel.add_instrument(baton)
+        try:
+            async with trio.open_nursery() as nursery:
+                async with baton:
+                    nursery.start_soon(serve_one, baton, reading)
+                    await trio.testing.wait_all_tasks_blocked()
+                await serve_one(baton, reading)
+                assert len(waits) == 1
+                # And then a handler that waits for something, while another is served.
+        finally:
+            trio.lowlevel.remove_instrument(baton)
+
+    assert len(waits) == 1
+
+
 async def test_a_request_that_comes_later_is_left_to_the_loop(
     waits: list[float],
 ) -> None:
