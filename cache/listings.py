@@ -29,6 +29,8 @@ class ListingInProgress:
     number: int = 0
     is_overtaken: bool = False
     changed: set[str] = field(default_factory=set)
+    outdated: dict[str, bool] = field(default_factory=dict)
+    """Names of which it may tell what was, and whether they were said to be there."""
     found: list[Object] = field(default_factory=list)
     names: dict[str, Known] = field(default_factory=dict)
 
@@ -69,6 +71,13 @@ class Listings:
         parent, name = split_key(key)
         for listing in self._running.get(parent, ()):
             listing.changed.add(name)
+            listing.outdated.pop(name, None)
+
+    def note_outdated(self, key: str, *, is_there: bool) -> None:
+        """Note that something has happened to a name that nobody here can tell."""
+        parent, name = split_key(key)
+        for listing in self._running.get(parent, ()):
+            listing.outdated[name] = is_there
 
     def note_forgotten(self, prefix: str) -> None:
         """Note that a directory, and all below it, was moved or removed."""

@@ -391,6 +391,7 @@ class MetadataCache:
         directory.at_s = self._clock()
         directory.listed_as, directory.stretches = begun.number, ()
         directory.is_complete, directory.is_whole = True, is_whole
+        self._expire_again(begun)
         self._directories.make_room()
         return _in_order(found)
 
@@ -430,6 +431,7 @@ class MetadataCache:
         stretch = Stretch(place_of(split_key(first)[1]), behind, now_s)
         fresh = (each for each in directory.stretches if self._is_fresh(each.at_s))
         directory.stretches = (*fresh, stretch)
+        self._expire_again(begun)
         self._directories.make_room()
 
     def drop_listing(self, begun: ListingInProgress) -> None:
@@ -442,7 +444,9 @@ class MetadataCache:
         """Make what is known of a key stale; it is asked for again when needed.
 
         If `is_there`, and it was before, all names of its directory are still known.
+        A listing that has begun may tell what was before: that is as stale.
         """
+        self._listings.note_outdated(key, is_there=is_there)
         parent, name = split_key(key)
         directory = self._directories.get(parent)
         if directory is None:
@@ -478,6 +482,11 @@ class MetadataCache:
         self._directories.keep_at_most(entries_max)
 
     # --- inside -----------------------------------------------------------------
+
+    def _expire_again(self, ended: ListingInProgress) -> None:
+        """Make stale what a listing has told of names that grew old since it began."""
+        for name, is_there in ended.outdated.items():
+            self.expire(ended.prefix + name, is_there=is_there)
 
     def _is_fresh(self, at_s: float) -> bool:
         if self._clock() - at_s < self.ttl_s:

@@ -114,6 +114,39 @@ def test_our_changes_during_a_page_win_over_it(cache: MetadataCache) -> None:
     assert cache.lookup("d/gone") is ABSENT
 
 
+@pytest.mark.parametrize("is_whole", [False, True])
+def test_what_is_outdated_during_a_listing_is_asked_for(
+    cache: MetadataCache, is_whole: bool
+) -> None:
+    """An event, or a request of which nobody knows the end, may be newer than it."""
+    cache.put(thing("d/b"))
+    begun = cache.begin_listing("d/")
+    for name in "abc":
+        cache.expire(f"d/{name}")
+    keys = [thing("d/b"), thing("d/c"), thing("d/e")]
+    if is_whole:
+        assert cache.put_listing(begun, keys) == tuple(keys), "what it tells is shown"
+    else:
+        cache.put_stretch(begun, keys, first="", last=None, is_sure=lambda _: True)
+
+    assert [cache.lookup(f"d/{name}") for name in "abc"] == [None] * 3
+    assert cache.lookup("d/e") == thing("d/e")
+    assert cache.listing("d/") is None
+
+
+def test_our_change_after_that_is_believed(cache: MetadataCache) -> None:
+    """We have had the last word; and who is there does not make others unknown."""
+    begun = cache.begin_listing("d/")
+    cache.expire("d/b", is_there=True)
+    cache.expire("d/c")
+    cache.put(thing("d/c", "2"))
+    cache.put_listing(begun, [thing("d/b"), thing("d/c")])
+
+    assert cache.lookup("d/b") is None
+    assert cache.lookup("d/c") == thing("d/c", "2")
+    assert cache.lookup("d/d") is ABSENT
+
+
 def test_page_of_a_directory_that_moved_is_not_taken_in(cache: MetadataCache) -> None:
     """It tells of what has another name now."""
     begun = cache.begin_listing("d/")
