@@ -17,7 +17,7 @@ from mountfs.backends.s3_conditions import condition_parameters, explained
 from mountfs.backends.s3_copies import Copies
 from mountfs.backends.s3_errors import reply_error, understood
 from mountfs.backends.s3_keys import KEY_SIZE_MAX, KeySpace
-from mountfs.backends.s3_listing import PAGE_MAX, Listings
+from mountfs.backends.s3_listing import PAGE_MAX, UNORDERED, Listings
 from mountfs.backends.s3_metadata import (
     METADATA_SIZE_MAX,
     PAIRS,
@@ -473,5 +473,6 @@ def _capabilities(
         write_size_max=PART_SIZE_MAX,
         copy_size_max=options.copy_size_max,
         list_page_max=PAGE_MAX,
+        ordered_pages=not keys.bucket.endswith(UNORDERED),
         delete_many_max=DELETE_MAX,
     )

@@ -27,6 +27,9 @@ from mountfs.storage.types import (
 
 PAGE_MAX = 1000
 UPLOADS_MAX = 1_000_000
+UNORDERED = ("--x-s3", "--xa-s3")
+"""How buckets end, and access points, whose keys are listed in no order: those of S3
+Express, which are called directory buckets."""
 _FILE, _DIRECTORY = ObjectKind.FILE, ObjectKind.DIRECTORY
 Listed = tuple[Object, str]
 """An object of a listing and its storage class."""

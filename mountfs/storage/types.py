@@ -314,6 +314,8 @@ class Capabilities:
     copy_size_max: int | None = None
     """The largest object of one copy request."""
     list_page_max: int = 1000
+    ordered_pages: bool = True
+    """The keys of each page of a listing come behind all those of the page before."""
     delete_many_max: int = 1000
 
     def kept(self, attributes: Attributes) -> Attributes | None:

@@ -199,7 +199,7 @@ class Neighbours:
         except BaseException:
             self._metadata.drop_listing(begun)
             raise
-        if any(named_key(object.key) is not None for object in page.objects):
+        if not self._is_fit(stretch, page):
             self._metadata.drop_listing(begun)
             pages.unfit_until_s = self._metadata.now_s() + UNFIT_S
             return False
@@ -208,6 +208,13 @@ class Neighbours:
         stretch.until_s = self._metadata.now_s() + self._metadata.ttl_s
         pages.take(stretch, page)
         return True
+
+    def _is_fit(self, stretch: _Stretch, page: Page) -> bool:
+        """Tell whether a page tells all names in its range, each by its own key."""
+        if any(named_key(object.key) is not None for object in page.objects):
+            return False
+        is_all = stretch.token is None and page.token is None
+        return is_all or self._volume.store.capabilities.ordered_pages
 
     def _take_in(self, begun: ListingInProgress, stretch: _Stretch, page: Page) -> None:
         is_first, is_last = stretch.token is None, page.token is None

@@ -11,6 +11,7 @@ import pytest
 from mountfs.backends.memory import MemoryStore
 from mountfs.storage.body import BytesBody
 from mountfs.storage.errors import InvalidRequest
+from mountfs.storage.types import ListMode, Page
 from mountfs.vfs.busy import CHANGES_MIN
 from tests.fakes.cache_stack import tiny_store
 from tests.fakes.volume import CALLER, Scene, open_scene
@@ -232,6 +233,43 @@ async def test_page_that_cannot_be_had_leaves_the_names_to_be_asked(
             name = f"{number:04}".encode()
             assert await scene.fs.namespace.lookup(directory, name) is not None
             await scene.fs.namespace.unlink(directory, name)
+
+
+class Shuffled(MemoryStore):
+    """A store that lists in an order of its own, as directory buckets of S3 do."""
+
+    async def list(
+        self,
+        prefix: str,
+        *,
+        mode: ListMode = ListMode.DIRECTORY,
+        token: str | None = None,
+        limit: int | None = None,
+    ) -> Page:
+        """Return a page of some of the objects, in the order of their keys."""
+        found = list((await super().list(prefix, mode=mode)).objects)
+        random.Random(1).shuffle(found)
+        start, size = int(token or 0), limit or 20
+        end = start + size
+        page = tuple(sorted(found[start:end], key=lambda each: each.key))
+        return Page(page, str(end) if end < len(found) else None)
+
+
+async def test_pages_without_an_order_tell_of_no_absence(tmp_path: Path) -> None:
+    """What is between two names of a page may be in another one."""
+    there = Shuffled(capabilities=replace(TERSE, ordered_pages=False))
+    async with open_scene(tmp_path, there=there, ttl_s=TTL_S) as scene:
+        clock = scene.fs.volume.metadata._clock = Clock()
+        names = [f"{number:04}" for number in range(100)]
+        for name in names:
+            await there.write(f"d/{name}", BytesBody(b"bytes"))
+        directory = await scene.lookup("d")
+        for number in range(CHANGES_MIN):
+            await scene.close(await scene.create(directory, f"new-{number}", b"bytes"))
+        clock.now_s += 10 * TTL_S
+        for name in names:
+            found = await scene.fs.namespace.lookup(directory, name.encode())
+            assert found is not None, name
 
 
 async def test_directory_that_is_only_looked_at_is_not_listed(tmp_path: Path) -> None:

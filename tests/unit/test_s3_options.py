@@ -34,6 +34,19 @@ def test_a_url_without_a_bucket_is_refused(url: str) -> None:
         open_s3(url, {})
 
 
+@pytest.mark.parametrize(
+    ("bucket", "is_ordered"),
+    [
+        ("bucket", True),
+        ("photos--use1-az4--x-s3", False),
+        ("p--use1-az4--xa-s3", False),
+    ],
+)
+def test_directory_buckets_list_in_no_order(bucket: str, is_ordered: bool) -> None:
+    """A page of theirs does not tell of what else there is between its keys."""
+    assert open_s3(f"s3://{bucket}", {}).capabilities.ordered_pages is is_ordered
+
+
 def test_an_account_has_no_bucket_in_its_url() -> None:
     """The service is opened by `s3://` alone."""
     with pytest.raises(InvalidRequest):
