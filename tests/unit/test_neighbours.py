@@ -172,8 +172,9 @@ async def test_large_directory_is_listed_page_by_page(
             await scene.fs.namespace.unlink(directory, name)
             clock.now_s += TTL_S / 100
 
-        # In five seconds: a few names of each page, and the page.
-        assert questions(scene) <= 80
+        # In five seconds: a few names of each page, and the page. How many pages there
+        # are depends on how much was removed from the store meanwhile.
+        assert questions(scene) <= count / 4, "and not one a name"
 
 
 async def test_new_names_of_a_large_directory_cost_no_question_each(
