@@ -10,7 +10,7 @@ import contextlib
 import errno
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import trio
 
@@ -41,17 +41,13 @@ async def in_thread(call: Callable[[], T]) -> T:
     The thread cannot be stopped, and what follows must know how it ended. Raises
     `OSError` if there are too many threads: the call was not begun.
     """
+    end = _End(call)
     bell = _take_bell()
     if bell is None:
-        return await _without_bell(call)
-    results: list[outcome.Outcome[T]] = []
-
-    def deliver(result: "outcome.Outcome[T]") -> None:
-        results.append(result)
-        os.eventfd_write(bell, 1)
-
+        await _without_bell(end.reach)
+        return end.taken()
     try:
-        _start(call, deliver)
+        _start(end.reach, lambda _: os.eventfd_write(bell, 1))
     except OSError:
         _free_bells.append(bell)
         raise
@@ -63,7 +59,39 @@ async def in_thread(call: Callable[[], T]) -> T:
             await trio.lowlevel.wait_readable(bell)
     os.eventfd_read(bell)
     _free_bells.append(bell)
-    return results[0].unwrap()
+    return end.taken()
+
+
+class _End(Generic[T]):
+    """How a call ends, told once.
+
+    trio would tell, too, but its thread holds on to an error that leads back to it. So
+    all that the call was given stayed until garbage is looked for: on a full disk a
+    megabyte with each write.
+    """
+
+    __slots__ = ("_call", "_error", "_result")
+
+    def __init__(self, call: Callable[[], T]) -> None:
+        self._call = call
+        self._error: BaseException | None = None
+
+    def reach(self) -> None:
+        """Make the call, in its thread."""
+        try:
+            self._result = self._call()
+        except BaseException as error:  # noqa: BLE001  # who waits is to have it
+            self._error = error
+
+    def taken(self) -> T:
+        """Return or raise what the call did."""
+        error, self._error = self._error, None
+        if error is None:
+            return self._result
+        try:
+            raise error
+        finally:
+            del error  # or it would lead to itself by its own traceback
 
 
 def _take_bell() -> int | None:
@@ -81,7 +109,7 @@ def _take_bell() -> int | None:
 
 
 def _start(
-    call: Callable[[], T], deliver: "Callable[[outcome.Outcome[T]], object]"
+    call: Callable[[], None], deliver: "Callable[[outcome.Outcome[None]], object]"
 ) -> None:
     try:
         trio.lowlevel.start_thread_soon(call, deliver)
@@ -90,16 +118,13 @@ def _start(
         raise OSError(errno.ENOMEM, f"no thread: {error}") from error
 
 
-async def _without_bell(call: Callable[[], T]) -> T:
+async def _without_bell(call: Callable[[], None]) -> None:
     task = trio.lowlevel.current_task()
     token = trio.lowlevel.current_trio_token()
 
-    def deliver(result: "outcome.Outcome[T]") -> None:
+    def deliver(result: "outcome.Outcome[None]") -> None:
         with contextlib.suppress(trio.RunFinishedError):  # nobody is left to ask
             token.run_sync_soon(trio.lowlevel.reschedule, task, result)
 
     _start(call, deliver)
-    found: T = await trio.lowlevel.wait_task_rescheduled(
-        lambda _: trio.lowlevel.Abort.FAILED
-    )
-    return found
+    await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)

@@ -1,9 +1,13 @@
 """The way into a worker thread and back: how it ends, and what it costs the loop."""
 
+import contextlib
 import errno
+import gc
 import os
 import threading
 import time
+import weakref
+from functools import partial
 
 import pytest
 import trio
@@ -42,6 +46,33 @@ async def test_a_hop_returns_or_raises_what_its_call_does() -> None:
     assert await in_thread(threading.get_ident) != threading.get_ident()
     with pytest.raises(KeyError):
         await in_thread(fail)
+
+
+@pytest.mark.parametrize("has_bells", [True, False])
+async def test_what_a_call_that_failed_was_given_goes_with_its_error(
+    monkeypatch: pytest.MonkeyPatch, has_bells: bool
+) -> None:
+    """Not when garbage is looked for: it may be a megabyte that found no room."""
+    if not has_bells:
+        monkeypatch.setattr(hop, "_take_bell", lambda: None)
+    gc.disable()
+    try:
+        given = Given()
+        is_gone = weakref.ref(given)
+        with contextlib.suppress(KeyError):
+            await in_thread(partial(fail_with, given))
+        del given
+        assert is_gone() is None
+    finally:
+        gc.enable()
+
+
+class Given:
+    """Something that a call is given."""
+
+
+def fail_with(_: Given) -> None:
+    raise KeyError("x")
 
 
 async def test_a_hop_ends_with_its_call_even_if_cancelled() -> None:
