@@ -39,6 +39,7 @@ from mountfs.cache.knowledge import (
 )
 from mountfs.cache.listings import ListingInProgress, Listings
 from mountfs.cache.packed import pack, unpack
+from mountfs.storage.foreign_names import other_key
 from mountfs.storage.types import ABSENT, Absent, Object, Version, is_same_state
 
 
@@ -494,12 +495,17 @@ class MetadataCache:
         return at_s != EXPIRED_S and self.believes_all()
 
     def _is_stretched(self, directory: Directory, name: str) -> bool:
-        """Tell whether a page that was listed lately would have told of a name."""
+        """Tell whether a page that was listed lately would have told of a name.
+
+        Also if a foreign tool keeps it under another key, which may be in another page.
+        """
         if not directory.stretches:
             return False
-        place = place_of(name)
+        place, other = place_of(name), place_of(other_key(name))
         return any(
-            self._is_fresh(each.at_s) and each.vouches_for(place)
+            self._is_fresh(each.at_s)
+            and each.vouches_for(place)
+            and each.vouches_for(other)
             for each in directory.stretches
         )
 

@@ -81,6 +81,19 @@ def test_first_and_last_page_have_no_end_there(cache: MetadataCache) -> None:
     assert cache.lookup("d/q") is ABSENT
 
 
+def test_page_tells_of_no_name_that_may_be_kept_in_the_next_one(
+    cache: MetadataCache,
+) -> None:
+    """A foreign tool keeps a directory, or a link, under a key that comes later."""
+    take(cache, "b", "d0", is_first=True)
+
+    assert cache.lookup("d/d/") is None, "the next page may have d_$folder$"
+    assert cache.lookup("d/d") is ABSENT
+    assert cache.lookup("d/cc/") is ABSENT
+    take(cache, "p", "q!")
+    assert cache.lookup("d/q") is None, "the next page may have q.rclonelink"
+
+
 def test_page_leaves_open_what_is_not_sure(cache: MetadataCache) -> None:
     """A name that is there is not absent, if nobody knows what it is."""
     take(cache, "b", "c", "f", is_sure=False)

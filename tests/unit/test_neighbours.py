@@ -236,6 +236,25 @@ async def test_page_that_cannot_be_had_leaves_the_names_to_be_asked(
             await scene.fs.namespace.unlink(directory, name)
 
 
+async def test_directory_that_hadoop_keeps_is_not_absent(tmp_path: Path) -> None:
+    """The key of its object may be in the page behind that of its name."""
+    async with clocked(tmp_path, page=4) as (scene, clock):
+        await scene.there.write("d/x_$folder$", BytesBody(b""))
+        for name in ("a", "x!", "x0", "x1", "x2", "x3", "z"):
+            await scene.there.write(f"d/{name}", BytesBody(b"bytes"))
+        assert "x" in await scene.nodes("d")
+        directory = await scene.lookup("d")
+        for name in MANY:
+            await scene.close(await scene.create(directory, name, b"bytes"))
+        clock.now_s += 10 * TTL_S
+        scene.fs.volume.metadata.forget_below("d/")
+        for number in range(5):
+            name = f"x0{number}".encode()
+            assert await scene.fs.namespace.lookup(directory, name) is None
+
+        assert await scene.fs.namespace.lookup(directory, b"x") is not None
+
+
 class Shuffled(MemoryStore):
     """A store that lists in an order of its own, as directory buckets of S3 do."""
 
