@@ -249,8 +249,8 @@ async def test_directory_that_hadoop_keeps_is_not_absent(tmp_path: Path) -> None
         clock.now_s += 10 * TTL_S
         scene.fs.volume.metadata.forget_below("d/")
         for number in range(5):
-            name = f"x0{number}".encode()
-            assert await scene.fs.namespace.lookup(directory, name) is None
+            new = f"x0{number}".encode()
+            assert await scene.fs.namespace.lookup(directory, new) is None
 
         assert await scene.fs.namespace.lookup(directory, b"x") is not None
 
