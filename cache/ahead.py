@@ -19,6 +19,8 @@ _FORGIVEN = 32 << 20
 """So many bytes may be in vain before anything is concluded from it."""
 _HALF_LIFE_S = 30.0
 """After this time what was before counts half."""
+UNPROVEN_MAX = 512 << 20
+"""So many bytes may wait, besides as many as were ever used, before more is a bet."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -51,6 +53,7 @@ class AheadLedger:
         self._aged_at_s = clock()
         self.counts = AheadCounts()
         self._waiting: OrderedDict[Hashable, int] = OrderedDict()
+        self._waiting_bytes = 0
         self._used = 0.0
         self._wasted = 0.0
 
@@ -60,17 +63,23 @@ class AheadLedger:
         self._age()
         return self._wasted > _FORGIVEN + self._used
 
+    @property
+    def is_unproven(self) -> bool:
+        """Whether so much waits that nobody knows whether it will ever be of use."""
+        return self._waiting_bytes > UNPROVEN_MAX + self.counts.used_bytes
+
     def note_fetched(self, name: Hashable, size: int) -> None:
         """Note bytes that came before anybody wanted them."""
         self.counts.fetched_bytes += size
         self._activity.ahead_bytes += size
+        self._waiting_bytes += size - self._waiting.get(name, 0)
         self._waiting[name] = size
         while len(self._waiting) > _WAITING_MAX:
             self.note_gone(next(iter(self._waiting)))
 
     def note_used(self, name: Hashable) -> None:
         """Note that a program wants something, whether it was fetched ahead or not."""
-        size = self._waiting.pop(name, None)
+        size = self._taken(name)
         if size is not None:
             self.counts.used_bytes += size
             self._activity.ahead_used_bytes += size
@@ -79,18 +88,24 @@ class AheadLedger:
 
     def note_failed(self, name: Hashable) -> None:
         """Note that bytes did not come."""
-        size = self._waiting.pop(name, 0)
+        size = self._taken(name) or 0
         self.counts.fetched_bytes -= size
         self._activity.ahead_bytes -= size
 
     def note_gone(self, name: Hashable) -> None:
         """Note that something is not here any more; wasted, if nobody wanted it."""
-        size = self._waiting.pop(name, None)
+        size = self._taken(name)
         if size is not None:
             self.counts.wasted_bytes += size
             self._activity.ahead_unused_bytes += size
             self._age()
             self._wasted += size
+
+    def _taken(self, name: Hashable) -> int | None:
+        """Return how much of something waits, and let it wait no more."""
+        size = self._waiting.pop(name, None)
+        self._waiting_bytes -= size or 0
+        return size
 
     def _age(self) -> None:
         now_s = self._clock()

@@ -457,10 +457,9 @@ class BlockCache:
         share = WHOLE_SHARE
         if self._pace.is_known:
             share = _CONNECTIONS * self._pace.free_size()
-        whole = min(object.size, self._budget.size_max // 4)
-        around = stream.around(
-            offset, width, size=object.size if whole == object.size else 0, share=share
-        )
+        is_too_large = object.size > self._budget.size_max // 4
+        whole = 0 if is_too_large or self.ledger.is_unproven else object.size
+        around = stream.around(offset, width, size=whole, share=share)
         if around is None:
             return
         self.want(object, [(offset, end)])

@@ -44,6 +44,26 @@ def test_waste_is_noticed_and_forgiven() -> None:
     assert seen == [False, True, False]
 
 
+def test_what_waits_is_a_bet_that_has_a_limit() -> None:
+    """Whatever leaves, for whichever reason, makes room; what was used makes more."""
+    ledger = AheadLedger()
+    for name in range(512):
+        ledger.note_fetched(name, MIB)
+    seen = [ledger.is_unproven]
+    ledger.note_fetched(512, MIB)
+    seen.append(ledger.is_unproven)
+    ledger.note_failed(512)
+    seen.append(ledger.is_unproven)
+    for name in range(512, 515):
+        ledger.note_fetched(name, MIB)
+    ledger.note_gone(1)
+    seen.append(ledger.is_unproven)
+    ledger.note_used(2)
+    seen.append(ledger.is_unproven)
+
+    assert seen == [False, True, False, True, False]
+
+
 def test_nothing_is_remembered_without_bound() -> None:
     """Of very many things that wait the oldest count as wasted."""
     ledger = AheadLedger()

@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from mountfs.backends.memory import MemoryStore
+from mountfs.cache import ahead
 from mountfs.cache.blockfiles import BlockFiles
 from mountfs.cache.blocks import BlockCache
 from mountfs.cache.budget import Budget
@@ -380,6 +381,30 @@ async def test_an_object_is_stored_while_a_fetch_of_it_begins(
             assert await cache.read(known, 0, 10) == WHOLE[:10]
             await settled()
         assert await cache.read(known, 0, 10) == WHOLE[:10]
+
+
+async def test_whole_files_are_fetched_while_that_proves_useful(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few jumps in each of many files, as of who reads headers, bring not all."""
+    monkeypatch.setattr(ahead, "UNPROVEN_MAX", 2 * SIZE)
+    files = [await scene.put(f"{number}") for number in range(20)]
+    async with scene.cache() as cache:
+        for known in files:
+            stream = ReadStream(tolerance=5)
+            for offset in (900, 100, 700, 300):
+                await cache.read(known, offset, 5, stream=stream)
+            await settled()
+        seldom = cache.ledger.counts.fetched_bytes
+        for known in files[:3]:
+            assert await cache.read(known, 0, SIZE) == WHOLE
+        stream = ReadStream(tolerance=5)
+        for offset in (500, 200, 800, 400):
+            await cache.read(files[-1], offset, 5, stream=stream)
+        await settled()
+
+        assert seldom <= 4 * SIZE + 20 * 100
+        assert cache.is_cached(files[-1], 0, SIZE), "by now it is of use"
 
 
 async def test_jumping_about_fetches_surroundings_behind(scene: Scene) -> None:
