@@ -481,6 +481,7 @@ def _capabilities(keys: Keys, *, has_properties: bool) -> Capabilities:
         native_dirs=True,
         copy=True,
         move=True,
+        move_clears=True,
         move_dir=True,
         move_dir_keeps_versions=False,
         metadata=has_properties,

@@ -70,6 +70,7 @@ class QueuedStorager(StoragerWrapper):
         self._capabilities = dataclasses.replace(
             able,
             move=able.move or gates.virtual_move,
+            move_clears=False,  # the name changes here, in one step
             move_dir=able.move_dir or gates.virtual_move,
             conditions=able.conditions | {Call.WRITE, Call.COMPLETE, Call.DELETE},
         )

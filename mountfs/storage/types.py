@@ -267,6 +267,9 @@ class Capabilities:
     move: bool = False
     move_is_copy: bool = False
     """Whether a move is emulated, by a copy and a removal."""
+    move_clears: bool = False
+    """Whether a move removes what is at the target first, so that neither of the two is
+    there for a moment."""
     move_dir: bool = False
     move_dir_keeps_versions: bool = True
     """Whether what is below a directory has its versions still when that has moved."""

@@ -1,9 +1,14 @@
-"""Moving a file of a store that copies and deletes: the journal knows of it.
+"""Moving a file where that takes more than one request: the journal knows of it.
 
-A crash between the copy and the delete leaves the file under both names; the next mount
-deletes the old one. It tells a copy by its commit id, and by bytes of one version where
-there is none. If the copy had not been made, nobody was told that it was: the rename
-has not happened. An error is no crash: what fails is over.
+On a store that copies and deletes, a crash between the two leaves the file under both
+names; the next mount deletes the old one. It tells a copy by its commit id, and by
+bytes of one version where there is none. If the copy had not been made, nobody was told
+that it was: the rename has not happened.
+
+On a store that removes what is at the new name before it moves, a crash in between
+leaves the old name alone; the next mount moves that.
+
+An error is no crash: what fails is over.
 """
 
 import contextlib
@@ -15,6 +20,9 @@ from mountfs.storage.errors import NotFound, StoreError, VersionChanged
 from mountfs.storage.types import Call, Object
 from mountfs.vfs.volume import Volume
 
+_ONTO_ANOTHER = "onto another"
+"""The phase of a move that may have removed what was at the new name."""
+
 
 class FileMoves:
     """Moves of single files in one volume that a crash may cut short."""
@@ -23,13 +31,18 @@ class FileMoves:
         self._volume = volume
 
     @asynccontextmanager
-    async def journaled(self, old_key: str, new_key: str) -> AsyncIterator[None]:
-        """Move within the block."""
-        if self._volume.store.capabilities.move_dir:
+    async def journaled(
+        self, old_key: str, new_key: str, *, is_onto_another: bool
+    ) -> AsyncIterator[None]:
+        """Move within the block; there may be something at the new name."""
+        able = self._volume.store.capabilities
+        clears = able.move_clears and is_onto_another
+        if able.move_dir and not clears:
             yield  # what moves directories in one step moves files so, too
             return
         journal = self._volume.journal
-        id = await journal.begin_rename(old_key, new_key)
+        phase = _ONTO_ANOTHER if clears else "begun"
+        id = await journal.begin_rename(old_key, new_key, phase)
         reached("file-move.begun")
         try:
             yield
@@ -39,7 +52,28 @@ class FileMoves:
         reached("file-move.done")
         await journal.end_rename(id)
 
-    async def finish(self, old_key: str, new_key: str) -> None:
+    async def finish(self, old_key: str, new_key: str, phase: str) -> None:
+        """Let one name have the file, as far as a crash has left that open."""
+        if phase == _ONTO_ANOTHER:
+            await self._move_on(old_key, new_key)
+        else:
+            await self._delete_copied(old_key, new_key)
+
+    async def _move_on(self, old_key: str, new_key: str) -> None:
+        """Move the old name if the new one was made free for it, and is."""
+        store = self._volume.store
+        try:
+            old = await store.stat(old_key)
+        except NotFound:
+            return  # it has moved
+        try:
+            await store.stat(new_key)
+        except NotFound:
+            # Crash in here: the next mount does the same.
+            with contextlib.suppress(NotFound, VersionChanged):
+                await store.move(old_key, new_key, source_version=old.version)
+
+    async def _delete_copied(self, old_key: str, new_key: str) -> None:
         """Delete the old name if the new one has its copy."""
         store = self._volume.store
         try:

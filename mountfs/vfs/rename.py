@@ -128,7 +128,9 @@ class Renames:
                 moved = await self._finish_exchange(rename.phase)
             elif not rename.source.endswith("/"):
                 # What it does to hard links is journaled on its own.
-                await self._file_moves.finish(rename.source, rename.target)
+                await self._file_moves.finish(
+                    rename.source, rename.target, rename.phase
+                )
                 moved = {}
             else:
                 await self._trees.finish(rename.source, rename.target)
@@ -210,7 +212,9 @@ class Renames:
                 await self._namespace.keep_directory(rename.old[0], old_key)
             async with (
                 self._hard_links.moving(node, old_key, new_key),
-                self._file_moves.journaled(old_key, new_key),
+                self._file_moves.journaled(
+                    old_key, new_key, is_onto_another=victim is not None
+                ),
             ):
                 moved = await self._move_one(node, old_key, new_key)
                 self._volume.metadata.put_absent(old_key)

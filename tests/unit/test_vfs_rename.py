@@ -6,8 +6,12 @@ from pathlib import Path
 import pytest
 import trio
 
+from mountfs.backends.memory import MemoryStore
 from mountfs.storage.errors import PermissionDenied, Unreachable
+from mountfs.storage.types import Object, Version
+from mountfs.storage.wrapper import StoragerWrapper
 from mountfs.vfs.rename import EXCHANGE
+from tests.fakes.cache_stack import tiny_store
 from tests.fakes.volume import Scene, open_scene
 
 
@@ -121,6 +125,55 @@ async def test_crash_during_a_rename_leaves_one_name(
             assert found == {"one": b"bytes", "two": b"other"}
         else:
             assert found == {"two": b"bytes"}
+        assert await scene.cache.journal.renames() == ()
+
+
+class Clears(StoragerWrapper):
+    """Removes what is at the target of a move first; the process may die then."""
+
+    has_died = False
+
+    async def move(
+        self, source: str, target: str, *, source_version: Version | None = None
+    ) -> Object:
+        """Remove, and die, the first time."""
+        if not self.has_died:
+            self.has_died = True
+            await self._inner.delete(target)
+            raise Crash
+        return await super().move(source, target, source_version=source_version)
+
+
+async def test_crash_in_a_move_that_has_removed_its_target_loses_no_name(
+    tmp_path: Path,
+) -> None:
+    """The next mount moves the file to the name that is free by then."""
+    able = tiny_store(move=True, move_dir=True, move_clears=True)
+    there = MemoryStore(capabilities=able)
+    store = Clears(there)
+    async with open_scene(tmp_path, store=store) as scene:
+        await scene.make("one", b"bytes")
+        await scene.make("two", b"other")
+        with pytest.raises(Crash):
+            await rename(scene, "one", "two")
+
+    async with open_scene(tmp_path, store=store) as scene:
+        assert list(there.bucket.entries) == ["two"]
+        assert (await there.read("two")).data == b"bytes"
+        assert await scene.cache.journal.renames() == ()
+
+
+async def test_recovery_of_a_move_leaves_what_is_at_its_target(tmp_path: Path) -> None:
+    """It had not begun, or a foreign client was there since."""
+    async with open_scene(tmp_path) as scene:
+        there = scene.there
+        await scene.put("one", b"bytes")
+        await scene.put("two", b"other")
+        await scene.cache.journal.begin_rename("one", "two", "onto another")
+
+    async with open_scene(tmp_path, there=there) as scene:
+        assert await scene.content("one") == b"bytes"
+        assert await scene.content("two") == b"other"
         assert await scene.cache.journal.renames() == ()
 
 
