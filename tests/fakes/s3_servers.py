@@ -9,6 +9,7 @@ boto3's own chain finds them.
 
 import contextlib
 import functools
+import itertools
 import os
 import random
 import shutil
@@ -35,8 +36,13 @@ SECOND_ACCESS_KEY = "mountfs-next"
 SECOND_SECRET_KEY = "mountfs-next-secret"
 REGION = "us-east-1"
 READY_S = 60.0
+STARTS_MAX = 3
 _GRPC_DISTANCE = 10_000
 _session_lock = threading.Lock()
+
+
+class PortTaken(RuntimeError):
+    """Somebody else came to listen at a port that was free a moment before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +87,25 @@ def aws_environment() -> dict[str, str]:
 
 @contextlib.contextmanager
 def seaweedfs(directory: Path, *options: str) -> Iterator[S3Server]:
-    """Run a SeaweedFS with its S3 gateway; its data go below `directory`."""
+    """Run a SeaweedFS with its S3 gateway; its data go below `directory`.
+
+    A port that was free may have been taken until it listens there: then once more.
+    """
+    for number in itertools.count(1):
+        with contextlib.ExitStack() as stack:
+            try:
+                started = _seaweedfs(directory / f"server{number}", *options)
+                server = stack.enter_context(started)
+            except PortTaken:
+                if number < STARTS_MAX:
+                    continue
+                raise
+            yield server
+            return
+
+
+@contextlib.contextmanager
+def _seaweedfs(directory: Path, *options: str) -> Iterator[S3Server]:
     data, logs = directory / "data", directory / "logs"
     data.mkdir(parents=True)
     logs.mkdir()
@@ -268,7 +292,8 @@ def _wait_until_ready(
         else:
             return
     tail = output.read_text(errors="replace")[-2000:]
-    raise RuntimeError(f"{server.name} did not start: {problem}\n{tail}")
+    failure = PortTaken if "address already in use" in tail else RuntimeError
+    raise failure(f"{server.name} did not start: {problem}\n{tail}")
 
 
 def _try_out(server: S3Server) -> None:
