@@ -6,11 +6,13 @@ something had gone wrong unseen; 75 something is not stored yet; 130 interrupted
 """
 
 import argparse
+import contextlib
 import io
 import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import TextIO
 
 from mountfs import __version__, logs
 from mountfs.commands import (
@@ -135,7 +137,13 @@ def _option_names(parsed: argparse.Namespace) -> tuple[str, ...]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        return _run(sys.argv[1:] if arguments is None else arguments)
+    finally:
+        _drop_what_is_refused(sys.stderr)
+
+
+def _run(arguments: Sequence[str]) -> int:
     logs.set_up_for_commands()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A name that the terminal has no letters for is shown, and no traceback.
@@ -145,13 +153,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = int(parsed.carry_out(parsed))
         sys.stdout.flush()
     except UsageError as error:
-        print(f"mountfs: {logs.told(str(error))}", file=sys.stderr)
+        with contextlib.suppress(OSError):  # the exit code says it, too
+            print(f"mountfs: {logs.told(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
         # Who was reading (`| head`) has seen enough. Nothing is left to be flushed at
         # the exit, which would say so again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_what_is_refused(sys.stdout)
         return 128 + signal.SIGPIPE
     return code
+
+
+def _drop_what_is_refused(stream: TextIO) -> None:
+    """Drop what a full or broken disk, or nobody, took.
+
+    Python would try once more at its exit, and end with 120 whatever the command did.
+    """
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

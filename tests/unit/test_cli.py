@@ -216,6 +216,21 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_log_that_takes_nothing_does_not_change_the_exit_code(unbuffered: str) -> None:
+    """It says how the command ended, whoever takes its words."""
+    with Path("/dev/full").open("wb") as sink:
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "mountfs", "umount"],
+            stderr=sink,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+            check=False,
+            timeout=60,
+        )
+
+    assert done.returncode == 2
+
+
 def test_all_mounts_with_a_name_are_mounted_whatever_one_of_them_is(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
