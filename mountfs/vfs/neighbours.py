@@ -11,13 +11,13 @@ directory were learnt. The others are asked for one by one, as before: a listing
 no attributes, SeaweedFS goes on listing directories whose last key is gone, and foreign
 tools keep links under other names.
 
-Of a directory of many pages only those are listed in which several names were asked for
-lately, together with the others in which any was, or all of a few pages if a program
-goes through them in some other order: it is remembered at which name each
-began, and by which token it can be had again. Nothing is listed only to find out where
-pages begin; each tells where the next one does. A page vouches for the names from its
-first to its last, in the order of the keys and in that of the names without the slash
-of a directory, by which SeaweedFS goes. What came between two pages is asked for.
+A page of a large directory is listed if several names of it were asked for, one after
+the other; of a few pages all are, as soon as names of several were asked for: then a
+program goes through them in an order that is not ours. It is remembered at which name
+each began, and by which token it can be had again. Nothing is listed only to find out
+where pages begin; each tells where the next one does. A page vouches for the names from
+its first to its last, in the order of the keys and in that of the names without the
+slash of a directory, by which SeaweedFS goes. What came between two pages is asked for.
 
 The same holds for small directories that were listed, or made, a while ago: one LIST
 tells what else a HEAD and a LIST would be asked for, and of the other names besides.
@@ -94,6 +94,9 @@ class _Pages:
     behind: list[bytes] = field(default_factory=lambda: [b""])
     stretches: list[_Stretch] = field(default_factory=lambda: [_Stretch(None)])
     unfit_until_s: float = 0.0
+    last: _Stretch | None = None
+    in_a_row: int = 0
+    """The page that was asked for last, and how often in a row."""
 
     def around(self, key: str) -> _Stretch:
         """Return the page that a key is in, as far as is known."""
@@ -101,11 +104,18 @@ class _Pages:
 
     def worth_listing(self, stretch: _Stretch, now_s: float) -> list[_Stretch]:
         """Return the pages to list when a name of one was asked for, that one first."""
+        self.in_a_row = self.in_a_row + 1 if stretch is self.last else 1
+        self.last = stretch
+        if len(self.stretches) == 1:
+            return [stretch]
+        if len(self.stretches) > ALL_MAX:
+            # In another order than ours few names of a page are asked for in its time.
+            return [stretch] if self.in_a_row >= ASKED_MIN else []
         wanted = [each for each in self.stretches if each.is_wanted(now_s)]
-        if len(self.stretches) <= ALL_MAX and len(wanted) >= ASKED_MIN:
+        if len(wanted) >= ASKED_MIN:
             # The program goes by another order than ours: all will be asked for.
             wanted = [each for each in self.stretches if each.is_old(now_s)]
-        elif len(self.stretches) > 1 and stretch.asked < ASKED_MIN:
+        elif stretch.asked < ASKED_MIN:
             return []
         return [stretch, *(each for each in wanted if each is not stretch)]
 

@@ -177,6 +177,30 @@ async def test_large_directory_is_listed_page_by_page(
         assert questions(scene) <= count / 4, "and not one a name"
 
 
+async def test_pages_are_not_listed_for_who_jumps_about(tmp_path: Path) -> None:
+    """A page costs as much as many names: `rm` goes by the numbers of inodes."""
+    count, page = 600, 20
+    async with clocked(tmp_path, page=page) as (scene, clock):
+        await fill(scene, count)
+        clock.now_s += 10 * TTL_S
+        directory = await scene.lookup("d")
+        names = [f"{number:04}".encode() for number in range(count)]
+        # So that it is known where all pages begin.
+        for name in names[::5]:
+            await scene.fs.namespace.unlink(directory, name)
+            clock.now_s += TTL_S / 100
+        rest = [name for number, name in enumerate(names) if number % 5]
+        random.Random(5).shuffle(rest)
+        clock.now_s += 10 * TTL_S
+        scene.store.asked.clear()
+        for name in rest:
+            assert await scene.fs.namespace.lookup(directory, name) is not None
+            await scene.fs.namespace.unlink(directory, name)
+            clock.now_s += TTL_S / 100
+
+        assert scene.store.asked["list"] <= 5
+
+
 async def test_new_names_of_a_large_directory_cost_no_question_each(
     tmp_path: Path,
 ) -> None:
