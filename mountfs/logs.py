@@ -201,7 +201,8 @@ class Thrifty(_Patient):
             if self._timer is not None:
                 self._timer.cancel()
             self._tell_due(time.monotonic() + WINDOW_S)
-        self.target.close()
+        with contextlib.suppress(OSError):  # a disk that fails took no event, either
+            self.target.close()
         super().close()
 
     def _tell_later(self) -> None:
