@@ -166,11 +166,14 @@ def _run(arguments: Sequence[str]) -> int:
     return code
 
 
-def _drop_what_is_refused(stream: TextIO) -> None:
+def _drop_what_is_refused(stream: TextIO | None) -> None:
     """Drop what a full or broken disk, or nobody, took.
 
     Python would try once more at its exit, and end with 120 whatever the command did.
+    Whoever started it may have closed the stream: then there is none.
     """
+    if stream is None:
+        return
     try:
         stream.flush()
     except OSError:

@@ -231,6 +231,19 @@ def test_log_that_takes_nothing_does_not_change_the_exit_code(unbuffered: str) -
     assert done.returncode == 2
 
 
+def test_command_without_a_log_does_its_work() -> None:
+    """Who starts it may have closed its standard error."""
+    done = subprocess.run(
+        ["sh", "-c", '"$0" -P -m mountfs --version 2>&-', sys.executable],
+        stdout=subprocess.PIPE,
+        check=False,
+        timeout=60,
+    )
+
+    assert done.returncode == 0
+    assert done.stdout.startswith(b"mountfs ")
+
+
 def test_all_mounts_with_a_name_are_mounted_whatever_one_of_them_is(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
