@@ -14,6 +14,7 @@ import json
 import logging
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -143,10 +144,12 @@ class Learnt(SideFile):
         if self._failure is not None:
             return otherwise
         try:
-            return await trio.to_thread.run_sync(question, limiter=self._thread)
+            return await self._in_thread(question)
         except sqlite3.Error as error:
             self._give_up(error)
-            return otherwise
+        except OSError as error:  # the file is as good as before
+            log.warning("what was learnt of objects cannot be read or kept: %s", error)
+        return otherwise
 
     def _give_up(self, error: sqlite3.Error) -> None:
         if self._failure is None:
@@ -167,8 +170,9 @@ class Learnt(SideFile):
         await self._ask(lambda: self._write(records, samples), otherwise=None)
 
     async def _close(self) -> None:
-        with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(self._end, limiter=self._thread)
+        # Without a thread it is closed with the process.
+        with trio.CancelScope(shield=True), suppress(OSError):
+            await self._in_thread(self._end)
 
     # --- inside: in the worker thread -----------------------------------------------
 

@@ -74,8 +74,8 @@ class NumberFile(SideFile):
 
     async def _run(self, deed: Callable[[], object]) -> None:
         try:
-            await trio.to_thread.run_sync(deed, limiter=self._thread)
-        except sqlite3.Error as error:
+            await self._in_thread(deed)
+        except (sqlite3.Error, OSError) as error:
             log.info("some files will have other inode numbers: %s", error)
 
     def _write(self, waiting: Mapping[int, Kept | None]) -> None:

@@ -13,6 +13,8 @@ from typing import Self, TypeVar
 
 import trio
 
+from mountfs.cache.hop import in_thread
+
 T = TypeVar("T")
 
 GATHER_S = 0.5
@@ -57,6 +59,14 @@ class SideFile(ABC):
         self._closing.set()
         self._wake.set()
         await self._stack.aclose()
+
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        """Use the file in a thread, one call at a time.
+
+        Raises `OSError` if there can be no thread: that must not end the mount.
+        """
+        async with self._thread:
+            return await in_thread(call)
 
     async def _write_on(self) -> None:
         while self._is_waiting or not self._closing.is_set():

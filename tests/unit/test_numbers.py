@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import hypothesis.strategies as st
+import pytest
+import trio
 from hypothesis import given
 from hypothesis.stateful import (
     Bundle,
@@ -283,3 +285,22 @@ def at(name: str) -> Place:
 
 
 TestMounts = Mounts.TestCase
+
+
+async def test_lack_of_threads_costs_notes_and_not_the_mount(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A limit of processes may be reached while it runs."""
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async with await NumberFile.open(tmp_path / "inodes.sqlite", kept_max=9) as file:
+        with monkeypatch.context() as patched:
+            patched.setattr(trio.lowlevel, "start_thread_soon", refuse)
+            file.note(1, (2, 0))
+            await file._write_waiting()
+        file.note(3, (4, 0))
+
+    async with await NumberFile.open(tmp_path / "inodes.sqlite", kept_max=9) as file:
+        assert file.kept == {3: (4, 0)}
