@@ -33,7 +33,7 @@ from functools import partial
 
 import trio
 
-from mountfs.cache.knowledge import split_key
+from mountfs.cache.knowledge import Place, place_of, split_key
 from mountfs.cache.listings import ListingInProgress
 from mountfs.cache.metadata import MetadataCache
 from mountfs.storage.errors import StoreError
@@ -91,7 +91,7 @@ class _Stretch:
 class _Pages:
     """Where the pages of a directory begin: behind which key, and with which token."""
 
-    behind: list[bytes] = field(default_factory=lambda: [b""])
+    behind: list[Place] = field(default_factory=lambda: [place_of("")])
     stretches: list[_Stretch] = field(default_factory=lambda: [_Stretch(None)])
     unfit_until_s: float = 0.0
     last: _Stretch | None = None
@@ -100,12 +100,16 @@ class _Pages:
 
     def around(self, key: str) -> _Stretch:
         """Return the page that a key is in, as far as is known."""
-        return self.stretches[bisect.bisect_left(self.behind, _bytes(key), lo=1) - 1]
+        return self.stretches[bisect.bisect_left(self.behind, place_of(key), lo=1) - 1]
+
+    def note(self, stretch: _Stretch, now_s: float) -> None:
+        """Note that a name of a page is asked for."""
+        stretch.note(now_s)
+        self.in_a_row = self.in_a_row + 1 if stretch is self.last else 1
+        self.last = stretch
 
     def worth_listing(self, stretch: _Stretch, now_s: float) -> list[_Stretch]:
         """Return the pages to list when a name of one was asked for, that one first."""
-        self.in_a_row = self.in_a_row + 1 if stretch is self.last else 1
-        self.last = stretch
         if len(self.stretches) == 1:
             return [stretch]
         if len(self.stretches) > ALL_MAX:
@@ -129,9 +133,9 @@ class _Pages:
         elif not page.objects:
             stretch.token = page.token  # there is nothing in it
         else:
-            self._add(_bytes(page.objects[-1].key), page.token)
+            self._add(place_of(page.objects[-1].key), page.token)
 
-    def _add(self, behind: bytes, token: str) -> None:
+    def _add(self, behind: Place, token: str) -> None:
         place = bisect.bisect_left(self.behind, behind, lo=1)
         if place < len(self.behind) and self.behind[place] == behind:
             self.stretches[place].token = token
@@ -159,10 +163,9 @@ class Neighbours:
         if stretch.listed is not None:
             await stretch.listed.wait()
             return True
-        stretch.note(now_s)
-        if others := pages.worth_listing(stretch, now_s):
-            return await self._list_all(prefix, pages, others)
-        return False
+        pages.note(stretch, now_s)
+        wanted = pages.worth_listing(stretch, now_s)
+        return bool(wanted) and await self._list_all(prefix, pages, wanted)
 
     @property
     def _metadata(self) -> MetadataCache:
@@ -246,7 +249,3 @@ class Neighbours:
         if object.kind is ObjectKind.DIRECTORY:
             return False
         return object.is_described or self._metadata.was_known_as(object)
-
-
-def _bytes(key: str) -> bytes:
-    return key.encode("utf-8", "surrogateescape")
