@@ -9,14 +9,20 @@ A small file is in memory until it grows, or must survive this process: five way
 worker thread and back cost more than all else that is done here for it. Nothing is less
 safe for that: bytes that were acknowledged are in the store, in a row of the journal,
 or were synced (`sync`), which puts them on the disk.
+
+A sync that failed is never made good by another: the kernel may have thrown away what
+it could not write, and takes the rest for written. What may be lost then is neither
+read nor synced again, until the file is cut to what comes before it.
 """
 
 import ctypes
 import errno
 import os
 import secrets
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -38,6 +44,9 @@ IN_MEMORY_MAX = 64 << 10
 """Up to this size a file is in memory; the journal takes so much into a row."""
 HELD_MAX = 64 << 20
 """How many bytes of all files are in memory at most; the others are on the disk."""
+_NOWHERE = sys.maxsize
+_NAME = -1
+"""Before the first byte: what cannot be reached by its name is lost as a whole."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -102,6 +111,12 @@ class Spool:
         """Stands for the newest change of what is on the disk; None before any."""
         self._synced: object = self._newest
         """Stands for the newest change that is known to be synced."""
+        self._changed_from = _NOWHERE
+        """Where the changes begin that no sync has taken up."""
+        self._lost_from = _NOWHERE
+        """Where the bytes begin that a sync which failed may have lost."""
+        self._noting = threading.Lock()
+        self._syncing = threading.Lock()
         self._memory: bytearray | None = None
         self._origin = 0
         """Where in the file the first byte in memory lies."""
@@ -116,6 +131,11 @@ class Spool:
         """Whether there are bytes at all, here or in a file."""
         return self._fd >= 0 or self._memory is not None
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether bytes may be lost, so that it cannot be synced any more."""
+        return self._lost_from < self._size
+
     async def reopen(self, size: int) -> bool:
         """Open the file of an earlier process; False unless it is there, and whole."""
         return await on_disk(self._reopen, size)
@@ -124,6 +144,7 @@ class Spool:
         """Return bytes as they are sent. Nothing may change them until that is over."""
         if self._memory is not None:
             return BytesBody(self._cut(self._memory, offset, size))
+        self._check_not_lost(offset + size)
         return FileBody(self.path, offset, size)
 
     async def write(
@@ -151,6 +172,7 @@ class Spool:
     async def resize(self, size: int) -> None:
         """Give the file this size; what is behind it is gone for good."""
         if self._fd >= 0 and self._size == size:
+            self._forget_loss_behind(size)
             return
         memory = self._grown(0, size)
         if memory is None:
@@ -204,7 +226,9 @@ class Spool:
             await on_disk(self._punch, start, end)
 
     async def sync(self) -> None:
-        """Return when the bytes survive a power cut."""
+        """Return when the bytes survive a power cut. Raises `SpoolFailed` for good if
+        they may be lost.
+        """
         if self._fd < 0 or self._synced is not self._newest:
             await on_disk(self._sync)
 
@@ -216,6 +240,7 @@ class Spool:
         """Close and delete the file. No call may be under way."""
         self._forget_memory()
         self._has_durable_name = False  # written anew, it gets another
+        self._changed_from = self._lost_from = _NOWHERE
         fd, self._fd = self._fd, -1
         if fd >= 0:
             await on_disk(self._remove, fd)
@@ -243,7 +268,7 @@ class Spool:
                 os.close(fd)
                 raise
             # In this order: who reads meanwhile finds the bytes in one of the two.
-            self._newest = object()
+            self._note_change(0)
             self._fd = fd
             self._forget_memory()
         return self._fd
@@ -255,9 +280,12 @@ class Spool:
             self._open()
         except OSError:
             return False
+        self._changed_from = _NOWHERE  # what a row names was synced
         return True
 
     def _write(self, offset: int, data: "bytes | memoryview") -> None:
+        self._check_not_lost(self._size)
+        self._note_change(offset)
         try:
             fd = self._open()
             try:
@@ -268,8 +296,8 @@ class Spool:
         except OSError as error:
             raise _translated(error) from error
         finally:
-            # Not before: a sync that began meanwhile may have missed some of it.
-            self._newest = object()
+            # Once more: a sync that began meanwhile may have missed some of it.
+            self._note_change(offset)
         self._unwritten += len(data)
         if self.is_for_sync and self._unwritten >= _WRITE_OUT:
             self._unwritten = 0
@@ -282,6 +310,7 @@ class Spool:
     def _read(self, offset: int, size: int) -> bytes:
         if self._fd < 0:
             return bytes(size)
+        self._check_not_lost(offset + size)
         try:
             data = os.pread(self._fd, size, offset)
             while len(data) < size:
@@ -294,15 +323,19 @@ class Spool:
         return data
 
     def _resize(self, size: int) -> None:
+        start = min(self._size, size)
+        self._note_change(start)
         try:
             os.ftruncate(self._open(), size)
             self._size = size
         except OSError as error:
             raise _translated(error) from error
         finally:
-            self._newest = object()
+            self._note_change(start)
+        self._forget_loss_behind(size)
 
     def _punch(self, start: int, end: int) -> None:
+        self._note_change(start)
         try:
             _punch_hole(self._fd, start, end - start)
         except OSError as error:
@@ -310,23 +343,63 @@ class Spool:
                 raise _translated(error) from error
             self._write_zeros(start, min(end, os.fstat(self._fd).st_size))
         finally:
-            self._newest = object()
+            self._note_change(start)
 
     def _write_zeros(self, start: int, end: int) -> None:
         for offset in range(start, end, len(_ZEROS)):
             self._write(offset, _ZEROS[: min(len(_ZEROS), end - offset)])
 
     def _sync(self) -> None:
+        # One at a time: of two that wait for the same bytes the kernel may tell only
+        # one that they could not be written.
+        with self._syncing:
+            try:
+                fd = self._open()
+                self._check_not_lost(self._size)
+                newest, start = self._take_up_changes()
+                with self._loses(start):
+                    os.fdatasync(fd)  # its size, too
+                if not self._has_durable_name:
+                    with self._loses(_NAME):
+                        self._sync_name()
+                # Not before: who asks meanwhile must wait for the disk as well.
+                self._synced = newest
+            except OSError as error:
+                raise _translated(error) from error
+
+    def _note_change(self, start: int) -> None:
+        """Note that bytes from an offset on are about to change, or have changed."""
+        with self._noting:
+            self._changed_from = min(self._changed_from, start)
+            self._newest = object()
+
+    def _take_up_changes(self) -> tuple[object, int]:
+        """Return what stands for the changes so far, and where they begin."""
+        with self._noting:
+            start, self._changed_from = self._changed_from, _NOWHERE
+            return self._newest, start  # what is written from here on may be missed
+
+    @contextmanager
+    def _loses(self, start: int) -> Iterator[None]:
+        """Note what may be lost if the disk fails meanwhile."""
         try:
-            fd = self._open()
-            newest = self._newest  # what is written from here on may be missed
-            os.fdatasync(fd)  # its size, too
-            if not self._has_durable_name:
-                self._sync_name()
-            # Not before: who asks meanwhile must wait for the disk as well.
-            self._synced = newest
-        except OSError as error:
-            raise _translated(error) from error
+            yield
+        except OSError:
+            self._lost_from = min(self._lost_from, start)
+            raise
+
+    def _check_not_lost(self, end: int) -> None:
+        """Raise `SpoolFailed` if bytes before an offset may be lost."""
+        if self._lost_from < min(end, self._size):
+            raise SpoolFailed(
+                "the state directory failed: its disk could not keep bytes of "
+                f"{self.name}, which may be lost"
+            )
+
+    def _forget_loss_behind(self, size: int) -> None:
+        """Note that all behind an offset is gone, and so is what may be lost there."""
+        if size <= self._lost_from:
+            self._lost_from = _NOWHERE
 
     def _sync_name(self) -> None:
         parent = os.open(self.directory, os.O_RDONLY | os.O_CLOEXEC)
@@ -352,6 +425,7 @@ class Spool:
 
     def _copy_into(self, copy: "Spool", size: int) -> None:
         fd = self._open()
+        self._check_not_lost(size)
         copy._resize(size)
         for start, end in _data_of(fd, size):
             for offset in range(start, end, len(_ZEROS)):

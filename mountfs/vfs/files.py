@@ -591,8 +591,10 @@ class Files:
                 error if isinstance(error, StoreError) else StoreError(str(error)),
                 self._volume.metadata_of(node),
             )
-        except StoreError:
+        except StoreError as lost:
             log.exception("the bytes of %r cannot be kept either", key_of(node))
+            if file.state.file.spool.is_lost:
+                self._give_up(node, lost)
 
     def __iter__(self) -> Iterator[OpenFile]:
         return iter(list(self._open.values()))

@@ -38,9 +38,9 @@ class FileState:
     `failure` is why it refused them, so that the last close does not try the same
     again at once. `late_error` is the newest error that concerned them, `late_errors`
     how many there were, so that each handle is told once. `refusal` is why bytes of a
-    write(2) were not even taken in here: then what is here is not what the program
-    wrote. `has_new_attributes` says that the attributes of the node are to travel with
-    the next commit.
+    write(2) were not even taken in here, or got lost here before any commit: then what
+    is here is not what the program wrote. `has_new_attributes` says that the attributes
+    of the node are to travel with the next commit.
     """
 
     __slots__ = (
@@ -155,6 +155,8 @@ class FileState:
         if isinstance(self.state, Dirty):
             self._failed_revision = self.state.file.revision
             self._failure = error
+            if self.state.file.spool.is_lost:
+                self.refusal = error
         self.note_late_error(error)
 
     def note_late_error(self, error: StoreError | OSError) -> None:

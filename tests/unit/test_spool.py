@@ -12,7 +12,7 @@ import trio.testing
 
 from mountfs.cache import spool as spool_module
 from mountfs.cache.entry_text import INLINE_SIZE_MAX
-from mountfs.cache.spool import HELD, IN_MEMORY_MAX, Spool, SpoolFailed
+from mountfs.cache.spool import HELD, IN_MEMORY_MAX, Spool
 from mountfs.storage.errors import ObjectTooLarge, QuotaExceeded
 from tests.fakes.volume import open_scene
 
@@ -82,28 +82,6 @@ async def test_what_has_changed_is_synced_and_nothing_else(
     await spool.sync()
     assert len(syncs) == 3
     await spool.remove()
-
-
-async def test_a_sync_that_failed_is_tried_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    spool = Spool(tmp_path, "spool")
-    await spool.write(0, b"bytes")
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fdatasync", fail)
-        with pytest.raises(SpoolFailed):
-            await spool.sync()
-        with pytest.raises(SpoolFailed):
-            await spool.write(0, b"x", and_sync=True)
-        with pytest.raises(SpoolFailed):
-            await spool.sync()
-
-    await spool.sync()
-    await spool.remove()
-
-
-def fail(*_: object) -> None:
-    raise OSError(errno.EIO, "the disk is ill")
 
 
 async def test_who_comes_while_a_sync_is_under_way_waits_for_the_disk_too(
