@@ -5,7 +5,8 @@ and after it is opened, and taken out when it is complete or aborted: a crash in
 leaves a row. The next mount goes on with what it names, if the bytes are still here, or
 aborts it (`mountfs.cache.attempts`, `mountfs.cache.orphans`).
 
-All parts and whole writes of all files share `uploads_max`.
+All parts and large files share `uploads_max`, and small files `small_uploads_max`: of
+those the way there and back is what takes time, not the bytes.
 """
 
 import dataclasses
@@ -56,6 +57,7 @@ log = logging.getLogger(__name__)
 
 _FILL_SIZE = 8 << 20
 _COPIES_MAX = 16
+_SMALL_SIZE = 256 << 10
 _ABORT_DEADLINE_S = 30
 
 _IN_VAIN = (PreconditionFailed, NotFound)
@@ -69,6 +71,7 @@ class Sending:
     put_size_max: int = 8 << 20
     part_size: int = 8 << 20
     uploads_max: int = 8
+    small_uploads_max: int = 32
 
 
 DEFAULT_SENDING = Sending()
@@ -84,14 +87,15 @@ class Uploader:
         journal: Journal,
         budget: Budget,
         *,
-        uploads_max: int,
+        sending: Sending,
     ) -> None:
         self._store = store
         self._blocks = blocks
         self._journal = journal
         self._budget = budget
-        self._slots = trio.Semaphore(uploads_max)
-        self._uploads_max = uploads_max
+        self._slots = trio.Semaphore(sending.uploads_max)
+        self._small_slots = trio.Semaphore(sending.small_uploads_max)
+        self._uploads_max = sending.uploads_max
         self._zeros = Zeros(store)
         self._left: dict[str, JournaledUpload] = {}
         self._opening: set[str] = set()
@@ -315,7 +319,8 @@ class Uploader:
         await self._fill(dirty, plan.fills, is_forced=False)
         condition = await look_first(self._store, Call.WRITE, dirty.key, condition)
         body = dirty.spool.body(0, plan.size) if plan.size else None
-        async with self._slots:
+        is_small = plan.size <= _SMALL_SIZE
+        async with self._small_slots if is_small else self._slots:
             with self._budget.freeing():
                 return await self._store.write(
                     dirty.key,

@@ -93,9 +93,7 @@ class WriteBack:
         self._budget = budget
         self._directory = directory
         self._sending = sending
-        self._uploader = Uploader(
-            store, blocks, journal, budget, uploads_max=sending.uploads_max
-        )
+        self._uploader = Uploader(store, blocks, journal, budget, sending=sending)
         self._streamer = Streamer(
             store,
             self._uploader,

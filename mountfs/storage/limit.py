@@ -24,7 +24,7 @@ class Limits:
 
     metadata: int = 64
     reads: int = 48
-    uploads: int = 16
+    uploads: int = 48
     copies: int = 48
 
     def __post_init__(self) -> None:

@@ -15,7 +15,9 @@ import trio.testing
 from mountfs.backends.local import open_local
 from mountfs.backends.memory import MemoryStore
 from mountfs.cache import entry_text, ledger
+from mountfs.cache.burst import Burst
 from mountfs.cache.conflicts import Policy
+from mountfs.cache.drain import FLIGHTS_MAX
 from mountfs.cache.entries import StoreBytes
 from mountfs.cache.incidents import IncidentKind
 from mountfs.cache.moves import Moves
@@ -126,6 +128,23 @@ async def test_small_appends_are_few_writes(tmp_path: Path) -> None:
         expected = b"".join(b"%02d\n" % number for number in range(100))
         assert await scene.content("log") == expected
         assert sum(sent(scene.store).values()) < 60
+
+
+async def test_small_files_are_sent_side_by_side(tmp_path: Path) -> None:
+    """As many as may be under way at all: what takes time is the way there and back."""
+    async with open_scene(tmp_path, journaled=True) as scene:
+        scene.ledger.burst = Burst(clock=lambda: 0.0)  # in which nothing is sent
+        holds = [scene.store.hold("write") for _ in range(FLIGHTS_MAX)]
+        for number in range(FLIGHTS_MAX + 10):
+            await scene.make(f"file{number}", b"bytes")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(scene.drain)
+            await holds[-1].reached.wait()
+            await trio.testing.wait_all_tasks_blocked()
+            assert scene.store.asked["write"] == FLIGHTS_MAX
+            for hold in holds:
+                hold.release()
+        assert len(await scene.keys()) == FLIGHTS_MAX + 10
 
 
 async def test_a_large_file_that_is_written_at_once_is_sent_afterwards(
