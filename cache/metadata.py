@@ -196,12 +196,15 @@ class MetadataCache:
             return False
         return self._is_fresh(directory.at_s)
 
-    def is_renewed(self, prefix: str) -> bool:
-        """Tell whether a directory's names are known freshly, if not all of them."""
+    def is_renewed(self, prefix: str, time_s: float = 0.0) -> bool:
+        """Tell whether a directory's names are known, if not all of what they mean.
+
+        And whether they still will be after `time_s` seconds.
+        """
         directory = self._directories.get(prefix)
         if directory is None or not directory.is_complete:
             return False
-        return self._is_fresh(directory.at_s)
+        return self._is_fresh(directory.at_s - time_s)
 
     def listed_below(self, top: str) -> list[str]:
         """Return the directories at and below one that were listed, whenever."""

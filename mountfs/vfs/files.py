@@ -371,6 +371,8 @@ class Files:
         )
         if object.key != key:
             raise _StoredBeside(object)
+        if node.object is not None and node.parent and not node.is_nameless:
+            self._volume.busy.note_file(node.parent.key())  # a new file is a new name
         self._volume.adopt(node, object)
 
     def _go_on_as_copy(self, node: Node, lost_key: str, copy: Object) -> None:

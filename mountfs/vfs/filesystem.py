@@ -19,6 +19,7 @@ from mountfs.vfs.namespace import Namespace
 from mountfs.vfs.openers import Openers
 from mountfs.vfs.pushes import Pushes
 from mountfs.vfs.rename import Renames
+from mountfs.vfs.renewals import Renewals
 from mountfs.vfs.resolver import Resolver
 from mountfs.vfs.room import NAMES_MAX, Room
 from mountfs.vfs.setattr import AttributeChanges
@@ -56,6 +57,7 @@ class FileSystem:
         self.unlinked = Unlinked(volume, owner)
         subtrees = Subtrees(volume)
         self.resolver = Resolver(volume, subtrees)
+        self.renewals = Renewals(volume, self.resolver)
         self.hard_links = HardLinks(volume)
         self.learning = Learning(volume)
         lister = Lister(volume, self.learning, subtrees)

@@ -48,6 +48,8 @@ UNFIT_S = 60.0
 """For how long a directory that cannot be listed so is not tried again."""
 SMALL_COUNT = 100
 """To list a directory of so many names costs hardly more than to ask for one."""
+ONE_PAGE = 1000
+"""So many names may be in one page of a listing."""
 ASKED_MIN = 3
 ASKED_WITHIN_S = 2.0
 """So many names of one of many pages, asked for within this time, are worth it."""
@@ -166,6 +168,26 @@ class Neighbours:
         pages.note(stretch, now_s)
         wanted = pages.worth_listing(stretch, now_s)
         return bool(wanted) and await self._list_all(prefix, pages, wanted)
+
+    async def renew_ahead(self, prefix: str, time_s: float) -> None:
+        """List again what programs ask for, unless it is good for so long.
+
+        That is a directory of one page that was listed or made here, or the page of
+        which names were asked for last.
+        """
+        pages, now_s = self._pages(prefix), self._metadata.now_s()
+        if len(pages.stretches) > 1:
+            stretch = pages.last
+            is_good = stretch is None or stretch.until_s > now_s + time_s
+        else:
+            stretch = pages.stretches[0]
+            count = self._metadata.count_listed(prefix)
+            is_large = count is None or count > ONE_PAGE
+            is_good = is_large or self._metadata.is_renewed(prefix, time_s)
+        if stretch is None or is_good or stretch.listed is not None:
+            return
+        if now_s >= pages.unfit_until_s:
+            await self._list_all(prefix, pages, [stretch])
 
     @property
     def _metadata(self) -> MetadataCache:

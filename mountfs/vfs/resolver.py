@@ -73,6 +73,16 @@ class Resolver:
         key = parent.key() + entry.component
         return any(self._metadata.lookup(each) for each in (key, f"{key}/"))
 
+    async def renew_directory(self, key: str, time_s: float) -> None:
+        """Ask again about a directory, unless what is known is good for so long."""
+        known = self._metadata.last_known(key)
+        if isinstance(known, Object) and not self._metadata.is_good_for(key, time_s):
+            await self._ask_directory(key)
+
+    async def renew_names(self, prefix: str, time_s: float) -> None:
+        """List a directory again, unless what is known is good for so long."""
+        await self._neighbours.renew_ahead(prefix, time_s)
+
     async def newest(self, object: Object) -> Object | None:
         """Ask the store for the newest state of an object, whatever is known."""
         if object.kind is ObjectKind.DIRECTORY:
