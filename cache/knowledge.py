@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from mountfs.cache.packed import unpack
+from mountfs.cache.shared import shared
 from mountfs.storage.types import ABSENT, Absent, Object
 
 Knowledge = Object | Absent
@@ -133,14 +134,22 @@ class Directories:
         """Take in what is known of a key."""
         parent, name = split_key(key)
         directory = self.made(parent)
-        self._count += name not in directory.names
+        if name not in directory.names:
+            self._count += 1
+            name = shared(name)
         directory.names[name] = known
         self.make_room()
 
     def set_names(self, directory: Directory, names: dict[str, Known]) -> None:
         """Let names be all that is known in a directory; `make_room` afterwards."""
-        self._count += len(names) - len(directory.names)
-        directory.names = names
+        before = directory.names
+        self._count += len(names) - len(before)
+        if before:
+            # With the texts of before, because nodes share them.
+            directory.names = {name: names[name] for name in before if name in names}
+            directory.names.update(names)
+        else:
+            directory.names = names
 
     def add_names(self, directory: Directory, names: Mapping[str, Known]) -> None:
         """Take in what is known of some names; `make_room` afterwards."""

@@ -39,6 +39,7 @@ from mountfs.cache.knowledge import (
 )
 from mountfs.cache.listings import ListingInProgress, Listings
 from mountfs.cache.packed import pack, unpack
+from mountfs.cache.shared import shared
 from mountfs.storage.foreign_names import other_key
 from mountfs.storage.types import ABSENT, Absent, Object, Version, is_same_state
 
@@ -326,7 +327,7 @@ class MetadataCache:
         before = {} if directory is None else directory.names
         cut = len(begun.prefix)
         for object in objects:
-            name, more, packed = object.key[cut:], object, pack(object)
+            name, more, packed = shared(object.key[cut:]), object, pack(object)
             known = packed_in(before.get(name))
             if known == packed:
                 packed = known  # once is enough in memory

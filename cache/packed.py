@@ -23,9 +23,10 @@ from mountfs.storage.types import (
     Version,
 )
 
-_LISTED = struct.Struct("<BQI16s")
+_LISTED = struct.Struct("<BQI16sH")
 _PLAIN, _DESCRIBED, _OTHER = range(3)
-_DIGEST = re.compile(r"[0-9a-f]{32}")
+_TAG = re.compile(r"([0-9a-f]{32})(?:-([1-9][0-9]{0,3}))?")
+"""A digest of the bytes; or one of digests, of so many parts."""
 _UNPACKED_MAX = 1024
 """So many are kept unpacked: what is looked at once is looked at again just then."""
 _SECOND_NS = 10**9
@@ -47,12 +48,13 @@ def unpack(key: str, packed: bytes) -> Object:
     form = packed[0]
     if form == _OTHER:
         return _from_full(key, packed)
-    _, size, seconds, digest = _LISTED.unpack(packed)
+    _, size, seconds, digest, parts = _LISTED.unpack(packed)
+    tag = f"{digest.hex()}-{parts}" if parts else digest.hex()
     return Object(
         key=key,
         size=size,
         mtime_ns=seconds * _SECOND_NS,
-        version=Version(digest.hex(), str(seconds)),
+        version=Version(tag, str(seconds)),
         metadata=NO_METADATA if form == _DESCRIBED else None,
     )
 
@@ -65,7 +67,8 @@ def _as_listed(object: Object) -> bytes | None:
     seconds, rest = divmod(mtime_ns, _SECOND_NS)
     if rest or not 0 <= seconds < _TIME_MAX or version.attributes != str(seconds):
         return None
-    if object.kind is not ObjectKind.FILE or not _DIGEST.fullmatch(version.content):
+    tag = _TAG.fullmatch(version.content)
+    if object.kind is not ObjectKind.FILE or tag is None:
         return None
     if object.link_target is not None or object.has_foreign_name:
         return None
@@ -74,7 +77,8 @@ def _as_listed(object: Object) -> bytes | None:
         if object.metadata is not NO_METADATA:
             return None
         form = _DESCRIBED
-    return _LISTED.pack(form, size, seconds, bytes.fromhex(version.content))
+    digest, parts = tag.groups("0")
+    return _LISTED.pack(form, size, seconds, bytes.fromhex(digest), int(parts))
 
 
 def _in_full(object: Object) -> bytes:

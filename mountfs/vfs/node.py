@@ -12,6 +12,7 @@ from typing import Any, Generic, NewType, TypeVar
 import trio
 
 from mountfs.cache.packed import pack, unpack
+from mountfs.cache.shared import shared
 from mountfs.storage.types import Attributes, Object, ObjectKind
 from mountfs.vfs.filestate import Clean, FileState
 from mountfs.vfs.numbers import Number
@@ -49,7 +50,10 @@ def _nothing_is_kept(object: Object) -> Attributes:
 
 
 class _Rarely(Generic[T]):
-    """A field of a node that has its default but for a few nodes at a time."""
+    """A field of a node that has its default but for a few nodes at a time.
+
+    Those have a dictionary for all such fields, of 200 bytes.
+    """
 
     def __init__(self, default: T) -> None:
         self._default = default
@@ -72,8 +76,51 @@ class _Rarely(Generic[T]):
             node._rare = rare or None
 
 
-_NO_CHILDREN: "dict[bytes, Node]" = {}
+class Children:
+    """The nodes in a directory, by name.
+
+    A name is kept as text, which is the very text that the metadata cache has.
+    """
+
+    __slots__ = ("_nodes",)
+
+    def __init__(self) -> None:
+        self._nodes: dict[str, Node] = {}
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return map(_name_of, self._nodes)
+
+    def __contains__(self, name: bytes) -> bool:
+        return _text_of(name) in self._nodes
+
+    def __getitem__(self, name: bytes) -> "Node":
+        return self._nodes[_text_of(name)]
+
+    def __setitem__(self, name: bytes, node: "Node") -> None:
+        self._nodes[shared(_text_of(name))] = node
+
+    def __delitem__(self, name: bytes) -> None:
+        del self._nodes[_text_of(name)]
+
+    def get(self, name: bytes) -> "Node | None":
+        """Return the node of a name, if it has one."""
+        return self._nodes.get(_text_of(name))
+
+    def values(self) -> "Iterator[Node]":
+        """Yield every node, once for each of its names here."""
+        return iter(self._nodes.values())
+
+    def items(self) -> "Iterator[tuple[bytes, Node]]":
+        """Yield every name with its node."""
+        return zip(self, self._nodes.values(), strict=True)
+
+
+_NO_CHILDREN = Children()
 """Of all that is no directory. Nobody puts anything in."""
+_NO_ATTRIBUTES = Attributes()
 
 
 class Node:
@@ -97,20 +144,20 @@ class Node:
     replaced by a foreign client.
     """
 
+    # Eight are 96 bytes, and a ninth would be 16 more.
     __slots__ = (
-        "_attributes",
-        "_file",
         "_home",
         "_object",
         "_rare",
-        "children",
+        "_text",
         "inode",
         "kind",
-        "links",
         "lookups",
-        "name",
         "parent",
     )
+
+    children = _Rarely(_NO_CHILDREN)
+    links = _Rarely(1)
 
     aliases = _Rarely[tuple[Alias, ...]](())
     changes = _Rarely(0)
@@ -121,6 +168,9 @@ class Node:
     is_shadowed = _Rarely(False)
     generation = _Rarely(0)
     opens = _Rarely(0)
+    _attributes = _Rarely[Attributes | None](None)
+    """Only if they do not follow from what is packed."""
+    _file = _Rarely[FileState | None](None)
     _component = _Rarely[str | None](None)
     """Only if it is not what `name` says."""
 
@@ -131,35 +181,41 @@ class Node:
         self.inode = inode
         self.kind = kind
         self.parent: Node | None = None
-        self.name = b""
+        self._text = ""
         self._rare: dict[str, Any] | None = None
-        self.generation = generation
-        self.links = 1
-        is_directory = kind is ObjectKind.DIRECTORY
-        self.children: dict[bytes, Node] = {} if is_directory else _NO_CHILDREN
+        if generation:
+            self.generation = generation
+        if kind is ObjectKind.DIRECTORY:
+            self.children = Children()
         self._object: Object | bytes | tuple[str, bytes] | None = None
-        self._attributes: Attributes | None = Attributes()
-        self._file: FileState | None = None
         self.lookups = 0
 
     def hand_out(self) -> None:
         """Count that the kernel is told the node, under a name that it has now."""
         self.lookups += 1
-        if self.has_left_its_name:
+        if self._rare is not None and self.has_left_its_name:
             self.has_left_its_name = False
+
+    @property
+    def name(self) -> bytes:
+        """The first name."""
+        return _name_of(self._text)
+
+    @name.setter
+    def name(self, name: bytes) -> None:
+        self._text = shared(_text_of(name))
 
     @property
     def component(self) -> str:
         """The last component of the key."""
         if self._rare is not None and (other := self._component) is not None:
             return other
-        return self.name.decode("utf-8", "surrogateescape")
+        return self._text
 
     @component.setter
     def component(self, component: str) -> None:
         """Set the component that belongs to `name`."""
-        is_plain = component == self.name.decode("utf-8", "surrogateescape")
-        self._component = None if is_plain else component
+        self._component = None if component == self._text else component
 
     @property
     def object(self) -> Object | None:
@@ -179,11 +235,10 @@ class Node:
     @property
     def attributes(self) -> Attributes:
         """What programs see."""
-        if self._attributes is not None:
-            return self._attributes
-        assert not isinstance(self._object, Object | None), (
-            "what is packed derives them"
-        )
+        if (known := self._attributes) is not None:
+            return known
+        if isinstance(self._object, Object | None):
+            return _NO_ATTRIBUTES  # it was just made
         packed = self._object if isinstance(self._object, bytes) else self._object[1]
         return self._home.derive(unpack("", packed))
 
@@ -241,8 +296,9 @@ class Node:
             return
         if self.is_nameless or known.key != self.key():
             return
-        if self._attributes == self._home.derive(known):
-            self._attributes = None
+        attributes = self.attributes
+        does_follow = attributes == self._home.derive(known)
+        self._attributes = None if does_follow else attributes
         mine = pack(known)
         self._object = packed if packed == mine else mine
 
@@ -261,13 +317,12 @@ class Node:
         # Without its key, which takes long to put together.
         packed = self._object
         known = unpack("", packed) if isinstance(packed, bytes) else self.object
-        if self._attributes is not None:
-            attributes = self._attributes
-        else:
-            assert known is not None, "only what is packed derives them"
+        if self._rare is None and known is not None and known is not packed:
             attributes = self._home.derive(known)
-        if self._file is not None:
-            return attributes, self._file.size
+        else:
+            attributes = self.attributes
+            if (file := self._file) is not None:
+                return attributes, file.size
         has_size = self.kind in (ObjectKind.FILE, ObjectKind.LINK)
         return attributes, (known.size or 0) if known is not None and has_size else 0
 
@@ -368,8 +423,17 @@ class Node:
         while waiting:
             node = waiting.pop()
             yield node
-            waiting.extend(
-                child
-                for name, child in node.children.items()
-                if child.parent is node and child.name == name
-            )
+            waiting.extend(node._children_by_first_name())
+
+    def _children_by_first_name(self) -> "Iterator[Node]":
+        for text, child in self.children._nodes.items():
+            if child.parent is self and child._text == text:
+                yield child
+
+
+def _text_of(name: bytes) -> str:
+    return name.decode("utf-8", "surrogateescape")
+
+
+def _name_of(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")

@@ -20,9 +20,12 @@ from mountfs.storage.types import (
 texts = st.text(st.characters(exclude_categories=()), max_size=8)
 numbers = st.none() | st.integers(0, 1 << 70)
 pairs = st.dictionaries(texts, texts, max_size=2).map(MappingProxyType)
+digests = st.text("0123456789abcdef", min_size=32, max_size=32)
 versions = st.builds(
     Version,
-    texts | st.text("0123456789abcdef", min_size=32, max_size=32),
+    texts
+    | digests
+    | st.builds("{}-{}".format, digests, st.integers(0, 1 << 20) | st.just("01")),
     st.none() | texts | st.integers(0, 1 << 33).map(str),
 )
 attributes = st.builds(
@@ -73,17 +76,18 @@ def test_an_object_comes_out_as_it_went_in(object: Object) -> None:
 @given(
     seconds=st.integers(0, (1 << 32) - 1),
     size=st.integers(0, 1 << 50),
+    parts=st.sampled_from(["", "-1", "-9999"]),
     is_plain=st.booleans(),
 )
 def test_what_a_listing_tells_is_small(
-    seconds: int, size: int, *, is_plain: bool
+    seconds: int, size: int, parts: str, *, is_plain: bool
 ) -> None:
-    """A million of them are 64 MB."""
+    """A million of them are 64 MB, those that were stored in parts as well."""
     object = Object(
         key="d/name",
         size=size,
         mtime_ns=seconds * 10**9,
-        version=Version("0123456789abcdef" * 2, str(seconds)),
+        version=Version("0123456789abcdef" * 2 + parts, str(seconds)),
         metadata=NO_METADATA if is_plain else None,
     )
     packed = pack(object)
