@@ -2,19 +2,18 @@
 
 Exit codes: 0 done; 1 it failed, or somebody should look; 2 the user can mend it, and
 one sentence says how; 69 the store is away, and may be back; 74 all is stored, and
-something had gone wrong unseen; 75 something is not stored yet; 130 interrupted.
+something had gone wrong unseen, or nobody takes what there is to say; 75 something is
+not stored yet; 130 interrupted.
 """
 
 import argparse
 import contextlib
-import io
 import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import TextIO
 
-from mountfs import __version__, logs
+from mountfs import __version__, logs, output
 from mountfs.commands import (
     abort,
     auth,
@@ -137,44 +136,44 @@ def _option_names(parsed: argparse.Namespace) -> tuple[str, ...]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
+    output.set_up()
     try:
         return _run(sys.argv[1:] if arguments is None else arguments)
     finally:
-        _drop_what_is_refused(sys.stderr)
+        output.drop_what_is_refused(sys.stderr)
 
 
 def _run(arguments: Sequence[str]) -> int:
     logs.set_up_for_commands()
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A name that the terminal has no letters for is shown, and no traceback.
-        sys.stdout.reconfigure(errors="backslashreplace")
+    code = os.EX_OK
     try:
-        parsed = parse(arguments)
-        code = int(parsed.carry_out(parsed))
+        code = _carry_out(arguments)
         sys.stdout.flush()
     except UsageError as error:
-        with contextlib.suppress(OSError):  # the exit code says it, too
-            print(f"mountfs: {logs.told(str(error))}", file=sys.stderr)
+        _say(str(error))
         return error.exit_code
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
         # Who was reading (`| head`) has seen enough. Nothing is left to be flushed at
         # the exit, which would say so again.
-        _drop_what_is_refused(sys.stdout)
+        output.drop_what_is_refused(sys.stdout)
         return 128 + signal.SIGPIPE
+    except output.OutputRefused as error:
+        output.drop_what_is_refused(sys.stdout)
+        _say(str(error))
+        return code or os.EX_IOERR
     return code
 
 
-def _drop_what_is_refused(stream: TextIO | None) -> None:
-    """Drop what a full or broken disk, or nobody, took.
-
-    Python would try once more at its exit, and end with 120 whatever the command did.
-    Whoever started it may have closed the stream: then there is none.
-    """
-    if stream is None:
-        return
+def _carry_out(arguments: Sequence[str]) -> int:
     try:
-        stream.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        parsed = parse(arguments)
+    except SystemExit as shown:  # the help, or the version
+        return int(shown.code or os.EX_OK)
+    return int(parsed.carry_out(parsed))
+
+
+def _say(sentence: str) -> None:
+    with contextlib.suppress(OSError):  # the exit code says it, too
+        print(f"mountfs: {logs.told(sentence)}", file=sys.stderr)
