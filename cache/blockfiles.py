@@ -1,25 +1,38 @@
-"""Cached blocks as files: one file for each, which proves itself when it is read.
+"""Cached blocks as files that prove themselves when they are read.
 
-A block is named by its content (a digest of key, content version and block size) and
-its index, and carries both, its length and a checksum. A torn, foreign or damaged
-file is therefore no block, whatever happened to the directory. Nothing is synced: a
-lost block is fetched again. Everything here blocks; call it in a worker thread.
+A file holds blocks that came together and follow each other (a run): the more of them,
+the less the kernel has to do for each. It is named by their content (a digest of key,
+content version and block size), the first of them and their number, and carries all
+that, and the length and a checksum of each. A torn, foreign or damaged file therefore
+gives no block, whatever happened to the directory. Nothing is synced: a lost block is
+fetched again. Everything here blocks; call it in a worker thread.
 """
 
 import logging
 import os
 import struct
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-_HEADER = struct.Struct(">8s16sQQI")
-_MAGIC = b"mountfs1"
+_HEADER = struct.Struct(">8s16sQI")
+_ENTRY = struct.Struct(">II")
+"""Of each block: its length and its checksum."""
+_MAGIC = b"mountfs2"
 _SHARDS = 16
+_PIECE = 512 << 10
+"""So much is written at a time: for more the kernel takes larger pages, which come from
+memory that nobody had lately, and that takes it up to five times as long.
+"""
+RUN_MAX = 8
+"""So many blocks are in one file at most: they are evicted together."""
+
+Block = bytes | memoryview
+"""Bytes of one block. A fetch brings several, each of which is a view of its bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +44,45 @@ class BlockName:
 
 
 @dataclass(frozen=True, slots=True)
-class FoundBlock:
-    """A block file that was there when the directory was opened."""
+class Run:
+    """Which blocks are in one file."""
 
-    name: BlockName
+    content: bytes
+    first: int
+    count: int
+
+    @property
+    def indexes(self) -> range:
+        """Which blocks of the content these are."""
+        return range(self.first, self.first + self.count)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRun:
+    """A file that was there when the directory was opened. `size` is of its blocks."""
+
+    run: Run
     size: int
     used_ns: int
+
+
+def runs_in(blocks: Mapping[BlockName, Block]) -> dict[Run, list[Block]]:
+    """Group blocks into runs, as they are to be written."""
+    found: list[list[BlockName]] = []
+    for name in blocks:
+        last = found[-1] if found else None
+        if (
+            last is not None
+            and len(last) < RUN_MAX
+            and last[-1] == BlockName(name.content, name.index - 1)
+        ):
+            last.append(name)
+        else:
+            found.append([name])
+    return {
+        Run(names[0].content, names[0].index, len(names)): [blocks[n] for n in names]
+        for names in found
+    }
 
 
 def content_digest(key: str, version: str, block_size: int) -> bytes:
@@ -57,33 +103,32 @@ class BlockFiles:
         self._directory = directory
         self._is_stuck = False
 
-    def scan(self) -> list[FoundBlock]:
+    def scan(self) -> list[FoundRun]:
         """Make the directory ready; return what lies there, longest unused first."""
-        found: list[FoundBlock] = []
+        found: list[FoundRun] = []
         for shard in range(_SHARDS):
             path = self._directory / f"{shard:x}"
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
             with os.scandir(path) as entries:
                 for entry in entries:
-                    block = _found(entry)
-                    if block is None:
+                    run = _found(entry)
+                    if run is None:
                         self._remove(Path(entry.path))
                     else:
-                        found.append(block)
-        found.sort(key=lambda block: block.used_ns)
+                        found.append(run)
+        found.sort(key=lambda each: each.used_ns)
         return found
 
-    def store_all(self, blocks: "Mapping[BlockName, bytes | memoryview]") -> None:
+    def store_all(self, runs: "Mapping[Run, Sequence[Block]]") -> None:
         """Write blocks. After an error some of them may be there."""
-        for name, block in blocks.items():
-            self.store(name, block)
+        for run, blocks in runs.items():
+            self.store(run, blocks)
 
-    def store(self, name: BlockName, block: "bytes | memoryview") -> None:
-        """Write one block; a crash in the midst leaves a file that is no block."""
-        header = _HEADER.pack(
-            _MAGIC, name.content, name.index, len(block), zlib.crc32(block)
-        )
-        path = self._path(name)
+    def store(self, run: Run, blocks: "Sequence[Block]") -> None:
+        """Write a run; a crash in the midst leaves a file that lacks some blocks."""
+        head = [_HEADER.pack(_MAGIC, run.content, run.first, run.count)]
+        head += [_ENTRY.pack(len(block), zlib.crc32(block)) for block in blocks]
+        path = self._path(run)
         try:
             file = path.open("wb", buffering=0)
         except FileNotFoundError:
@@ -91,44 +136,43 @@ class BlockFiles:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             file = path.open("wb", buffering=0)
         with file:
-            written = os.writev(file.fileno(), [header, block])
-            if written < len(header) + len(block):
-                file.write(block[written - len(header) :])
+            for piece in _pieces(b"".join(head), blocks):
+                rest = piece
+                while rest:
+                    rest = rest[file.write(rest) :]
 
-    def load(self, name: BlockName) -> memoryview | None:
-        """Return a block, or None if the file is gone or is not that block."""
+    def load(self, run: Run, index: int) -> bytes | None:
+        """Return a block of a run, or None if it is not there, or is not that block."""
         try:
-            content = self._path(name).read_bytes()
+            with self._path(run).open("rb", buffering=0) as file:
+                head = file.read(_head_size(run))
+                block = _block_in(head, run, index)
+                if block is None:
+                    return None
+                start, size, checksum = block
+                found = os.pread(file.fileno(), size, start)
         except OSError:
             return None
-        if len(content) < _HEADER.size:
+        if len(found) != size or zlib.crc32(found) != checksum:
             return None
-        magic, digest, index, size, checksum = _HEADER.unpack_from(content)
-        block = memoryview(content)[_HEADER.size :]
-        if magic != _MAGIC or digest != name.content or index != name.index:
-            return None
-        if size != len(block) or checksum != zlib.crc32(block):
-            return None
-        return block
+        return found
 
     def damaged(self) -> list[Path]:
         """Return the files that are no blocks, or not the ones they are named after."""
-        found = []
-        for path in sorted(self._directory.glob("?/*")):
-            content, _, index = path.name.partition(".")
-            try:
-                name = BlockName(bytes.fromhex(content), int(index, 16))
-            except ValueError:
-                found.append(path)
-                continue
-            if path != self._path(name) or (self.load(name) is None and path.exists()):
-                found.append(path)
-        return found
+        paths = sorted(self._directory.glob("?/*"))
+        return [path for path in paths if self._is_damaged(path)]
 
-    def remove(self, names: Iterable[BlockName]) -> None:
-        """Delete blocks; those that are gone already do not matter."""
-        for name in names:
-            self._remove(self._path(name))
+    def _is_damaged(self, path: Path) -> bool:
+        run = _run_named(path.name)
+        if run is None or path != self._path(run):
+            return True
+        is_whole = all(self.load(run, index) is not None for index in run.indexes)
+        return not is_whole and path.exists()
+
+    def remove(self, runs: Iterable[Run]) -> None:
+        """Delete runs; those that are gone already do not matter."""
+        for run in runs:
+            self._remove(self._path(run))
 
     def _remove(self, path: Path) -> None:
         try:
@@ -144,20 +188,57 @@ class BlockFiles:
             return
         self._is_stuck = False
 
-    def _path(self, name: BlockName) -> Path:
-        shard = f"{name.content[0] >> 4:x}"
-        return self._directory / shard / f"{name.content.hex()}.{name.index:x}"
+    def _path(self, run: Run) -> Path:
+        shard = f"{run.content[0] >> 4:x}"
+        name = f"{run.content.hex()}.{run.first:x}+{run.count:x}"
+        return self._directory / shard / name
 
 
-def _found(entry: "os.DirEntry[str]") -> FoundBlock | None:
-    content, dot, index = entry.name.partition(".")
-    if len(content) != 32 or not dot:
+def _pieces(head: bytes, blocks: "Sequence[Block]") -> Iterator[memoryview]:
+    """Cut a file into what is written at a time."""
+    if len(blocks) == 1 and len(blocks[0]) <= _PIECE:
+        yield memoryview(head + blocks[0])
+        return
+    yield memoryview(head)
+    for block in blocks:
+        view = memoryview(block)
+        yield from (view[at : at + _PIECE] for at in range(0, len(view), _PIECE))
+
+
+def _head_size(run: Run) -> int:
+    return _HEADER.size + run.count * _ENTRY.size
+
+
+def _block_in(head: bytes, run: Run, index: int) -> tuple[int, int, int] | None:
+    """Return where a block is in a file of this head, how long, and its checksum."""
+    if len(head) < _head_size(run):
+        return None
+    if _HEADER.unpack_from(head) != (_MAGIC, run.content, run.first, run.count):
+        return None
+    entries = list(_ENTRY.iter_unpack(head[_HEADER.size :]))
+    before = entries[: index - run.first]
+    start = len(head) + sum(size for size, _ in before)
+    return (start, *entries[index - run.first])
+
+
+def _run_named(name: str) -> Run | None:
+    content, _, place = name.partition(".")
+    first, _, count = place.partition("+")
+    if len(content) != 32:
         return None
     try:
-        name = BlockName(bytes.fromhex(content), int(index, 16))
+        run = Run(bytes.fromhex(content), int(first, 16), int(count, 16))
+    except ValueError:
+        return None
+    return run if 0 < run.count <= RUN_MAX else None
+
+
+def _found(entry: "os.DirEntry[str]") -> FoundRun | None:
+    run = _run_named(entry.name)
+    try:
         status = entry.stat(follow_symlinks=False)
-    except (ValueError, OSError):
+    except OSError:
         return None
-    if status.st_size < _HEADER.size:
+    if run is None or status.st_size < _head_size(run):
         return None
-    return FoundBlock(name, status.st_size - _HEADER.size, status.st_mtime_ns)
+    return FoundRun(run, status.st_size - _head_size(run), status.st_mtime_ns)

@@ -24,7 +24,7 @@ import trio
 
 from mountfs.cache.activity import Activity
 from mountfs.cache.ahead import AheadLedger
-from mountfs.cache.blockfiles import BlockFiles, BlockName
+from mountfs.cache.blockfiles import Block, BlockFiles, BlockName
 from mountfs.cache.blocknames import BlockNames
 from mountfs.cache.budget import Budget
 from mountfs.cache.directory import DirectoryLock
@@ -34,7 +34,7 @@ from mountfs.cache.keeper import KEEP_WAIT_S, Keeper
 from mountfs.cache.lanes import Lanes, Place
 from mountfs.cache.pace import Pace
 from mountfs.cache.readahead import WHOLE_SHARE, ReadStream
-from mountfs.cache.shelf import Block, Shelf
+from mountfs.cache.shelf import Shelf
 from mountfs.cache.tokens import is_token
 from mountfs.storage.errors import Corrupt, StoreError, Unreachable
 from mountfs.storage.protocol import Storager

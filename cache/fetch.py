@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import trio
 
+from mountfs.cache.blockfiles import Block
 from mountfs.cache.lanes import Place
-from mountfs.cache.shelf import Block
 from mountfs.storage.reason import Reason
 from mountfs.storage.types import Object
 

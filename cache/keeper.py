@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 import trio
 
-from mountfs.cache.blockfiles import BlockName
-from mountfs.cache.shelf import Block, Shelf
+from mountfs.cache.blockfiles import Block, BlockName
+from mountfs.cache.shelf import Shelf
 
 _POLITE_S = 0.25
 _PAUSE_S = 0.03

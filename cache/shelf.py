@@ -2,7 +2,8 @@
 
 Blocks in demand stay in memory, because a program reads a block in many small pieces
 and each load from the disk checks it whole. Those that were not used for longest go
-first, from either. Who fetches blocks, and whether they are right, is not known here.
+first, from either; from the disk with those that came with them (a run). Who fetches
+blocks, and whether they are right, is not known here.
 
 Invariant: what the budget counts as clean is on the disk, or about to be.
 """
@@ -14,12 +15,9 @@ import trio
 
 from mountfs.cache.activity import Activity
 from mountfs.cache.ahead import AheadLedger
-from mountfs.cache.blockfiles import BlockFiles, BlockName
+from mountfs.cache.blockfiles import Block, BlockFiles, BlockName, Run, runs_in
 from mountfs.cache.budget import Budget
 from mountfs.cache.spool import on_disk
-
-Block = bytes | memoryview
-"""Bytes of one block. A fetch brings several, each of which is a view of its bytes."""
 
 
 class Shelf:
@@ -44,16 +42,17 @@ class Shelf:
         self._activity = activity if activity is not None else Activity()
         self._memory: OrderedDict[BlockName, Block] = OrderedDict()
         self._memory_size = 0
-        self._disk: OrderedDict[BlockName, int] = OrderedDict()
-        self._indexes: dict[bytes, set[int]] = {}
+        self._disk: OrderedDict[Run, int] = OrderedDict()
+        self._runs: dict[bytes, dict[int, Run]] = {}
+        """Of each content: which run on the disk a block is in."""
 
     def __contains__(self, name: BlockName) -> bool:
-        return name in self._memory or name in self._disk
+        return name in self._memory or self._run_of(name) is not None
 
     def indexes(self, content: bytes) -> set[int]:
         """Return which blocks of some bytes are here."""
         found = {name.index for name in self._memory if name.content == content}
-        return found | self._indexes.get(content, set())
+        return found | self._runs.get(content, {}).keys()
 
     @property
     def in_memory(self) -> Iterable[Block]:
@@ -62,9 +61,9 @@ class Shelf:
 
     async def open(self) -> None:
         """Find what earlier mounts have kept, and evict what is too much."""
-        for block in await on_disk(self._files.scan):
-            self._note(block.name, block.size)
-            self._budget.force_clean(block.size)
+        for found in await on_disk(self._files.scan):
+            self._note(found.run, found.size)
+            self._budget.force_clean(found.size)
         self._budget.register_clean(self)
         over = self._budget.clean + self._budget.dirty - self._budget.size_max
         if over > 0:
@@ -72,10 +71,10 @@ class Shelf:
 
     def touch(self, name: BlockName) -> bool:
         """Note that a block is in demand; tell whether it is on the disk."""
-        if name not in self._disk:
-            return False
-        self._disk.move_to_end(name)
-        return True
+        run = self._run_of(name)
+        if run is not None:
+            self._disk.move_to_end(run)
+        return run is not None
 
     def give_way(self, name: BlockName) -> None:
         """Note that a block was read, after all before it: others are wanted more.
@@ -96,12 +95,14 @@ class Shelf:
             self._memory.move_to_end(name)
             self.touch(name)
             return block
-        if not self.touch(name):
+        run = self._run_of(name)
+        if run is None:
             return None
-        block = await on_disk(self._files.load, name)
+        self._disk.move_to_end(run)
+        block = await on_disk(self._files.load, run, name.index)
         if block is None:
-            if name in self._disk:
-                await self._remove([name], self._unnote(name))
+            if run in self._disk:
+                await self._remove([run], self._unnote(run))
             return None
         self.remember(name, block)
         return block
@@ -117,27 +118,29 @@ class Shelf:
     async def _keep(
         self, blocks: Mapping[BlockName, Block], *, may_evict: bool
     ) -> None:
-        stored: dict[BlockName, Block] = {}
+        reserved: dict[BlockName, Block] = {}
         for name, block in blocks.items():
             self.remember(name, block)
-            if name not in self._disk and await self._budget.reserve_clean(
+            if self._run_of(name) is None and await self._budget.reserve_clean(
                 len(block), may_evict=may_evict
             ):
-                stored[name] = block
-        if not stored:
+                reserved[name] = block
+        if not reserved:
             return
+        runs = runs_in(reserved)
         try:
             with trio.CancelScope(shield=True):
-                await on_disk(self._files.store_all, stored)
+                await on_disk(self._files.store_all, runs)
         except OSError:
             # A cache that cannot be written is a slow cache, not a broken mount.
-            await self._remove(stored, sum(map(len, stored.values())))
+            await self._remove(runs, sum(map(len, reserved.values())))
             return
-        for name, block in stored.items():
-            if name in self._disk:
-                self._budget.release_clean(len(block))  # somebody was faster
+        for run, parts in runs.items():
+            size = sum(map(len, parts))
+            if run in self._disk:
+                self._budget.release_clean(size)  # somebody was faster
             else:
-                self._note(name, len(block))
+                self._note(run, size)
 
     def remember(self, name: BlockName, block: Block) -> None:
         """Keep a block in memory; those that were not used for longest make room."""
@@ -152,16 +155,16 @@ class Shelf:
 
     async def reclaim(self, size: int) -> int:
         """Evict the blocks that were not used for longest; return the bytes freed."""
-        names: list[BlockName] = []
+        runs: list[Run] = []
         freed = 0
         while freed < size and self._disk:
-            name = next(iter(self._disk))
-            freed += self._unnote(name)
-            names.append(name)
-        if names:
-            self._activity.evicted_blocks += len(names)
+            run = next(iter(self._disk))
+            freed += self._unnote(run)
+            runs.append(run)
+        if runs:
+            self._activity.evicted_blocks += sum(run.count for run in runs)
             self._activity.evicted_bytes += freed
-            await self._remove(names, freed)
+            await self._remove(runs, freed)
         return freed
 
     def forget(self, content: bytes) -> Callable[[], Awaitable[None]] | None:
@@ -171,28 +174,37 @@ class Shelf:
         """
         for name in [name for name in self._memory if name.content == content]:
             self._drop_from_memory(name)
-        names = [BlockName(content, i) for i in self._indexes.get(content, ())]
-        size = sum([self._unnote(name) for name in names])
-        return (lambda: self._remove(names, size)) if names else None
+        runs = set(self._runs.get(content, {}).values())
+        size = sum([self._unnote(run) for run in runs])
+        return (lambda: self._remove(runs, size)) if runs else None
 
-    async def _remove(self, names: Iterable[BlockName], size: int) -> None:
+    async def _remove(self, runs: Iterable[Run], size: int) -> None:
         with self._budget.freeing():
             with trio.CancelScope(shield=True):  # the room is free only when it is
-                await on_disk(self._files.remove, list(names))
+                await on_disk(self._files.remove, list(runs))
             self._budget.release_clean(size)
 
-    def _note(self, name: BlockName, size: int) -> None:
-        self._disk[name] = size
-        self._indexes.setdefault(name.content, set()).add(name.index)
+    def _run_of(self, name: BlockName) -> Run | None:
+        runs = self._runs.get(name.content)
+        return None if runs is None else runs.get(name.index)
 
-    def _unnote(self, name: BlockName) -> int:
-        size = self._disk.pop(name)
-        if name not in self._memory:
-            self._ledger.note_gone(name)
-        indexes = self._indexes[name.content]
-        indexes.discard(name.index)
-        if not indexes:
-            del self._indexes[name.content]
+    def _note(self, run: Run, size: int) -> None:
+        self._disk[run] = size
+        runs = self._runs.setdefault(run.content, {})
+        runs.update(dict.fromkeys(run.indexes, run))
+
+    def _unnote(self, run: Run) -> int:
+        size = self._disk.pop(run)
+        runs = self._runs[run.content]
+        for index in run.indexes:
+            if runs.get(index) != run:
+                continue  # it is in another one that came later
+            del runs[index]
+            name = BlockName(run.content, index)
+            if name not in self._memory:
+                self._ledger.note_gone(name)
+        if not runs:
+            del self._runs[run.content]
         return size
 
     def _sharing(self, name: BlockName) -> Iterator[BlockName]:
@@ -209,7 +221,7 @@ class Shelf:
         block = self._memory.pop(name, None)
         if block is not None:
             self._memory_size -= len(block)
-            if name not in self._disk and not self._is_coming(name):
+            if self._run_of(name) is None and not self._is_coming(name):
                 self._ledger.note_gone(name)
 
 

@@ -192,13 +192,14 @@ async def test_what_changed_since_it_was_looked_at_stays(scene: Scene) -> None:
 
 async def test_damaged_blocks_are_found_and_deleted(scene: Scene) -> None:
     """A block whose bytes do not match its checksum goes; the good ones stay."""
-    known = await scene.put("a", bytes(range(40)))
+    known = [await scene.put(name, bytes(range(40))) for name in "abc"]
     async with open_stack(scene.store, scene.place) as stack:
-        await stack.blocks.read(known, 0, 40)
+        for each in known:
+            await stack.blocks.read(each, 0, 40)
     blocks = sorted((scene.place / "cache" / "blocks").glob("?/*"))
     assert len(blocks) == 3
     blocks[0].write_bytes(blocks[0].read_bytes()[:-1] + b"!")
-    blocks[1].rename(blocks[1].with_name("f" * 32 + ".0"))
+    blocks[1].rename(blocks[1].with_name("f" * 32 + ".0+3"))
 
     found = await scene.audit().run()
     await audit.mend(found)

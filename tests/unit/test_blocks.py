@@ -164,7 +164,7 @@ async def test_a_smaller_budget_evicts_what_is_too_much(scene: Scene) -> None:
 
     budget = Budget(50)
     async with BlockCache(scene.store, scene.directory, budget, block_size=10):
-        assert budget.clean == 50
+        assert 0 < budget.clean <= 50  # blocks that came together go together
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "grow", "remove", "swap"])
@@ -172,7 +172,8 @@ async def test_a_damaged_block_is_fetched_again(scene: Scene, damage: str) -> No
     """No wrong byte reaches a reader, whatever happened to the files."""
     known = await scene.put()
     async with scene.cache() as cache:
-        await cache.read(known, 0, 20)
+        await cache.read(known, 0, 10)
+        await cache.read(known, 10, 10)
         await settled()
         files = sorted(scene.directory.glob("blocks/*/*"))
         assert len(files) == 2
@@ -564,9 +565,9 @@ async def test_small_files_go_to_the_disk_together(
     hops: list[int] = []
     store_all = BlockFiles.store_all
 
-    def counted(self: BlockFiles, blocks: Any) -> None:
-        hops.append(len(blocks))
-        store_all(self, blocks)
+    def counted(self: BlockFiles, runs: Any) -> None:
+        hops.append(len(runs))
+        store_all(self, runs)
 
     monkeypatch.setattr(BlockFiles, "store_all", counted)
     objects = [await scene.put(str(number), WHOLE[:10]) for number in range(20)]

@@ -3,6 +3,7 @@
 import os
 import shutil
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import trio
 from mountfs.backends.memory import MemoryStore
 from mountfs.cache import floor as floor_module
 from mountfs.cache import keeper
-from mountfs.cache.blockfiles import BlockFiles, BlockName
+from mountfs.cache.blockfiles import Block, BlockFiles, Run
 from mountfs.cache.blocks import BlockCache
 from mountfs.cache.budget import Budget
 from mountfs.cache.floor import DiskFloor
@@ -256,9 +257,9 @@ async def test_a_disk_that_hangs_holds_no_reader_for_long(
     is_well = threading.Event()
     write = BlockFiles.store
 
-    def hang(files: BlockFiles, name: BlockName, block: bytes) -> None:
+    def hang(files: BlockFiles, run: Run, blocks: Sequence[Block]) -> None:
         is_well.wait(20)
-        write(files, name, block)
+        write(files, run, blocks)
 
     monkeypatch.setattr(BlockFiles, "store", hang)
     monkeypatch.setattr(keeper, "KEEP_WAIT_S", 0.05)

@@ -1,7 +1,7 @@
 """Room that is about to be free: a writer waits for it, and gets no ENOSPC."""
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from mountfs.cache.ahead import AheadLedger
-from mountfs.cache.blockfiles import BlockFiles, BlockName
+from mountfs.cache.blockfiles import Block, BlockFiles, BlockName, Run
 from mountfs.cache.budget import Budget
 from mountfs.cache.shelf import Shelf
 
@@ -22,15 +22,15 @@ class HeldFiles(BlockFiles):
 
     go_on = threading.Event()
 
-    def store_all(self, blocks: "Mapping[BlockName, bytes | memoryview]") -> None:
+    def store_all(self, runs: "Mapping[Run, Sequence[Block]]") -> None:
         """Store blocks when the disk goes on."""
         self.go_on.wait(10)
-        super().store_all(blocks)
+        super().store_all(runs)
 
-    def remove(self, names: Iterable[BlockName]) -> None:
+    def remove(self, runs: Iterable[Run]) -> None:
         """Remove blocks when the disk goes on."""
         self.go_on.wait(10)
-        super().remove(names)
+        super().remove(runs)
 
 
 @pytest.fixture
@@ -48,6 +48,11 @@ async def shelf(tmp_path: Path, budget: Budget) -> Shelf:
     )
     await shelf.open()
     return shelf
+
+
+def _files(directory: Path) -> dict[str, Path]:
+    """Return the files on the disk, by which blocks they have."""
+    return {path.name.partition(".")[2]: path for path in directory.glob("?/*")}
 
 
 @contextmanager
@@ -89,3 +94,48 @@ async def test_a_writer_waits_for_blocks_that_another_has_evicted(
             assert (budget.clean, budget.dirty) == (80, 0)
 
     assert (budget.clean, budget.dirty) == (0, 90)
+
+
+async def test_blocks_that_came_together_are_one_file_and_go_together(
+    shelf: Shelf, budget: Budget, tmp_path: Path
+) -> None:
+    """Who uses one of them keeps them all; damage to one costs the others, too."""
+    names = [BlockName(b"c" * 16, index) for index in range(10)]
+    await shelf.keep({name: bytes(10) for name in names[:5]})
+    await shelf.keep({name: bytes(10) for name in names[5:]})
+    assert sorted(_files(tmp_path)) == ["0+5", "5+5"]
+    assert shelf.touch(names[3])
+
+    await budget.reserve_dirty(10)
+
+    assert shelf.indexes(b"c" * 16) == {0, 1, 2, 3, 4}
+    assert budget.clean == 50
+    assert await shelf.look_up(names[4]) == bytes(10)
+    _files(tmp_path)["0+5"].write_bytes(b"")
+    assert await shelf.look_up(names[4]) is None
+    assert shelf.indexes(b"c" * 16) == set()
+    assert budget.clean == 0
+
+
+async def test_a_block_that_two_runs_have_is_found_until_the_later_one_goes(
+    shelf: Shelf, budget: Budget
+) -> None:
+    """Two fetches of overlapping bytes may come to the disk at the same time."""
+    names = [BlockName(b"c" * 16, index) for index in range(3)]
+    async with trio.open_nursery() as nursery:
+        with held_disk():
+            nursery.start_soon(shelf.keep, {name: b"x" for name in names[:2]})
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(shelf.keep, {name: b"x" for name in names[1:]})
+            await trio.testing.wait_all_tasks_blocked()
+    assert budget.clean == 4
+
+    await shelf.reclaim(1)
+
+    assert len(shelf.indexes(b"c" * 16)) == 2
+    for index in shelf.indexes(b"c" * 16):
+        assert await shelf.look_up(names[index]) == b"x"
+    remove = shelf.forget(b"c" * 16)
+    assert remove is not None
+    await remove()
+    assert budget.clean == 0

@@ -1,7 +1,7 @@
 """Programs that walk: what is fetched ahead of them, how much, and when not."""
 
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -11,9 +11,8 @@ import trio
 import trio.testing
 
 from mountfs.cache import keeper
-from mountfs.cache.blockfiles import BlockFiles, BlockName
+from mountfs.cache.blockfiles import Block, BlockFiles, Run
 from mountfs.cache.blocks import BlockCache
-from mountfs.cache.shelf import Block
 from mountfs.cache.spool import DISK_THREADS
 from mountfs.storage.types import Absent, Object, ObjectKind
 from mountfs.vfs import lister, walks
@@ -165,9 +164,9 @@ async def test_files_of_a_walk_go_to_the_disk_together(
     stored: list[int] = []
     store_all = BlockFiles.store_all
 
-    def counted(files: BlockFiles, blocks: Mapping[BlockName, Block]) -> None:
-        stored.append(len(blocks))
-        store_all(files, blocks)
+    def counted(files: BlockFiles, runs: Mapping[Run, Sequence[Block]]) -> None:
+        stored.append(len(runs))
+        store_all(files, runs)
 
     monkeypatch.setattr(BlockFiles, "store_all", counted)
     monkeypatch.setattr(keeper, "GATHER_S", 0.5)  # however slow this machine is
