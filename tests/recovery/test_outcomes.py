@@ -165,7 +165,7 @@ time.clock_gettime_ns = _moved(time.clock_gettime_ns, 1)
 """
 
 
-class Clock:
+class JumpingClock:
     """The clock of the daemons that a test starts."""
 
     def __init__(self, place: Path) -> None:
@@ -179,11 +179,11 @@ class Clock:
 
 
 @pytest.fixture
-def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clock:
+def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> JumpingClock:
     """A clock that tests move, for daemons started from now on."""
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(CLOCK)
-    made = Clock(tmp_path / "clock")
+    made = JumpingClock(tmp_path / "clock")
     made.jump(0)
     paths = [str(tmp_path / "site"), *filter(None, sys.path)]
     monkeypatch.setenv("PYTHONPATH", ":".join(paths))
@@ -194,7 +194,7 @@ def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clock:
 @both
 @pytest.mark.parametrize("years", [-10, 10])
 def test_a_clock_that_jumps_costs_nothing_but_times(
-    mounter: Mounter, store: Store, clock: Clock, years: int, durability: str
+    mounter: Mounter, store: Store, clock: JumpingClock, years: int, durability: str
 ) -> None:
     """Bytes and names are right, answers of the store get old as before, and files have
     the times that the clock showed; a mount after the clock was mended goes on.

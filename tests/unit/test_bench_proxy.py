@@ -11,6 +11,7 @@ from contextlib import closing
 import pytest
 
 from bench.proxy import Link, Proxy
+from tests.fakes.clocks import Clock
 
 
 def test_a_piece_takes_half_the_round_trip() -> None:
@@ -36,16 +37,6 @@ def test_the_limit_is_shared_within_a_direction() -> None:
     assert link.arrival(0.0, 0.0, 0, 1000) == 1.0
     assert link.arrival(0.0, 0.0, 0, 1000) == 2.0
     assert link.arrival(0.0, 0.0, 1, 1000) == 1.0
-
-
-class Clock:
-    """A clock that is set by hand."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
@@ -86,12 +77,12 @@ def test_bytes_arrive_whole_in_order_and_not_before_their_time(
         with far:
             far.setblocking(False)
             client.sendall(b"rest")
-            clock.now += 70
+            clock.now_s += 70
             pump(proxy, lambda: link.sent[0] == 21)
             with pytest.raises(BlockingIOError):
                 far.recv(100)
 
-            clock.now += 30
+            clock.now_s += 30
             proxy.deliver()
 
             far.settimeout(10)

@@ -19,16 +19,7 @@ from mountfs.storage.health import (
     cause_of,
     is_answer,
 )
-
-
-class Clock:
-    """Time that passes when told to."""
-
-    def __init__(self) -> None:
-        self.now_s = 100.0
-
-    def __call__(self) -> float:
-        return self.now_s
+from tests.fakes.clocks import Clock
 
 
 @pytest.fixture

@@ -12,26 +12,18 @@ from mountfs.storage.types import Attributes, Metadata
 from mountfs.vfs.attributes import Change
 from mountfs.vfs.learning import SAMPLE_SIZE
 from tests.fakes.cache_stack import tiny_store
+from tests.fakes.clocks import TickingClock
 from tests.fakes.volume import CALLER, Scene, open_scene
 
+MINUTE_NS = 60 * 10**9
+"""By the clock of the store so much passes with each object."""
 POSIX = Metadata(user={"mode": str(0o100640), "uid": "7"})
 TERSE = tiny_store(move=False, attributes=False, list_metadata=False)
 
 
-class Clock:
-    """The store's clock: a minute passes with each object."""
-
-    def __init__(self) -> None:
-        self.now_ns = 0
-
-    def __call__(self) -> int:
-        self.now_ns += 60 * 10**9
-        return self.now_ns
-
-
 @pytest.fixture
 def there() -> MemoryStore:
-    return MemoryStore(capabilities=TERSE, now_ns=Clock())
+    return MemoryStore(capabilities=TERSE, now_ns=TickingClock(MINUTE_NS))
 
 
 @asynccontextmanager

@@ -9,16 +9,7 @@ from mountfs.cache.knowledge import split_key
 from mountfs.cache.metadata import MetadataCache
 from mountfs.cache.packed import pack
 from mountfs.storage.types import ABSENT, Metadata, Object, ObjectKind, Version
-
-
-class Clock:
-    """A clock that stands still until it is moved."""
-
-    def __init__(self) -> None:
-        self.now_s = 100.0
-
-    def __call__(self) -> float:
-        return self.now_s
+from tests.fakes.clocks import Clock
 
 
 @pytest.fixture

@@ -8,16 +8,7 @@ from hypothesis import strategies as st
 
 from mountfs.cache.metadata import MetadataCache
 from mountfs.storage.types import ABSENT, Object, ObjectKind, Version
-
-
-class Clock:
-    """A clock that stands still until it is moved."""
-
-    def __init__(self) -> None:
-        self.now_s = 100.0
-
-    def __call__(self) -> float:
-        return self.now_s
+from tests.fakes.clocks import Clock
 
 
 @pytest.fixture

@@ -14,22 +14,13 @@ from mountfs.storage.errors import InvalidRequest
 from mountfs.storage.types import ListMode, Page
 from mountfs.vfs.busy import CHANGES_MIN
 from tests.fakes.cache_stack import tiny_store
+from tests.fakes.clocks import Clock
 from tests.fakes.volume import CALLER, Scene, open_scene
 
 TTL_S = 1.0
 TERSE = tiny_store(move=False, attributes=False, list_metadata=False)
 COUNT = 40
 MANY = tuple(f"many-{number}" for number in range(CHANGES_MIN))
-
-
-class Clock:
-    """A clock that goes on when it is told to."""
-
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 @asynccontextmanager

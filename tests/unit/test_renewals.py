@@ -17,21 +17,12 @@ from mountfs.vfs import renewals
 from mountfs.vfs.busy import CHANGES_MIN, CHANGES_WITHIN_S, PLACES_MAX, Busy
 from mountfs.vfs.inodes import Node
 from tests.fakes.cache_stack import tiny_store
+from tests.fakes.clocks import Clock
 from tests.fakes.volume import CALLER, Scene, open_scene
 
 TTL_S = 1.0
 TERSE = tiny_store(move=False, attributes=False, list_metadata=False)
 SOON_S = renewals.PART * TTL_S
-
-
-class Clock:
-    """A clock that goes on when it is told to."""
-
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 @asynccontextmanager

@@ -14,6 +14,7 @@ from mountfs.storage.body import BytesBody
 from mountfs.storage.types import Features
 from mountfs.vfs.attributes import Change
 from tests.fakes.cache_stack import tiny_store
+from tests.fakes.clocks import Clock
 from tests.fakes.volume import CALLER, Scene, open_scene
 
 TTL_S = 1.0
@@ -22,16 +23,6 @@ FORGETFUL = dataclasses.replace(TERSE, dir_metadata=False)
 INDEXED = dataclasses.replace(Features.for_mounts(), virtual_index=True)
 DIRECTORIES = tuple(f"d{number:02}" for number in range(20))
 FILES = tuple(f"top/{directory}/file" for directory in DIRECTORIES)
-
-
-class Clock:
-    """A clock that goes on when it is told to."""
-
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 @asynccontextmanager

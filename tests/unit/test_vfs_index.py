@@ -20,24 +20,16 @@ from mountfs.storage.types import Attributes, Features, Metadata, ObjectKind
 from mountfs.vfs.attributes import Change
 from mountfs.vfs.inodes import Node
 from tests.fakes.cache_stack import tiny_store
+from tests.fakes.clocks import TickingClock
 from tests.fakes.volume import CALLER, Scene, open_scene
 
 FEATURES = dataclasses.replace(Features.for_mounts(), virtual_index=True)
 TERSE = tiny_store(move=False, attributes=False, list_metadata=False)
 FORGETFUL = dataclasses.replace(TERSE, dir_metadata=False)
+MINUTE_NS = 60 * 10**9
+"""By the clock of the store so much passes with each object."""
 POSIX = Metadata(user={"mode": str(0o100640), "uid": "7"})
 OTHER = Metadata(user={"mode": str(0o100600), "uid": "8"})
-
-
-class Clock:
-    """The store's clock: a minute passes with each object."""
-
-    def __init__(self) -> None:
-        self.now_ns = 0
-
-    def __call__(self) -> int:
-        self.now_ns += 60 * 10**9
-        return self.now_ns
 
 
 @dataclass
@@ -72,13 +64,17 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    return World(tmp_path, MemoryStore(capabilities=TERSE, now_ns=Clock()))
+    return World(
+        tmp_path, MemoryStore(capabilities=TERSE, now_ns=TickingClock(MINUTE_NS))
+    )
 
 
 @pytest.fixture
 def forgetful(tmp_path: Path) -> World:
     """A store that keeps no metadata of directories."""
-    return World(tmp_path, MemoryStore(capabilities=FORGETFUL, now_ns=Clock()))
+    return World(
+        tmp_path, MemoryStore(capabilities=FORGETFUL, now_ns=TickingClock(MINUTE_NS))
+    )
 
 
 def seen(nodes: dict[str, Node]) -> dict[str, int | None]:

@@ -1,7 +1,6 @@
 """`mountfs warm`: what is fetched, what has no room, and what it tells of both."""
 
 import io
-import itertools
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from mountfs.serving.warmer import Warmer
 from mountfs.status import Outcome, Progress
 from mountfs.storage.errors import PermissionDenied, StoreError, Unreachable
 from tests.fakes.cache_stack import BLOCK_SIZE, settled
+from tests.fakes.clocks import TickingClock
 from tests.fakes.volume import Scene, open_scene
 
 ROOM = 1000 * BLOCK_SIZE
@@ -167,16 +167,6 @@ async def test_no_directory_is_held_when_it_is_over(scene: Scene) -> None:
 # --- what is shown -------------------------------------------------------------------
 
 
-class Clock:
-    """Two seconds pass with each look."""
-
-    def __init__(self) -> None:
-        self._now = itertools.count(0, 2)
-
-    def __call__(self) -> float:
-        return float(next(self._now))
-
-
 def test_the_bar_tells_how_far_it_is() -> None:
     """While more is found nobody knows how long it takes."""
     half = Progress(
@@ -186,7 +176,7 @@ def test_the_bar_tells_how_far_it_is() -> None:
         bytes_fetched=1 << 20,
         bytes_found=1 << 21,
     )
-    bar = Bar(io.StringIO(), Clock())
+    bar = Bar(io.StringIO(), TickingClock(2))
 
     assert bar.line(half).startswith(
         "[############............] 1/2+ files, 1 MiB of 2"
@@ -198,7 +188,7 @@ def test_the_bar_tells_how_far_it_is() -> None:
 
 def test_nothing_to_do_is_no_division_by_zero() -> None:
     """An empty directory is warm at once."""
-    bar = Bar(io.StringIO(), Clock())
+    bar = Bar(io.StringIO(), TickingClock(2))
     bar.show(Progress(is_counted=True))
 
     assert bar.summary().startswith("0 files, 0 B in the cache; 0 B of that fetched")
