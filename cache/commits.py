@@ -145,6 +145,10 @@ class Commits:
                 mended = await self._streamer.mend_metadata(stream, object, metadata)
                 if mended is object:
                     return object
+                if dirty.is_promised:
+                    # Not its base: it stays what was promised, until its row is gone.
+                    self._blocks.rekey(object, mended)
+                    return dataclasses.replace(mended, size=object.size)
                 return self.rebase(dirty, mended)
         return await self._execute(self.plan(dirty), dirty, metadata)
 

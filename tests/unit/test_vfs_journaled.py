@@ -176,6 +176,35 @@ async def test_a_large_file_is_closed_while_its_parts_are_on_their_way(
         assert await scene.content("a") == content
 
 
+@pytest.mark.parametrize("before", [None, b"b" * 50], ids=["new", "older"])
+async def test_a_file_is_sent_once_whose_time_is_set_after_its_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bytes | None
+) -> None:
+    """As `cp -p` does; nor are bytes that were cached of an older file taken for it."""
+    monkeypatch.setattr("mountfs.cache.writeback._STREAM_AFTER_S", -1.0)
+    content = bytes(range(50))
+    async with open_scene(tmp_path, journaled=True) as scene:
+        if before is not None:
+            await scene.put("a", before)
+            assert await scene.see("a") == before
+            opened = await scene.open(await scene.lookup("a"))
+            cut = Change(size=0)
+            await scene.fs.attributes.apply(opened.node, cut, is_echo=False)
+            await scene.fs.files.write(opened, 0, content)
+        else:
+            opened = await scene.create(scene.root, "a", content)
+        scene.store.asked.clear()
+        change = Change(mtime_ns=5)
+        await scene.fs.attributes.apply(opened.node, change, is_echo=False)
+        await scene.close(opened)
+        assert await scene.drain()
+
+        assert scene.store.asked["complete_multipart"] == 1
+        assert scene.store.asked["set_metadata"] == 1
+        assert await scene.content("a") == content
+        assert await scene.see("a") == content
+
+
 async def test_a_crash_finds_the_parts_that_were_on_their_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
