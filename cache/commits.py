@@ -204,10 +204,13 @@ class Commits:
     async def _stored(self, dirty: DirtyFile, object: Object) -> Object:
         """Put the new object under the file, and empty the spool."""
         object = dataclasses.replace(object, size=dirty.size)
+        whole, dirty.whole = dirty.whole, None
         with trio.CancelScope(shield=True):
             size = dirty.extents.total
             is_later = dirty.may_change_spool and size >= _OFFER_LATER
-            if not is_later:
+            if whole is not None:
+                self._blocks.put_small(object, whole)
+            elif not is_later:
                 await self._offer(dirty.spool, dirty.extents, object)
             if dirty.is_promised:
                 # Its row speaks of these bytes: they stay until that is gone.

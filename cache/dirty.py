@@ -119,6 +119,8 @@ class DirtyFile:
         self.stream_refused = False
         self.attempt: Attempt | None = None
         """An upload by a plan that was cut short, and can be gone on with."""
+        self.whole: bytes | None = None
+        """All bytes as they were just stored, if they were put together for that."""
         self.metadata: Callable[[], Metadata] | None = None
         self.begun_s = time.monotonic()
         self.spool = spool

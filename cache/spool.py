@@ -132,6 +132,11 @@ class Spool:
         return self._fd >= 0 or self._memory is not None
 
     @property
+    def is_on_disk(self) -> bool:
+        """Whether there is a file, and nothing in memory."""
+        return self._fd >= 0
+
+    @property
     def is_lost(self) -> bool:
         """Whether bytes may be lost, so that it cannot be synced any more."""
         return self._lost_from < self._size
@@ -173,6 +178,11 @@ class Spool:
         """Give the file this size; what is behind it is gone for good."""
         if self._fd >= 0 and self._size == size:
             self._forget_loss_behind(size)
+            return
+        if size == 0 and self._memory is not None:
+            # Wherever the bytes lay: this is no reason to make a file.
+            HELD.give_back(len(self._memory))
+            self._memory.clear()
             return
         memory = self._grown(0, size)
         if memory is None:

@@ -205,6 +205,22 @@ async def test_cut_and_extended_in_memory_as_on_the_disk(
         await each.remove()
 
 
+async def test_emptied_in_memory_wherever_its_bytes_were(tmp_path: Path) -> None:
+    """What was appended to a large file lies far from its start: that is no file."""
+    before, spool = HELD.total, Spool(tmp_path)
+    await spool.write(1 << 20, b"tail")
+    await spool.resize(0)
+    assert HELD.total == before
+    assert not spool.path.exists()
+
+    await spool.write(2, b"new")
+    assert await spool.read(0, 8) == bytes(2) + b"new" + bytes(3)
+    await spool.resize(5)
+    await spool.sync()
+    assert spool.path.read_bytes() == bytes(2) + b"new"
+    await spool.remove()
+
+
 async def test_memory_of_all_files_is_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

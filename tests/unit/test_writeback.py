@@ -15,7 +15,7 @@ from mountfs.backends.memory import MemoryStore
 from mountfs.cache.directory import DirectoryInUse
 from mountfs.cache.dirty import DirtyFile
 from mountfs.cache.journal import JournaledUpload
-from mountfs.cache.spool import Spool
+from mountfs.cache.spool import HELD, Spool
 from mountfs.storage.body import BytesBody
 from mountfs.storage.errors import (
     AlreadyExists,
@@ -144,6 +144,51 @@ async def test_a_large_commit_does_not_wait_for_the_cache(
         await stack.writeback.discard(dirty)
 
     assert not list((scene.directory / "state" / "spool").glob("*.spool"))
+
+
+async def test_an_append_to_a_file_that_is_here_needs_no_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is put together in memory, sent, and known: the next one asks for nothing."""
+    scene, size = Scene(tmp_path, multipart=None), 200_000
+    base = await scene.put("a", pattern(0, size))
+    monkeypatch.setattr(Spool, "_open", None)
+    async with open_stack(
+        scene.store, scene.directory, put_size_max=1 << 20, block_size=1 << 18
+    ) as stack:
+        held = HELD.total
+        for number in range(3):
+            dirty = stack.writeback.begin("a", base)
+            await write(stack, dirty, 4, start=size + 4 * number)
+            base = await commit(stack, dirty, base.version)
+            await stack.writeback.discard(dirty)
+            assert scene.stored("a") == pattern(0, size + 4 * (number + 1))
+
+        assert scene.requests() == {"read": 1, "write": 3}
+        assert stack.budget.dirty == 0
+        assert HELD.total == held
+
+
+async def test_an_edit_in_memory_has_holes_and_survives_an_error(
+    tmp_path: Path,
+) -> None:
+    """What failed is sent again, whole; zeros lie where nobody wrote."""
+    scene = Scene(tmp_path, multipart=None)
+    base = await scene.put("a", pattern(0, 30))
+    async with open_stack(scene.store, scene.directory) as stack:
+        dirty = stack.writeback.begin("a", base)
+        await stack.writeback.truncate(dirty, 20)
+        await stack.writeback.write(dirty, 35, b"tail", metadata=plain)
+        await stack.writeback.write(dirty, 5, b"in", metadata=plain)
+        scene.store.script.append(Fault("write", ServiceFailed("once")))
+        with pytest.raises(ServiceFailed):
+            await commit(stack, dirty, base.version)
+        stored = await commit(stack, dirty, base.version)
+
+        whole = pattern(0, 5) + b"in" + pattern(7, 13) + bytes(15) + b"tail"
+        assert scene.stored("a") == whole
+        assert await stack.blocks.read(stored, 0, 100) == whole
+        await stack.writeback.discard(dirty)
 
 
 async def test_a_spool_that_cannot_be_removed_costs_its_room_alone(
