@@ -299,10 +299,20 @@ class Renames:
 
     async def _rename_directory(self, rename: _Rename) -> None:
         victim = rename.victim
-        if victim is not None:
-            await self._namespace.check_empty(victim)
+        if victim is None:
+            await self._move_directory(rename)
+            return
+        await self._namespace.check_empty(victim)
+        async with AsyncExitStack() as stack:
+            if rename.node.is_stored:
+                journaled = self._trees.journaled(rename.old_key, rename.new_key)
+                await stack.enter_async_context(journaled)
             async with moving(victim):
                 await self._namespace.remove_directory(victim)
+            # Crash after this: the name that comes has nothing, until the next mount.
+            await self._move_directory(rename)
+
+    async def _move_directory(self, rename: _Rename) -> None:
         node = rename.node
         async with moving(node):
             old_key, new_key = rename.old_key, rename.new_key

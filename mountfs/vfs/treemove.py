@@ -13,7 +13,12 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from mountfs.cache.queued import QueuedStorager
-from mountfs.storage.errors import NotFound, StoreError
+from mountfs.storage.errors import (
+    DirectoryNotEmpty,
+    NotFound,
+    PreconditionFailed,
+    StoreError,
+)
 from mountfs.storage.parallel import run_all
 from mountfs.storage.types import ListMode, Object
 from mountfs.vfs.groups import Group
@@ -21,6 +26,8 @@ from mountfs.vfs.hardlinks import HardLinks
 from mountfs.vfs.volume import Volume
 
 log = logging.getLogger(__name__)
+
+_IN_THE_WAY = (PreconditionFailed, DirectoryNotEmpty)
 
 
 @dataclass(slots=True)
@@ -102,10 +109,20 @@ class TreeMoves:
         ):
             yield
             return
+        async with self.journaled(old_key, new_key):
+            yield
+
+    @asynccontextmanager
+    async def journaled(self, old_key: str, new_key: str) -> AsyncIterator[None]:
+        """Journal a move before the block begins it; one that fails is over.
+
+        Crash within: the next mount does all of it, also if no more was done than that
+        the empty directory went which is to be replaced.
+        """
         id = await self._volume.journal.begin_rename(old_key, new_key)
         try:
             yield
-        except StoreError:
+        except (StoreError, OSError):
             await self._volume.journal.end_rename(id)
             raise
         await self._volume.journal.end_rename(id)
@@ -170,10 +187,19 @@ class TreeMoves:
     async def finish(self, old_key: str, new_key: str) -> None:
         """Move what a crash has left of a directory under its old key."""
         if self._volume.direct.capabilities.move_dir:
-            with contextlib.suppress(NotFound):  # it had arrived
-                await self._volume.store.move(old_key, new_key)
+            with contextlib.suppress(NotFound, *_IN_THE_WAY):
+                await self._finish_natively(old_key, new_key)
             return
         await self._move_all(_Move(old_key, new_key, is_recovery=True))
+
+    async def _finish_natively(self, old_key: str, new_key: str) -> None:
+        """Move a directory, unless it has arrived or something else has its place."""
+        try:
+            await self._volume.store.move(old_key, new_key)
+        except _IN_THE_WAY:
+            # The empty one that was to go first; another that is not empty stays.
+            await self._volume.direct.delete(new_key)
+            await self._volume.store.move(old_key, new_key)
 
     async def _move_all(self, move: _Move) -> None:
         keys = await self._copy_sources(move)

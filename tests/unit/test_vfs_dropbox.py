@@ -18,6 +18,7 @@ from mountfs.vfs.rename import EXCHANGE
 from tests.fakes.dropbox_fixtures import options_of
 from tests.fakes.dropbox_server import DropboxServer
 from tests.fakes.dropbox_tree import Commit
+from tests.fakes.held import Crash
 from tests.fakes.volume import CALLER, Scene, open_scene
 
 open_large = functools.partial(
@@ -209,3 +210,46 @@ async def test_a_file_named_as_a_folder_in_another_case_is_kept_beside_it(
     assert list(found.values()) == [b"bytes"]
     assert next(iter(found)).startswith("/name (conflict ")
     assert dropbox_server.account.tree.entries["/name"].is_folder
+
+
+@pytest.mark.parametrize("is_after", [False, True])
+@pytest.mark.parametrize("call", ["delete", "move"])
+async def test_crash_while_a_folder_takes_the_place_of_an_empty_one(
+    store: Storager,
+    dropbox_server: DropboxServer,
+    tmp_path: Path,
+    *,
+    call: str,
+    is_after: bool,
+) -> None:
+    """The next mount finishes it: the name that comes has never nothing for good."""
+    async with open_scene(tmp_path, store=store) as scene:
+        await make_tree(scene, "file")
+        await scene.fs.namespace.mkdir(scene.root, b"new", 0o755, CALLER)
+        hold = scene.store.hold(call, is_after=is_after)
+        hold.error = Crash()
+        hold.release()
+        with pytest.raises(Crash):
+            await rename(scene, "d", "new")
+
+    async with open_scene(tmp_path, store=store) as scene:
+        assert set(await scene.nodes("")) == {"new"}
+        assert await scene.see("new/file") == b"file"
+        assert await scene.cache.journal.renames() == ()
+    assert contents(dropbox_server) == {"/new/file": b"file"}
+
+
+async def test_what_came_to_the_place_of_a_folder_since_a_crash_stays(
+    store: Storager, dropbox_server: DropboxServer, tmp_path: Path
+) -> None:
+    """Then nothing moves: nobody was told that it had."""
+    async with open_scene(tmp_path, store=store) as scene:
+        await make_tree(scene, "file")
+        await scene.fs.namespace.mkdir(scene.root, b"new", 0o755, CALLER)
+        await scene.make("new/foreign", b"theirs")
+        await scene.cache.journal.begin_rename("d/", "new/")
+
+    async with open_scene(tmp_path, store=store) as scene:
+        assert await scene.cache.journal.renames() == ()
+    found = contents(dropbox_server)
+    assert found == {"/d/file": b"file", "/new/foreign": b"theirs"}

@@ -12,7 +12,7 @@ from mountfs.storage.types import Object, Version
 from mountfs.storage.wrapper import StoragerWrapper
 from mountfs.vfs.rename import EXCHANGE
 from tests.fakes.cache_stack import tiny_store
-from tests.fakes.volume import Scene, open_scene
+from tests.fakes.volume import CALLER, Scene, open_scene
 
 
 async def rename(scene: Scene, old: str, new: str) -> None:
@@ -126,6 +126,44 @@ async def test_crash_during_a_rename_leaves_one_name(
         else:
             assert found == {"two": b"bytes"}
         assert await scene.cache.journal.renames() == ()
+
+
+@pytest.mark.parametrize("is_after", [False, True])
+@pytest.mark.parametrize("call", ["delete", "copy", "delete_many"])
+async def test_crash_while_an_empty_directory_is_replaced_leaves_no_name_without_one(
+    tmp_path: Path, call: str, is_after: bool
+) -> None:
+    """The next mount finishes what had begun when the empty one went."""
+    async with open_scene(tmp_path) as scene:
+        there = scene.there
+        for name in (b"old", b"new"):
+            await scene.fs.namespace.mkdir(scene.root, name, 0o755, CALLER)
+        await scene.make("old/file", b"bytes")
+        hold = scene.store.hold(call, is_after=is_after)
+        hold.error = Crash()
+        hold.release()
+        with pytest.raises((Crash, ExceptionGroup)):
+            await rename(scene, "old", "new")
+
+    async with open_scene(tmp_path, there=there) as scene:
+        assert await scene.keys() == {"new/", "new/file"}
+        assert await scene.content("new/file") == b"bytes"
+        assert await scene.cache.journal.renames() == ()
+
+
+async def test_failed_replacement_of_an_empty_directory_is_over(tmp_path: Path) -> None:
+    """Nothing of it happens behind the back of who was told."""
+    async with open_scene(tmp_path) as scene:
+        there = scene.there
+        for name in (b"old", b"new"):
+            await scene.fs.namespace.mkdir(scene.root, name, 0o755, CALLER)
+        scene.store.refused["delete"] = PermissionDenied("no")
+        with pytest.raises(PermissionDenied):
+            await rename(scene, "old", "new")
+        assert await scene.cache.journal.renames() == ()
+
+    async with open_scene(tmp_path, there=there) as scene:
+        assert await scene.keys() == {"old/", "new/"}
 
 
 class Clears(StoragerWrapper):
