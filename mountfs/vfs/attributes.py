@@ -15,6 +15,7 @@ PERMISSION_BITS = 0o7777
 BLOCK_SIZE = 512
 LINK_MODE = 0o777
 _DAY_NS = 24 * 3600 * 10**9
+_NOTHING_KEPT = Attributes()
 DEVICE_TYPES = frozenset({stat.S_IFCHR, stat.S_IFBLK})
 
 _TYPE_BITS = {
@@ -74,7 +75,7 @@ def effective(object: Object, defaults: Defaults) -> Attributes:
     What the object does not carry is the mount's default; a time that it does not
     carry is the store's own time of change.
     """
-    kept = object.attributes or Attributes()
+    kept = object.attributes or _NOTHING_KEPT
     time_ns = object.mtime_ns if object.mtime_ns is not None else defaults.time_ns
     mtime_ns = kept.mtime_ns if kept.mtime_ns is not None else time_ns
     return Attributes(

@@ -24,19 +24,20 @@ def shown(objects: Iterable[Object]) -> Iterator[tuple[str, Object]]:
     A directory of Hadoop that has no key of its own is yielded as that directory.
     """
     objects = tuple(objects)
-    taken = {component_of(object) for object in objects}
+    components = [component_of(object) for object in objects]
+    taken = set(components)
     directories = {each.key for each in objects if each.kind is ObjectKind.DIRECTORY}
-    for object in objects:
+    for component, object in zip(components, objects, strict=True):
         wanted = shown_as(object)
         if wanted is None:
-            yield component_of(object), object
+            yield component, object
         elif wanted.endswith("/"):
             if wanted not in directories:
                 directory = directory_of(object)
                 yield component_of(directory), directory
         else:
             stem = wanted.rpartition("/")[2]
-            yield (component_of(object) if stem in taken else stem), object
+            yield (component if stem in taken else stem), object
 
 
 async def take_over(volume: Volume, *nodes: Node | None) -> None:

@@ -73,9 +73,10 @@ class InodeTable:
         place = _place(parent, name, kind) if group is None else place_of_group(group)
         number = self._numbers.assign(place, self._nodes.__contains__)
         node = Node(Inode(number.inode), kind, self.home, number.generation)
-        node.is_shadowed = is_shadowed
+        if is_shadowed:
+            node.is_shadowed = True
         self._nodes[node.inode] = node
-        self._attach(node, parent, name, component)
+        node.attach(parent, name, component)
         return node
 
     def group(self, id: str) -> Node | None:
@@ -98,7 +99,7 @@ class InodeTable:
         """Give a file one more name; its first, if it has none."""
         self._free_name(parent, name)
         if node.parent is None:
-            self._attach(node, parent, name, component)
+            node.attach(parent, name, component)
             node.is_shadowed = False
             return
         parent.children[name] = node
@@ -216,11 +217,6 @@ class InodeTable:
     def drop_if_unused(self, node: Node) -> None:
         """Forget a node that was made and then not handed to the kernel."""
         self._collect(node)
-
-    def _attach(self, node: Node, parent: Node, name: bytes, component: str) -> None:
-        assert name not in parent.children, "the name must be free"
-        node.parent, node.name, node.component = parent, name, component
-        parent.children[name] = node
 
     def _replace_name(self, node: Node, old: tuple[Node, bytes], new: Alias) -> None:
         """Put one name of a node in the place of another, in its list as well."""

@@ -51,4 +51,4 @@ async def pages(
 def component_of(object: Object) -> str:
     """Return the last component of an object's key, without a slash at its end."""
     key = object.key[:-1] if object.kind is ObjectKind.DIRECTORY else object.key
-    return key.rpartition("/")[2]
+    return key[key.rfind("/") + 1 :]

@@ -205,6 +205,16 @@ class Node:
     def name(self, name: bytes) -> None:
         self._text = shared(_text_of(name))
 
+    def attach(self, parent: "Node", name: bytes, component: str) -> None:
+        """Get a first name, which is free."""
+        text = shared(_text_of(name))
+        siblings = parent.children._nodes
+        assert text not in siblings, "the name must be free"
+        siblings[text] = self
+        self.parent, self._text = parent, text
+        if self._rare is not None or component != text:
+            self.component = component
+
     @property
     def component(self) -> str:
         """The last component of the key."""
@@ -388,15 +398,15 @@ class Node:
 
     def key(self) -> str:
         """Return the key: of a directory with a slash at the end, of the root ""."""
-        components: list[str] = []
-        node = self
-        while node.parent is not None:
-            components.append(node.component)
-            node = node.parent
-        assert node.inode == ROOT_INODE, "a node without a name has no key"
-        components.reverse()
-        path = "/".join(components)
-        return path + "/" if self.is_directory and components else path
+        if (above := self.parent) is None:
+            assert self.inode == ROOT_INODE, "a node without a name has no key"
+            return ""
+        key = self.component + "/" if self.is_directory else self.component
+        while above.parent is not None:
+            key = f"{above.component}/{key}"
+            above = above.parent
+        assert above.inode == ROOT_INODE, "a node without a name has no key"
+        return key
 
     def key_at(self, parent: "Node", name: bytes) -> str:
         """Return the key that belongs to one of the names."""

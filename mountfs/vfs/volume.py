@@ -280,12 +280,15 @@ class Volume:
         group: Group | None,
         packed: bytes | None,
     ) -> Node:
+        component = component_of(object)
+        # Names are a bijection: what is its own component is no other's.
+        is_other = name != component.encode("utf-8", "surrogateescape")
         node = self.inodes.add(
             parent,
             name,
-            component_of(object),
+            component,
             object.kind,
-            is_shadowed=self.names.entry(name).is_shadowed,
+            is_shadowed=is_other and self.names.entry(name).is_shadowed,
             group=group.id if group is not None else None,
         )
         is_plain = object.attributes is None or object.attributes.group is None
