@@ -21,7 +21,7 @@ from mountfs.cache.hooks import Hooks
 from mountfs.cache.incidents import Incidents
 from mountfs.cache.landing import Landing
 from mountfs.cache.ledger import AGE_MAX_S, Ledger
-from mountfs.cache.setbacks import Setbacks
+from mountfs.cache.setbacks import RETRY_MIN_S, Setbacks
 from mountfs.cache.settling import Settling
 from mountfs.storage.errors import StoreError
 from mountfs.storage.health import State
@@ -30,6 +30,8 @@ from mountfs.storage.reason import Reason, because
 log = logging.getLogger(__name__)
 
 FLIGHTS_MAX = 32
+PASSING_TRIES = 2
+"""How often the end of a mount tries what fails for a reason that may pass."""
 OFFLINE_GRACE_S = 10.0
 """How long the end of a mount waits for a store that is out of reach."""
 
@@ -91,9 +93,10 @@ class Drain:
     async def empty(self) -> bool:
         """Carry everything out but what is local-only; tell whether that was possible.
 
-        Returns when nothing waits, when all that waits has been tried and failed, or
-        when the store is and stays out of reach; in the first two cases with nothing
-        in flight, since a flight has something to tell after its entry has gone.
+        Returns when nothing waits, when all that waits has been tried and failed, twice
+        if that may pass, or when the store is and stays out of reach; in the
+        first two cases with nothing in flight, since a flight has something to tell
+        after its entry has gone.
         """
         table = self._ledger.table
         attempts = {entry.id: entry.attempts for entry in table}
@@ -102,7 +105,7 @@ class Drain:
         while (waiting := self._waiting()) or self._flights:
             look = self._ledger.news.look()
             tried = [
-                entry.attempts > attempts.get(entry.id, 0) and entry.flight is None
+                entry.flight is None and _has_failed(entry, attempts.get(entry.id, 0))
                 for entry in waiting
                 if table.may_be_tried(entry)
             ]
@@ -113,19 +116,23 @@ class Drain:
                     await self._health.wait_for(State.ONLINE, State.DEGRADED)
                 if not self._is_reachable:
                     return False
-            new = [
-                entry
-                for entry in self._waiting()
-                if entry.attempts <= attempts.get(entry.id, 0)
-                and entry.due_s > self._ledger.now_s()
-            ]
-            for entry in new:
-                entry.due_s = self._ledger.now_s()
-            if new:
-                self._ledger.burst.cut_short()
-                self._ledger.news.tell()
+            self._hurry(attempts)
             await look.wait_for_news()
         return True
+
+    def _hurry(self, attempts: dict[int, int]) -> None:
+        """Make due at once what was not tried since, and soon what failed once."""
+        now_s = self._ledger.now_s()
+        is_news = False
+        for entry in self._waiting():
+            is_new = entry.attempts <= attempts.get(entry.id, 0)
+            latest_s = now_s if is_new else now_s + RETRY_MIN_S
+            if entry.due_s > latest_s:
+                entry.due_s = latest_s
+                is_news = True
+        if is_news:
+            self._ledger.burst.cut_short()
+            self._ledger.news.tell()
 
     def _waiting(self) -> list[Entry]:
         """Return what is to be stored."""
@@ -250,3 +257,12 @@ class Drain:
     def _note_failures(self, entries: list[Entry], error: StoreError) -> None:
         for entry in entries:
             self._setbacks.note_failure(entry, error)
+
+
+def _has_failed(entry: Entry, before: int) -> bool:
+    """Tell whether the attempts since so many show that another is of no use now.
+
+    A store that is busy answers one request too late, and the next in time.
+    """
+    is_passing = entry.error is not None and entry.error.is_retryable
+    return entry.attempts >= before + (PASSING_TRIES if is_passing else 1)

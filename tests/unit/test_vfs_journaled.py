@@ -22,7 +22,13 @@ from mountfs.cache.entries import StoreBytes
 from mountfs.cache.incidents import IncidentKind
 from mountfs.cache.moves import Moves
 from mountfs.storage.body import BytesBody
-from mountfs.storage.errors import NotFound, StoreError, Unreachable
+from mountfs.storage.errors import (
+    NotFound,
+    PermissionDenied,
+    StoreError,
+    TimedOut,
+    Unreachable,
+)
 from mountfs.storage.types import Condition, Features, Object
 from mountfs.vfs.attributes import Change
 from mountfs.vfs.rename import EXCHANGE
@@ -463,6 +469,33 @@ async def test_what_waits_survives_the_end_of_a_mount(
         assert await scene.drain()
     assert set(there.bucket.entries) == {"small", "large", "there", "d/", "l"}
     assert (await there.read("large")).data == bytes(20_000)
+
+
+async def test_what_the_store_answers_late_once_is_tried_again_before_the_end(
+    tmp_path: Path,
+) -> None:
+    """It would be pending after the unmount, with 75, although the store is there."""
+    async with open_scene(tmp_path, journaled=True) as scene:
+        hold = scene.store.hold("write")
+        hold.error = TimedOut("write: no answer within 60 s", is_ambiguous=True)
+        hold.release()
+        await scene.make("file", b"bytes")
+        for entry in scene.ledger.table:
+            entry.attempts = 10  # the pauses would be long by now
+
+        with trio.fail_after(20):
+            assert await scene.drain()
+        assert await scene.content("file") == b"bytes"
+
+
+async def test_what_is_refused_is_not_tried_again_before_the_end(
+    tmp_path: Path,
+) -> None:
+    async with open_scene(tmp_path, journaled=True) as scene:
+        scene.store.refused["write"] = PermissionDenied("no")
+        await scene.make("file", b"bytes")
+        assert not await scene.drain()
+        assert scene.store.asked["write"] == 1
 
 
 async def test_a_mount_without_journal_stores_what_waits(tmp_path: Path) -> None:
