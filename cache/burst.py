@@ -50,6 +50,16 @@ class Burst:
             with trio.move_on_after(left_s):
                 await self._cut_short.wait()
 
+    async def rest(self) -> None:
+        """Wait a moment if changes follow each other just now, and nobody waits.
+
+        There is news with each of them, and one look is enough for many.
+        """
+        is_cut_short = self._began_s == float("-inf")
+        if not is_cut_short and self._clock() < self._last_s + QUIET_S:
+            with trio.move_on_after(QUIET_S):
+                await self._cut_short.wait()
+
     def _left_s(self) -> float:
         ends_s = min(self._last_s + QUIET_S, self._began_s + LONGEST_S)
         return ends_s - self._clock()

@@ -150,6 +150,8 @@ class Drain:
                 continue
             await self._ledger.burst.over()
             next_s = self._take_off()
+            if not self._flights:  # else what lands makes room, or a way, for others
+                await self._ledger.burst.rest()
             with trio.move_on_after(max(0.0, next_s - self._ledger.now_s())):
                 await look.wait_for_news()
 
@@ -161,29 +163,34 @@ class Drain:
         may_grow = False
         for entry in ledger.table:
             if self._flights >= FLIGHTS_MAX:
-                may_grow = may_grow or self._copies > 0
+                may_grow = self._copies > 0
                 break
             if entry.flight is not None or ledger.locks.is_held(entry.key):
                 continue
             if entry.is_local_only:
                 continue
             due_s = self._due_s(entry)
-            is_due = due_s <= now_s
-            if not is_due:
-                next_s = min(next_s, due_s)
-            is_batched = entry.is_removal and self._carrier.may_be_in_batch(entry)
-            if not (is_due or is_batched) or ledger.table.is_blocked(entry):
-                may_grow = may_grow or (is_batched and self._is_being_copied(entry))
-                continue
-            if is_batched:
+            if entry.is_removal and self._carrier.may_be_in_batch(entry):
                 removals.append(entry)
-            elif not ledger.table.leaves_something_below(entry):
+            elif due_s <= now_s and ledger.table.may_be_tried(entry):
                 self._start([entry], self._carrier.carry_out)
+            if due_s > now_s:
+                next_s = min(next_s, due_s)
         return min(next_s, self._take_off_together(removals, may_grow=may_grow))
 
-    def _take_off_together(self, removals: list[Entry], *, may_grow: bool) -> float:
+    def _take_off_together(self, waiting: list[Entry], *, may_grow: bool) -> float:
         """Start what is to be removed, or return until when more may come."""
         now_s = self._ledger.now_s()
+        # While a program removes one name after the other this is asked again and
+        # again, of ever more of them: nothing is looked into before it is time.
+        if not any(self._due_s(entry) <= now_s for entry in waiting):
+            return float("inf")
+        removals: list[Entry] = []
+        for entry in waiting:
+            if not self._ledger.table.is_blocked(entry):
+                removals.append(entry)
+            elif not may_grow:
+                may_grow = self._is_being_copied(entry)
         due = [entry for entry in removals if self._due_s(entry) <= now_s]
         if not due:
             return float("inf")

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import pytest
 import trio
 import trio.testing
 
 from mountfs.cache.burst import LONGEST_S, QUIET_S, Burst
+from mountfs.cache.drain import Drain
 from tests.fakes.volume import open_scene
 
 
@@ -40,6 +42,32 @@ async def test_a_burst_that_does_not_end_is_waited_for_once(
         await trio.sleep(QUIET_S / 4)
     assert trio.current_time() - began_s > LONGEST_S
     assert waited_s <= LONGEST_S + QUIET_S
+
+
+async def test_there_is_one_look_at_many_removals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is news, also when they go on for so long that nothing waits for them."""
+    looks: list[int] = []
+    take_off = Drain._take_off
+
+    def counted(self: Drain) -> float:
+        looks.append(1)
+        return take_off(self)
+
+    async with open_scene(tmp_path, journaled=True) as scene:
+        for number in range(50):
+            await scene.make(f"file{number}", b"bytes")
+        assert await scene.drain()
+        monkeypatch.setattr("mountfs.cache.burst.LONGEST_S", 0.0)
+        monkeypatch.setattr("mountfs.cache.burst.QUIET_S", 30.0)
+        monkeypatch.setattr(Drain, "_take_off", counted)
+        scene.ledger.burst = Burst()
+        for number in range(50):
+            await scene.fs.namespace.unlink(scene.root, f"file{number}".encode())
+        assert len(looks) < 5
+        assert await scene.drain()  # who waits is not made to wait for the rest of it
+        assert await scene.keys() == set()
 
 
 async def test_who_waits_for_the_store_cuts_a_burst_short(
