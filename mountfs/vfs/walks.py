@@ -56,8 +56,6 @@ FOUND_GAP_S = 0.25
 """So many names, each asked for that soon after another, are worth a listing."""
 RENEW_AT = 0.3
 """What is known is renewed when less than this part of its time to live is left."""
-ALL_HERE = 0.1
-"""A directory of which all was here is looked through again after this part of it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -88,7 +86,9 @@ class _Place:
     hopeless: set[tuple[str, Version | None]] = field(default_factory=set)
     """Versions of files, and directories, that could not be had ahead of programs."""
     all_here_until_s: float = 0.0
-    """Until when nothing is looked for that is to be fetched: there was nothing."""
+    """Until when nothing is looked for that is to be fetched: there was nothing. Or
+    until it is listed: that may tell of something new.
+    """
     is_listing: bool = False
     reads_below: bool = False
     """Whether programs read the files of the directories in it."""
@@ -168,7 +168,7 @@ class Walks:
             return
         key = directory.key()
         place = self._place(key)
-        place.opened = 0
+        place.opened, place.all_here_until_s = 0, 0.0
         if directory.parent is None:
             return
         above = self._places.get(directory.parent.key())
@@ -249,7 +249,7 @@ class Walks:
         place.round = None
         if round.is_in_vain and round.tells_of_all:
             ttl_s = min(self._volume.metadata.ttl_s, QUIET_S)
-            place.all_here_until_s = place.at_s + ALL_HERE * ttl_s
+            place.all_here_until_s = place.at_s + ttl_s
 
     def _missing(self, place: _Place, key: str) -> Object | None:
         """Return what is known of a file if it is to be fetched."""

@@ -1,6 +1,7 @@
 """Programs that walk: what is fetched ahead of them, how much, and when not."""
 
 import os
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -131,6 +132,34 @@ async def test_directory_that_is_all_here_is_looked_through_once(
             await scene.see(f"d/{number:03}")
 
         assert looks <= 2 * 40
+
+
+async def test_directory_that_is_all_here_is_not_looked_through_all_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A walk that goes on for long in what is here has one look each time to live."""
+    async with walked(tmp_path) as scene:
+        await put_files(scene, "d", 40)
+        await scene.nodes("d")
+        for number in range(40):
+            await read(scene, f"d/{number:03}")
+        now_s = time.monotonic()
+        monkeypatch.setattr(scene.fs.walks, "_clock", lambda: now_s)
+        metadata, looks = scene.fs.volume.metadata, 0
+        last_known = metadata.last_known
+
+        def counted(key: str) -> Object | Absent | None:
+            nonlocal looks
+            looks += 1
+            return last_known(key)
+
+        monkeypatch.setattr(metadata, "last_known", counted)
+        for _ in range(5):
+            for number in range(40):
+                await scene.see(f"d/{number:03}")
+            now_s += walks.QUIET_S / 6
+
+        assert looks <= 40
 
 
 async def test_walk_looks_at_each_entry_a_few_times(
@@ -450,11 +479,8 @@ async def test_files_that_are_opened_to_be_changed_wait_for_nobody(
         assert scene.fs.walks.counts.files >= 3 * FILES_FIRST - 3
 
 
-async def test_new_version_of_what_could_not_be_had_is_tried(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It was replaced while it was fetched, say."""
-    monkeypatch.setattr(walks, "ALL_HERE", 0.0)  # it is looked through again at once
+async def test_new_version_of_what_could_not_be_had_is_tried(tmp_path: Path) -> None:
+    """It was replaced while it was fetched, say, and a program lists its directory."""
     async with walked(tmp_path) as scene:
         await put_files(scene, "d", 10)
         await scene.nodes("d")
@@ -465,6 +491,7 @@ async def test_new_version_of_what_could_not_be_had_is_tried(
         metadata = scene.fs.volume.metadata
         page = await scene.there.list("d/")
         metadata.put_listing(metadata.begin_listing("d/"), page.objects)
+        await scene.nodes("d")
         await read(scene, "d/003")
 
         assert scene.fs.walks.counts.files == before + 1
