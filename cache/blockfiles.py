@@ -14,6 +14,7 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 
@@ -28,6 +29,8 @@ _PIECE = 512 << 10
 """So much is written at a time: for more the kernel takes larger pages, which come from
 memory that nobody had lately, and that takes it up to five times as long.
 """
+_DIGESTS_MAX = 4096
+"""So many names are remembered: each is asked for several times in a moment."""
 RUN_MAX = 8
 """So many blocks are in one file at most: they are evicted together."""
 
@@ -85,6 +88,7 @@ def runs_in(blocks: Mapping[BlockName, Block]) -> dict[Run, list[Block]]:
     }
 
 
+@lru_cache(maxsize=_DIGESTS_MAX)
 def content_digest(key: str, version: str, block_size: int) -> bytes:
     """Return the name under which the bytes of one content version are kept."""
     digest = blake2b(digest_size=16)

@@ -239,7 +239,7 @@ class BlockCache:
         assert object.size is not None
         end = min(size, object.size)
         indexes = range(-(-end // self._block_size))
-        missing = [i for i in indexes if not self._is_here(self._names.of(object, i))]
+        missing = self._missing(object, indexes)
         started = self._start_fetches(object, missing, is_ahead=True)
         for _, fetch in started:
             await fetch.done.wait()
@@ -345,7 +345,7 @@ class BlockCache:
         if offset >= end:
             return True
         indexes = range(offset // self._block_size, -(-end // self._block_size))
-        return all(self._is_here(self._names.of(object, index)) for index in indexes)
+        return not self._missing(object, indexes)
 
     def cached_ranges(self, object: Object) -> Extents:
         """Return which bytes are here; those on their way are not."""
@@ -473,8 +473,7 @@ class BlockCache:
         return name in self._fetches or name in self._keeper
 
     def _is_here(self, name: BlockName) -> bool:
-        places = (self._shelf, self._keeper, self._fetches)
-        return any(name in place for place in places)
+        return name in self._shelf or name in self._keeper or name in self._fetches
 
     def _start_fetches(
         self,
@@ -511,10 +510,16 @@ class BlockCache:
         return started
 
     async def _run_begun(self) -> None:
-        """Let fetches begin in this order, in which they will be read."""
+        """Let fetches begin in this order, in which they will be read.
+
+        Those of small objects, of which there are many, need no turn of the loop each.
+        """
         assert self._nursery is not None
         while self._begun:
-            self._nursery.start_soon(self._run_fetch, *self._begun.popleft())
+            fetch, names = self._begun.popleft()
+            self._nursery.start_soon(self._run_fetch, fetch, names)
+            if fetch.place.size < self._block_size:
+                continue
             with trio.CancelScope(shield=True):  # each of them must end by itself
                 await trio.lowlevel.checkpoint()
         self._is_beginning = False

@@ -23,7 +23,8 @@ _LARGE = 2 << 20
 """With less than that nobody is in the way."""
 KEEP_WAIT_S = 1.0
 """How long a read waits for room, or for the disk, at most."""
-GATHER_S = 0.02
+GATHER_S = 0.1
+"""So long small objects wait for others; meanwhile they are here all the same."""
 GATHERED_MAX = 4 << 20
 """How many bytes of small objects wait for the disk at most, and as many go there."""
 _LATE_MAX = 4

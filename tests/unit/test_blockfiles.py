@@ -11,6 +11,7 @@ from mountfs.cache.blockfiles import (
     BlockFiles,
     BlockName,
     Run,
+    content_digest,
     runs_in,
 )
 
@@ -91,3 +92,14 @@ def test_a_file_of_another_run_gives_no_block(
     assert files.load(Run(CONTENT, 1, 2), 1) is None
     assert files.scan() == []
     assert not path.exists()
+
+
+def test_the_name_of_some_bytes_is_made_once() -> None:
+    """It is asked for several times with each small file."""
+    before = content_digest.cache_info().misses
+
+    names = {content_digest("a key", "version", 1 << 20) for _ in range(3)}
+
+    assert len(names) == 1
+    assert content_digest.cache_info().misses == before + 1
+    assert content_digest("a key", "another", 1 << 20) not in names
