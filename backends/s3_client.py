@@ -8,7 +8,6 @@ waiting. Retries are not made here.
 
 import base64
 import contextlib
-import hashlib
 import io
 import logging
 import threading
@@ -25,15 +24,16 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from mountfs import __version__
+from mountfs.backends._bounded import bytes_max
 from mountfs.backends._customer_key import customer_key
 from mountfs.backends._http import Source
 from mountfs.backends._threads import Threads
 from mountfs.backends.s3_connections import hold_connections
-from mountfs.backends.s3_digests import check_bytes
+from mountfs.backends.s3_digests import check_bytes, md5_of
 from mountfs.backends.s3_errors import translated
 from mountfs.backends.s3_options import LIGHT, SSE_CUSTOMER, S3Options
 from mountfs.backends.s3_permissions import needed
-from mountfs.backends.s3_plane import Plane, size_max
+from mountfs.backends.s3_plane import Plane
 from mountfs.backends.s3_records import recorded
 from mountfs.storage.errors import (
     Corrupt,
@@ -113,8 +113,9 @@ class S3Client:
 
         def get() -> tuple[Reply, bytes]:
             reply = self._send("get_object", parameters)
+            asked = {"Range": str(parameters.get("Range", ""))}
             with contextlib.closing(reply["Body"]) as body:
-                data = _taken_in(body, size_max("get_object", parameters))
+                data = _taken_in(body, bytes_max(asked, is_object=True))
             if self._options.checksums:
                 check_bytes(reply, data)
             return reply, data
@@ -363,7 +364,8 @@ def _policy(options: S3Options) -> Parameters:
         key = customer_key(options.sse_customer_key_file)
         for prefix in ("", "CopySource"):
             found[f"{prefix}SSECustomerAlgorithm"] = "AES256"
-            found[f"{prefix}SSECustomerKey"] = key
+            found[f"{prefix}SSECustomerKey"] = base64.b64encode(key).decode()
+            found[f"{prefix}SSECustomerKeyMD5"] = md5_of(key)
     elif options.sse is not None:
         found["ServerSideEncryption"] = options.sse
         if options.sse_kms_key_id:
@@ -387,5 +389,4 @@ def _use_content_md5(params: dict[str, Any], **_: object) -> None:
     params.get("context", {}).get("checksum", {}).pop("request_algorithm", None)
     headers = params["headers"]
     headers.pop("x-amz-sdk-checksum-algorithm", None)
-    digest = hashlib.md5(params["body"], usedforsecurity=False).digest()
-    headers["Content-MD5"] = base64.b64encode(digest).decode()
+    headers["Content-MD5"] = md5_of(params["body"])

@@ -36,6 +36,11 @@ class CheckedBytes(io.BytesIO):
     """A body that has been compared with its checksum."""
 
 
+def md5_of(data: bytes) -> str:
+    """Return an MD5 as headers have it: against accidents, and for older services."""
+    return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
+
+
 def has_right_checksum(reply: Mapping[str, Any], data: bytes) -> bool:
     """Compare a whole object with the checksum that came along, if one did.
 

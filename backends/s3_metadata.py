@@ -16,7 +16,6 @@ from datetime import datetime
 
 from mountfs.backends.s3_client import Reply
 from mountfs.backends.s3_pages import moment
-from mountfs.backends.s3_wire import http_date
 from mountfs.storage.errors import InvalidRequest, MetadataTooLarge, Unsupported
 from mountfs.storage.types import (
     Metadata,
@@ -197,7 +196,7 @@ def date_ns(reply: Reply) -> int | None:
     if not text:
         return None
     try:
-        return int(http_date(text).timestamp()) * SECOND_NS
+        return int(moment(text).timestamp()) * SECOND_NS
     except ValueError:
         return None
 

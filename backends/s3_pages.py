@@ -1,4 +1,4 @@
-"""A page of a listing on the wire: the XML of a thousand entries, and what it tells.
+"""A page of a listing on the wire: the XML of a thousand entries.
 
 A parser of XML takes longer for a page than all the rest of its request. So entries
 that are written exactly as services write them are taken out with one expression, and
@@ -10,7 +10,9 @@ anywhere but in the page itself, so is all of the page.
 import datetime
 import functools
 import re
+import secrets
 from collections.abc import Iterable, Mapping
+from email.utils import parsedate_to_datetime
 from typing import Any
 from xml.etree import ElementTree
 
@@ -37,8 +39,8 @@ _OTHERS = (
     f"|<Owner>(?:<ID>{_TEXT}</ID>)?(?:<DisplayName>{_TEXT}</DisplayName>)?</Owner>)*+"
 )
 """What else an entry may hold; nobody asks for it."""
-_MARK = "TakenOut"
-_TOLD = frozenset({"Name", "EncodingType", "NextContinuationToken"})
+MARK = f"TakenOut{secrets.token_hex(8)}"
+"""An element that no page has."""
 _START = re.compile(
     r"""(?:<\?xml version=["']1\.0["'](?: encoding=["']utf-8["'])?\?>)?\s*<\w""",
     re.IGNORECASE | re.ASCII,
@@ -47,38 +49,21 @@ _START = re.compile(
 
 
 def read_page(body: bytes) -> tuple["ElementTree.Element[str]", list[Row]]:
-    """Return the XML of a page, and the entries that were taken out of it.
+    """Return the XML of a page, which may lack entries, and all of its entries.
 
-    Raises `ParseError` for what is no XML.
+    Raises `ParseError` for what is no XML, `ValueError` for an entry without a key.
     """
     rows, rest, marks = _split(body)
     root = ElementTree.XML(rest)
-    if marks != sum(local_name(each.tag) == _MARK for each in root):
-        return ElementTree.XML(body), []
-    return root, rows
+    if marks != sum(each.tag.endswith(MARK) for each in root):
+        rows, root = [], ElementTree.XML(body)
+    return root, [*rows, *parsed_rows(root)]
 
 
-def add_page(
-    reply: Reply, root: "ElementTree.Element[str]", rows: Iterable[Row]
-) -> None:
-    """Add to a reply what a page tells: its entries as `Rows`, the rest as botocore.
-
-    Raises `ValueError` for an entry without a key.
-    """
-    found, prefixes = list(rows), []
-    for element in root:
-        name = local_name(element.tag)
-        if name == "Contents":
-            found.append(_row(texts_of(element)))
-        elif name == "CommonPrefixes":
-            prefixes.append(texts_of(element))
-        elif name == "IsTruncated":
-            reply[name] = element.text == "true"
-        elif name in _TOLD:
-            reply[name] = element.text or ""
-    reply["Rows"] = found
-    if prefixes:
-        reply["CommonPrefixes"] = prefixes
+def parsed_rows(root: "ElementTree.Element[str]") -> list[Row]:
+    """Return the entries of a page that a parser has read. Raises `ValueError`."""
+    entries = (each for each in root if local_name(each.tag) == "Contents")
+    return [_row(texts_of(each)) for each in entries]
 
 
 def rows_of(reply: Mapping[str, Any]) -> Iterable[Row]:
@@ -116,9 +101,7 @@ def _split(body: bytes) -> tuple[list[Row], bytes | str, int]:
     columns = [pieces[1 + order.index(name) :: step] for name in ROW]
     head, *between = pieces[::step]
     between[:-1] = filter(None, between[:-1])
-    if any(_MARK in piece for piece in (head, *between)):
-        return [], body, 0
-    rest = f"<{_MARK}/>".join([head, *between])
+    rest = f"<{MARK}/>".join([head, *between])
     return list(zip(*columns, strict=True)), rest, len(between)
 
 
@@ -145,7 +128,10 @@ def texts_of(element: "ElementTree.Element[str]") -> dict[str, str]:
     return {local_name(each.tag): each.text or "" for each in element}
 
 
+@functools.lru_cache(maxsize=256)
 def moment(text: str) -> datetime.datetime:
-    """Return the moment that XML tells. Raises `ValueError`."""
-    found = datetime.datetime.fromisoformat(text)
+    """Return the moment that XML tells, or a header. Raises `ValueError`."""
+    is_of_xml = text[:4].isdecimal()
+    read = datetime.datetime.fromisoformat if is_of_xml else parsedate_to_datetime
+    found = read(text)
     return found if found.tzinfo is not None else found.replace(tzinfo=datetime.UTC)

@@ -17,7 +17,6 @@ for both.
 import base64
 import hashlib
 import io
-import re
 import zlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -25,21 +24,19 @@ from typing import TYPE_CHECKING, Any
 import botocore.session
 from botocore.exceptions import NoCredentialsError
 
-from mountfs.backends._bounded import TOLD_MAX
+from mountfs.backends._bounded import bytes_max
 from mountfs.backends._http import Source, pieces_of
-from mountfs.backends.s3_digests import CheckedBytes, has_right_checksum
+from mountfs.backends.s3_digests import CheckedBytes, has_right_checksum, md5_of
 from mountfs.backends.s3_endpoints import Endpoint, Endpoints
 from mountfs.backends.s3_options import S3Options
 from mountfs.backends.s3_pages import Reply
-from mountfs.backends.s3_signing import EMPTY_SHA256, UNSIGNED_PAYLOAD
+from mountfs.backends.s3_signing import UNSIGNED_PAYLOAD
 from mountfs.backends.s3_wire import HOT, Operation, Request
 from mountfs.storage.errors import InvalidRequest
 from mountfs.storage.reason import current_reason
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client as BotoClient
-
-_RANGE = re.compile(r"bytes=(\d+)-(\d+)")
 
 
 class Plane:
@@ -77,12 +74,11 @@ class Plane:
         request = operation.request(parameters)
         endpoint = self.endpoints.of(str(parameters["Bucket"]))
         assert endpoint is not None, "`takes` was asked first"
-        head = self._head(operation, request, endpoint)
         answer = endpoint.connections.exchange(
-            head,
+            self._head(operation, request, endpoint),
             request.body,
             is_head=operation.method == "HEAD",
-            size_max=size_max(name, parameters),
+            size_max=bytes_max(request.headers, is_object=is_get),
         )
         reply = operation.reply(answer)
         if is_get:
@@ -101,31 +97,25 @@ class Plane:
     def _head(
         self, operation: Operation, request: Request, endpoint: Endpoint
     ) -> bytes:
-        headers = request.headers
+        method, headers = operation.method, request.headers
         headers["host"] = endpoint.host
         payload = self._digests(operation, request, endpoint)
         path = endpoint.path + request.path
-        if not operation.has_key:
+        if not request.path:
             path = path.rstrip("/") or "/"
         if endpoint.signer is not None:
             credentials = self._session.get_credentials()
             if credentials is None:
                 raise NoCredentialsError
-            endpoint.signer.sign(
-                credentials.get_frozen_credentials(),
-                operation.method,
-                (path, request.query),
-                headers,
-                payload,
-            )
+            frozen, target = credentials.get_frozen_credentials(), (path, request.query)
+            endpoint.signer.sign(frozen, method, target, headers, payload)
         headers["user-agent"] = f"{endpoint.agent} reason/{current_reason().value}"
         headers["accept-encoding"] = "identity"
         headers.update(endpoint.route.proxy_headers)
-        target = endpoint.route.target_prefix + path
-        if request.query:
-            target = f"{target}?{request.query}"
+        query = f"?{request.query}" if request.query else ""
+        first = f"{method} {endpoint.route.target_prefix}{path}{query} HTTP/1.1"
         lines = [f"{name}: {value}" for name, value in headers.items()]
-        text = "\r\n".join([f"{operation.method} {target} HTTP/1.1", *lines, "", ""])
+        text = "\r\n".join([first, *lines, "", ""])
         if not text.count("\n") == text.count("\r") == len(lines) + 2:
             raise InvalidRequest("a header cannot hold a line break")
         try:
@@ -142,7 +132,7 @@ class Plane:
             headers["content-length"] = str(len(body))
         if not operation.sends_checksum:
             assert isinstance(body, bytes), "only parts and whole objects are streamed"
-            return hashlib.sha256(body).hexdigest() if body else EMPTY_SHA256
+            return hashlib.sha256(body).hexdigest()
         # Over TLS the checksum of a body that is streamed is enough.
         is_signed = self._signs_payload
         if is_signed is None:
@@ -152,19 +142,9 @@ class Plane:
         if self._options.checksums:
             headers["x-amz-sdk-checksum-algorithm"] = "CRC32"
             headers["x-amz-checksum-crc32"] = checksum
-        elif operation.name == "DeleteObjects":
-            assert isinstance(body, bytes)
-            md5 = hashlib.md5(body, usedforsecurity=False).digest()
-            headers["content-md5"] = base64.b64encode(md5).decode()
+        elif isinstance(body, bytes) and operation.name == "DeleteObjects":
+            headers["content-md5"] = md5_of(body)
         return digest if is_signed else UNSIGNED_PAYLOAD
-
-
-def size_max(name: str, parameters: Mapping[str, object]) -> int | None:
-    """Return how long an answer may be: a server that knows no ranges sends it all."""
-    if name != "get_object":
-        return TOLD_MAX
-    asked = _RANGE.fullmatch(str(parameters.get("Range", "")))
-    return max(TOLD_MAX, int(asked[2]) - int(asked[1]) + 1) if asked else None
 
 
 def _read_through(body: bytes | Source, *, is_hashed: bool) -> tuple[str, str]:

@@ -1,21 +1,18 @@
 """Signature Version 4 of a request whose payload is told by its hash.
 
 The same bytes are signed as by botocore's `S3SigV4Auth`, and a property test holds the
-two together; what is left out is all that is the same for many requests. The key
-derived from the secret changes once a day.
+two together. The key derived from the secret changes once a day.
 """
 
 import hashlib
 import hmac
 import time
-from collections.abc import Mapping
 
 from botocore.credentials import ReadOnlyCredentials
 
 from mountfs.storage.secrets import remember_secret
 
 UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
-EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 
 
 class Signer:
@@ -43,36 +40,27 @@ class Signer:
         headers["x-amz-content-sha256"] = payload
         if credentials.token:
             headers["x-amz-security-token"] = credentials.token
-        names, request = canonical_request(method, target, headers, payload)
-        day = moment[:8]
-        scope = f"{day}/{self._scope}"
+        names = sorted(headers)
+        lines = [f"{name}:{' '.join(headers[name].split())}" for name in names]
+        signed = ";".join(names)
+        request = "\n".join([method, *target, *lines, "", signed, payload])
+        scope = f"{moment[:8]}/{self._scope}"
         digest = hashlib.sha256(request.encode()).hexdigest()
         text = f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n{digest}"
-        key = self._key(credentials.secret_key or "", day)
-        signature = hmac.digest(key, text.encode(), "sha256").hex()
+        key = self._key(credentials.secret_key or "", scope)
         headers["authorization"] = (
             f"AWS4-HMAC-SHA256 Credential={credentials.access_key}/{scope}, "
-            f"SignedHeaders={names}, Signature={signature}"
+            f"SignedHeaders={signed}, "
+            f"Signature={hmac.digest(key, text.encode(), 'sha256').hex()}"
         )
 
-    def _key(self, secret: str, day: str) -> bytes:
-        known_secret, known_day, key = self._derived
-        if (known_secret, known_day) == (secret, day):
+    def _key(self, secret: str, scope: str) -> bytes:
+        known_secret, known_scope, key = self._derived
+        if (known_secret, known_scope) == (secret, scope):
             return key
         remember_secret(secret)
         key = f"AWS4{secret}".encode()
-        for word in (day, *self._scope.split("/")):
+        for word in scope.split("/"):
             key = hmac.digest(key, word.encode(), "sha256")
-        self._derived = (secret, day, key)
+        self._derived = (secret, scope, key)
         return key
-
-
-def canonical_request(
-    method: str, target: tuple[str, str], headers: Mapping[str, str], payload: str
-) -> tuple[str, str]:
-    """Return the names of the signed headers, and the text whose hash is signed."""
-    ordered = sorted(headers)
-    lines = [f"{name}:{' '.join(headers[name].split())}" for name in ordered]
-    names = ";".join(ordered)
-    path, query = target
-    return names, "\n".join([method, path, query, *lines, "", names, payload])

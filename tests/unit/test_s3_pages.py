@@ -7,7 +7,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mountfs.backends.s3_pages import Reply, add_page, read_page
+from mountfs.backends.s3_pages import (
+    MARK,
+    local_name,
+    parsed_rows,
+    read_page,
+    texts_of,
+)
 
 NAMESPACE = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
 TIME = "<LastModified>2026-11-26T21:00:00.000Z</LastModified>"
@@ -87,14 +93,20 @@ def pages(draw: st.DrawFn) -> bytes:
 
 def told(body: bytes, *, is_parsed: bool) -> object:
     """Return what a page tells, or why it does not."""
-    reply: Reply = {}
     try:
-        root, rows = (ElementTree.XML(body), []) if is_parsed else read_page(body)
-        add_page(reply, root, rows)
+        if is_parsed:
+            root = ElementTree.XML(body)
+            rows = parsed_rows(root)
+        else:
+            root, rows = read_page(body)
     except (ElementTree.ParseError, ValueError) as error:
         return type(error)
-    reply["Rows"].sort()
-    return root.tag, reply
+    others = [
+        (each.tag, each.text, texts_of(each))
+        for each in root
+        if local_name(each.tag) != "Contents" and not each.tag.endswith(MARK)
+    ]
+    return root.tag, sorted(rows), others
 
 
 def entry(key: str, style: str) -> str:
@@ -137,6 +149,6 @@ def test_the_parser_sees_no_usual_entry(style: str) -> None:
 
     root, rows = read_page(page(entries, odd, entries))
 
-    assert len(rows) == 1000
+    assert len(rows) == 1001
     assert rows[7] == ("d/7", "2026-11-26T21:00:00.000Z", "a", "1", "STANDARD")
-    assert len(root) == 3  # two marks, and what had to be unescaped
+    assert [local_name(each.tag) for each in root] == [MARK, "Contents", MARK]

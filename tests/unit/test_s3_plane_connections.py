@@ -19,7 +19,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from mountfs.backends import _http, s3_plane
+from mountfs.backends import _bounded, _http
 from mountfs.backends._http import Connections, pieces_of
 from mountfs.backends._threads import Threads, hold
 from mountfs.backends.s3 import open_s3
@@ -293,7 +293,7 @@ async def test_no_more_is_taken_in_than_was_asked_for(
     monkeypatch: pytest.MonkeyPatch, answer: bytes
 ) -> None:
     """Of a large object a server that knows no ranges sends all."""
-    monkeypatch.setattr(s3_plane, "TOLD_MAX", 3)
+    monkeypatch.setattr(_bounded, "TOLD_MAX", 3)
     with ScriptedServer([answer]) as server:
         async with opened(server.url) as store:
             with pytest.raises(Corrupt):

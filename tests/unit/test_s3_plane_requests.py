@@ -7,6 +7,7 @@ signer must find the same signature for what the plane is about to send.
 
 import base64
 import datetime
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -376,8 +377,11 @@ def test_every_policy_is_sent_as_botocore_sends_it(pair: Pair) -> None:
 
 
 def customer(key: bytes) -> list[tuple[str, object]]:
-    """Return what says that a customer has the key."""
-    return [("Algorithm", "AES256"), ("Key", key)]
+    """Return what says that a customer has the key, as a store says it."""
+    text, digest = (
+        base64.b64encode(each).decode() for each in (key, hashlib.md5(key).digest())
+    )
+    return [("Algorithm", "AES256"), ("Key", text), ("KeyMD5", digest)]
 
 
 @pytest.mark.parametrize("token", ["token+/=", "a  b"])
