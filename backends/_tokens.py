@@ -6,9 +6,13 @@ behind that key now.
 
 import base64
 import binascii
+import operator
+from collections.abc import Iterable
 
 from mountfs.storage.errors import InvalidRequest
-from mountfs.storage.types import ListMode
+from mountfs.storage.types import ListMode, Object
+
+_KEY_OF = operator.attrgetter("key")
 
 
 def key_bytes(key: str) -> bytes:
@@ -19,6 +23,17 @@ def key_bytes(key: str) -> bytes:
 def key_text(key: bytes) -> str:
     """Return the key that stands for bytes."""
     return key.decode("utf-8", "surrogateescape")
+
+
+def in_byte_order(objects: Iterable[Object]) -> tuple[Object, ...]:
+    """Return objects in the order of the bytes that their keys stand for."""
+    found = sorted(objects, key=_KEY_OF)
+    try:
+        "".join(map(_KEY_OF, found)).encode()
+    except UnicodeEncodeError:
+        # The order of texts is that of their UTF-8, and here is a byte that is none.
+        found.sort(key=lambda item: key_bytes(item.key))
+    return tuple(found)
 
 
 def token_after(last: bytes) -> str:

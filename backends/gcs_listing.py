@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from urllib.parse import quote, unquote
 
-from mountfs.backends._tokens import key_bytes
+from mountfs.backends._tokens import in_byte_order
 from mountfs.backends.gcs_client import GcsClient, Query, Reply
 from mountfs.backends.gcs_errors import understood
 from mountfs.backends.gcs_keys import KeySpace, is_hidden
@@ -72,12 +72,12 @@ class Listings:
         # A marker and the prefix that it makes are two results; one of them may have
         # come at the end of the page before.
         found.pop(before, None)
-        objects = sorted(found.values(), key=lambda item: key_bytes(item.key))
+        objects = in_byte_order(found.values())
         following = reply.get("nextPageToken")
         if not following:
-            return Page(tuple(objects), None)
+            return Page(objects, None)
         last = objects[-1].key if objects else before
-        return Page(tuple(objects), _joined_token(last, str(following)))
+        return Page(objects, _joined_token(last, str(following)))
 
     async def first_below(self, prefix: str) -> tuple[Object | None, bool]:
         """Return the marker at `prefix`, if there is one, and whether any key is."""

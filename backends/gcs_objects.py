@@ -17,6 +17,7 @@ from mountfs.storage.errors import (
     ServiceFailed,
     Unsupported,
 )
+from mountfs.storage.quick import maker
 from mountfs.storage.types import NO_PAIRS, Metadata, Object, ObjectKind, Version
 
 COMMIT_NAME = "mountfs-commit"
@@ -35,6 +36,8 @@ PAIRS: Mapping[str, str] = {
 }
 """The pairs that are kept, and the fields that keep them."""
 
+_make_object, _make_version = maker(Object), maker(Version)
+_make_metadata = maker(Metadata)
 _PAIR_FIELDS = tuple(PAIRS.items())
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SYSTEM = ("customTime", "kmsKeyName")
@@ -131,15 +134,17 @@ def _object_of(key: str, resource: Reply) -> Object:
             system[name] = str(value)
     if "kmsKeyName" in system:
         system["kmsKeyName"] = _plain_key(system["kmsKeyName"])
-    return Object(
+    return _make_object(
         key=key,
         kind=kind_of(key),
         size=int(resource.get("size", 0)),
         mtime_ns=time_ns(resource.get("updated")),
-        version=Version(
+        version=_make_version(
             str(resource.get("generation", "")), str(resource.get("metageneration", ""))
         ),
-        metadata=Metadata(user=user, pairs=pairs, commit_id=commit_id, system=system),
+        metadata=_make_metadata(
+            user=user, pairs=pairs, commit_id=commit_id, system=system
+        ),
     )
 
 

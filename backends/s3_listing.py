@@ -1,9 +1,10 @@
 """Listings: from pages of ListObjectsV2 and its relatives to objects in byte order."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote_plus
 
+from mountfs.backends._tokens import in_byte_order
 from mountfs.backends.s3_client import Parameters, Reply, S3Client
 from mountfs.backends.s3_errors import understood
 from mountfs.backends.s3_keys import KeySpace
@@ -15,6 +16,7 @@ from mountfs.storage.errors import (
     NotFound,
     ServiceFailed,
 )
+from mountfs.storage.quick import maker
 from mountfs.storage.types import (
     ListMode,
     Object,
@@ -31,6 +33,7 @@ UNORDERED = ("--x-s3", "--xa-s3")
 """How buckets end, and access points, whose keys are listed in no order: those of S3
 Express, which are called directory buckets."""
 _FILE, _DIRECTORY = ObjectKind.FILE, ObjectKind.DIRECTORY
+_make_object, _make_version = maker(Object), maker(Version)
 Listed = tuple[Object, str]
 """An object of a listing and its storage class."""
 
@@ -44,7 +47,7 @@ class Listings:
 
     async def page(
         self, prefix: str, mode: ListMode, token: str | None, limit: int | None
-    ) -> tuple[Page, list[Listed]]:
+    ) -> tuple[Page, Iterable[Listed]]:
         """Return one page, and the storage class of each object in it."""
         is_directory = mode is ListMode.DIRECTORY
         if is_directory and prefix and not prefix.endswith("/"):
@@ -62,13 +65,12 @@ class Listings:
         reply = await self._list(parameters, prefix)
         own_key = prefix if is_directory else ""
         with understood(prefix):
-            listed = self._entries(reply, own_key)
+            items, classes = self._entries(reply, own_key)
             prefixes = self._prefixes(reply, own_key)
-        objects = sorted([*(item for item, _ in listed), *prefixes], key=_byte_order)
+        objects = in_byte_order([*items, *prefixes])
         following = reply.get("NextContinuationToken")
-        return Page(tuple(objects), following if reply.get("IsTruncated") else None), (
-            listed
-        )
+        page = Page(objects, following if reply.get("IsTruncated") else None)
+        return page, zip(items, classes, strict=True)
 
     async def _list(self, parameters: Parameters, prefix: str) -> Reply:
         """Ask for a page; the page of some web server does not pass for one."""
@@ -156,10 +158,15 @@ class Listings:
                 key = self._keys.relative(full)
                 yield Upload(key=key, id=entry["UploadId"], begun_ns=begun_ns)
 
-    def _entries(self, reply: Reply, own_key: str) -> list[Listed]:
-        """Return the objects of a page; there are so many that all is done in place."""
+    def _entries(self, reply: Reply, own_key: str) -> tuple[list[Object], list[str]]:
+        """Return the objects of a page and their storage classes.
+
+        There are so many that all is done in place.
+        """
         is_encoded = reply.get("EncodingType") == "url"
-        relative, found = self._keys.relative, []
+        relative = self._keys.relative
+        found: list[Object] = []
+        classes: list[str] = []
         for name, modified, etag, size, storage_class in rows_of(reply):
             full = name
             if is_encoded and ("%" in name or "+" in name):
@@ -168,15 +175,16 @@ class Listings:
             if not key or key == own_key:
                 continue
             mtime_ns, second = listed_time(modified)
-            item = Object(
+            item = _make_object(
                 key=key,
                 kind=_DIRECTORY if key[-1] == "/" else _FILE,
                 size=int(size),
                 mtime_ns=mtime_ns,
-                version=Version(etag, second),
+                version=_make_version(etag, second),
             )
-            found.append((item, storage_class or STANDARD))
-        return found
+            found.append(item)
+            classes.append(storage_class or STANDARD)
+        return found, classes
 
     def _prefixes(self, reply: Reply, own_key: str) -> list[Object]:
         decoded = (
@@ -203,7 +211,3 @@ def _decoded(reply: Reply, name: str) -> str:
     if reply.get("EncodingType") != "url":
         return name
     return unquote_plus(name, errors="surrogateescape")
-
-
-def _byte_order(item: Object) -> bytes:
-    return item.key.encode("utf-8", "surrogateescape")

@@ -93,6 +93,7 @@ class Survivors:
             if (
                 old is not None
                 and item.metadata is None
+                and old[0].metadata is not None
                 and old[1] == storage_class
                 and is_same_state(old[0], item)
             ):

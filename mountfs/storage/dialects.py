@@ -33,6 +33,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from mountfs.storage import xattrs, yas3fs
+from mountfs.storage.quick import maker
 from mountfs.storage.types import NO_PAIRS, SPECIAL_TYPES, Attributes, ObjectKind
 
 TARGET_SIZE_MAX = 4095
@@ -100,6 +101,9 @@ class Decoded:
     """The pairs that are not attributes. Link names stay: the target is in them."""
 
 
+_make_decoded, _make_attributes = maker(Decoded), maker(Attributes)
+
+
 def decode(user: Mapping[str, str], fields: Fields) -> Decoded:
     """Read every dialect; ignore and keep what is not understood."""
     if not user and not fields.xattrs:
@@ -107,10 +111,10 @@ def decode(user: Mapping[str, str], fields: Fields) -> Decoded:
     found: dict[str, int] = {}
     foreign = dict(user)
     told = yas3fs.pairs(user[yas3fs.NAME]) if yas3fs.NAME in user else {}
+    texts = {**user, **told} if told else user
     for name, field, parse in _READERS:
-        text = told.get(name, user.get(name))
-        value = parse(text) if text is not None else None
-        if value is None:
+        text = texts.get(name)
+        if text is None or (value := parse(text)) is None:
             continue
         if fields.posix:
             foreign.pop(name, None)
@@ -128,7 +132,7 @@ def decode(user: Mapping[str, str], fields: Fields) -> Decoded:
     if fields.xattrs:
         read = yas3fs.xattrs if told else xattrs.from_header
         attributes = _with_xattrs(attributes, foreign, read)
-    return Decoded(
+    return _make_decoded(
         attributes=attributes,
         kind=kind,
         mode=found.get("mode"),
@@ -182,7 +186,7 @@ def writer_of(name: str, user: Mapping[str, str]) -> str:
 
 
 def _posix(found: Mapping[str, int]) -> Attributes:
-    return Attributes(
+    return _make_attributes(
         mode=found.get("mode"),
         uid=found.get("uid"),
         gid=found.get("gid"),
@@ -242,6 +246,7 @@ def _encoded_posix(attributes: Attributes, kind: ObjectKind) -> dict[str, str]:
     return user
 
 
+@functools.lru_cache(maxsize=256)
 def kind_of_mode(mode: int | None) -> ObjectKind:
     """Return the kind that the type bits say; a file if they say nothing."""
     return _KINDS.get(stat.S_IFMT(mode or 0), ObjectKind.FILE)
@@ -355,8 +360,8 @@ def _valid_mode(mode: int | None) -> int | None:
 
 def _link_target(user: Mapping[str, str]) -> str | None:
     for name, read in _TARGETS:
-        target = read(user.get(name, ""))
-        if is_target(target):
+        text = user.get(name)
+        if text and is_target(target := read(text)):
             return target
     return None
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 
 from mountfs.storage import dialects, foreign_names, xattrs
 from mountfs.storage.errors import Unsupported
+from mountfs.storage.quick import maker
 from mountfs.storage.types import (
     SPECIAL_TYPES,
     Attributes,
@@ -40,6 +41,7 @@ VIRTUAL_PAIRS = frozenset(
 )
 """The pairs that can be kept as user metadata where the store has no place for them."""
 
+_make_object, _make_metadata = maker(Object), maker(Metadata)
 _ALL_FIELDS = dialects.Fields(posix=True, xattrs=True, group=True)
 
 
@@ -96,9 +98,12 @@ class Translator:
         has_foreign_name = self._has_foreign_name(object, metadata)
         if has_foreign_name and object.key.endswith(foreign_names.LINK_SUFFIX):
             kind = ObjectKind.LINK
-        return dataclasses.replace(
-            object,
+        return _make_object(
+            key=object.key,
             kind=kind,
+            size=object.size,
+            mtime_ns=object.mtime_ns,
+            version=object.version,
             metadata=metadata,
             link_target=target,
             has_foreign_name=has_foreign_name,
@@ -188,12 +193,13 @@ class Translator:
         attributes = metadata.attributes
         if not self._capabilities.attributes:
             attributes = decoded.attributes
-        return dataclasses.replace(
-            metadata,
+        return _make_metadata(
             user=user,
             pairs=pairs,
             attributes=attributes,
             commit_id=metadata.commit_id or commit_id,
+            system=metadata.system,
+            is_whole=metadata.is_whole,
         )
 
     def _kind(
