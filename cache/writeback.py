@@ -18,7 +18,6 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -31,9 +30,11 @@ from mountfs.cache.commits import Commits
 from mountfs.cache.conflicts import Conflicts, Policy
 from mountfs.cache.directory import DirectoryLock
 from mountfs.cache.dirty import DirtyFile
+from mountfs.cache.dirtyreads import DirtyReads
 from mountfs.cache.incidents import IncidentKind, Incidents
 from mountfs.cache.journal import Journal
 from mountfs.cache.orphans import Orphans
+from mountfs.cache.pendingfiles import PendingFile, oldest_s, pending_files
 from mountfs.cache.plan import PutWhole
 from mountfs.cache.promised import PromisedFiles, Promises
 from mountfs.cache.recovery import Failed, FailedFiles, Recovered
@@ -41,13 +42,7 @@ from mountfs.cache.spool import Spool
 from mountfs.cache.streamer import Streamer
 from mountfs.cache.streaming import Stream
 from mountfs.cache.uploader import DEFAULT_SENDING, Sending, Uploader
-from mountfs.storage.errors import (
-    NotFound,
-    PreconditionFailed,
-    QuotaExceeded,
-    StoreError,
-    VersionChanged,
-)
+from mountfs.storage.errors import PreconditionFailed, QuotaExceeded, StoreError
 from mountfs.storage.protocol import Storager
 from mountfs.storage.types import Condition, Metadata, Object, Upload
 
@@ -57,19 +52,6 @@ _EVICTED_AT_ONCE = 4 << 20
 _STREAM_AFTER_S = 1.0
 """Where a close does not wait for the store, a file that is written within this time is
 sent afterwards: while it is written, sending would only make the program slower."""
-
-
-@dataclass(frozen=True, slots=True)
-class PendingFile:
-    """A file with bytes that the store does not have; `error` if that was tried."""
-
-    key: str
-    size: int
-    error: str | None = None
-    sent: int = 0
-    """How much lies in an upload that is not finished."""
-    is_local_only: bool = False
-    """Whether it is not to be sent, and nothing of its name ever was."""
 
 
 class WriteBack:
@@ -88,7 +70,6 @@ class WriteBack:
         incidents: Incidents | None = None,
     ) -> None:
         self._store = store
-        self._blocks = blocks
         self._journal = journal
         self._budget = budget
         self._directory = directory
@@ -129,6 +110,7 @@ class WriteBack:
         self._orphans = Orphans(store, journal, self._uploader.abort)
         self._open: dict[int, DirtyFile] = {}
         self._failed = FailedFiles(journal, directory, self._streamer.ladder)
+        self._reads = DirtyReads(blocks, self._fold)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -247,28 +229,8 @@ class WriteBack:
         return self.promises is not None and self.promises.takes_changes
 
     async def read(self, dirty: DirtyFile, offset: int, size: int) -> bytes:
-        """Return the file's bytes as they are now, cut at its size.
-
-        Raises `VersionChanged` or `NotFound` if bytes of the base are needed and the
-        store does not have that version any more.
-        """
-        while True:
-            end = min(offset + size, dirty.size)
-            if offset >= end:
-                return b""
-            stream = dirty.stream
-            if stream is not None and stream.punched.overlaps(offset, end):
-                await self._fold_for_read(dirty, offset, end)
-                continue
-            base = dirty.base
-            try:
-                return await self._assemble(dirty, offset, end)
-            except (NotFound, VersionChanged):
-                # A commit or a rename may be putting another object under the file
-                # just now: the store knows it before we do.
-                async with dirty.changing:
-                    if dirty.base is base:
-                        raise
+        """Return the file's bytes as they are now: see `DirtyReads.read`."""
+        return await self._reads.read(dirty, offset, size)
 
     async def truncate(self, dirty: DirtyFile, size: int) -> None:
         """Give the file another size; what is new of it reads as zeros."""
@@ -466,38 +428,11 @@ class WriteBack:
 
     def pending(self) -> tuple[PendingFile, ...]:
         """Return the files with bytes that the store does not have."""
-        open_files = [
-            PendingFile(
-                dirty.key,
-                dirty.size,
-                sent=dirty.sent_bytes,
-                is_local_only=self._is_local_only(dirty),
-            )
-            for dirty in self._open.values()
-            if dirty.is_changed and not self._failed.holds(dirty)
-        ]
-        newer = {file.key for file in open_files}
-        failed = [
-            PendingFile(
-                item.dirty.key, item.dirty.size, item.error, item.dirty.sent_bytes
-            )
-            for item in self._failed
-            if item.dirty.key not in newer
-        ]
-        return (*open_files, *failed)
+        return pending_files(self._open.values(), self._failed, self._is_local_only)
 
     def oldest_s(self) -> float | None:
-        """Return when the oldest of the files to be stored began to be changed.
-
-        By the monotonic clock; of what an earlier mount left, when this one found it.
-        """
-        begun = [
-            each.begun_s
-            for each in self._open.values()
-            if each.is_changed and not self._is_local_only(each)
-        ]
-        begun += [item.dirty.begun_s for item in self._failed]
-        return min(begun, default=None)
+        """Return when the oldest of the files to be stored began to be changed."""
+        return oldest_s(self._open.values(), self._failed, self._is_local_only)
 
     async def recover(self) -> tuple[Recovered, ...]:
         """Deal with what earlier mounts left behind; call once.
@@ -628,33 +563,6 @@ class WriteBack:
         """
         if self.promises is not None:
             await self.promises.settle_name(key)
-
-    # Reading.
-
-    async def _fold_for_read(self, dirty: DirtyFile, start: int, end: int) -> None:
-        async with dirty.changing:
-            stream = dirty.stream
-            if stream is not None and stream.punched.overlaps(start, end):
-                await self._fold(dirty)
-
-    async def _assemble(self, dirty: DirtyFile, start: int, end: int) -> bytes:
-        """Put the bytes together from spool and base, as of this moment."""
-        spooled = dirty.extents.within(start, end)
-        gaps = dirty.extents.gaps(start, max(start, min(end, dirty.base_size)))
-        base, spool = dirty.base, dirty.spool
-        if spooled == [(start, end)]:
-            with dirty.readers.reading():
-                return await spool.read(start, end - start)
-        whole = bytearray(end - start)
-        with dirty.readers.reading():
-            for first, last in spooled:
-                piece = await spool.read(first, last - first)
-                whole[first - start : last - start] = piece
-        for first, last in gaps:
-            assert base is not None
-            piece = await self._blocks.read(base, first, last - first)
-            whole[first - start : last - start] = piece
-        return bytes(whole)
 
     async def _destroy(self, dirty: DirtyFile) -> None:
         size = dirty.extents.total
