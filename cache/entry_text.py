@@ -22,7 +22,8 @@ from mountfs.cache.entries import (
     Remove,
     StoreBytes,
 )
-from mountfs.cache.journal import JournalError, PendingRow
+from mountfs.cache.journal import PendingRow
+from mountfs.cache.journalfile import JournalError
 from mountfs.cache.spool import Spool
 from mountfs.cache.streaming import Ladder
 from mountfs.storage.types import Metadata, ObjectKind

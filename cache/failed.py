@@ -13,7 +13,7 @@ from typing import Any
 from mountfs.cache import object_json
 from mountfs.cache.attribute_json import Json
 from mountfs.cache.dirty import DirtyFile
-from mountfs.cache.journal import JournalError
+from mountfs.cache.journalfile import JournalError
 from mountfs.cache.spool import Spool
 from mountfs.cache.streaming import Ladder, Slot, SlotState, Stream
 from mountfs.storage.types import (

@@ -39,7 +39,8 @@ from mountfs.cache.entries import (
 )
 from mountfs.cache.entry_text import INLINE_SIZE_MAX, from_row, to_row
 from mountfs.cache.incidents import Incidents
-from mountfs.cache.journal import Journal, JournalError
+from mountfs.cache.journal import Journal
+from mountfs.cache.journalfile import JournalError
 from mountfs.cache.keylocks import KeyLocks
 from mountfs.cache.localonly import LocalOnly
 from mountfs.cache.metadata import MetadataCache

@@ -14,7 +14,8 @@ import trio
 
 from mountfs.cache.dirty import DirtyFile
 from mountfs.cache.failed import describe, restore
-from mountfs.cache.journal import FailedFile, Journal, JournalError
+from mountfs.cache.journal import FailedFile, Journal
+from mountfs.cache.journalfile import JournalError
 from mountfs.cache.phases import reached
 from mountfs.cache.spool import Spool, on_disk
 from mountfs.cache.streaming import Ladder

@@ -19,7 +19,7 @@ from typing import Any
 
 from mountfs.cache import object_json
 from mountfs.cache.extents import Extents
-from mountfs.cache.journal import FORMAT, begin_journal
+from mountfs.cache.journalfile import FORMAT, begin_journal
 from mountfs.storage.types import Object
 
 JOURNAL = "journal.sqlite"

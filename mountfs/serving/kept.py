@@ -21,8 +21,9 @@ from mountfs.cache.budget import Budget
 from mountfs.cache.conflicts import Policy
 from mountfs.cache.directory import DirectoryInUse
 from mountfs.cache.hooks import Hooks
-from mountfs.cache.journal import Journal, JournalError
+from mountfs.cache.journal import Journal
 from mountfs.cache.journaled import Below, Journaled, open_queue
+from mountfs.cache.journalfile import JournalError
 from mountfs.cache.learnt import SIZE_MAX as LEARNT_SIZE_MAX
 from mountfs.cache.learnt import Learnt
 from mountfs.cache.localonly import LocalOnly

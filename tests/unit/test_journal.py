@@ -15,11 +15,10 @@ from mountfs.cache.journal import (
     FailedFile,
     Journal,
     JournaledUpload,
-    JournalError,
-    JournalFull,
     PendingRow,
     Rename,
 )
+from mountfs.cache.journalfile import JournalError, JournalFull
 from mountfs.fuse.errnos import errno_of
 
 STRANGE = "dir/\udcff\n%ä"

@@ -9,7 +9,8 @@ import trio
 
 from mountfs.cache import journal as journal_module
 from mountfs.cache.activity import Activity
-from mountfs.cache.journal import Journal, JournalError
+from mountfs.cache.journal import Journal
+from mountfs.cache.journalfile import JournalError
 from mountfs.serving.pulse import Pulse
 
 EVERY_S = 0.02

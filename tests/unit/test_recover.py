@@ -12,7 +12,8 @@ from mountfs import cli
 from mountfs.backends.local import LocalStore
 from mountfs.cache import salvage
 from mountfs.cache.directory import DirectoryLock
-from mountfs.cache.journal import FORMAT, Journal, JournalError
+from mountfs.cache.journal import Journal
+from mountfs.cache.journalfile import FORMAT, JournalError
 from mountfs.configuration import config
 from mountfs.storage.body import BytesBody
 from mountfs.storage.errors import Unreachable

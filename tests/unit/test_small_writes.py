@@ -16,7 +16,7 @@ import trio.testing
 from mountfs.backends.memory import MemoryStore
 from mountfs.cache import journal, ledger, spool
 from mountfs.cache.burst import Burst
-from mountfs.cache.journal import JournalFull
+from mountfs.cache.journalfile import JournalFull
 from mountfs.cache.knowledge import Knowledge
 from mountfs.cache.metadata import MetadataCache
 from mountfs.cache.promised import PromisedFiles

@@ -12,7 +12,7 @@ import trio
 from mountfs.cache import aliasrows, ledger
 from mountfs.cache.entries import Entry
 from mountfs.cache.incidents import IncidentKind
-from mountfs.cache.journal import JournalFull
+from mountfs.cache.journalfile import JournalFull
 from mountfs.cache.spool import Spool
 from mountfs.storage.errors import NotFound, StoreError, Unreachable
 from mountfs.storage.types import Version
