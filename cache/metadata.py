@@ -20,6 +20,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Protocol
 
 from mountfs.cache.knowledge import (
@@ -42,6 +43,9 @@ from mountfs.cache.packed import pack, unpack
 from mountfs.cache.shared import shared
 from mountfs.storage.foreign_names import other_key
 from mountfs.storage.types import ABSENT, Absent, Object, Version, is_same_state
+
+LOOKS_MAX = 64
+"""So many names at each end of a directory tell whether there is any."""
 
 
 def _never() -> bool:
@@ -183,6 +187,25 @@ class MetadataCache:
         if directory is None or not directory.is_complete or not directory.is_whole:
             return None
         return _children(prefix, directory) if self._is_fresh(directory.at_s) else None
+
+    def has_child_beside(self, key: str) -> bool:
+        """Tell whether something is known freshly beside a key, in its directory.
+
+        Some names at both ends are looked at: those that were removed, one after the
+        other, stay here for a while as not being there.
+        """
+        parent, name = split_key(key)
+        directory = self._directories.used(parent)
+        if directory is None:
+            return False
+        names = directory.names
+        ends = chain(islice(names, LOOKS_MAX), islice(reversed(names), LOOKS_MAX))
+        return any(
+            each != name
+            and packed_in(names[each]) is not None
+            and self._is_fresh(directory.age(names[each]))
+            for each in ends
+        )
 
     def count_listed(self, prefix: str) -> int | None:
         """Return how many names a directory had when it was last listed, if it was."""

@@ -451,8 +451,7 @@ class Namespace:
             return
         if not store.features.virtual_dir or _has_marker(directory):
             return
-        known = self._volume.metadata.listing(directory.key())
-        if known is not None and any(child.key != child_key for child in known):
+        if self._volume.metadata.has_child_beside(child_key):
             return
         # Crash after this and before the child goes: a marker too many, no harm.
         marker = await store.make_dir(

@@ -53,8 +53,10 @@ ONE_PAGE = 1000
 ASKED_MIN = 3
 ASKED_WITHIN_S = 2.0
 """So many names of one of many pages, asked for within this time, are worth it."""
-ALL_MAX = 16
-"""Of so many pages all are listed anew, if names of several were asked for."""
+ALL_MAX = 32
+"""Of so many pages all are listed anew, if names of some of them were asked for."""
+ALL_PART = 4
+"""Namely of one in so many, or of `ASKED_MIN`."""
 AT_ONCE = 8
 """So many pages of a directory are listed at the same time."""
 PAGES_MAX = 1000
@@ -110,6 +112,15 @@ class _Pages:
         self.in_a_row = self.in_a_row + 1 if stretch is self.last else 1
         self.last = stretch
 
+    def worked_in(self, count: int | None) -> _Stretch | None:
+        """Return the page that a program works in, if it is one.
+
+        `count` is how many names the directory had when it was listed, if it was.
+        """
+        if len(self.stretches) > 1:
+            return self.last if self.in_a_row >= ASKED_MIN else None
+        return None if count is None or count > ONE_PAGE else self.stretches[0]
+
     def worth_listing(self, stretch: _Stretch, now_s: float) -> list[_Stretch]:
         """Return the pages to list when a name of one was asked for, that one first."""
         if len(self.stretches) == 1:
@@ -118,7 +129,7 @@ class _Pages:
             # In another order than ours few names of a page are asked for in its time.
             return [stretch] if self.in_a_row >= ASKED_MIN else []
         wanted = [each for each in self.stretches if each.is_wanted(now_s)]
-        if len(wanted) >= ASKED_MIN:
+        if len(wanted) >= max(ASKED_MIN, len(self.stretches) // ALL_PART):
             # The program goes by another order than ours: all will be asked for.
             wanted = [each for each in self.stretches if each.is_old(now_s)]
         elif stretch.asked < ASKED_MIN:
@@ -135,15 +146,23 @@ class _Pages:
         elif not page.objects:
             stretch.token = page.token  # there is nothing in it
         else:
-            self._add(place_of(page.objects[-1].key), page.token)
+            start = self.stretches.index(stretch) + 1
+            self._begin_next(start, place_of(page.objects[-1].key), page.token)
 
-    def _add(self, behind: Place, token: str) -> None:
-        place = bisect.bisect_left(self.behind, behind, lo=1)
-        if place < len(self.behind) and self.behind[place] == behind:
-            self.stretches[place].token = token
+    def _begin_next(self, start: int, behind: Place, token: str) -> None:
+        """Let the page at `start` begin behind a key.
+
+        Where names were removed a page reaches further than the last time. What it has
+        gone past is no page of its own any more: there would be more and more of them,
+        each as long as any.
+        """
+        end = bisect.bisect_right(self.behind, behind, lo=start)
+        if end > start:
+            del self.behind[start : end - 1], self.stretches[start : end - 1]
+            self.behind[start], self.stretches[start].token = behind, token
         elif len(self.behind) < PAGES_MAX:
-            self.behind.insert(place, behind)
-            self.stretches.insert(place, _Stretch(token))
+            self.behind.insert(start, behind)
+            self.stretches.insert(start, _Stretch(token))
 
 
 class Neighbours:
@@ -173,18 +192,15 @@ class Neighbours:
         """List again what programs ask for, unless it is good for so long.
 
         That is a directory of one page that was listed or made here, or the page of
-        which names were asked for last.
+        which names were asked for last, if several were.
         """
         pages, now_s = self._pages(prefix), self._metadata.now_s()
-        if len(pages.stretches) > 1:
-            stretch = pages.last
-            is_good = stretch is None or stretch.until_s > now_s + time_s
-        else:
-            stretch = pages.stretches[0]
-            count = self._metadata.count_listed(prefix)
-            is_large = count is None or count > ONE_PAGE
-            is_good = is_large or self._metadata.is_renewed(prefix, time_s)
-        if stretch is None or is_good or stretch.listed is not None:
+        stretch = pages.worked_in(self._metadata.count_listed(prefix))
+        if stretch is None or stretch.listed is not None:
+            return
+        if stretch.until_s > now_s + time_s or self._metadata.is_renewed(
+            prefix, time_s
+        ):
             return
         if now_s >= pages.unfit_until_s:
             await self._list_all(prefix, pages, [stretch])

@@ -170,7 +170,7 @@ async def test_large_directory_is_listed_page_by_page(
 
 async def test_pages_are_not_listed_for_who_jumps_about(tmp_path: Path) -> None:
     """A page costs as much as many names: `rm` goes by the numbers of inodes."""
-    count, page = 600, 20
+    count, page = 800, 20
     async with clocked(tmp_path, page=page) as (scene, clock):
         await fill(scene, count)
         clock.now_s += 10 * TTL_S
@@ -190,6 +190,45 @@ async def test_pages_are_not_listed_for_who_jumps_about(tmp_path: Path) -> None:
             clock.now_s += TTL_S / 100
 
         assert scene.store.asked["list"] <= 5
+
+
+async def test_pages_do_not_multiply_as_names_go(tmp_path: Path) -> None:
+    """Each reaches further then: what it has gone past is no page of its own."""
+    count, page = 400, 20
+    async with clocked(tmp_path, page=page) as (scene, clock):
+        await fill(scene, count)
+        clock.now_s += 10 * TTL_S
+        directory = await scene.lookup("d")
+        names = [f"{number:04}".encode() for number in range(count)]
+        random.Random(5).shuffle(names)
+        pages = scene.fs.resolver._neighbours._directories
+        most = 0
+        for name in names:
+            assert await scene.fs.namespace.lookup(directory, name) is not None
+            await scene.fs.namespace.unlink(directory, name)
+            clock.now_s += TTL_S / 40
+            if "d/" in pages:
+                assert len(pages["d/"].stretches) == len(pages["d/"].behind)
+                assert pages["d/"].behind == sorted(pages["d/"].behind)
+                most = max(most, len(pages["d/"].stretches))
+
+        assert count / page / 2 < most <= count / page + 1
+
+
+async def test_directory_that_keeps_children_needs_no_marker(tmp_path: Path) -> None:
+    """Whichever way its names go: only the last one costs one."""
+    async with clocked(tmp_path) as (scene, clock):
+        await fill(scene, 200)
+        clock.now_s += 10 * TTL_S
+        directory = await scene.lookup("d")
+        await busy(scene, *(f"{number:04}" for number in range(CHANGES_MIN)))
+        marked = scene.store.asked["make_dir"]
+        for number in (*range(5, 100), *range(199, 100, -1)):
+            await scene.fs.namespace.unlink(directory, f"{number:04}".encode())
+        assert scene.store.asked["make_dir"] == marked
+
+        await scene.fs.namespace.unlink(directory, b"0100")
+        assert scene.store.asked["make_dir"] + scene.store.asked["write"] == marked + 1
 
 
 async def test_new_names_of_a_large_directory_cost_no_question_each(
