@@ -12,7 +12,8 @@ or were synced (`sync`), which puts them on the disk.
 
 A sync that failed is never made good by another: the kernel may have thrown away what
 it could not write, and takes the rest for written. What may be lost then is neither
-read nor synced again, until the file is cut to what comes before it.
+read nor synced again, until the file is cut to what comes before it. As it writes in
+the background, too, who reads or sends what was not synced asks whether that went well.
 """
 
 import ctypes
@@ -22,7 +23,7 @@ import secrets
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -39,7 +40,9 @@ _FALLOC_FL_KEEP_SIZE = 0x01
 _FALLOC_FL_PUNCH_HOLE = 0x02
 _ZEROS = bytes(1 << 20)
 _WRITE_OUT = 8 << 20
+_SYNC_FILE_RANGE_WAIT_BEFORE = 1
 _SYNC_FILE_RANGE_WRITE = 2
+_FAR_BEHIND = 1 << 62
 IN_MEMORY_MAX = 64 << 10
 """Up to this size a file is in memory; the journal takes so much into a row."""
 HELD_MAX = 64 << 20
@@ -242,6 +245,14 @@ class Spool:
         if self._fd < 0 or self._synced is not self._newest:
             await on_disk(self._sync)
 
+    async def check(self) -> None:
+        """Return if no byte that was written so far is known to be lost.
+
+        Raises `SpoolFailed`. What was read before this call is right then.
+        """
+        if self._fd >= 0 and self._synced is not self._newest:
+            await on_disk(self._check)
+
     async def copy_to(self, path: Path, size: int) -> None:
         """Make another file of the same bytes, holes left out; it is synced."""
         await on_disk(self._copy_to, path, size)
@@ -330,6 +341,8 @@ class Spool:
                 data += more
         except OSError as error:
             raise _translated(error) from error
+        self._note_failed_writes()
+        self._check_not_lost(offset + size)
         return data
 
     def _resize(self, size: int) -> None:
@@ -376,6 +389,19 @@ class Spool:
                 self._synced = newest
             except OSError as error:
                 raise _translated(error) from error
+
+    def _check(self) -> None:
+        self._note_failed_writes()
+        self._check_not_lost(self._size)
+
+    def _note_failed_writes(self) -> None:
+        if self._synced is self._newest or not self._syncing.acquire(blocking=False):
+            return  # a sync that is under way tells itself
+        try:
+            with suppress(OSError), self._loses(self._changed_from):
+                tell_of_failed_writes(self._fd)
+        finally:
+            self._syncing.release()
 
     def _note_change(self, start: int) -> None:
         """Note that bytes from an offset on are about to change, or have changed."""
@@ -497,6 +523,15 @@ _libc.sync_file_range.argtypes = (
 def _write_out(fd: int) -> None:
     """Let the disk begin; what goes wrong the sync will tell."""
     _libc.sync_file_range(fd, 0, 0, _SYNC_FILE_RANGE_WRITE)
+
+
+def tell_of_failed_writes(fd: int) -> None:
+    """Raise `OSError` if the kernel could not write something of a file since it was
+    opened or asked; it tells that once. Waits for nothing: no file is so long.
+    """
+    if _libc.sync_file_range(fd, _FAR_BEHIND, 1, _SYNC_FILE_RANGE_WAIT_BEFORE) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
 
 
 def _punch_hole(fd: int, offset: int, size: int) -> None:

@@ -347,6 +347,7 @@ class Streamer:
         _raise_first(slots)
         if stream.waiting():
             raise Unreachable("a part was not sent", key=dirty.key)
+        await dirty.spool.check()
 
 
 def _raise_first(slots: Iterable[Slot]) -> None:

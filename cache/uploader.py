@@ -323,6 +323,7 @@ class Uploader:
         if whole is None:
             await dirty.spool.resize(dirty.size)
             await self._fill(dirty, plan.fills, is_forced=False)
+            await dirty.spool.check()
         condition = await look_first(self._store, Call.WRITE, dirty.key, condition)
         body = dirty.spool.body(0, plan.size) if whole is None else BytesBody(whole)
         is_small = plan.size <= _SMALL_SIZE
@@ -336,6 +337,8 @@ class Uploader:
                     inherit=inherit,
                     condition=condition,
                 )
+        if whole is None:
+            await dirty.spool.check()
         dirty.whole = whole
         return object
 
@@ -373,6 +376,7 @@ class Uploader:
                     dirty.key, base=base, metadata=metadata
                 )
                 append = await self._store.write_append(append, body)
+                await dirty.spool.check()
                 return await self._store.commit_append(append)
 
     async def _send_parts(
@@ -456,6 +460,7 @@ class Uploader:
             # No byte of a copy is on our line.
             groups = [(sends, self._uploads_max), (copies, _COPIES_MAX)]
             await for_each(send, groups)
+        await dirty.spool.check()
 
     async def _begin(
         self,

@@ -15,7 +15,7 @@ from tests.fuse.conftest import (
     store,
 )
 from tests.fuse.sampling import leave_crossed, leave_some
-from tests.recovery.small_disk import small_disk
+from tests.recovery.small_disk import small_disk, thin_disk
 
 __all__ = [
     "_connections_can_be_aborted",
@@ -23,6 +23,7 @@ __all__ = [
     "mounter",
     "small_disk",
     "store",
+    "thin_disk",
 ]
 
 CROSSED = {"test_kill_at_random", "test_outcomes", "test_power_cut", "test_small_disk"}

@@ -64,6 +64,14 @@ class SmallDisk:
             thread.join()
             self.release()
 
+    def write_back(self) -> None:
+        """Let the kernel write, as it does by itself in time, and keep nothing."""
+        for path in self.place.rglob("*.spool"):
+            with path.open("rb") as file:
+                # An error is told to who has written it, and no error of ours.
+                subprocess.run(["sync", "--file-system", path], check=False)
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
     def fail(self) -> None:
         """Let the disk fail: from now on it takes no write, as after an I/O error."""
         run("mount", "-o", "remount,abort", str(self.place))
@@ -84,6 +92,31 @@ def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
     finally:
         # `-d`: the loop device goes with it.
         run("umount", "-d", str(place))
+
+
+@pytest.fixture
+def thin_disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    """As `small_disk`, and what is below it has room for a third of it alone.
+
+    So writing succeeds, and what the kernel writes later in the background is lost.
+    """
+    below = tmp_path / "below"
+    below.mkdir()
+    run("mount", "-t", "tmpfs", "-o", f"size={SIZE // 3}", "tmpfs", str(below))
+    image = below / "disk.img"
+    try:
+        with image.open("wb") as file:
+            os.truncate(file.fileno(), SIZE)
+        run("mkfs.ext4", "-q", "-F", "-m", "0", str(image))
+        place = tmp_path / "first"
+        place.mkdir()
+        run("mount", "-o", "loop,errors=continue", str(image), str(place))
+        try:
+            yield SmallDisk(place, image)
+        finally:
+            run("umount", "-d", str(place))
+    finally:
+        run("umount", str(below))
 
 
 def run(*command: str) -> None:

@@ -9,6 +9,7 @@ import hashlib
 import os
 import random
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from tests.recovery.small_disk import SmallDisk
 pytestmark = pytest.mark.fuse
 both = pytest.mark.parametrize("durability", ["store", "journal"])
 MIB = 1 << 20
+LOST = r"^\S+ \S+ (WARNING|ERROR) |Traceback"
 FULL = "No space left|is full|cannot be kept|is not stored|disk is full|fill the local"
 
 
@@ -155,6 +157,41 @@ def test_a_disk_that_fails_stops_writers_and_no_reader(
     assert (done.returncode, ended) == (0, 0), f"{done.stderr}\n{mount.log()}"
     assert store.there.read("before") == b"before"
     assert "new" not in store.there.listing()
+
+
+@both
+def test_what_the_disk_has_lost_unseen_is_never_stored(
+    thin_disk: SmallDisk, mounter: Mounter, store: Store, durability: str
+) -> None:
+    """A disk takes bytes and loses them in the background. Neither a close nor an fsync
+    succeeds then, not even the second one, and nothing of it comes to the store.
+    """
+    content = random.Random(8).randbytes(40 * MIB)
+    store.there.write("file", b"as it was")
+    mount = mounter(store, "--cache-size=52M", f"--durability={durability}")
+    mount.announce(LOST)
+    descriptor = os.open(mount.path / "file", os.O_WRONLY | os.O_TRUNC)
+    try:
+        os.write(descriptor, content)
+        thin_disk.write_back()
+        codes = [synced(descriptor) for _ in range(2)]
+    finally:
+        with suppress(OSError):
+            os.close(descriptor)
+
+    assert set(codes) <= {errno.EIO, errno.ENOSPC}
+    run_command("umount", str(mount.path))
+    mount.process.wait(60)
+    assert store.there.read("file") == b"as it was"
+
+
+def synced(descriptor: int) -> int:
+    """Sync a file; return the errno with which that failed, or 0."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        return error.errno or errno.EIO
+    return 0
 
 
 def renamed(old: Path, new: Path) -> bool:

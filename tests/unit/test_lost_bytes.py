@@ -8,17 +8,19 @@ import errno
 import os
 import threading
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
 
-from mountfs.backends.memory import MemoryStore
+from mountfs.backends.memory import MEMORY_CAPABILITIES, MemoryStore
 from mountfs.cache.incidents import IncidentKind
 from mountfs.cache.spool import Spool, SpoolFailed
 from mountfs.fuse.errnos import errno_of
 from mountfs.storage.errors import ServiceFailed
+from mountfs.storage.types import MultipartLimits
 from tests.fakes.forgetful_disk import ForgetfulDisk, forgetful_disk
 from tests.fakes.volume import Scene, open_scene
 
@@ -174,6 +176,50 @@ async def test_what_a_row_names_is_as_it_was_after_a_failed_append(
     await later.remove()
 
 
+async def test_what_the_kernel_could_not_write_in_the_background_is_not_read(
+    tmp_path: Path, forgetful_disk: ForgetfulDisk
+) -> None:
+    """It tells that once, and gives other bytes from then on."""
+    spool = Spool(tmp_path)
+    await spool.write(0, b"first")
+    await spool.sync()
+    await spool.write(5, b"second")
+    await spool.check()
+    forgetful_disk.looks_until_failure = 1
+
+    with pytest.raises(SpoolFailed):
+        await spool.read(3, 8)
+    with pytest.raises(SpoolFailed):
+        await spool.check()
+    with pytest.raises(SpoolFailed):
+        await spool.sync()
+    assert await spool.read(0, 5) == b"first"
+    await spool.remove()
+
+
+async def test_a_sync_under_way_tells_of_the_background_itself(
+    tmp_path: Path, forgetful_disk: ForgetfulDisk
+) -> None:
+    """Who asks meanwhile does not take that from it: it would succeed."""
+    begun, may_end = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        begun.set()
+        may_end.wait(10)
+
+    spool = Spool(tmp_path)
+    await spool.write(0, b"bytes")
+    forgetful_disk.waits = wait
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(spool.sync)
+        assert await trio.to_thread.run_sync(begun.wait, 10)
+        forgetful_disk.looks_until_failure = 1
+        await spool.check()
+        assert forgetful_disk.looks_until_failure == 1
+        may_end.set()
+    await spool.remove()
+
+
 # --- a mount ------------------------------------------------------------------------
 
 
@@ -253,16 +299,47 @@ async def test_what_can_be_kept_nowhere_does_not_stay_under_its_name(
         assert IncidentKind.REFUSED in kinds(scene)
 
 
+@pytest.mark.parametrize("times", [1, 2, 3])
+@pytest.mark.parametrize("part_size", [1 << 20, 40_000])
+async def test_no_other_bytes_are_stored_than_were_written(
+    tmp_path: Path, forgetful_disk: ForgetfulDisk, part_size: int, times: int
+) -> None:
+    """The disk loses some in the background: before they are sent, or meanwhile. Then
+    the close is EIO, and never a success.
+    """
+    limits = MultipartLimits(part_size_min=1000, part_size_max=1 << 20, parts_max=200)
+    there = MemoryStore(capabilities=replace(MEMORY_CAPABILITIES, multipart=limits))
+    async with open_mount(
+        tmp_path, journaled=False, there=there, part_size=part_size
+    ) as scene:
+        await scene.put("file", b"as it was")
+        opened = await scene.open(await scene.lookup("file"), os.O_RDWR | os.O_TRUNC)
+        await scene.fs.files.write(opened, 0, LARGE)
+        forgetful_disk.looks_until_failure = times
+        code = 0
+        try:
+            await scene.close(opened)
+        except SpoolFailed as error:
+            code = errno_of(error)
+
+        assert code == errno.EIO or times > 1
+        assert code == errno.EIO or await scene.content("file") == LARGE
+
+
 def open_mount(
-    directory: Path, *, journaled: bool
+    directory: Path,
+    *,
+    journaled: bool,
+    there: MemoryStore | None = None,
+    part_size: int = 1 << 20,
 ) -> AbstractAsyncContextManager[Scene]:
-    """Build a file system that sends a file as one request."""
+    """Build a file system that sends a file as one request, or in some parts."""
     return open_scene(
         directory,
-        there=MemoryStore(),
+        there=there or MemoryStore(),
         journaled=journaled,
-        put_size_max=1 << 20,
-        part_size=1 << 20,
+        put_size_max=part_size,
+        part_size=part_size,
         block_size=1 << 16,
     )
 
