@@ -360,9 +360,7 @@ class Files:
     # --- inside -----------------------------------------------------------------
 
     async def _store(self, node: Node, dirty: DirtyFile, key: str) -> None:
-        """Store a file, and note what the store has of it; raises if that is a copy
-        beside.
-        """
+        """Store a file, and note what the store has; raises if it is a copy beside."""
         object = await self._volume.writeback.commit(
             dirty,
             metadata=self._volume.metadata_of(node),
