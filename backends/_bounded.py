@@ -26,7 +26,7 @@ def bytes_max(headers: Mapping[str, str], *, is_object: bool) -> int | None:
 
     A server that knows no ranges sends it all, so a small range allows for more.
     """
-    told = next((headers[name] for name in ("Range", "range") if name in headers), "")
+    told = headers.get("range") or headers.get("Range") or ""
     asked = _RANGE.fullmatch(told)
     if asked is not None:
         return max(TOLD_MAX, int(asked[2]) - int(asked[1]) + 1)

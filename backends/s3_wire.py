@@ -7,6 +7,7 @@ new version of it brings its new parameters along, and all above cannot tell who
 request. Only the entries of a listing have a shape of their own (`s3_pages`).
 """
 
+import copy
 import http.client
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -82,7 +83,9 @@ class Operation:
         self.method: str = model.http["method"]
         self.has_body = model.has_streaming_input
         self.sends_checksum = bool(model.http_checksum.get("requestAlgorithmMember"))
-        self._model = model
+        # The path is made here: the serializer would fill in three templates for it.
+        self._model = copy.copy(model)
+        self._model.http = {"method": self.method, "requestUri": "/"}
         name, _, value = model.http["requestUri"].partition("?")[2].partition("=")
         self._fixed_query = {name: value} if name else {}
         shape = model.output_shape
