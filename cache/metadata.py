@@ -354,9 +354,11 @@ class MetadataCache:
             known = packed_in(before.get(name))
             if known == packed:
                 packed = known  # once is enough in memory
-            elif known is not None:
-                more = self._carry_over(object)
-                packed = packed if more is object else pack(more)
+            elif known is not None and not object.is_described:
+                was = unpack(object.key, known)
+                more = _carried_over(was, object)
+                if more is not object:
+                    packed = known if more is was else pack(more)
             begun.found.append(more)
             begun.names[name] = packed
 
@@ -556,17 +558,25 @@ class MetadataCache:
         if object.is_described:
             return object
         known = self.last_known(object.key)
-        if not isinstance(known, Object) or known.metadata is None:
-            return object
-        if not is_same_state(known, object):
-            return object
-        return dataclasses.replace(
-            object,
-            kind=known.kind,
-            metadata=known.metadata,
-            link_target=known.link_target,
-            has_foreign_name=known.has_foreign_name,
-        )
+        return _carried_over(known, object) if isinstance(known, Object) else object
+
+
+def _carried_over(known: Object, listed: Object) -> Object:
+    """Return what a listing shows, with what else is known of the same state.
+
+    That is what is known itself, if the listing tells nothing new: so it mostly is.
+    """
+    if known.metadata is None or not is_same_state(known, listed):
+        return listed
+    if known.mtime_ns == listed.mtime_ns and known.version == listed.version:
+        return known
+    return dataclasses.replace(
+        listed,
+        kind=known.kind,
+        metadata=known.metadata,
+        link_target=known.link_target,
+        has_foreign_name=known.has_foreign_name,
+    )
 
 
 def _children(prefix: str, directory: Directory) -> tuple[Object, ...] | None:

@@ -88,6 +88,27 @@ def test_metadata_carry_over_to_a_listing_of_the_same_version(
     assert other.metadata is None
 
 
+def test_a_listing_that_tells_nothing_new_makes_nothing_new(
+    cache: MetadataCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each entry is packed once, to be compared; what was known of it stays."""
+    whole = [file(f"d/{n}", metadata=Metadata(commit_id=str(n))) for n in range(9)]
+    for each in whole:
+        cache.put(each)
+    packed: list[str] = []
+
+    def counted(object: Object) -> bytes:
+        packed.append(object.key)
+        return pack(object)
+
+    monkeypatch.setattr("mountfs.cache.metadata.pack", counted)
+    bare = [file(f"d/{n}") for n in range(9)]
+
+    assert cache.put_listing(cache.begin_listing("d/"), bare) == tuple(whole)
+    assert packed == [each.key for each in bare]
+    assert cache.listing("d/") == tuple(whole)
+
+
 def test_a_directory_that_goes_takes_its_listing_along(cache: MetadataCache) -> None:
     """A directory made anew is not taken for the old one."""
     cache.put_listing(cache.begin_listing("d/"), [file("d/a")])
