@@ -435,6 +435,12 @@ class Uploader:
     async def _send_missing(self, attempt: Attempt, dirty: DirtyFile) -> None:
         upload = attempt.upload
         missing = attempt.missing()
+        copies = [x for x in missing if isinstance(x[1], CopyPart)]
+        sends = [x for x in missing if isinstance(x[1], SendPart)]
+        later = {
+            first[0]: second[1]
+            for first, second in zip(sends, sends[self._uploads_max :], strict=False)
+        }
         holes = {index for index, piece in missing if _is_hole(piece, dirty)}
         if len(holes) < HOLES_MIN or not self._zeros.are_copied:
             holes = set()
@@ -446,7 +452,9 @@ class Uploader:
                 async with self._slots:
                     part = await self._zeros.copied(upload, index, piece.size)
             if part is None:
-                part = await self._send_piece(upload, index, piece, dirty)
+                part = await self._send_piece(
+                    upload, index, piece, dirty, later.get(index)
+                )
             attempt.parts[index] = part
             if not self._lists_parts:
                 # Crash before this: the part is sent again, and lies where it lay.
@@ -455,8 +463,6 @@ class Uploader:
             reached("part-sent")
 
         async with self._zeros.needed():
-            copies = [x for x in missing if isinstance(x[1], CopyPart)]
-            sends = [x for x in missing if isinstance(x[1], SendPart)]
             # No byte of a copy is on our line.
             groups = [(sends, self._uploads_max), (copies, _COPIES_MAX)]
             await for_each(send, groups)
@@ -482,7 +488,12 @@ class Uploader:
         return dirty.attempt
 
     async def _send_piece(
-        self, upload: Upload, index: int, piece: Piece, dirty: DirtyFile
+        self,
+        upload: Upload,
+        index: int,
+        piece: Piece,
+        dirty: DirtyFile,
+        later: Piece | None,
     ) -> Part:
         if isinstance(piece, CopyPart):
             assert dirty.base is not None
@@ -491,6 +502,9 @@ class Uploader:
             )
         fills = _fills(dirty, piece)
         await self._fill(dirty, fills, is_forced=True)
+        if later is not None:
+            # What gets this place next is fetched while this one is sent.
+            self._want_fills(dirty, [later])
         part = await self.send(upload, index, dirty, piece.offset, piece.size)
         if fills:
             # What was filled in equals the base, so it need not stay.

@@ -21,6 +21,7 @@ from mountfs.cache.drain import FLIGHTS_MAX
 from mountfs.cache.entries import StoreBytes
 from mountfs.cache.incidents import IncidentKind
 from mountfs.cache.moves import Moves
+from mountfs.cache.uploader import DEFAULT_SENDING
 from mountfs.storage.body import BytesBody
 from mountfs.storage.errors import (
     NotFound,
@@ -32,7 +33,7 @@ from mountfs.storage.errors import (
 from mountfs.storage.types import Condition, Features, Object
 from mountfs.vfs.attributes import Change
 from mountfs.vfs.rename import EXCHANGE
-from tests.fakes.cache_stack import tiny_store
+from tests.fakes.cache_stack import settled, tiny_store
 from tests.fakes.held import HeldStore
 from tests.fakes.volume import CALLER, Scene, open_scene
 
@@ -151,6 +152,34 @@ async def test_small_files_are_sent_side_by_side(tmp_path: Path) -> None:
             for hold in holds:
                 hold.release()
         assert len(await scene.keys()) == FLIGHTS_MAX + 10
+
+
+async def test_what_later_parts_lack_is_fetched_while_others_are_sent(
+    tmp_path: Path,
+) -> None:
+    """Of scattered edits, each in a part that needs its neighbours."""
+    count = 2 * DEFAULT_SENDING.uploads_max + 2
+    async with open_scene(tmp_path, journaled=True) as scene:
+        await scene.put("a", b"b" * 64 * count)
+        opened = await scene.open(await scene.lookup("a"))
+        for number in range(count):
+            await scene.fs.files.write(opened, 64 * number + 7, b"e")
+        scene.store.asked.clear()
+        sent = DEFAULT_SENDING.uploads_max
+        holds = [scene.store.hold("write_part") for _ in range(sent)]
+        await scene.close(opened)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(scene.drain)
+            for hold in holds:
+                await hold.reached.wait()
+            await settled()
+            assert scene.store.asked["write_part"] == sent
+            assert scene.store.asked["read"] == 2 * sent
+            for hold in holds:
+                hold.release()
+        assert scene.store.asked["read"] == count
+        expected = (b"b" * 7 + b"e" + b"b" * 56) * count
+        assert await scene.content("a") == expected
 
 
 async def test_a_large_file_that_is_written_at_once_is_sent_afterwards(
