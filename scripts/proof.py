@@ -6,6 +6,11 @@ without changes, so that it belongs to a commit. Commit the record afterwards;
 tests/unit/test_proof_record.py demands one of an ancestor. A suite that has passed at
 this commit is not run again, so that one failure does not cost all the others. Suites
 named in PROOF_SAMPLED are run as `make test` runs them, and the record says so.
+
+All of it is meant to take two to three hours on two cores that do nothing else: half
+an hour to an hour each for fuse, recovery and fsx, a quarter of one for model, some
+minutes for the others. What makes it longer is how often the loops of `tests/recovery`
+and `tests/fsx` go round (`AT_LENGTH`).
 """
 
 import os

@@ -12,7 +12,7 @@ from tests.fuse.conftest import Mounter
 from tests.fuse.mounting import Mount
 from tests.fuse.stores import Store
 
-COUNT = 100_000 if "AT_LENGTH" in os.environ else 1_000
+COUNT = 10_000 if "AT_LENGTH" in os.environ else 1_000
 SEEDS = [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3, 4))]
 DURABILITIES = ("store", "journal")
 pytestmark = [pytest.mark.fuse, pytest.mark.timeout(3600)]  # the watchdog is nearer

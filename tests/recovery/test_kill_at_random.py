@@ -16,7 +16,7 @@ from tests.recovery.load import DURABILITIES, Load, kill, moments, pending_chang
 AT_LENGTH = "AT_LENGTH" in os.environ
 KILLS = 1000 if AT_LENGTH else 20
 """Over all stores and durabilities."""
-RUNS = 2 * len(DURABILITIES)
+RUNS = (4 if AT_LENGTH else 2) * len(DURABILITIES)
 pytestmark = [pytest.mark.fuse, pytest.mark.timeout(7200 if AT_LENGTH else 300)]
 
 

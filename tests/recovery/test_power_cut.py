@@ -21,7 +21,7 @@ from tests.recovery.program import MIB, SMALL_SIZES
 
 AT_LENGTH = "AT_LENGTH" in os.environ
 TRIES = 5
-CUTS = 100 if AT_LENGTH else 2
+CUTS = 25 if AT_LENGTH else 2
 """For each store and durability."""
 SIZES = (*SMALL_SIZES * 8, 9 * MIB)
 pytestmark = [

@@ -21,7 +21,7 @@ from tests.recovery.load import DURABILITIES, leave
 from tests.recovery.program import MIB, opened, put
 
 AT_LENGTH = "AT_LENGTH" in os.environ
-UPDATES = 1500 if AT_LENGTH else 50
+UPDATES = 300 if AT_LENGTH else 50
 """By each of the two."""
 NAMES = ("one", "two", "three")
 WARNINGS = r"^\S+ \S+ (WARNING|ERROR) "
