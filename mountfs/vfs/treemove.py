@@ -12,6 +12,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+import trio
+
 from mountfs.cache.queued import QueuedStorager
 from mountfs.storage.errors import (
     DirectoryNotEmpty,
@@ -297,6 +299,13 @@ class TreeMoves:
         ):
             move.kept.add(source.key)
             return
+        # When another copy fails, this one is carried out all the same, and whoever
+        # undoes the move must know of it.
+        with trio.CancelScope(shield=True):
+            await self._copy_to(source, target, move)
+
+    async def _copy_to(self, source: Object, target: str, move: _Move) -> None:
+        is_marker = source.key.endswith("/")
         try:
             copy = await self._volume.store.copy(
                 source.key, target, source_version=source.version

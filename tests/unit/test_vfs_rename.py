@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from mountfs.backends.memory import MemoryStore
 from mountfs.storage.errors import PermissionDenied, Unreachable
@@ -62,6 +63,33 @@ async def test_copies_of_a_failed_rename_are_deleted(tmp_path: Path) -> None:
             hold.release()
 
         assert await scene.keys() == {"old/1", "old/2", "old/3"}
+
+
+async def test_copy_that_arrives_after_another_has_failed_is_deleted_too(
+    tmp_path: Path,
+) -> None:
+    """It was on its way when the rename was given up."""
+    async with open_scene(tmp_path) as scene:
+        await scene.put("old/1", b"first")
+        await scene.put("old/2", b"second")
+        await scene.lookup("old")
+        slow = scene.store.hold("copy", is_after=True)
+        refused = scene.store.hold("copy")
+        refused.error = PermissionDenied("no")
+        async with trio.open_nursery() as nursery:
+
+            async def work() -> None:
+                with pytest.raises(PermissionDenied):
+                    await rename(scene, "old", "new")
+
+            nursery.start_soon(work)
+            await slow.reached.wait()
+            await refused.reached.wait()
+            refused.release()
+            await trio.testing.wait_all_tasks_blocked()
+            slow.release()
+
+        assert await scene.keys() == {"old/1", "old/2"}
 
 
 async def test_rename_whose_deletes_were_not_answered_is_done(tmp_path: Path) -> None:
