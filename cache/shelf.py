@@ -5,7 +5,9 @@ and each load from the disk checks it whole. Those that were not used for longes
 first, from either; from the disk with those that came with them (a run). Who fetches
 blocks, and whether they are right, is not known here.
 
-Invariant: what the budget counts as clean is on the disk, or about to be.
+Runs may overlap, since a block can come from two sides at once (a reader fetches it
+while a writer offers it). Invariants: what the budget counts as clean is on the disk,
+or about to be; a run on the disk is where at least one of its blocks is looked for.
 """
 
 from collections import OrderedDict
@@ -62,8 +64,8 @@ class Shelf:
     async def open(self) -> None:
         """Find what earlier mounts have kept, and evict what is too much."""
         for found in await on_disk(self._files.scan):
-            self._note(found.run, found.size)
             self._budget.force_clean(found.size)
+            await self._note(found.run, found.size)
         self._budget.register_clean(self)
         over = self._budget.clean + self._budget.dirty - self._budget.size_max
         if over > 0:
@@ -140,7 +142,7 @@ class Shelf:
             if run in self._disk:
                 self._budget.release_clean(size)  # somebody was faster
             else:
-                self._note(run, size)
+                await self._note(run, size)
 
     def remember(self, name: BlockName, block: Block) -> None:
         """Keep a block in memory; those that were not used for longest make room."""
@@ -188,10 +190,17 @@ class Shelf:
         runs = self._runs.get(name.content)
         return None if runs is None else runs.get(name.index)
 
-    def _note(self, run: Run, size: int) -> None:
+    async def _note(self, run: Run, size: int) -> None:
+        """Note what is on the disk; what nobody would look into any more is removed."""
         self._disk[run] = size
         runs = self._runs.setdefault(run.content, {})
+        before = {runs[index] for index in run.indexes if index in runs}
         runs.update(dict.fromkeys(run.indexes, run))
+        replaced = before.difference(
+            *([runs.get(i) for i in b.indexes] for b in before)
+        )
+        if replaced:
+            await self._remove(replaced, sum([self._unnote(old) for old in replaced]))
 
     def _unnote(self, run: Run) -> int:
         size = self._disk.pop(run)

@@ -21,10 +21,13 @@ class HeldFiles(BlockFiles):
     """Files on a disk that takes its time, if it is told to."""
 
     go_on = threading.Event()
+    only_runs_of: int | None = None
 
     def store_all(self, runs: "Mapping[Run, Sequence[Block]]") -> None:
         """Store blocks when the disk goes on."""
-        self.go_on.wait(10)
+        counts = {run.count for run in runs}
+        if self.only_runs_of in {None, *counts}:
+            self.go_on.wait(10)
         super().store_all(runs)
 
     def remove(self, runs: Iterable[Run]) -> None:
@@ -56,12 +59,14 @@ def _files(directory: Path) -> dict[str, Path]:
 
 
 @contextmanager
-def held_disk() -> Iterator[None]:
-    """Let the disk wait in a block."""
+def held_disk(*, only_runs_of: int | None = None) -> Iterator[None]:
+    """Let the disk wait in a block, also only before it stores so many at once."""
+    HeldFiles.only_runs_of = only_runs_of
     HeldFiles.go_on.clear()
     try:
         yield
     finally:
+        HeldFiles.only_runs_of = None
         HeldFiles.go_on.set()
 
 
@@ -139,3 +144,49 @@ async def test_a_block_that_two_runs_have_is_found_until_the_later_one_goes(
     assert remove is not None
     await remove()
     assert budget.clean == 0
+
+
+@pytest.mark.parametrize("is_forgotten", [True, False])
+async def test_a_run_that_another_has_replaced_leaves_nothing_behind(
+    shelf: Shelf, budget: Budget, tmp_path: Path, *, is_forgotten: bool
+) -> None:
+    """Who reads a file just written may bring a block while all of it is offered."""
+    names = [BlockName(b"c" * 16, index) for index in range(3)]
+    async with trio.open_nursery() as nursery:
+        with held_disk(only_runs_of=3):
+            nursery.start_soon(shelf.keep, {name: b"x" for name in names})
+            await trio.testing.wait_all_tasks_blocked()
+            await shelf.keep({names[1]: b"x"})
+    assert shelf.indexes(b"c" * 16) == {0, 1, 2}
+    assert list(_files(tmp_path)) == ["0+3"]
+    assert budget.clean == 3
+
+    if is_forgotten:
+        remove = shelf.forget(b"c" * 16)
+        assert remove is not None
+        await remove()
+    else:
+        _files(tmp_path)["0+3"].write_bytes(b"")
+        assert await shelf.look_up(names[0]) is None
+
+    assert not _files(tmp_path)
+    assert budget.clean == 0
+    await budget.reserve_dirty(100)
+
+
+async def test_a_run_that_another_has_replaced_is_removed_by_the_next_mount(
+    tmp_path: Path, budget: Budget
+) -> None:
+    """A crash may come between the two."""
+    files = BlockFiles(tmp_path)
+    files.scan()
+    files.store(Run(b"c" * 16, 1, 1), [b"x"])
+    files.store(Run(b"c" * 16, 0, 3), [b"x"] * 3)
+    shelf = Shelf(
+        files, budget, AheadLedger(), memory_max=0, is_coming=lambda name: False
+    )
+
+    await shelf.open()
+
+    assert sorted(_files(tmp_path)) == ["0+3"]
+    assert budget.clean == 3
