@@ -121,11 +121,17 @@ class Drain:
         return True
 
     def _hurry(self, attempts: dict[int, int]) -> None:
-        """Make due at once what was not tried since, and soon what failed once."""
+        """Make due at once what was not tried since, and soon what may be tried twice.
+
+        What has failed waits as ever: it must not take the flights of all others.
+        """
         now_s = self._ledger.now_s()
         is_news = False
         for entry in self._waiting():
-            is_new = entry.attempts <= attempts.get(entry.id, 0)
+            before = attempts.get(entry.id, 0)
+            if _has_failed(entry, before):
+                continue
+            is_new = entry.attempts <= before
             latest_s = now_s if is_new else now_s + RETRY_MIN_S
             if entry.due_s > latest_s:
                 entry.due_s = latest_s

@@ -17,10 +17,11 @@ from mountfs.backends.memory import MemoryStore
 from mountfs.cache import entry_text, ledger
 from mountfs.cache.burst import Burst
 from mountfs.cache.conflicts import Policy
-from mountfs.cache.drain import FLIGHTS_MAX
+from mountfs.cache.drain import FLIGHTS_MAX, PASSING_TRIES
 from mountfs.cache.entries import StoreBytes
 from mountfs.cache.incidents import IncidentKind
 from mountfs.cache.moves import Moves
+from mountfs.cache.setbacks import RETRY_MIN_S
 from mountfs.cache.uploader import DEFAULT_SENDING
 from mountfs.storage.body import BytesBody
 from mountfs.storage.errors import (
@@ -525,6 +526,33 @@ async def test_what_is_refused_is_not_tried_again_before_the_end(
         await scene.make("file", b"bytes")
         assert not await scene.drain()
         assert scene.store.asked["write"] == 1
+
+
+@pytest.mark.parametrize("error", [PermissionDenied("no"), TimedOut("no answer")])
+async def test_what_has_failed_waits_while_others_are_sent_before_the_end(
+    tmp_path: Path, error: StoreError
+) -> None:
+    """It would take the flights of what was never tried, and plague a busy store."""
+    async with open_scene(tmp_path, journaled=True) as scene:
+        hold = scene.store.hold("write")
+        await scene.make("large", b"bytes")
+        await hold.reached.wait()
+        scene.store.refused["write"] = error
+        await scene.make("small", b"bytes")
+        small = scene.ledger.table.newest("small")
+        assert small is not None
+        small.attempts = 10
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(scene.drain)
+            tries = PASSING_TRIES if error.is_retryable else 1
+            with trio.fail_after(20):
+                while small.attempts < 10 + tries:
+                    await scene.ledger.news.look().wait_for_news()
+            await trio.testing.wait_all_tasks_blocked()
+
+            assert small.due_s > scene.ledger.now_s() + RETRY_MIN_S
+
+            hold.release()
 
 
 async def test_a_mount_without_journal_stores_what_waits(tmp_path: Path) -> None:
