@@ -23,6 +23,7 @@ from mountfs.cache.blocks import BlockCache
 from mountfs.cache.budget import Budget
 from mountfs.cache.dirty import DirtyFile
 from mountfs.cache.extents import Range
+from mountfs.cache.gathered import gathered
 from mountfs.cache.journal import Intent, Journal, JournaledUpload
 from mountfs.cache.phases import reached
 from mountfs.cache.plan import (
@@ -59,8 +60,6 @@ log = logging.getLogger(__name__)
 _FILL_SIZE = 8 << 20
 _COPIES_MAX = 16
 _SMALL_SIZE = 256 << 10
-GATHERED_MAX = 1 << 20
-"""So large a file is put together in memory to be sent, if only parts were written."""
 _ABORT_DEADLINE_S = 30
 
 _IN_VAIN = (PreconditionFailed, NotFound)
@@ -319,46 +318,28 @@ class Uploader:
         inherit: Object | None,
         condition: Condition,
     ) -> Object:
-        whole = await self._gather(plan, dirty)
-        if whole is None:
-            await dirty.spool.resize(dirty.size)
-            await self._fill(dirty, plan.fills, is_forced=False)
-            await dirty.spool.check()
-        condition = await look_first(self._store, Call.WRITE, dirty.key, condition)
-        body = dirty.spool.body(0, plan.size) if whole is None else BytesBody(whole)
-        is_small = plan.size <= _SMALL_SIZE
-        async with self._small_slots if is_small else self._slots:
-            with self._budget.freeing():
-                object = await self._store.write(
-                    dirty.key,
-                    body if plan.size else None,
-                    size=plan.size,
-                    metadata=metadata,
-                    inherit=inherit,
-                    condition=condition,
-                )
+        async with gathered(plan, dirty, self._blocks) as whole:
+            if whole is None:
+                await dirty.spool.resize(dirty.size)
+                await self._fill(dirty, plan.fills, is_forced=False)
+                await dirty.spool.check()
+            condition = await look_first(self._store, Call.WRITE, dirty.key, condition)
+            body = BytesBody(whole) if whole else dirty.spool.body(0, plan.size)
+            is_small = plan.size <= _SMALL_SIZE
+            async with self._small_slots if is_small else self._slots:
+                with self._budget.freeing():
+                    object = await self._store.write(
+                        dirty.key,
+                        body if plan.size else None,
+                        size=plan.size,
+                        metadata=metadata,
+                        inherit=inherit,
+                        condition=condition,
+                    )
         if whole is None:
             await dirty.spool.check()
         dirty.whole = whole
         return object
-
-    async def _gather(self, plan: PutWhole, dirty: DirtyFile) -> bytes | None:
-        """Return all bytes of a file of which the spool has a part, in memory.
-
-        None if that is not so: then what is missing goes into the spool. As an append
-        to a small file that would be ten ways into a thread, to make a file on the disk
-        for as long as the request takes.
-        """
-        if not plan.fills or plan.size > GATHERED_MAX or dirty.spool.is_on_disk:
-            return None
-        assert dirty.base is not None
-        whole = memoryview(bytearray(plan.size))
-        for start, end in plan.fills:
-            piece = await self._blocks.view(dirty.base, start, end - start)
-            whole[start : start + len(piece)] = piece
-        for start, end in dirty.extents:
-            whole[start:end] = await dirty.spool.read(start, end - start)
-        return bytes(whole)
 
     async def _append(
         self,

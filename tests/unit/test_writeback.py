@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from mountfs.backends.memory import MemoryStore
+from mountfs.cache import spool as spool_module
 from mountfs.cache.directory import DirectoryInUse
 from mountfs.cache.dirty import DirtyFile
 from mountfs.cache.journal import JournaledUpload
@@ -36,6 +37,7 @@ from mountfs.storage.types import (
 )
 from tests.fakes.cache_stack import Stack, open_stack, tiny_store
 from tests.fakes.faulty import Fault, FaultyStore
+from tests.fakes.held import HeldStore
 
 
 class Scene:
@@ -188,6 +190,32 @@ async def test_an_edit_in_memory_has_holes_and_survives_an_error(
         whole = pattern(0, 5) + b"in" + pattern(7, 13) + bytes(15) + b"tail"
         assert scene.stored("a") == whole
         assert await stack.blocks.read(stored, 0, 100) == whole
+        await stack.writeback.discard(dirty)
+
+
+@pytest.mark.parametrize("is_full", [False, True])
+async def test_edits_in_memory_share_its_bound_with_the_spools(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_full: bool
+) -> None:
+    """Many programs may close at once; what has no room is put together on the disk."""
+    scene = Scene(tmp_path, multipart=None)
+    base = await scene.put("a", pattern(0, 30))
+    store = HeldStore(scene.memory)
+    async with open_stack(store, scene.directory) as stack:
+        before = HELD.total
+        monkeypatch.setattr(spool_module, "HELD_MAX", before + (10 if is_full else 40))
+        dirty = stack.writeback.begin("a", base)
+        await write(stack, dirty, 4, start=2)
+        hold = store.hold("write")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(commit, stack, dirty, base.version)
+            await hold.reached.wait()
+            held, is_on_disk = HELD.total - before, dirty.spool.is_on_disk
+            hold.release()
+
+        assert (held, is_on_disk) == ((0, True) if is_full else (34, False))
+        assert HELD.total == before
+        assert scene.stored("a") == pattern(0, 30)
         await stack.writeback.discard(dirty)
 
 
