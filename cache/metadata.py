@@ -192,16 +192,18 @@ class MetadataCache:
         """Tell whether something is known freshly beside a key, in its directory.
 
         Some names at both ends are looked at: those that were removed, one after the
-        other, stay here for a while as not being there.
+        other, stay here for a while as not being there. The key under which a foreign
+        tool keeps the same is nothing beside it: it goes with it.
         """
         parent, name = split_key(key)
+        same = name, split_key(other_key(key))[1]
         directory = self._directories.used(parent)
         if directory is None:
             return False
         names = directory.names
         ends = chain(islice(names, LOOKS_MAX), islice(reversed(names), LOOKS_MAX))
         return any(
-            each != name
+            each not in same
             and packed_in(names[each]) is not None
             and self._is_fresh(directory.age(names[each]))
             for each in ends

@@ -313,6 +313,17 @@ async def test_directory_of_hadoop_is_a_directory(scene: Scene) -> None:
     assert await names(scene) == []
 
 
+async def test_directory_of_hadoop_is_no_child_beside_itself(tmp_path: Path) -> None:
+    """Who removes the only directory in another leaves that other behind."""
+    async with open_scene(tmp_path, ttl_s=3600) as scene:
+        await scene.put("d/e_$folder$", b"")
+        assert await names(scene, "d") == ["e"]
+        await scene.lookup("d/e")
+        await scene.fs.namespace.rmdir(await scene.lookup("d"), b"e")
+
+        assert await scene.keys() == {"d/"}
+
+
 async def test_directory_of_hadoop_is_renamed(scene: Scene) -> None:
     """An empty one becomes ours under its new name, and leaves no trace."""
     await scene.put("d_$folder$", b"")
