@@ -9,6 +9,7 @@ in between is finished forward at the next mount.
 import contextlib
 import errno
 import json
+import logging
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -31,6 +32,8 @@ from mountfs.vfs.tree import changing, moving
 from mountfs.vfs.treemove import TreeMoves, with_metadata
 from mountfs.vfs.unlinked import Unlinked
 from mountfs.vfs.volume import EXCHANGES, RESERVED, Volume
+
+log = logging.getLogger(__name__)
 
 NOREPLACE = 1
 EXCHANGE = 2
@@ -303,6 +306,8 @@ class Renames:
             await self._move_directory(rename)
             return
         await self._namespace.check_empty(victim)
+        self._check_keys(rename.node, rename.new_key)
+        self._later.refuse_below(rename.node)
         async with AsyncExitStack() as stack:
             if rename.node.is_stored:
                 journaled = self._trees.journaled(rename.old_key, rename.new_key)
@@ -310,7 +315,27 @@ class Renames:
             async with moving(victim):
                 await self._namespace.remove_directory(victim)
             # Crash after this: the name that comes has nothing, until the next mount.
-            await self._move_directory(rename)
+            try:
+                await self._move_directory(rename)
+            except (StoreError, OSError):
+                await self._put_back(rename, victim)
+                raise
+
+    async def _put_back(self, rename: _Rename, victim: Node) -> None:
+        """Make an empty directory anew, unless the other has its place by now."""
+        parent, name = rename.new
+        if parent.children.get(name) is rename.node:
+            return
+        try:
+            made = await self._volume.store.make_dir(
+                rename.new_key, metadata=self._volume.metadata_of(victim)
+            )
+        except StoreError as error:
+            log.warning("the empty directory %r is gone: %s", rename.new_key, error)
+            return
+        self._volume.inodes.add_name(victim, parent, name, rename.component)
+        self._volume.adopt(victim, made)
+        parent.count_directories(1)
 
     async def _move_directory(self, rename: _Rename) -> None:
         node = rename.node

@@ -194,6 +194,69 @@ async def test_failed_replacement_of_an_empty_directory_is_over(tmp_path: Path) 
         assert await scene.keys() == {"old/", "new/"}
 
 
+@pytest.mark.parametrize("journaled", [False, True])
+async def test_refused_replacement_leaves_the_empty_directory(
+    tmp_path: Path, journaled: bool
+) -> None:
+    """What can be known before, as a name that would be too long, is known before."""
+    capabilities = tiny_store(move=False, attributes=False, key_size_max=30)
+    async with open_scene(
+        tmp_path, capabilities=capabilities, journaled=journaled
+    ) as scene:
+        for name in (b"old", b"longer"):
+            await scene.fs.namespace.mkdir(scene.root, name, 0o755, CALLER)
+        await scene.make("old/" + "f" * 25, b"bytes")
+        empty = await scene.lookup("longer")
+        with pytest.raises(OSError, match="too long"):
+            await rename(scene, "old", "longer")
+
+        assert await scene.lookup("longer") is empty
+
+
+@pytest.mark.parametrize("ttl_s", [0.0, 3600.0])
+async def test_failed_replacement_leaves_an_empty_directory(
+    tmp_path: Path, ttl_s: float
+) -> None:
+    """With its mode; programs that are in it stay in it."""
+    async with open_scene(tmp_path, ttl_s=ttl_s) as scene:
+        for name in (b"old", b"new"):
+            await scene.fs.namespace.mkdir(scene.root, name, 0o750, CALLER)
+        await scene.make("old/file", b"bytes")
+        empty, links = await scene.lookup("new"), scene.root.links
+        scene.store.refused["copy"] = PermissionDenied("no")
+        with pytest.raises(PermissionDenied):
+            await rename(scene, "old", "new")
+
+        assert await scene.keys() == {"old/", "old/file", "new/"}
+        assert await scene.lookup("new") is empty
+        assert (empty.attributes.mode or 0) & 0o777 == 0o750
+        assert scene.root.links == links
+        await scene.make("new/file", b"other")
+        assert await scene.see("old/file") == b"bytes"
+        del scene.store.refused["copy"]
+        await scene.fs.namespace.unlink(empty, b"file")
+        await rename(scene, "old", "new")
+        assert await scene.keys() == {"new/", "new/file"}
+
+
+async def test_empty_directory_that_cannot_be_made_again_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The program is told why the rename failed."""
+    async with open_scene(tmp_path) as scene:
+        for name in (b"old", b"new"):
+            await scene.fs.namespace.mkdir(scene.root, name, 0o755, CALLER)
+        scene.store.refused["copy"] = PermissionDenied("no")
+        scene.store.refused["make_dir"] = PermissionDenied("neither")
+        scene.store.refused["write"] = PermissionDenied("neither")
+        with pytest.raises(PermissionDenied, match="no"):
+            await rename(scene, "old", "new")
+
+        assert await scene.fs.namespace.lookup(scene.root, b"new") is None
+        assert "the empty directory 'new/' is gone" in caplog.text
+        caplog.clear()
+
+
 class Clears(StoragerWrapper):
     """Removes what is at the target of a move first; the process may die then."""
 
