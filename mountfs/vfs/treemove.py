@@ -299,6 +299,7 @@ class TreeMoves:
         ):
             move.kept.add(source.key)
             return
+        await trio.lowlevel.checkpoint_if_cancelled()  # or all others would follow
         # When another copy fails, this one is carried out all the same, and whoever
         # undoes the move must know of it.
         with trio.CancelScope(shield=True):

@@ -92,6 +92,25 @@ async def test_copy_that_arrives_after_another_has_failed_is_deleted_too(
         assert await scene.keys() == {"old/1", "old/2"}
 
 
+async def test_no_copy_begins_after_another_has_failed(tmp_path: Path) -> None:
+    """All of a large directory would be copied, only to be deleted again."""
+    async with open_scene(tmp_path) as scene:
+        at_once = scene.fs.volume.requests_max
+        keys = {f"old/{number}" for number in range(3 * at_once)}
+        for key in keys:
+            await scene.put(key, b"bytes")
+        await scene.lookup("old")
+        refused = scene.store.hold("copy")
+        refused.error = PermissionDenied("no")
+        refused.release()
+
+        with pytest.raises(PermissionDenied):
+            await rename(scene, "old", "new")
+
+        assert scene.store.asked["copy"] <= 2 * at_once
+        assert await scene.keys() == keys
+
+
 async def test_rename_whose_deletes_were_not_answered_is_done(tmp_path: Path) -> None:
     """Once a source is gone only the new name is whole: it is the directory."""
     async with open_scene(tmp_path) as scene:
