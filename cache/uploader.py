@@ -6,7 +6,8 @@ leaves a row. The next mount goes on with what it names, if the bytes are still 
 aborts it (`mountfs.cache.attempts`, `mountfs.cache.orphans`).
 
 All parts and large files share `uploads_max`, and small files `small_uploads_max`: of
-those the way there and back is what takes time, not the bytes.
+those the way there and back is what takes time, not the bytes. Fewer go at once while
+the line is too slow for that (`mountfs.cache.places`).
 """
 
 import dataclasses
@@ -26,6 +27,7 @@ from mountfs.cache.extents import Range
 from mountfs.cache.gathered import gathered
 from mountfs.cache.journal import Intent, Journal, JournaledUpload
 from mountfs.cache.phases import reached
+from mountfs.cache.places import Places
 from mountfs.cache.plan import (
     AppendTail,
     CopyPart,
@@ -95,8 +97,7 @@ class Uploader:
         self._blocks = blocks
         self._journal = journal
         self._budget = budget
-        self._slots = trio.Semaphore(sending.uploads_max)
-        self._small_slots = trio.Semaphore(sending.small_uploads_max)
+        self._places = Places(sending.uploads_max, sending.small_uploads_max)
         self._uploads_max = sending.uploads_max
         self._zeros = Zeros(store)
         self._left: dict[str, JournaledUpload] = {}
@@ -249,7 +250,7 @@ class Uploader:
         is_wanted: Callable[[], bool] = lambda: True,
     ) -> Part:
         """Send a range of the spool as a part, if it is still wanted by then."""
-        async with self._slots:
+        async with self._places.taken():
             if not is_wanted():
                 raise UploadNotFound("the upload was given up", key=upload.key)
             body = dirty.spool.body(offset, size)
@@ -326,7 +327,7 @@ class Uploader:
             condition = await look_first(self._store, Call.WRITE, dirty.key, condition)
             body = BytesBody(whole) if whole else dirty.spool.body(0, plan.size)
             is_small = plan.size <= _SMALL_SIZE
-            async with self._small_slots if is_small else self._slots:
+            async with self._places.taken(is_small=is_small):
                 with self._budget.freeing():
                     object = await self._store.write(
                         dirty.key,
@@ -351,7 +352,7 @@ class Uploader:
         base = dirty.base
         assert base is not None
         body = dirty.spool.body(plan.offset, plan.size)
-        async with self._slots:
+        async with self._places.taken():
             with self._budget.freeing():
                 append = await self._store.create_append(
                     dirty.key, base=base, metadata=metadata
@@ -430,7 +431,7 @@ class Uploader:
             index, piece = item
             part: Part | None = None
             if index in holes:
-                async with self._slots:
+                async with self._places.taken():
                     part = await self._zeros.copied(upload, index, piece.size)
             if part is None:
                 part = await self._send_piece(
