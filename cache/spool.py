@@ -531,6 +531,9 @@ def tell_of_failed_writes(fd: int) -> None:
     """
     if _libc.sync_file_range(fd, _FAR_BEHIND, 1, _SYNC_FILE_RANGE_WAIT_BEFORE) != 0:
         code = ctypes.get_errno()
+        if code == errno.ENOSYS:  # in a sandbox: no byte is lost by that
+            os.fdatasync(fd)
+            return
         raise OSError(code, os.strerror(code))
 
 

@@ -1,5 +1,6 @@
 """Where spooled bytes are, and what the disk under them can refuse."""
 
+import ctypes
 import errno
 import os
 import threading
@@ -12,8 +13,15 @@ import trio.testing
 
 from mountfs.cache import spool as spool_module
 from mountfs.cache.entry_text import INLINE_SIZE_MAX
-from mountfs.cache.spool import HELD, IN_MEMORY_MAX, Spool
+from mountfs.cache.spool import (
+    HELD,
+    IN_MEMORY_MAX,
+    Spool,
+    SpoolFailed,
+    tell_of_failed_writes,
+)
 from mountfs.storage.errors import ObjectTooLarge, QuotaExceeded
+from tests.fakes.forgetful_disk import ForgetfulDisk
 from tests.fakes.volume import open_scene
 
 
@@ -278,3 +286,31 @@ async def test_file_that_is_made_anew_gets_a_durable_name_again(
         await spool.remove()
 
     assert counts == [1, 1, 2, 2]
+
+
+async def test_a_kernel_that_cannot_tell_of_failed_writes_is_made_to_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sandbox that has no sync_file_range(2): that is no byte lost."""
+
+    def refuse(*_: int) -> int:
+        ctypes.set_errno(errno.ENOSYS)
+        return -1
+
+    monkeypatch.setattr(
+        spool_module._libc,
+        "sync_file_range",
+        refuse,
+    )
+    spool = Spool(tmp_path)
+    await spool.write(0, bytes(IN_MEMORY_MAX + 1))
+    assert await spool.read(0, 2) == bytes(2)
+    await spool.check()
+    assert not spool.is_lost
+
+    disk = ForgetfulDisk(monkeypatch)
+    monkeypatch.setattr(spool_module, "tell_of_failed_writes", tell_of_failed_writes)
+    disk.fails = 1
+    with pytest.raises(SpoolFailed):
+        await spool.check()
+    await spool.remove()
