@@ -425,7 +425,12 @@ class Namespace:
             token = page.token
 
     async def remove_directory(self, node: Node) -> None:
-        """Take an empty directory out of the store; `changing` is held."""
+        """Remove an empty directory; `changing` is held."""
+        await self.take_from_store(node)
+        self.forget_directory(node)
+
+    async def take_from_store(self, node: Node) -> None:
+        """Take an empty directory out of the store, which keeps its name here."""
         parent, key = node.parent, node.key()
         if parent is None:
             fail(errno.ENOENT)
@@ -434,11 +439,15 @@ class Namespace:
         await drop_folder(self._volume, key)
         await self._volume.store.delete(key)
         self._volume.metadata.put_absent(key)
+
+    def forget_directory(self, node: Node) -> None:
+        """Take the name of a directory that the store has no more."""
         for child_name in list(node.children):
             self._volume.inodes.detach_name(node, child_name)
         node.object = None
-        parent.count_directories(-1)
-        self._volume.inodes.detach(node)
+        if node.parent is not None:
+            node.parent.count_directories(-1)
+            self._volume.inodes.detach(node)
 
     async def keep_directory(self, directory: Node, child_key: str) -> None:
         """Write the marker of a directory whose last child may be about to go.

@@ -312,30 +312,30 @@ class Renames:
             if rename.node.is_stored:
                 journaled = self._trees.journaled(rename.old_key, rename.new_key)
                 await stack.enter_async_context(journaled)
-            async with moving(victim):
-                await self._namespace.remove_directory(victim)
+            # Its name means the empty one here until the other has it.
+            await stack.enter_async_context(moving(victim))
+            await self._namespace.take_from_store(victim)
             # Crash after this: the name that comes has nothing, until the next mount.
             try:
                 await self._move_directory(rename)
             except (StoreError, OSError):
-                await self._put_back(rename, victim)
+                await self._put_back(victim)
                 raise
 
-    async def _put_back(self, rename: _Rename, victim: Node) -> None:
+    async def _put_back(self, victim: Node) -> None:
         """Make an empty directory anew, unless the other has its place by now."""
-        parent, name = rename.new
-        if parent.children.get(name) is rename.node:
+        if victim.is_nameless:
             return
+        key = victim.key()
         try:
             made = await self._volume.store.make_dir(
-                rename.new_key, metadata=self._volume.metadata_of(victim)
+                key, metadata=self._volume.metadata_of(victim)
             )
         except StoreError as error:
-            log.warning("the empty directory %r is gone: %s", rename.new_key, error)
-            return
-        self._volume.inodes.add_name(victim, parent, name, rename.component)
-        self._volume.adopt(victim, made)
-        parent.count_directories(1)
+            log.warning("the empty directory %r is gone: %s", key, error)
+            self._namespace.forget_directory(victim)
+        else:
+            self._volume.adopt(victim, made)
 
     async def _move_directory(self, rename: _Rename) -> None:
         node = rename.node
@@ -354,6 +354,8 @@ class Renames:
                         old_key, new_key, is_known_below=is_known_below
                     )
                 old_keys = {child: child.key() for child in node.below()}
+                if rename.victim is not None:
+                    self._namespace.forget_directory(rename.victim)
                 self._volume.inodes.move(rename.old, *rename.new, rename.component)
                 self._forget_below(old_key, new_key)
                 await self._arrive_below(old_keys, arrived)

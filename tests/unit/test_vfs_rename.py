@@ -276,6 +276,34 @@ async def test_empty_directory_that_cannot_be_made_again_is_told(
         caplog.clear()
 
 
+@pytest.mark.parametrize("journaled", [False, True])
+@pytest.mark.parametrize("call", ["delete", "copy", "delete_many"])
+async def test_empty_directory_is_found_until_another_has_its_place(
+    tmp_path: Path, call: str, journaled: bool
+) -> None:
+    """Who looks meanwhile finds one of the two."""
+    async with open_scene(tmp_path, journaled=journaled) as scene:
+        for name in (b"old", b"new"):
+            await scene.fs.namespace.mkdir(scene.root, name, 0o755, CALLER)
+        await scene.make("old/file", b"bytes")
+        if journaled:
+            await scene.drain()
+        empty, node = await scene.lookup("new"), await scene.lookup("old")
+        async with trio.open_nursery() as nursery:
+            hold = scene.store.hold(call, is_after=True)
+            nursery.start_soon(rename, scene, "old", "new")
+            if not journaled:
+                await hold.reached.wait()
+                assert await scene.lookup("new") is empty
+            hold.release()
+
+        assert await scene.lookup("new") is node
+        assert empty.is_nameless
+        assert not empty.is_lost
+        assert await scene.fs.namespace.lookup(scene.root, b"old") is None
+        assert await scene.see("new/file") == b"bytes"
+
+
 class Clears(StoragerWrapper):
     """Removes what is at the target of a move first; the process may die then."""
 
