@@ -66,8 +66,8 @@ class S3Options:
     """Guess Content-Type from the name of a new object."""
     connect_timeout_s: float = 5.0
     read_timeout_s: float = 60.0
-    requests_max: int = 192
-    """Threads, and connections; a mount lets fewer requests through, of all classes."""
+    requests_max: int = 208
+    """Threads, and connections; a mount lets no more through, of all classes."""
     read_only: bool = False
     events: str | None = None
     """The queue of SQS, of this mount alone, that tells of changes."""

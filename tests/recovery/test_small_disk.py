@@ -126,7 +126,8 @@ def test_clean_bytes_make_room_for_others(
     while small_disk.free() < 8 * MIB and time.monotonic() < deadline:
         time.sleep(0.05)
 
-    assert 8 * MIB <= small_disk.free() <= 12 * MIB
+    # Blocks that came together, up to 8 MiB of them, go together.
+    assert 8 * MIB <= small_disk.free() <= 16 * MIB
     assert cached(mount) < 24 * MIB
     assert read_anew(mount, "file") == bytes(24 * MIB)
 

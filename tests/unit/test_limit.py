@@ -7,7 +7,9 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from mountfs.backends.gcs_options import GcsOptions
 from mountfs.backends.memory import MemoryStore
+from mountfs.backends.s3_options import S3Options
 from mountfs.storage.body import BytesBody
 from mountfs.storage.deadline import seconds_left
 from mountfs.storage.errors import InvalidRequest, StoreError
@@ -160,3 +162,12 @@ async def test_base_of_wrappers_changes_nothing() -> None:
 def test_without_a_deadline_all_time_is_left() -> None:
     """Outside of any deadline nothing hurries."""
     assert seconds_left() == math.inf
+
+
+@pytest.mark.parametrize("options", [S3Options(), GcsOptions()])
+def test_a_store_has_a_thread_for_each_request(options: S3Options | GcsOptions) -> None:
+    """Else one class of requests would keep the others waiting after all."""
+    most = Limits()
+
+    let_through = most.metadata + most.reads + most.uploads + most.copies
+    assert options.requests_max >= let_through
