@@ -147,7 +147,9 @@ class _Pages:
             stretch.token = page.token  # there is nothing in it
         else:
             start = self.stretches.index(stretch) + 1
-            self._begin_next(start, place_of(page.objects[-1].key), page.token)
+            behind = place_of(page.objects[-1].key)
+            if behind > self.behind[start - 1]:  # or it begins elsewhere by now
+                self._begin_next(start, behind, page.token)
 
     def _begin_next(self, start: int, behind: Place, token: str) -> None:
         """Let the page at `start` begin behind a key.

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from mountfs.backends.memory import MemoryStore
+from mountfs.cache.knowledge import place_of
 from mountfs.storage.body import BytesBody
 from mountfs.storage.errors import InvalidRequest
-from mountfs.storage.types import ListMode, Page
+from mountfs.storage.types import ListMode, Object, Page
 from mountfs.vfs.busy import CHANGES_MIN
+from mountfs.vfs.neighbours import _Pages
 from tests.fakes.cache_stack import tiny_store
 from tests.fakes.clocks import Clock
 from tests.fakes.volume import CALLER, Scene, open_scene
@@ -213,6 +215,20 @@ async def test_pages_do_not_multiply_as_names_go(tmp_path: Path) -> None:
                 most = max(most, len(pages["d/"].stretches))
 
         assert count / page / 2 < most <= count / page + 1
+
+
+async def test_page_that_began_elsewhere_tells_no_place() -> None:
+    """Another has gone past its beginning while it was on its way."""
+    pages = _Pages()
+    first = pages.stretches[0]
+    pages.take(first, Page((Object(key="m"),), "m"))
+    second = pages.stretches[1]
+    pages.take(first, Page((Object(key="x"),), "x"))
+    pages.take(second, Page((Object(key="p"),), "p"))
+
+    assert pages.stretches == [first, second]
+    assert pages.behind == [place_of(""), place_of("x")]
+    assert pages.around("q") is first
 
 
 async def test_directory_that_keeps_children_needs_no_marker(tmp_path: Path) -> None:
