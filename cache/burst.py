@@ -40,6 +40,11 @@ class Burst:
         self._cut_short = trio.Event()
 
     @property
+    def is_cut_short(self) -> bool:
+        """Whether somebody waits for the store, and no new burst has begun since."""
+        return self._began_s == float("-inf")
+
+    @property
     def long_over_s(self) -> float:
         """When nothing more is to be expected, if nothing comes until then."""
         return self._last_s + LONG_QUIET_S
@@ -55,8 +60,7 @@ class Burst:
 
         There is news with each of them, and one look is enough for many.
         """
-        is_cut_short = self._began_s == float("-inf")
-        if not is_cut_short and self._clock() < self._last_s + QUIET_S:
+        if not self.is_cut_short and self._clock() < self._last_s + QUIET_S:
             with trio.move_on_after(QUIET_S):
                 await self._cut_short.wait()
 

@@ -16,6 +16,7 @@ from typing import Self
 import trio
 
 from mountfs.cache.carrier import Carrier
+from mountfs.cache.demand import Demand
 from mountfs.cache.entries import Copy, Entry
 from mountfs.cache.hooks import Hooks
 from mountfs.cache.incidents import Incidents
@@ -30,6 +31,8 @@ from mountfs.storage.reason import Reason, because
 log = logging.getLogger(__name__)
 
 FLIGHTS_MAX = 32
+FLIGHTS_BESIDE = 8
+"""So many while programs ask for anything: each takes processor time from them."""
 PASSING_TRIES = 2
 """How often the end of a mount tries what fails for a reason that may pass."""
 OFFLINE_GRACE_S = 10.0
@@ -45,6 +48,7 @@ class Drain:
         self._ledger = ledger
         self._settling = settling
         self._health = hooks.health
+        self.demand = Demand(hooks.activity)
         landing = Landing(ledger)
         self._setbacks = Setbacks(ledger, landing, incidents, hooks)
         self._carrier = Carrier(ledger, landing, self._setbacks)
@@ -167,8 +171,9 @@ class Drain:
         next_s = float("inf")
         removals: list[Entry] = []
         may_grow = False
+        flights_max = self._flights_max
         for entry in ledger.table:
-            if self._flights >= FLIGHTS_MAX:
+            if self._flights >= flights_max:
                 may_grow = self._copies > 0
                 break
             if entry.flight is not None or ledger.locks.is_held(entry.key):
@@ -183,6 +188,11 @@ class Drain:
             if due_s > now_s:
                 next_s = min(next_s, due_s)
         return min(next_s, self._take_off_together(removals, may_grow=may_grow))
+
+    @property
+    def _flights_max(self) -> int:
+        is_beside = self.demand.is_there() and not self._ledger.burst.is_cut_short
+        return FLIGHTS_BESIDE if is_beside else FLIGHTS_MAX
 
     def _take_off_together(self, waiting: list[Entry], *, may_grow: bool) -> float:
         """Start what is to be removed, or return until when more may come."""

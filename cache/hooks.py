@@ -6,6 +6,7 @@ Who is told lies above and is set once both are built; nobody is told by default
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from mountfs.cache.activity import Activity
 from mountfs.storage.errors import StoreError
 from mountfs.storage.health import Health
 
@@ -20,3 +21,5 @@ class Hooks:
     """What a program was promised is not in the store, and why; None: now it is."""
     health: Health = field(default_factory=Health)
     """How the store does: nothing is sent while it is out of reach."""
+    activity: Activity = field(default_factory=Activity)
+    """What programs ask for: less is sent beside them."""

@@ -40,7 +40,7 @@ async def open_filesystem(
 ) -> FileSystem:
     """Build the file system over a store. Raises `UsageError`."""
     index = await _add_index(stack, layers, config)
-    hooks = Hooks(health=layers.health)
+    hooks = Hooks(health=layers.health, activity=layers.activity)
     kept = await open_kept(stack, layers, index, budget, hooks, config)
     sending, receiving = trio.open_memory_channel[Outdated](OUTDATED_MAX)
     stack.callback(sending.close)

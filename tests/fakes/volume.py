@@ -60,19 +60,21 @@ class Scene:
         return self.fs.volume.inodes.root
 
     @property
-    def ledger(self) -> Ledger:
+    def journaled(self) -> Journaled:
         assert self.fs.volume.journaled is not None
-        return self.fs.volume.journaled.ledger
+        return self.fs.volume.journaled
+
+    @property
+    def ledger(self) -> Ledger:
+        return self.journaled.ledger
 
     @property
     def settling(self) -> Settling:
-        assert self.fs.volume.journaled is not None
-        return self.fs.volume.journaled.settling
+        return self.journaled.settling
 
     async def drain(self) -> bool:
         """Store what waits; tell whether all of it is stored."""
-        assert self.fs.volume.journaled is not None
-        return await self.fs.volume.journaled.drain.empty()
+        return await self.journaled.drain.empty()
 
     async def put(self, key: str, content: bytes) -> None:
         """Put an object into the store, as another program does."""

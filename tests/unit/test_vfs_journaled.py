@@ -15,9 +15,11 @@ import trio.testing
 from mountfs.backends.local import open_local
 from mountfs.backends.memory import MemoryStore
 from mountfs.cache import entry_text, ledger
+from mountfs.cache.activity import Activity
 from mountfs.cache.burst import Burst
 from mountfs.cache.conflicts import Policy
-from mountfs.cache.drain import FLIGHTS_MAX, PASSING_TRIES
+from mountfs.cache.demand import Demand
+from mountfs.cache.drain import FLIGHTS_BESIDE, FLIGHTS_MAX, PASSING_TRIES
 from mountfs.cache.entries import StoreBytes
 from mountfs.cache.incidents import IncidentKind
 from mountfs.cache.moves import Moves
@@ -35,6 +37,7 @@ from mountfs.storage.types import Condition, Features, Object
 from mountfs.vfs.attributes import Change
 from mountfs.vfs.rename import EXCHANGE
 from tests.fakes.cache_stack import settled, tiny_store
+from tests.fakes.clocks import Clock
 from tests.fakes.held import HeldStore
 from tests.fakes.volume import CALLER, Scene, open_scene
 
@@ -181,6 +184,34 @@ async def test_what_later_parts_lack_is_fetched_while_others_are_sent(
         assert scene.store.asked["read"] == count
         expected = (b"b" * 7 + b"e" + b"b" * 56) * count
         assert await scene.content("a") == expected
+
+
+async def test_fewer_are_sent_while_programs_ask_for_anything(tmp_path: Path) -> None:
+    """And more as soon as they do not: the first that lands tells."""
+    asked, now, changed = Activity(), Clock(), Clock()
+    async with open_scene(tmp_path, journaled=True) as scene:
+        drain = scene.journaled.drain
+        drain.demand = Demand(asked, now)
+        scene.ledger.burst = Burst(clock=changed)
+        holds = [scene.store.hold("write") for _ in range(FLIGHTS_MAX + 1)]
+        for number in range(FLIGHTS_MAX + 10):
+            await scene.make(f"file{number}", b"bytes")
+        asked.requests += 1
+        changed.now_s += 1  # the burst is over
+        drain.begin()
+        await holds[FLIGHTS_BESIDE - 1].reached.wait()
+        await trio.testing.wait_all_tasks_blocked()
+        assert scene.store.asked["write"] == FLIGHTS_BESIDE
+
+        now.now_s += 1
+        holds[0].release()
+        await holds[-1].reached.wait()
+        await trio.testing.wait_all_tasks_blocked()
+        assert scene.store.asked["write"] == FLIGHTS_MAX + 1
+        for hold in holds[1:]:
+            hold.release()
+        assert await scene.drain()
+        assert len(await scene.keys()) == FLIGHTS_MAX + 10
 
 
 async def test_a_large_file_that_is_written_at_once_is_sent_afterwards(
