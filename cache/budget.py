@@ -57,6 +57,11 @@ class Budget:
         return self._dirty
 
     @property
+    def is_half_dirty(self) -> bool:
+        """Whether bytes that exist nowhere else take more than half of the room."""
+        return 2 * self._dirty > self.size_max
+
+    @property
     def clean_max(self) -> int:
         """How many bytes that can be fetched again have room now, with those here."""
         most = max(0, self.size_max - self._dirty)

@@ -286,9 +286,9 @@ class Streamer:
             return False
         if not dirty.key:
             return False  # nameless: nothing of it is to appear in the store
-        first = self.ladder().size_of(0)
+        parts = 1 if self._budget.is_half_dirty else 2
         covered = dirty.extents.covered_until(0)
-        return covered > self._put_size_max and covered >= 2 * first
+        return covered > max(self._put_size_max, parts * self.ladder().size_of(0) - 1)
 
     def ladder(self) -> Ladder:
         """Return the part sizes of a stream. The store has multipart uploads."""
@@ -301,15 +301,16 @@ class Streamer:
         metadata = dataclasses.replace(
             without_times(dirty.metadata()), commit_id=secrets.token_hex(16)
         )
-        try:
-            upload = await self._uploader.create(dirty.key, metadata, dirty.inherit)
-        except StoreError as error:
-            # The commit will try again, and tells if that fails as well.
-            dirty.stream_refused = True
-            log.info("%r cannot be sent while it is written: %s", dirty.key, error)
-            return
-        dirty.stream = Stream(upload, self.ladder(), metadata, time.time_ns())
-        await self.advance(dirty)
+        with self._budget.freeing():  # who finds no room meanwhile waits for the parts
+            try:
+                upload = await self._uploader.create(dirty.key, metadata, dirty.inherit)
+            except StoreError as error:
+                # The commit will try again, and tells if that fails as well.
+                dirty.stream_refused = True
+                log.info("%r cannot be sent while it is written: %s", dirty.key, error)
+                return
+            dirty.stream = Stream(upload, self.ladder(), metadata, time.time_ns())
+            await self.advance(dirty)
 
     def _start(self, dirty: DirtyFile, stream: Stream, slot: Slot) -> None:
         assert self.nursery is not None

@@ -594,6 +594,23 @@ async def test_a_file_is_spilled_before_writes_fail_for_want_of_room(
     assert scene.stored("a") == pattern(0, 1000)
 
 
+async def test_files_are_sent_sooner_when_room_is_short(scene: Scene) -> None:
+    """Else others, each too small to be sent, leave no room for one that begins."""
+    part = 40
+    async with open_stack(
+        scene.store, scene.directory, size_max=4 * part, part_size=part
+    ) as stack:
+        files = [stack.writeback.begin(name, None) for name in "abcd"]
+        for dirty in files[:3]:
+            await write(stack, dirty, part + 10)
+        await write(stack, files[3], part // 2)
+        for dirty in files:
+            await commit(stack, dirty, ABSENT)
+
+    assert [scene.stored(name) for name in "abc"] == 3 * [pattern(0, part + 10)]
+    assert scene.stored("d") == pattern(0, part // 2)
+
+
 async def test_no_room_is_an_error_when_nothing_can_make_any(scene: Scene) -> None:
     """Dirty bytes of files that cannot be stored yet fill the cache: no space."""
     async with open_stack(scene.store, scene.directory, size_max=60) as stack:
