@@ -391,15 +391,17 @@ class Spool:
                 raise _translated(error) from error
 
     def _check(self) -> None:
-        self._note_failed_writes()
+        self._note_failed_writes(waits=True)
         self._check_not_lost(self._size)
 
-    def _note_failed_writes(self) -> None:
-        if self._synced is self._newest or not self._syncing.acquire(blocking=False):
-            return  # a sync that is under way tells itself
+    def _note_failed_writes(self, *, waits: bool = False) -> None:
+        """Ask the kernel, which tells once: not while a sync may be told instead."""
+        if not self._syncing.acquire(blocking=waits):
+            return
         try:
-            with suppress(OSError), self._loses(self._changed_from):
-                tell_of_failed_writes(self._fd)
+            if self._synced is not self._newest:
+                with suppress(OSError), self._loses(self._changed_from):
+                    tell_of_failed_writes(self._fd)
         finally:
             self._syncing.release()
 

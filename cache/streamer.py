@@ -288,7 +288,8 @@ class Streamer:
             return False  # nameless: nothing of it is to appear in the store
         parts = 1 if self._budget.is_half_dirty else 2
         covered = dirty.extents.covered_until(0)
-        return covered > max(self._put_size_max, parts * self.ladder().size_of(0) - 1)
+        is_worth_parts = covered >= parts * self.ladder().size_of(0)
+        return is_worth_parts and covered > self._put_size_max
 
     def ladder(self) -> Ladder:
         """Return the part sizes of a stream. The store has multipart uploads."""

@@ -6,11 +6,32 @@ gone; the next call has nothing to wait for and succeeds.
 
 import errno
 import os
-from collections.abc import Callable
+import threading
 
 import pytest
+import trio
 
 from mountfs.cache import spool
+
+
+class SyncHold:
+    """A sync that does not end before it is released."""
+
+    def __init__(self) -> None:
+        self._begun, self._may_end = threading.Event(), threading.Event()
+
+    def stop(self) -> None:
+        """Stop, in the thread of the sync."""
+        self._begun.set()
+        assert self._may_end.wait(10)
+
+    async def reached(self) -> None:
+        """Return when the sync is under way."""
+        assert await trio.to_thread.run_sync(self._begun.wait, 10)
+
+    def release(self) -> None:
+        """Let it end."""
+        self._may_end.set()
 
 
 class ForgetfulDisk:
@@ -25,16 +46,23 @@ class ForgetfulDisk:
         """Which of the next looks finds that something could not be written meanwhile;
         none if 0.
         """
-        self.waits: Callable[[], object] = lambda: None
+        self._hold: SyncHold | None = None
         self._syncs = os.fsync
         self._sizes: dict[int, int] = {}
         monkeypatch.setattr(os, "fdatasync", self._sync)
         monkeypatch.setattr(os, "fsync", self._sync_name)
         monkeypatch.setattr(spool, "tell_of_failed_writes", self._tell)
 
+    def hold(self) -> SyncHold:
+        """Stop the next sync."""
+        self._hold = SyncHold()
+        return self._hold
+
     def _sync(self, fd: int) -> None:
         is_failing, self.fails = self.fails > 0, max(0, self.fails - 1)
-        self.waits()
+        hold, self._hold = self._hold, None
+        if hold is not None:
+            hold.stop()
         size, inode = os.fstat(fd).st_size, os.fstat(fd).st_ino
         if is_failing:
             start = self._sizes.get(inode, 0)

@@ -6,7 +6,7 @@ next sync succeeds.
 
 import errno
 import os
-import threading
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -108,15 +108,9 @@ async def test_of_two_who_wait_none_is_told_that_bytes_are_safe(
     tmp_path: Path, forgetful_disk: ForgetfulDisk
 ) -> None:
     """The kernel tells only one of them."""
-    begun, may_end = threading.Event(), threading.Event()
-
-    def wait() -> None:
-        begun.set()
-        may_end.wait(10)
-
     spool = Spool(tmp_path)
     await spool.write(0, b"bytes")
-    forgetful_disk.fails, forgetful_disk.waits = 1, wait
+    forgetful_disk.fails, hold = 1, forgetful_disk.hold()
     failed: list[SpoolFailed] = []
 
     async def sync() -> None:
@@ -126,10 +120,10 @@ async def test_of_two_who_wait_none_is_told_that_bytes_are_safe(
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(sync)
-        assert await trio.to_thread.run_sync(begun.wait, 10)
+        await hold.reached()
         nursery.start_soon(sync)
         await trio.testing.wait_all_tasks_blocked()
-        may_end.set()
+        hold.release()
 
     assert len(failed) == 2
     await spool.remove()
@@ -201,22 +195,39 @@ async def test_a_sync_under_way_tells_of_the_background_itself(
     tmp_path: Path, forgetful_disk: ForgetfulDisk
 ) -> None:
     """Who asks meanwhile does not take that from it: it would succeed."""
-    begun, may_end = threading.Event(), threading.Event()
-
-    def wait() -> None:
-        begun.set()
-        may_end.wait(10)
-
     spool = Spool(tmp_path)
     await spool.write(0, b"bytes")
-    forgetful_disk.waits = wait
+    hold = forgetful_disk.hold()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(spool.sync)
-        assert await trio.to_thread.run_sync(begun.wait, 10)
+        await hold.reached()
         forgetful_disk.looks_until_failure = 1
-        await spool.check()
-        assert forgetful_disk.looks_until_failure == 1
-        may_end.set()
+        assert await spool.read(0, 5) == b"bytes"
+        nursery.start_soon(spool.check)
+        await trio.testing.wait_all_tasks_blocked()
+        hold.release()
+    assert forgetful_disk.looks_until_failure == 1
+    await spool.remove()
+
+
+async def test_who_asks_during_a_sync_that_fails_is_told(
+    tmp_path: Path, forgetful_disk: ForgetfulDisk
+) -> None:
+    """A close asks so, after its bytes were sent: they may not have been the right."""
+    spool = Spool(tmp_path)
+    await spool.write(0, b"bytes")
+    forgetful_disk.fails, hold = 1, forgetful_disk.hold()
+
+    async def fail(ask: Callable[[], Awaitable[None]]) -> None:
+        with pytest.raises(SpoolFailed):
+            await ask()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(fail, spool.sync)
+        await hold.reached()
+        nursery.start_soon(fail, spool.check)
+        await trio.testing.wait_all_tasks_blocked()
+        hold.release()
     await spool.remove()
 
 

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -134,6 +135,19 @@ async def test_directory_that_is_all_here_is_looked_through_once(
         assert looks <= 2 * 40
 
 
+def counted_looks(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Count how often is looked up from now on what is known of each key."""
+    metadata, looks = scene.fs.volume.metadata, Counter[str]()
+    last_known = metadata.last_known
+
+    def counted(key: str) -> Object | Absent | None:
+        looks[key] += 1
+        return last_known(key)
+
+    monkeypatch.setattr(metadata, "last_known", counted)
+    return looks
+
+
 async def test_directory_that_is_all_here_is_not_looked_through_all_the_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,21 +159,13 @@ async def test_directory_that_is_all_here_is_not_looked_through_all_the_time(
             await read(scene, f"d/{number:03}")
         now_s = time.monotonic()
         monkeypatch.setattr(scene.fs.walks, "_clock", lambda: now_s)
-        metadata, looks = scene.fs.volume.metadata, 0
-        last_known = metadata.last_known
-
-        def counted(key: str) -> Object | Absent | None:
-            nonlocal looks
-            looks += 1
-            return last_known(key)
-
-        monkeypatch.setattr(metadata, "last_known", counted)
+        looks = counted_looks(scene, monkeypatch)
         for _ in range(5):
             for number in range(40):
                 await scene.see(f"d/{number:03}")
             now_s += walks.QUIET_S / 6
 
-        assert looks <= 40
+        assert looks.total() <= 40
 
 
 async def test_walk_looks_at_each_entry_a_few_times(
@@ -169,21 +175,13 @@ async def test_walk_looks_at_each_entry_a_few_times(
     async with walked(tmp_path) as scene:
         await put_files(scene, "d", 150)
         await scene.nodes("d")
-        metadata, looks = scene.fs.volume.metadata, 0
-        last_known = metadata.last_known
-
-        def counted(key: str) -> Object | Absent | None:
-            nonlocal looks
-            looks += 1
-            return last_known(key)
-
-        monkeypatch.setattr(metadata, "last_known", counted)
+        looks = counted_looks(scene, monkeypatch)
         for number in range(150):
             await scene.see(f"d/{number:03}")
             await settled()
 
         assert scene.store.asked["read"] == 150
-        assert looks <= 3 * 150
+        assert looks.total() <= 3 * 150
 
 
 async def test_files_of_a_walk_go_to_the_disk_together(

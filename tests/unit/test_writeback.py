@@ -611,6 +611,35 @@ async def test_files_are_sent_sooner_when_room_is_short(scene: Scene) -> None:
     assert scene.stored("d") == pattern(0, part // 2)
 
 
+async def test_who_finds_no_room_waits_for_an_upload_that_is_being_begun(
+    scene: Scene,
+) -> None:
+    """Its parts will make some; nothing of it is on the wire yet."""
+    part = 40
+    store = HeldStore(scene.memory)
+    async with open_stack(
+        store, scene.directory, size_max=2 * part, part_size=part
+    ) as stack:
+        large, small, nameless = (
+            stack.writeback.begin(name, None) for name in ("a", "b", "")
+        )
+        await write(stack, nameless, 20)
+        await write(stack, small, 10)
+        hold = store.hold("create_multipart")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(write, stack, large, part)
+            await hold.reached.wait()  # there is room for 10 bytes
+            nursery.start_soon(partial(write, stack, small, 20, start=10))
+            await trio.testing.wait_all_tasks_blocked()
+            hold.release()
+        await commit(stack, large, ABSENT)
+        await commit(stack, small, ABSENT)
+        await stack.writeback.discard(nameless)
+
+    assert scene.stored("a") == pattern(0, part)
+    assert scene.stored("b") == pattern(0, 30)
+
+
 async def test_no_room_is_an_error_when_nothing_can_make_any(scene: Scene) -> None:
     """Dirty bytes of files that cannot be stored yet fill the cache: no space."""
     async with open_stack(scene.store, scene.directory, size_max=60) as stack:
