@@ -53,8 +53,6 @@ class System:
     name = ""
     is_plain = True
     """Are its files objects under their own keys?"""
-    acknowledges = "late"
-    """When close(2) returns: late, when the store has it, or early."""
 
     def __init__(self, place: Place) -> None:
         self.place = place
@@ -217,7 +215,6 @@ class Mountfs(System):
         self.gates = gates
         self.name = f"mountfs-{durability}" + ("" if gates == "all" else "-noxattr")
         self.durability = durability
-        self.acknowledges = "late" if durability == "store" else "early"
         super().__init__(place)
 
     def version(self) -> str:
@@ -261,7 +258,6 @@ class Rclone(System):
     """rclone mount with its whole cache; uploads begin at once, not after 5 s."""
 
     name = "rclone"
-    acknowledges = "early"
 
     def version(self) -> str:
         return first_line(program("rclone") or "rclone", "version")

@@ -107,10 +107,6 @@ class Extents:
         """Return how many bytes of a range are in the set."""
         return sum(e - s for s, e in self.within(start, end))
 
-    def covers(self, start: int, end: int) -> bool:
-        """Tell whether all of a range is in the set."""
-        return start >= end or self.covered_until(start) >= end
-
     def covered_until(self, start: int) -> int:
         """Return where the run of bytes that begins at `start` ends."""
         index = bisect_right(self._ends, start)

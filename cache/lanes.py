@@ -39,11 +39,6 @@ class Lanes:
         (self._ahead if place.is_ahead else self._first).append(place)
         self._grant()
 
-    async def enter(self, place: Place) -> None:
-        """Stand in line and wait; `leave` must follow."""
-        self.queue(place)
-        await self.wait(place)
-
     async def wait(self, place: Place) -> None:
         """Return when the request may begin; `leave` must follow."""
         if place.granted.is_set():

@@ -44,10 +44,6 @@ class Deed(enum.Enum):
     ABORT = "multipart abort"
 
 
-READING = frozenset({Deed.LIST, Deed.STAT, Deed.READ})
-"""The deeds of a mount that sends no write."""
-
-
 @dataclass(frozen=True, slots=True)
 class Address:
     """The server that is asked, and the certificates that are trusted for it."""

@@ -206,10 +206,6 @@ class Health:
         while self._state not in states:
             await self._changed.wait()
 
-    async def online(self) -> None:
-        """Return when the store is ONLINE."""
-        await self.wait_for(State.ONLINE)
-
     async def change(self) -> None:
         """Return when state or cause change."""
         await self._changed.wait()

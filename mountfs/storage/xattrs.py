@@ -22,8 +22,6 @@ from mountfs.storage.errors import MetadataTooLarge
 
 NAME_SIZE_MAX = 255
 """XATTR_NAME_MAX: the longest name in bytes."""
-VALUE_SIZE_MAX = 1 << 16
-"""XATTR_SIZE_MAX: the longest value in bytes."""
 LIST_SIZE_MAX = 1 << 16
 """XATTR_LIST_MAX: all names in bytes, each with its terminator."""
 TOTAL_SIZE_MAX = 1 << 20

@@ -71,8 +71,6 @@ class _Place:
     found: int = 0
     """Names that programs knew and that were not known here, one after the other."""
     found_at_s: float = 0.0
-    descents: int = 0
-    """Directories in it that programs listed, after this one."""
     direction: Direction = field(default_factory=Direction)
     round: Round | None = None
     """How far the entries were looked through for files to fetch."""
@@ -178,7 +176,6 @@ class Walks:
             above.directories.discard(key)
             self.counts.listings_used += 1
             above.directories_max = min(above.directories_max * 2, DIRECTORIES_MAX)
-        above.descents += 1
         top = directory.parent.parent
         if top is not None and (known := self._places.get(top.key())) is not None:
             known.descends_below = True

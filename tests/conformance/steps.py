@@ -114,8 +114,3 @@ def can_make_dirs(store: Storager) -> bool:
 def can_make_links(store: Storager) -> bool:
     """Tell whether links can be made."""
     return store.capabilities.native_links or store.features.virtual_link
-
-
-def known_pairs(pairs: dict[str, str], store: Storager) -> bool:
-    """Tell whether the store keeps all these pairs."""
-    return set(pairs) <= store.capabilities.pairs

@@ -177,12 +177,12 @@ def test_a_store_that_began_offline_waits_to_be_settled(health: Health) -> None:
 
 async def test_a_state_can_be_waited_for(health: Health, clock: Clock) -> None:
     """Who waits wakes when it comes, and at once if it is there."""
-    await health.online()
+    await health.wait_for(State.ONLINE)
     take_offline(health, clock)
     woken: list[str] = []
 
     async def wait() -> None:
-        await health.online()
+        await health.wait_for(State.ONLINE)
         woken.append("online")
 
     async with trio.open_nursery() as nursery:

@@ -41,7 +41,8 @@ def files(draw: st.DrawFn) -> tuple[int, Extents, int, bytes, bytes]:
         start = draw(st.integers(0, max(0, size)))
         extents.add(start, min(size, start + draw(st.integers(0, 60))))
     base = bytes(1 + i % 100 for i in range(base_size))
-    spool = bytes(200 + i % 50 if extents.covers(i, i + 1) else 0 for i in range(size))
+    written = {i for start, end in extents for i in range(start, end)}
+    spool = bytes(200 + i % 50 if i in written else 0 for i in range(size))
     return size, extents, base_size, base, spool
 
 

@@ -285,7 +285,7 @@ async def test_a_silent_store_is_found_out(autojump_clock: MockClock) -> None:
 
         await end_outage(scene, 100)
         begun_s = trio.current_time()
-        await scene.health.online()
+        await scene.health.wait_for(State.ONLINE)
         assert trio.current_time() - begun_s < 15
         nursery.cancel_scope.cancel()
 
@@ -356,7 +356,7 @@ async def test_renewed_credentials_bring_it_back(autojump_clock: MockClock) -> N
         assert scene.health.cause is Cause.CREDENTIALS
 
         await end_outage(scene, 30)
-        await scene.health.online()
+        await scene.health.wait_for(State.ONLINE)
         nursery.cancel_scope.cancel()
 
     assert trio.current_time() < 40
