@@ -8,6 +8,8 @@ stand for, because a key may hold bytes that are not UTF-8.
 What its tables are is read in `mountfs.cache.journalfile`.
 """
 
+import contextlib
+import logging
 import sqlite3
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -21,6 +23,8 @@ import trio
 from mountfs.cache.hop import in_thread
 from mountfs.cache.journalfile import JournalError, JournalFull, open_journal
 from mountfs.cache.phases import reached
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], object]
@@ -126,6 +130,8 @@ class Journal:
         self._connection = connection
         self._thread = trio.CapacityLimiter(1)
         self._turns: list[_Turn] = []
+        self._owed: list[_Turn] = []
+        """What could not be taken out, and nobody waits for."""
         self._is_busy = False
 
     @classmethod
@@ -139,6 +145,9 @@ class Journal:
 
     async def close(self) -> None:
         """Close the file. No other call may follow."""
+        if self._owed:
+            with contextlib.suppress(JournalError):
+                await self.answers()  # and with it go the rows that are owed
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(self._connection.close, limiter=self._thread)
 
@@ -171,7 +180,7 @@ class Journal:
 
     async def end_rename(self, id: int) -> None:
         """Forget a rename that is finished."""
-        await self._execute("DELETE FROM renames WHERE id = ?", (id,))
+        await self._end("DELETE FROM renames WHERE id = ?", (id,))
 
     async def renames(self) -> tuple[Rename, ...]:
         """Return the renames that were begun and not finished, oldest first."""
@@ -193,7 +202,7 @@ class Journal:
 
     async def end_link(self, id: int) -> None:
         """Forget a change of a group that is finished."""
-        await self._execute("DELETE FROM links WHERE id = ?", (id,))
+        await self._end("DELETE FROM links WHERE id = ?", (id,))
 
     async def links(self) -> tuple[LinkChange, ...]:
         """Return the changes of groups that were begun and not finished."""
@@ -215,7 +224,7 @@ class Journal:
 
     async def end_later_link(self, id: int) -> None:
         """Forget a second name that the store has, or that is not wanted any more."""
-        await self._execute("DELETE FROM later_links WHERE id = ?", (id,))
+        await self._end("DELETE FROM later_links WHERE id = ?", (id,))
 
     async def later_links(self) -> tuple[LaterLinkRow, ...]:
         """Return the second names that the store is to have."""
@@ -237,7 +246,7 @@ class Journal:
 
     async def end_intent(self, commit_id: str) -> None:
         """Forget an upload that is known not to be open."""
-        await self._execute("DELETE FROM intents WHERE commit_id = ?", (commit_id,))
+        await self._end("DELETE FROM intents WHERE commit_id = ?", (commit_id,))
 
     async def intents(self) -> tuple[Intent, ...]:
         """Return the uploads of which nobody knows whether they were opened."""
@@ -286,7 +295,7 @@ class Journal:
 
     async def end_upload(self, key: str, id: str) -> None:
         """Forget an upload that is complete or gone."""
-        await self._execute(
+        await self._end(
             "DELETE FROM uploads WHERE id = ? AND key = ?", (id, _encode(key))
         )
 
@@ -407,6 +416,23 @@ class Journal:
 
         await self._work(forget)
 
+    async def _end(self, statement: str, values: Row) -> None:
+        """Take out the row of what is over, now or before the next change.
+
+        What is over must not fail for a disk that is full: who was told so would do it
+        again, and meet its own effect. A crash before the row is gone is that of a
+        crash before this call.
+        """
+
+        def end(connection: sqlite3.Connection) -> None:
+            connection.execute(statement, values)
+
+        try:
+            await self._work(end)
+        except JournalError as error:
+            log.info("a row of the journal goes later: %s", error)
+            self._owed.append(_Turn(end))
+
     async def _execute(self, statement: str, values: Row = ()) -> list[Row]:
         def execute(connection: sqlite3.Connection) -> list[Row]:
             return connection.execute(statement, values).fetchall()
@@ -437,13 +463,15 @@ class Journal:
         return turn.result  # type: ignore[return-value]  # of this work, so a T
 
     async def _lead(self) -> None:
-        turns, self._turns = self._turns, []
+        turns, self._turns = [*self._owed, *self._turns], []
+        owed, self._owed = self._owed, []
         try:
             await in_thread(partial(_transact, self._connection, turns))
         except OSError as error:  # it was not begun
             for turn in turns:  # nobody must believe that it is done
                 turn.error = JournalError(f"the journal failed: {error}")
         finally:
+            self._owed += [_Turn(turn.work) for turn in owed if turn.error]
             self._is_busy = bool(self._turns)
             if self._turns:
                 self._turns[0].is_leader = True

@@ -16,6 +16,7 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 
 import trio
 
@@ -259,18 +260,16 @@ class Streamer:
         if stream is None:
             return
         self._end(dirty, stream)
-        assert self.nursery is not None
-        self.nursery.start_soon(self._abort, stream)
+        self.start_soon(partial(self._abort, stream))
 
-    def start_soon(self, work: Callable[[], Awaitable[None]]) -> None:
+    def start_soon(self, work: Callable[[], Awaitable[object]]) -> None:
         """Start what nobody waits for but who closes us."""
         assert self.nursery is not None
-        self.nursery.start_soon(work)
+        self.nursery.start_soon(_by_itself, work)
 
     def abort_later(self, upload: Upload) -> None:
         """Abort an upload that is of no use any more, while others go on."""
-        assert self.nursery is not None
-        self.nursery.start_soon(self._uploader.abort, upload)
+        self.start_soon(partial(self._uploader.abort, upload))
 
     async def _abort(self, stream: Stream) -> None:
         await stream.settle()
@@ -350,6 +349,14 @@ class Streamer:
         if stream.waiting():
             raise Unreachable("a part was not sent", key=dirty.key)
         await dirty.spool.check()
+
+
+async def _by_itself(work: Callable[[], Awaitable[object]]) -> None:
+    """Do what nobody waits for: whatever goes wrong, it must not cost the mount."""
+    try:
+        await work()
+    except Exception:
+        log.exception("what was left to the background has failed")
 
 
 def _raise_first(slots: Iterable[Slot]) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import sqlite3
 from collections import Counter
 from dataclasses import replace
 from functools import partial
@@ -15,7 +16,7 @@ from mountfs.backends.memory import MemoryStore
 from mountfs.cache import spool as spool_module
 from mountfs.cache.directory import DirectoryInUse
 from mountfs.cache.dirty import DirtyFile
-from mountfs.cache.journal import JournaledUpload
+from mountfs.cache.journal import JournaledUpload, _Turn
 from mountfs.cache.spool import HELD, Spool
 from mountfs.storage.body import BytesBody
 from mountfs.storage.errors import (
@@ -77,6 +78,12 @@ def same(metadata: Metadata) -> Metadata:
 
 def plain() -> Metadata:
     return NO_METADATA
+
+
+def full(_: sqlite3.Connection, turns: "list[_Turn]") -> None:
+    """Fail what the journal is to do, as on a disk that is full."""
+    for turn in turns:
+        turn.error = sqlite3.OperationalError("database or disk is full")
 
 
 async def write(
@@ -243,6 +250,59 @@ async def test_a_spool_that_cannot_be_removed_costs_its_room_alone(
         await stack.writeback.discard(dirty)
 
     assert "cannot be removed (Read-only file system)" in caplog.text
+
+
+@pytest.mark.parametrize("is_given_up", [False, True])
+async def test_an_upload_that_the_journal_cannot_forget_ends_no_mount(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, *, is_given_up: bool
+) -> None:
+    """It is aborted in the background, where an error would reach nobody but the mount;
+    its row goes with the next change.
+    """
+
+    async with open_stack(scene.store, scene.directory) as stack:
+        dirty = stack.writeback.begin("a", None)
+        await write(stack, dirty, 120)
+        if is_given_up:  # what a commit has begun, and not what was sent before it
+            fault = Fault("complete_multipart", PermissionDenied("no"))
+            scene.store.script.append(fault)
+            with pytest.raises(PermissionDenied):
+                await commit(stack, dirty, ABSENT)
+        with monkeypatch.context() as patch:
+            patch.setattr("mountfs.cache.journal._transact", full)
+            await stack.writeback.discard(dirty)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+
+        assert not scene.memory.bucket.uploads("")
+        assert await stack.journal.uploads() == ()
+
+
+async def test_a_file_that_the_store_has_is_stored_though_the_journal_is_full(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The row of its upload stays for a while, and no later commit meets its own
+    object and takes it for another client's.
+    """
+    base = await scene.put("a", pattern(0, 120))
+    complete = scene.memory.complete_multipart
+
+    async with open_stack(scene.store, scene.directory) as stack:
+        dirty = stack.writeback.begin("a", base)
+        await stack.writeback.write(dirty, 50, b"first", metadata=plain)
+        with monkeypatch.context() as patch:
+
+            async def complete_and_fill(*args: Any, **options: Any) -> Object:
+                patch.setattr("mountfs.cache.journal._transact", full)
+                return await complete(*args, **options)
+
+            patch.setattr(scene.memory, "complete_multipart", complete_and_fill)
+            first = await commit(stack, dirty, base.version)
+        await stack.writeback.write(dirty, 50, b"other", metadata=plain)
+        await commit(stack, dirty, first.version)
+        await stack.writeback.discard(dirty)
+
+        assert scene.stored("a") == pattern(0, 50) + b"other" + pattern(55, 65)
+        assert await stack.journal.uploads() == ()
 
 
 async def test_a_spool_file_that_a_row_names_stays_until_the_row_is_gone(
