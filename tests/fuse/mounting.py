@@ -209,10 +209,14 @@ class Mount:
             mounts.unmount(self.path, is_lazy=True)
 
     def abort(self) -> None:
-        """Abort the connection in the kernel, then kill the daemon."""
-        if self._connection is not None and self.process.poll() is None:
-            self._connection.abort()
-        self.process.kill()
+        """Kill the daemon, then free it in the kernel, where it may hang.
+
+        In this order, because a daemon whose connection goes lives on for a moment.
+        """
+        if self.process.poll() is None:
+            self.process.kill()
+            if self._connection is not None:
+                self._connection.abort()
 
     def __enter__(self) -> Self:
         return self

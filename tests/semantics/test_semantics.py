@@ -552,6 +552,7 @@ def test_s26_directory_rename_is_finished_after_a_crash(
     again = mount()
 
     assert before == {f"old/{number}" for number in range(5)}
+    assert counted_store.there.listing() == {f"new/{number}" for number in range(5)}
     assert sorted(os.listdir(again.path / "new")) == list("01234")
     assert not (again.path / "old").exists()
 
