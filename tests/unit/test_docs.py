@@ -26,6 +26,26 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert missing == []
 
 
+def test_modules_that_pages_name_exist() -> None:
+    """What is said to be in a module has not moved to another."""
+    here = {
+        f"/{path.relative_to(CHECKOUT)}"
+        for folder in ("mountfs", "backends", "cache", "tests", "bench", "scripts")
+        for path in (CHECKOUT / folder).rglob("*.py")
+    }
+    told = {
+        (page.name, name)
+        for page in PAGES
+        for name in re.findall(r"`([a-z_0-9/]+\.py)`", page.read_text())
+    }
+
+    assert {each for each in told if not _is_among(each[1], here)} == set()
+
+
+def _is_among(name: str, paths: set[str]) -> bool:
+    return any(path.endswith(f"/{name}") for path in paths)
+
+
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
 def test_every_option_is_in_the_reference(option: object) -> None:
     """An option that exists is described."""
