@@ -38,7 +38,7 @@ deb: set-up
 proof: set-up
 	@.venv/bin/python scripts/proof.py
 
-## make bench       speed beside rclone, s3fs and JuiceFS (40 minutes); writes docs
+## make bench       speed beside rclone, s3fs and JuiceFS (an hour); writes docs
 bench: bench-set-up
 	@.venv/bin/python -m bench
 

@@ -104,7 +104,8 @@ def _scale(points: list[Mapping[str, Any]]) -> str:
     for point in points:
         told = "; ".join(f"{k} {shown(v)}" for k, v in point["values"].items())
         if point["failed"]:
-            told = f"fails: {point['failed'].splitlines()[0][:80]}"
+            why = point["failed"].splitlines()[0][:80]
+            told = f"{told}; then fails: {why}" if told else f"fails: {why}"
         name = names.get(point["row"], point["row"])
         text += f"| {name} | {point['size']:,} | {point['system']} | {told} |\n"
     return text

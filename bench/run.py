@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from bench import contents, disk, floors, report, rows
+from bench.allowance import Allowance
 from bench.bare import BareClient, Refused
 from bench.contents import Sizes
 from bench.link import Carried, DelayedLink
@@ -36,6 +37,8 @@ SYSTEMS = "mountfs-store,mountfs-journal,bare,disk,rclone,s3fs,juicefs"
 FLOORS = ("bare", "disk")
 NOT_AGAIN_S = 8.0
 """What took so long is not repeated."""
+PREPARE_S = 300.0
+MOUNT_S = 90.0
 
 
 @dataclass(slots=True)
@@ -49,6 +52,7 @@ class Bench:
     local: Path
     limit_s: float
     has_disk: bool = False
+    allowed: Allowance | None = None
     taken: list[Taken] = field(default_factory=list)
 
     def prepare(self) -> None:
@@ -57,20 +61,31 @@ class Bench:
             if self.bare is not None:
                 self.bare.direct.make_bucket()
                 floors.prepare(self.bare)
-            for system in self.systems:
+            self.systems = [each for each in self.systems if self._prepared(each)]
+
+    def _prepared(self, system: System) -> bool:
+        """Make the files of one system; a peer that cannot is left out."""
+        try:
+            with guarded(system, PREPARE_S):
                 system.set_up()
                 system.mount()
                 run = Run(system, self.sizes, self.local)
-                with guarded(system, 300):
-                    rows.prepare(run)
-                    sizes = {"big": self.sizes.big} | {
-                        f"small/{name}": contents.SMALL
-                        for name in contents.small_names(self.sizes.small)
-                    }
-                    is_there = run.has_files(system.root / "data", sizes)
-                    run.await_stored("", 0, is_there)
-                system.unmount()
-                print(f"prepared {system.name}", file=sys.stderr)
+                rows.prepare(run)
+                sizes = {"big": self.sizes.big} | {
+                    f"small/{name}": contents.SMALL
+                    for name in contents.small_names(self.sizes.small)
+                }
+                is_there = run.has_files(system.root / "data", sizes)
+                run.await_stored("", time.perf_counter(), is_there)
+            system.unmount()
+        except Exception as error:
+            system.kill()
+            if system.name.startswith("mountfs"):
+                raise
+            print(f"{system.name} is left out: {error}", file=sys.stderr)
+            return False
+        print(f"prepared {system.name}", file=sys.stderr)
+        return True
 
     def take(self, row: Row, number: int) -> None:
         """Take one row from each system."""
@@ -90,11 +105,20 @@ class Bench:
                 self._take(system, row, number)
 
     def _may(self, name: str, row: Row) -> bool:
-        """Tell if a row is worth taking again."""
+        """Tell if a row is worth taking, or taking again, and if there is time."""
+        if self.allowed is not None and self.allowed.is_over:
+            print(f"{row.name}: no time was left for {name}", file=sys.stderr)
+            return False
         before = [t for t in self.taken if (t.system, t.row) == (name, row.name)]
         return not any(
             each.failed or sum(each.times.values()) > NOT_AGAIN_S for each in before
         )
+
+    @property
+    def _limit_s(self) -> float:
+        if self.allowed is None:
+            return self.limit_s
+        return self.allowed.limit(self.limit_s)
 
     def _take_floor(self, row: Row, number: int) -> None:
         assert self.bare is not None
@@ -114,10 +138,10 @@ class Bench:
         run = Run(system, self.sizes, self.local, number=number)
         taken = Taken(row.name, system.name, run.times)
         try:
-            with self.place.link.without_delay():
+            with self.place.link.without_delay(), guarded(system, MOUNT_S):
                 system.mount()
             before, cpu_s = self.place.link.carried(), system.cpu_s()
-            with guarded(system, self.limit_s):
+            with guarded(system, self._limit_s):
                 row.act(run)
             carried = self.place.link.carried() - before
             for each in run.before:
@@ -177,7 +201,9 @@ def parsed(words: list[str] | None = None) -> argparse.Namespace:
 
 @contextlib.contextmanager
 def started(
-    arguments: argparse.Namespace, server: S3Server | None = None
+    arguments: argparse.Namespace,
+    server: S3Server | None = None,
+    allowed: Allowance | None = None,
 ) -> Iterator[Bench]:
     """Start the store, unless there is one, and the link; end all afterwards."""
     sizes = Sizes()
@@ -222,9 +248,8 @@ def started(
             stack.callback(slow.close)
             stack.callback(direct.close)
             bare = floors.FloorRun(slow, direct, sizes)
-        bench = Bench(
-            place, sizes, systems, bare, local, arguments.limit_s, "disk" in names
-        )
+        limit_s, has_disk = arguments.limit_s, "disk" in names
+        bench = Bench(place, sizes, systems, bare, local, limit_s, has_disk, allowed)
         bench.prepare()
         yield bench
 
@@ -241,16 +266,23 @@ def machine() -> dict[str, str]:
 
 
 def measured(
-    arguments: argparse.Namespace, server: S3Server | None = None
+    arguments: argparse.Namespace,
+    server: S3Server | None = None,
+    allowed: Allowance | None = None,
 ) -> dict[str, object]:
-    """Run what the options say; return all there is to tell."""
+    """Run what the options say; return all there is to tell.
+
+    What there is no time for is not repeated, or not taken at all.
+    """
     wanted = arguments.rows.split(",")
     chosen = [row for row in ROWS if row.name in wanted]
     repeat = 1 if arguments.quick or arguments.tiny else arguments.repeat
     found: dict[str, object] = {}
-    with started(arguments, server) as bench:
-        for row in chosen:
+    with started(arguments, server, allowed) as bench:
+        for done, row in enumerate(chosen, 1):
             for number in range(repeat):
+                if number and allowed and not allowed.is_ahead(done, len(chosen)):
+                    break
                 bench.take(row, number)
             found = told(arguments, bench)
             if arguments.out:  # whoever ends a long run early has what there is
