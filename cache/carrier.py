@@ -75,6 +75,9 @@ class Carrier:
                 await self._setbacks.miss(entry, error)
                 return
         reached("drain.stored")
+        # Until its row is gone, which may fail: then a newer state of the name must not
+        # count on what was there before.
+        entry.is_unsure = True
         if object is None or object.key == entry.key:
             with trio.CancelScope(shield=True):
                 await self._landing.finish(entry, object)
@@ -99,6 +102,8 @@ class Carrier:
             failed = await self._ledger.store.delete_many(keys)
         reached("drain.removed")
         done = [entry for entry in entries if entry.key not in failed]
+        for entry in done:
+            entry.is_unsure = True  # as in `carry_out`
         with trio.CancelScope(shield=True):
             await self._landing.finish_removals(done)
         for entry in done:

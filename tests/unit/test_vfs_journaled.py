@@ -4,6 +4,7 @@ The store is in memory behind `HeldStore`, which counts the requests.
 """
 
 import os
+import sqlite3
 import stat
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from mountfs.cache.demand import Demand
 from mountfs.cache.drain import FLIGHTS_BESIDE, FLIGHTS_MAX, PASSING_TRIES
 from mountfs.cache.entries import StoreBytes
 from mountfs.cache.incidents import IncidentKind
+from mountfs.cache.journal import _Turn
 from mountfs.cache.moves import Moves
 from mountfs.cache.setbacks import RETRY_MIN_S
 from mountfs.cache.uploader import DEFAULT_SENDING
@@ -38,7 +40,7 @@ from mountfs.vfs.attributes import Change
 from mountfs.vfs.rename import EXCHANGE
 from tests.fakes.cache_stack import settled, tiny_store
 from tests.fakes.clocks import Clock
-from tests.fakes.held import HeldStore
+from tests.fakes.held import HeldStore, Hold
 from tests.fakes.volume import CALLER, Scene, open_scene
 
 WRITES: tuple[str, ...] = ("write", "delete", "delete_many", "copy", "make_dir")
@@ -1046,3 +1048,66 @@ async def test_attributes_of_directories_move_without_a_question(
         assert (await scene.lookup("new")).attributes.mode == 0o40711
         assert (await scene.lookup("new/sub")).attributes.mode == 0o40722
         assert await scene.see("new/sub/file") == b"bytes"
+
+
+# --- a disk that is full when the store has answered ---------------------------------
+
+
+def full(_: sqlite3.Connection, turns: "list[_Turn]") -> None:
+    """Fail what the journal is to do, as on a disk that is full."""
+    for turn in turns:
+        turn.error = sqlite3.OperationalError("database or disk is full")
+
+
+async def carried_out_in_vain(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, hold: Hold
+) -> None:
+    """Let the store carry out what is on its way, and the journal not note that."""
+    await hold.reached.wait()
+    with monkeypatch.context() as patch:
+        patch.setattr("mountfs.cache.journal._transact", full)
+        hold.release()
+        await settled()
+    assert len(scene.ledger.table) > 0
+
+
+async def test_what_the_store_has_goes_though_the_journal_did_not_note_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is removed then is not there again after all."""
+    async with open_scene(tmp_path, journaled=True) as scene:
+        hold = scene.store.hold("write")
+        await scene.make("file", b"bytes")
+        await carried_out_in_vain(scene, monkeypatch, hold)
+        await unlink(scene, "file")
+        assert await scene.drain()
+        assert await scene.keys() == set()
+
+
+async def test_what_the_store_has_moves_though_the_journal_did_not_note_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is renamed then has one name."""
+    async with open_scene(tmp_path, journaled=True) as scene:
+        hold = scene.store.hold("write")
+        await scene.make("file", b"bytes")
+        await carried_out_in_vain(scene, monkeypatch, hold)
+        await rename(scene, "file", "second")
+        assert await scene.drain()
+        assert await scene.keys() == {"second"}
+
+
+async def test_a_name_made_anew_is_stored_though_its_removal_was_not_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody has removed what was there but the mount itself."""
+    async with open_scene(tmp_path, journaled=True) as scene:
+        await scene.put("name", b"bytes")
+        await scene.lookup("name")
+        hold = scene.store.hold("delete")
+        await unlink(scene, "name")
+        await carried_out_in_vain(scene, monkeypatch, hold)
+        await scene.fs.namespace.symlink(scene.root, b"name", b"target", CALLER)
+        assert await scene.drain()
+        assert await scene.keys() == {"name"}
+        assert not list(scene.cache.writeback.incidents)
