@@ -281,3 +281,14 @@ def _left_to_the_next_mount(dirty: DirtyFile) -> Iterator[None]:
             dirty.key,
             error,
         )
+
+
+def can_wait(dirty: DirtyFile, metadata: Metadata) -> bool:
+    """Tell whether a commit may be a promise.
+
+    The record of a group of hard links holds versions that only the store gives. A file
+    that was stored in part, to make room here, is nearly there.
+    """
+    attributes = metadata.attributes
+    is_in_group = attributes is not None and attributes.group is not None
+    return not is_in_group and not dirty.is_ahead

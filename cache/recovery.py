@@ -19,6 +19,7 @@ from mountfs.cache.journalfile import JournalError
 from mountfs.cache.phases import reached
 from mountfs.cache.spool import Spool, on_disk
 from mountfs.cache.streaming import Ladder
+from mountfs.storage.errors import StoreError
 from mountfs.storage.types import Metadata, Object
 
 log = logging.getLogger(__name__)
@@ -75,6 +76,28 @@ class FailedFiles:
         if failed is not None:
             await self._write_row(failed)
 
+    async def follow(self, dirty: DirtyFile, old_key: str) -> None:
+        """Journal the new name of a file that was renamed, and of what was set aside of
+        it.
+
+        Crash before this: the next mount stores it under the old name. The rename is
+        done, so that it cannot be written down is no error of that.
+        """
+        for failed in self:
+            kept = failed.dirty
+            if kept.spool.name != dirty.spool.name:
+                if kept.key != old_key:
+                    continue
+                kept.key, kept.condition = dirty.key, dirty.starts_from
+                kept.inherit = dirty.inherit
+                kept.base = dirty.base if kept.base is not None else None
+            try:
+                await self.add(failed)
+            except StoreError as error:
+                log.warning(
+                    "a crash would take %r for %r: %s", kept.key, old_key, error
+                )
+
     async def set_aside(self, dirty: DirtyFile) -> DirtyFile | None:
         """Keep a failed file as it is before it changes; return what is kept.
 
@@ -119,6 +142,19 @@ class FailedFiles:
                 await self._journal.end_failed(name)
             del self._files[name]
             dirty.is_kept = False
+
+    async def give_up(self, dirty: DirtyFile) -> bool:
+        """Forget a file that is wanted no more; False if it stays for now.
+
+        What it is given up for is done, and must not fail for a journal that is full.
+        """
+        try:
+            await self.end(dirty)
+        except JournalError as full:
+            log.info("bytes of %r that failed stay for now: %s", dirty.key, full)
+            return False
+        log.info("the bytes of %r that failed are given up", dirty.key)
+        return True
 
     async def load(self, in_use: set[str]) -> list[Failed | Recovered]:
         """Return what earlier mounts left; what cannot be used says why.

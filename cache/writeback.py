@@ -36,7 +36,7 @@ from mountfs.cache.journal import Journal
 from mountfs.cache.orphans import Orphans
 from mountfs.cache.pendingfiles import PendingFile, oldest_s, pending_files
 from mountfs.cache.plan import PutWhole
-from mountfs.cache.promised import PromisedFiles, Promises
+from mountfs.cache.promised import PromisedFiles, Promises, can_wait
 from mountfs.cache.recovery import Failed, FailedFiles, Recovered
 from mountfs.cache.spool import Spool
 from mountfs.cache.streamer import Streamer
@@ -277,7 +277,7 @@ class WriteBack:
                 condition = dirty.base.version
             dirty.condition = condition
             if self.promises is not None:
-                if self.promises.takes_changes and _can_wait(dirty, metadata):
+                if self.promises.takes_changes and can_wait(dirty, metadata):
                     return await self._promise(self.promises, dirty, metadata)
                 await self._settle_name(dirty.key)
             if dirty.is_ahead and dirty.is_like_base:
@@ -288,9 +288,11 @@ class WriteBack:
                     object = await self._store_by_policy(dirty, metadata)
                 finally:
                     dirty.may_change_spool = False
-            dirty.is_ahead = False
+            # Who hears that the journal is full does not hear of the object.
+            dirty.is_ahead = True
             await self._failed.end(dirty)
             await self.forget_failed(dirty.key)
+            dirty.is_ahead = False
             self.incidents.clear(dirty.key)
             return object
 
@@ -307,14 +309,22 @@ class WriteBack:
             self._budget.force_dirty(kept.extents.total)
 
     async def forget_failed(self, key: str, *, but: DirtyFile | None = None) -> None:
-        """Give up what failed under a key: its name was removed, or replaced."""
+        """Give up what failed under a key: its name was removed, or replaced.
+
+        Who has it open goes on with its bytes, and no later mount stores them.
+        """
         for failed in self._failed:
-            is_in_use = failed.dirty is but or id(failed.dirty) in self._open
-            if failed.dirty.key == key and not is_in_use:
-                log.info("the bytes of %r that failed are given up", key)
-                self.incidents.clear(key)
-                await self._failed.end(failed.dirty)
+            if failed.dirty.key != key or failed.dirty is but:
+                continue
+            if not await self._failed.give_up(failed.dirty):
+                continue
+            self.incidents.clear(key)
+            if id(failed.dirty) not in self._open:
                 await self._destroy(failed.dirty)
+
+    async def follow(self, dirty: DirtyFile, old_key: str) -> None:
+        """Let what failed of a file have its new name, in the next mount as well."""
+        await self._failed.follow(dirty, old_key)
 
     async def store_copy(
         self, dirty: DirtyFile, metadata: Metadata, lost: PreconditionFailed
@@ -585,14 +595,3 @@ class WriteBack:
         await self._failed.end(dirty)
         await self._destroy(dirty)
         return Recovered(key, dirty.size, object)
-
-
-def _can_wait(dirty: DirtyFile, metadata: Metadata) -> bool:
-    """Tell whether a commit may be a promise.
-
-    The record of a group of hard links holds versions that only the store gives. A file
-    that was stored in part, to make room here, is nearly there.
-    """
-    attributes = metadata.attributes
-    is_in_group = attributes is not None and attributes.group is not None
-    return not is_in_group and not dirty.is_ahead

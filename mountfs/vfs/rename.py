@@ -191,7 +191,6 @@ class Renames:
                 await self._move_object(rename, is_replaced=is_last)
             if victim is not None:
                 self._volume.inodes.drop_if_unused(victim)
-            await self._volume.writeback.forget_failed(node.key_at(*rename.new))
 
     async def _losing(self, stack: AsyncExitStack, rename: _Rename) -> bool:
         """See to a file that loses a name; tell whether that was its last."""
@@ -232,6 +231,7 @@ class Renames:
             inodes.detach_name(*rename.new)
             self._hard_links.point(victim)
         inodes.move(rename.old, *rename.new, rename.component)
+        await self._volume.writeback.forget_failed(new_key)
         if is_first:
             stored = moved if node.object is not None else replaced
             await self._follow(node, new_key, stored, moved)
@@ -276,13 +276,14 @@ class Renames:
         `moved` are the file's own bytes under it; `object` is what the next commit
         replaces there.
         """
-        file = node.file
+        file, old_key = node.file, ""
         if file is not None:
             match file.state:
                 case Clean(known) if moved is not None:
                     self._volume.blocks.rekey(known, moved)
                     file.state = Clean(moved)
                 case Dirty(dirty):
+                    old_key = dirty.key
                     if moved is not None and dirty.base is not None:
                         self._volume.writeback.rebase(dirty, moved)
                     await self._volume.writeback.retarget(dirty, new_key)
@@ -291,6 +292,7 @@ class Renames:
         node.object = object
         if file is not None and isinstance(file.state, Dirty):
             self._expect(file.state.file, node)
+            await self._volume.writeback.follow(file.state.file, old_key)
 
     def _expect(self, dirty: DirtyFile, node: Node) -> None:
         """Tell a file what it will replace, should it be stored before its commit."""

@@ -65,6 +65,9 @@ class Unlinked:
             raise
         if not node.opens:
             await self.drop(node, file)
+        elif dirty is not None:
+            # Crash before this: a file whose close had failed comes back with its name.
+            await self._volume.writeback.forget_failed(dirty.key)
 
     async def _take_back_dirty(
         self, dirty: DirtyFile, key: str, base: Object | None

@@ -523,3 +523,89 @@ async def test_failed_exchange_leaves_all_as_it_was(tmp_path: Path, step: int) -
         assert await scene.see("two") == b"two"
         assert await scene.keys() == {"one", "two"}
         assert await scene.cache.journal.renames() == ()
+
+
+async def kept(scene: Scene, path: str, content: bytes) -> None:
+    """Write a file whose close cannot store it."""
+    scene.store.refused["write"] = PermissionDenied("no")
+    with pytest.raises(PermissionDenied):
+        await scene.make(path, content)
+    scene.store.refused.clear()
+
+
+async def test_a_file_that_could_not_be_stored_keeps_its_new_name_in_a_crash(
+    tmp_path: Path,
+) -> None:
+    """The next mount stores it under the name that it was given since."""
+    async with open_scene(tmp_path) as scene:
+        there = scene.there
+        await kept(scene, "old", b"bytes")
+        await rename(scene, "old", "new")
+
+    async with open_scene(tmp_path, there=there) as scene:
+        assert await scene.keys() == {"new"}
+        assert await scene.content("new") == b"bytes"
+
+
+async def test_a_failed_file_that_replaces_another_replaces_it_after_a_crash(
+    tmp_path: Path,
+) -> None:
+    """As editors save: what the name had is neither an obstacle nor another's."""
+    async with open_scene(tmp_path) as scene:
+        there = scene.there
+        await scene.put("file", b"as it was")
+        await kept(scene, "file.tmp", b"as it is")
+        await rename(scene, "file.tmp", "file")
+
+    async with open_scene(tmp_path, there=there) as scene:
+        assert await scene.keys() == {"file"}
+        assert await scene.content("file") == b"as it is"
+
+
+async def test_a_failed_file_follows_its_directory_in_a_crash(tmp_path: Path) -> None:
+    """No directory of the old name comes back with it."""
+    async with open_scene(tmp_path) as scene:
+        there = scene.there
+        await scene.put("old/stored", b"stored")
+        await kept(scene, "old/file", b"bytes")
+        await rename(scene, "old", "new")
+
+    async with open_scene(tmp_path, there=there) as scene:
+        assert await scene.keys() == {"new/file", "new/stored"}
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+async def test_a_failed_file_that_loses_its_name_while_open_does_not_come_back(
+    tmp_path: Path, *, is_replaced: bool
+) -> None:
+    """Who removed it, or renamed over it, gave its bytes up, whoever reads them yet."""
+    async with open_scene(tmp_path) as scene:
+        there = scene.there
+        await kept(scene, "file", b"given up")
+        opened = await scene.open(await scene.lookup("file"))
+        await scene.put("other", b"other")
+        if is_replaced:
+            await rename(scene, "other", "file")
+        else:
+            await scene.fs.namespace.unlink(scene.root, b"file")
+        assert await scene.fs.files.read(opened, 0, 10) == b"given up"
+
+    async with open_scene(tmp_path, there=there) as scene:
+        expected = {"file"} if is_replaced else {"other"}
+        assert await scene.keys() == expected
+
+
+async def test_what_was_set_aside_of_a_failed_file_follows_its_name(
+    tmp_path: Path,
+) -> None:
+    """A change of it that a crash cuts short leaves it whole, where it is by now."""
+    async with open_scene(tmp_path) as scene:
+        there = scene.there
+        await kept(scene, "old", b"bytes")
+        opened = await scene.open(await scene.lookup("old"))
+        await scene.fs.files.write(opened, 0, b"more bytes")
+        await rename(scene, "old", "new")
+
+    async with open_scene(tmp_path, there=there) as scene:
+        assert await scene.keys() == {"new"}
+        assert await scene.content("new") == b"bytes"

@@ -17,6 +17,7 @@ from mountfs.cache import spool as spool_module
 from mountfs.cache.directory import DirectoryInUse
 from mountfs.cache.dirty import DirtyFile
 from mountfs.cache.journal import JournaledUpload, _Turn
+from mountfs.cache.journalfile import JournalError
 from mountfs.cache.spool import HELD, Spool
 from mountfs.storage.body import BytesBody
 from mountfs.storage.errors import (
@@ -303,6 +304,28 @@ async def test_a_file_that_the_store_has_is_stored_though_the_journal_is_full(
 
         assert scene.stored("a") == pattern(0, 50) + b"other" + pattern(55, 65)
         assert await stack.journal.uploads() == ()
+
+
+async def test_a_failed_file_that_is_stored_is_ours_though_the_journal_is_full(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its row cannot be taken out, so the commit fails; the next one meets the object
+    that this one has made, and nobody else's.
+    """
+    base = await scene.put("a", pattern(0, 20))
+
+    async with open_stack(scene.store, scene.directory) as stack:
+        dirty = stack.writeback.begin("a", base)
+        await stack.writeback.write(dirty, 5, b"edit", metadata=plain)
+        await stack.writeback.keep_failed(dirty, ServiceFailed("down"), NO_METADATA)
+        with monkeypatch.context() as patch:
+            patch.setattr("mountfs.cache.journal._transact", full)
+            with pytest.raises(JournalError):
+                await commit(stack, dirty, base.version)
+        await commit(stack, dirty, base.version)
+
+        assert scene.stored("a") == pattern(0, 5) + b"edit" + pattern(9, 11)
+        assert await stack.journal.failed() == ()
 
 
 async def test_a_spool_file_that_a_row_names_stays_until_the_row_is_gone(
