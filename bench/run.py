@@ -33,7 +33,7 @@ from tests.fakes import s3_servers
 from tests.fakes.s3_servers import S3Server
 from tests.fuse import mounting
 
-SYSTEMS = "mountfs-store,mountfs-journal,bare,disk,rclone,s3fs,juicefs"
+SYSTEMS = "mountfs-store,mountfs-journal,bare,disk,rclone,rclone-later,s3fs,juicefs"
 FLOORS = ("bare", "disk")
 NOT_AGAIN_S = 8.0
 """What took so long is not repeated."""
@@ -100,8 +100,7 @@ class Bench:
             if times:
                 self._keep(Taken(row.name, "disk", times))
         for system in self.systems:
-            is_meant = row.is_small_write or "noxattr" not in system.name
-            if is_meant and self._may(system.name, row):
+            if row.is_for(system.name) and self._may(system.name, row):
                 self._take(system, row, number)
 
     def _may(self, name: str, row: Row) -> bool:

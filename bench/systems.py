@@ -255,9 +255,12 @@ class Mountfs(System):
 
 
 class Rclone(System):
-    """rclone mount with its whole cache; uploads begin at once, not after 5 s."""
+    """rclone mount with its whole cache; when it sends what is written is an option."""
 
-    name = "rclone"
+    def __init__(self, place: Place, name: str, write_back: str) -> None:
+        self.name = name
+        self._write_back = write_back
+        super().__init__(place)
 
     def version(self) -> str:
         return first_line(program("rclone") or "rclone", "version")
@@ -272,7 +275,7 @@ class Rclone(System):
         return [
             *(program("rclone") or "rclone", "mount", remote, str(self.root)),
             "--vfs-cache-mode=full",
-            "--vfs-write-back=100ms",
+            f"--vfs-write-back={self._write_back}",
             f"--cache-dir={self.base / 'cache'}",
             f"--config={os.devnull}",
             *trust,
@@ -355,12 +358,14 @@ def choose(place: Place, names: list[str]) -> list[System]:
             case ["mountfs", durability, "noxattr"]:
                 found.append(Mountfs(place, durability, GATES))
             case ["rclone"] if program("rclone"):
-                found.append(Rclone(place))
+                found.append(Rclone(place, name, "0s"))
+            case ["rclone", "later"] if program("rclone"):
+                found.append(Rclone(place, name, "100ms"))
             case ["s3fs"] if program("s3fs"):
                 found.append(S3fs(place))
             case ["juicefs"] if program("juicefs"):
                 found.append(Juicefs(place))
-            case ["rclone" | "s3fs" | "juicefs"]:
+            case ["rclone" | "s3fs" | "juicefs", *_]:
                 print(f"{name} is not installed and left out", file=sys.stderr)
             case _:
                 raise SystemExit(f"no system is called {name}")

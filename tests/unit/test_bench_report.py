@@ -7,6 +7,7 @@ import pytest
 
 from bench import chart, page
 from bench.report import Line, Taken, lines, markdown, shown, summary
+from bench.rows import ROWS
 
 
 def line(**seconds: float) -> Line:
@@ -74,8 +75,30 @@ def test_nothing_is_said_where_there_is_nothing_to_compare() -> None:
 
     assert (alone.store_passes(), alone.journal_passes()) == (None, None)
     assert summary([alone]) == (
-        "journal: 0 of 0 lines hold the rule; store: 0 of 0 lines hold the rule."
+        "journal: 0 of 0 lines hold the rule;"
+        " journal against rclone that sends 0.1 s later: 0 of 0 lines hold the rule;"
+        " store: 0 of 0 lines hold the rule."
     )
+
+
+def test_peer_that_sends_later_counts_only_where_it_was_measured() -> None:
+    """Where it makes no difference, the peer itself is what is compared with."""
+    both = line(mountfs_journal=1.0, rclone=3.0, rclone_later=1.0)
+    one = line(mountfs_journal=1.0, rclone=3.0)
+
+    assert (both.journal_passes(), both.journal_passes_lazy()) == (True, False)
+    assert (one.journal_passes(), one.journal_passes_lazy()) == (True, True)
+
+
+def test_variants_of_a_system_take_the_rows_that_are_theirs() -> None:
+    """What differs in nothing is not measured twice."""
+    every = {row.name: row for row in ROWS}
+
+    assert every["create"].is_for("mountfs-store-noxattr")
+    assert not every["git"].is_for("mountfs-store-noxattr")
+    assert every["git"].is_for("rclone-later")
+    assert not every["read"].is_for("rclone-later")
+    assert every["read"].is_for("rclone")
 
 
 def test_the_table_has_a_cell_for_each_system() -> None:
@@ -84,8 +107,8 @@ def test_the_table_has_a_cell_for_each_system() -> None:
     found.failed = {"rclone"}
     table = markdown([found], ["mountfs-store", "rclone", "s3fs"]).splitlines()
 
-    assert {row.count("|") for row in table} == {9}
-    assert table[2] == "| a row | close | 1 | fails | 3 |  | 3x | - / yes |"
+    assert {row.count("|") for row in table} == {10}
+    assert table[2] == "| a row | close | 1 | fails | 3 |  |  | 3x | - / yes |"
 
 
 def test_numbers_are_short() -> None:
