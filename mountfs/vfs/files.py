@@ -103,8 +103,7 @@ class Files:
 
     def get(self, handle: int) -> OpenFile:
         """Return the open file of a handle. Raises EBADF."""
-        opened = self._open.get(handle)
-        if opened is None:
+        if (opened := self._open.get(handle)) is None:
             fail(errno.EBADF)
         return opened
 
@@ -281,17 +280,17 @@ class Files:
                     dirty, offset, data, metadata=lambda: self._volume.metadata_of(node)
                 )
             except (StoreError, OSError) as error:
-                file.refusal = error
+                file.note_refused(offset, len(data), error)
                 raise
+            file.note_taken(offset, len(data))
         # Its time is the kernel's: it says so before the bytes are committed.
         return len(data)
 
     async def truncate(
         self, node: Node, size: int, times: Change | None = None
     ) -> None:
-        """Cut or extend a file; committed at once if nobody has it open for writing.
-
-        The new bytes have the times that `times` names, or else those of now.
+        """Cut or extend a file, at the time that `times` names, or now; committed at
+        once if nobody has it open for writing.
         """
         file = regular(node)
         self._volume.check_writable()
@@ -301,6 +300,7 @@ class Files:
             async with file.lock:
                 dirty = self._dirty(node, file)
                 await self._volume.writeback.truncate(dirty, size)
+                file.note_cut(size)
                 if file.needs_commit:
                     self._note_change_of_size(node, times or Change())
             if file.writers == 0:
@@ -343,6 +343,7 @@ class Files:
         dirty = file.state.file
         key = dirty.key
         try:
+            file.check_whole()
             if node.attributes.group is None:
                 await self._store(node, dirty, key)
             else:
@@ -454,7 +455,7 @@ class Files:
                 await self._volume.writeback.truncate(file.state.file, 0)
             else:
                 file.become_dirty(self._begin(node, None))
-            file.refusal = None
+            file.note_cut(0)
         if uid != 0:
             # The kernel clears these at write and truncate, but not at O_TRUNC.
             mode = (node.attributes.mode or 0) & ~(stat.S_ISUID | stat.S_ISGID)
@@ -539,10 +540,9 @@ class Files:
         if not (node.is_lost or isinstance(file.failure, PreconditionFailed)):
             return
         async with file.lock:
-            state = file.state
-            if not isinstance(state, Dirty):
+            if not isinstance(file.state, Dirty):
                 return
-            if not self._volume.writeback.leave_failed(state.file):
+            if not self._volume.writeback.leave_failed(file.state.file):
                 return  # they could not be kept: then they are at least readable
             key = key_of(node)
             node.object = node.object or Object(key=key, size=0)

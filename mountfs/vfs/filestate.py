@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import trio
 
 from mountfs.cache.dirty import DirtyFile
+from mountfs.cache.extents import Extents
 from mountfs.cache.lock import Lock
 from mountfs.storage.errors import StoreError
 from mountfs.storage.types import Object
@@ -48,6 +49,7 @@ class FileState:
         "_failure",
         "_lock",
         "_push",
+        "_refused",
         "_unpushable",
         "committed_revision",
         "has_new_attributes",
@@ -68,6 +70,7 @@ class FileState:
         self._failed_revision: int | None = None
         self._failure: StoreError | OSError | None = None
         self.refusal: StoreError | OSError | None = None
+        self._refused: Extents | None = None  # there are many files: mostly none
         self.has_new_attributes = False
         self.late_error: StoreError | OSError | None = None
         self.late_errors = 0
@@ -159,6 +162,41 @@ class FileState:
                 self.refusal = error
         self.note_late_error(error)
 
+    def note_refused(self, start: int, size: int, error: StoreError | OSError) -> None:
+        """Remember that bytes of a write(2) were not taken in."""
+        self.refusal = error
+        self._refused = self._refused or Extents()
+        self._refused.add(start, start + size)
+
+    def note_taken(self, start: int, size: int) -> None:
+        """Note that bytes were taken in, perhaps such as had been refused."""
+        if self._refused is not None:
+            self._refused.remove(start, start + size)
+            self._forget_refusal()
+
+    def note_cut(self, size: int) -> None:
+        """Note that the file ends there now, whatever was to be behind that."""
+        if self._refused is not None:
+            self._refused.cut(size)
+        self._forget_refusal()
+
+    def _forget_refusal(self) -> None:
+        is_lost = isinstance(self.state, Dirty) and self.state.file.spool.is_lost
+        if not (self._refused or is_lost):
+            self.refusal = self._refused = None
+
+    def check_whole(self) -> None:
+        """Raise why bytes were refused if others lie behind them.
+
+        Were the file stored so, it would have zeros there, or older bytes. The kernel
+        tells of bytes that it could not send once, and then sends the next close(2) as
+        if nothing had been. If the file ends before them it is as on a disk that got
+        full, and who closes it gets that.
+        """
+        refused = self._refused
+        if self.refusal and refused and refused.overlaps(0, self.size):
+            raise self.refusal
+
     def note_late_error(self, error: StoreError | OSError) -> None:
         """Remember an error for every handle that is open now."""
         self.late_error = error
@@ -179,7 +217,7 @@ class FileState:
         self.committed_revision = None
         self._failed_revision = None
         self._failure = None
-        self.refusal = None
+        self.refusal = self._refused = None
         self.has_new_attributes = False
         self.late_error = None
 

@@ -161,6 +161,36 @@ async def test_file_whose_write_was_refused_is_not_stored(tmp_path: Path) -> Non
         assert scene.cache.writeback.pending() == ()
 
 
+async def test_no_close_stores_a_gap_where_bytes_were_refused(tmp_path: Path) -> None:
+    """One copy of the descriptor was told, and the next is closed: neither zeros nor
+    older bytes count for what was written there, until it is written anew, or cut.
+    """
+    async with open_scene(tmp_path, size_max=110) as scene:
+        await scene.put("old", b"as it was before")
+        full = [await scene.create(scene.root, f"full{i}", bytes(19)) for i in range(5)]
+        changed = await scene.open(await scene.lookup("old"))
+        new = await scene.create(scene.root, "new", b"begin")
+        for file in (changed, new):
+            with pytest.raises(QuotaExceeded):
+                await scene.fs.files.write(file, 5, bytes(50))
+            await scene.fs.files.write(file, 8, b"end")
+            for _ in range(2):
+                with pytest.raises(QuotaExceeded):
+                    await scene.fs.files.flush(file)
+        assert await scene.content("old") == b"as it was before"
+        assert await scene.content("new") is None
+
+        await scene.fs.files.write(new, 5, b", a")
+        await scene.close(new)
+        await scene.fs.files.truncate(changed.node, 5)
+        await scene.close(changed)
+
+        assert await scene.content("new") == b"begin, aend"
+        assert await scene.content("old") == b"as it"
+        for file in full:
+            await scene.close(file)
+
+
 async def test_file_is_stored_after_the_refusal_was_seen(tmp_path: Path) -> None:
     """A program that was told, and then closes or syncs on purpose, gets its way."""
     async with open_scene(tmp_path, size_max=100) as scene:
