@@ -5,10 +5,11 @@ but uploads, knows no metagenerations and finishes every rewrite at once. This o
 those promises, which is what the conformance suite is about. It runs in threads of this
 process, holds everything in memory, counts what it is asked, and fails when told to.
 
-The rules for objects are in `gcs_objects`. Here, documented on the pages of the same
-names: "Objects: list" (pages count items and prefixes), "Objects: rewrite" (tokens; a
-resource in the body takes the place of all metadata), "Resumable uploads" (308 and
-Range; what a broken connection has brought is kept), "Batch requests" (100 calls).
+The rules for objects are in `gcs_objects`, what requests say in `gcs_requests`. Here,
+documented on the pages of the same names: "Objects: list" (pages count items and
+prefixes), "Objects: rewrite" (tokens; a resource in the body takes the place of all
+metadata), "Resumable uploads" (308 and Range; what a broken connection has brought is
+kept), "Batch requests" (100 calls).
 """
 
 import base64
@@ -17,10 +18,10 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import urlsplit
 
 from tests.fakes.gcs_objects import (
     SOURCES_MAX,
@@ -31,6 +32,21 @@ from tests.fakes.gcs_objects import (
     made,
     patched,
     selected,
+)
+from tests.fakes.gcs_requests import (
+    Call,
+    check_key,
+    json_reply,
+    key_of,
+    key_sha256_of,
+    multipart_of,
+    names_of,
+    operation_of,
+    query_of,
+    range_of,
+    refusal,
+    results_of,
+    rewrite_names_of,
 )
 from tests.fakes.http_proxy import HttpProxy, Reply, Request
 from tests.fakes.s3_servers import S3Server
@@ -69,20 +85,8 @@ class _Session:
     done: dict[str, Any] | None = None
 
 
-@dataclass(slots=True)
-class _Call:
-    """A request, whether it came alone or in a batch."""
-
-    method: str
-    path: str
-    query: dict[str, str]
-    headers: Mapping[str, str]
-    body: bytes
-    base_url: str = ""
-
-
 Notify = Callable[[str, str, Mapping[str, Any]], None]
-Fault = Callable[[str, _Call], Reply | None]
+Fault = Callable[[str, Call], Reply | None]
 """Gets the operation; what it returns is the answer, and nothing is carried out."""
 
 
@@ -168,10 +172,10 @@ class GcsServer(HttpProxy):
         """Answer one request and log it."""
         parts = urlsplit(request.target)
         headers = {name.lower(): value for name, value in request.headers}
-        call = _Call(
+        call = Call(
             request.method,
             parts.path.removeprefix("/download"),
-            _query_of(parts.query),
+            query_of(parts.query),
             headers,
             self._taken(request, parts.query),
             f"http://{headers.get('host', '')}",
@@ -181,7 +185,7 @@ class GcsServer(HttpProxy):
             self._log.append(
                 Logged(
                     operation,
-                    _key_of(call),
+                    key_of(call),
                     request.reason,
                     reply.status,
                     request.size,
@@ -201,12 +205,12 @@ class GcsServer(HttpProxy):
             return request.body()
         wanted = self.breaks_after.pop(0)
         body = request.body()[:wanted]
-        session = self._sessions[_query_of(query)["upload_id"]]
+        session = self._sessions[query_of(query)["upload_id"]]
         session.data += body[: len(body) // GRANULE * GRANULE]
         return b"\0broken"
 
-    def _answered(self, call: _Call) -> tuple[str, Reply]:
-        operation = _operation_of(call)
+    def _answered(self, call: Call) -> tuple[str, Reply]:
+        operation = operation_of(call)
         if call.body == b"\0broken":
             return operation, Reply(500, cut_after=-1)
         if self.fault is not None and (reply := self.fault(operation, call)):
@@ -217,7 +221,7 @@ class GcsServer(HttpProxy):
         except Refused as error:
             return operation, refusal(error.status, error.reason, str(error))
 
-    def _carry_out(self, operation: str, call: _Call) -> Reply:
+    def _carry_out(self, operation: str, call: Call) -> Reply:
         deed = {
             "objects.list": self._list,
             "objects.get": self._get,
@@ -245,26 +249,26 @@ class GcsServer(HttpProxy):
             raise Refused(404, "notFound", "The specified bucket does not exist.")
         return self._buckets[name]
 
-    def _find(self, call: _Call) -> tuple[str, Stored]:
-        bucket, name = _names(call.path)
+    def _find(self, call: Call) -> tuple[str, Stored]:
+        bucket, name = names_of(call.path)
         stored = self._bucket(bucket).get(name)
         if stored is None:
             raise Refused(404, "notFound", f"No such object: {bucket}/{name}")
         check_conditions(stored, call.query)
         return bucket, stored
 
-    def _told(self, call: _Call, bucket: str, stored: Stored) -> Reply:
-        has_key = bool(stored.key_sha256) and _key_sha256(call) == stored.key_sha256
+    def _told(self, call: Call, bucket: str, stored: Stored) -> Reply:
+        has_key = bool(stored.key_sha256) and key_sha256_of(call) == stored.key_sha256
         resource = stored.resource(bucket, has_key=has_key)
-        return _json(200, selected(resource, call.query.get("fields")))
+        return json_reply(200, selected(resource, call.query.get("fields")))
 
-    def _get(self, call: _Call) -> Reply:
+    def _get(self, call: Call) -> Reply:
         return self._told(call, *self._find(call))
 
-    def _media(self, call: _Call) -> Reply:
+    def _media(self, call: Call) -> Reply:
         _, stored = self._find(call)
-        _check_key(call, stored)
-        start, end = _range_of(call.headers.get("range", ""), len(stored.data))
+        check_key(call, stored)
+        start, end = range_of(call.headers.get("range", ""), len(stored.data))
         headers = [
             ("Content-Type", stored.properties.get("contentType", "")),
             ("X-Goog-Generation", str(stored.generation)),
@@ -283,14 +287,14 @@ class GcsServer(HttpProxy):
         headers.append(("Content-Range", f"bytes {start}-{end - 1}/{len(stored.data)}"))
         return Reply(206, headers, stored.data[start:end])
 
-    def _list(self, call: _Call) -> Reply:
-        bucket, _ = _names(call.path)
+    def _list(self, call: Call) -> Reply:
+        bucket, _ = names_of(call.path)
         objects, query = self._bucket(bucket), call.query
         most = min(int(query.get("maxResults", PAGE_MAX)), PAGE_MAX)
         after = base64.b64decode(query.get("pageToken", "")).decode()
         found: list[tuple[str, Stored | None]] = []
         token = None
-        for name, stored in _results(objects, query):
+        for name, stored in results_of(objects, query):
             place = f"{name}\x01" if stored is None else name
             if after and place <= after:
                 continue
@@ -306,16 +310,16 @@ class GcsServer(HttpProxy):
         reply |= {"items": items} if items else {}
         reply |= {"prefixes": prefixes} if prefixes else {}
         reply |= {"nextPageToken": token} if token else {}
-        return _json(200, selected(reply, query.get("fields")))
+        return json_reply(200, selected(reply, query.get("fields")))
 
-    def _insert(self, call: _Call) -> Reply:
-        bucket, _ = _names(call.path)
-        resource, media_type, data = _multipart_of(call)
+    def _insert(self, call: Call) -> Reply:
+        bucket, _ = names_of(call.path)
+        resource, media_type, data = multipart_of(call)
         resource.setdefault("contentType", media_type)
         return self._store(call, bucket, resource, data)
 
     def _store(
-        self, call: _Call, bucket: str, resource: dict[str, Any], data: bytes
+        self, call: Call, bucket: str, resource: dict[str, Any], data: bytes
     ) -> Reply:
         name = call.query.get("name") or resource.get("name", "")
         objects = self._bucket(bucket)
@@ -327,19 +331,19 @@ class GcsServer(HttpProxy):
             data,
             resource,
             default_class=self._classes[bucket],
-            key_sha256=_key_sha256(call),
+            key_sha256=key_sha256_of(call),
         )
         self._check_rate(bucket, name)
         self._place(bucket, stored)
         return self._told(call, bucket, stored)
 
-    def _delete(self, call: _Call) -> Reply:
+    def _delete(self, call: Call) -> Reply:
         bucket, stored = self._find(call)
         self._check_rate(bucket, stored.name)
         self._take_away(bucket, stored.name)
         return Reply(204)
 
-    def _patch(self, call: _Call) -> Reply:
+    def _patch(self, call: Call) -> Reply:
         bucket, stored = self._find(call)
         self._check_rate(bucket, stored.name)
         patched(stored, json.loads(call.body))
@@ -366,15 +370,15 @@ class GcsServer(HttpProxy):
             raise Refused(429, "rateLimitExceeded", "The object exceeded the rate")
         self._changed[place] = due
 
-    def _rewrite(self, call: _Call) -> Reply:
-        bucket, name, target_bucket, target = _rewrite_names(call.path)
+    def _rewrite(self, call: Call) -> Reply:
+        bucket, name, target_bucket, target = rewrite_names_of(call.path)
         source = self._bucket(bucket).get(name)
         if source is None:
             raise Refused(404, "notFound", f"No such object: {bucket}/{name}")
         check_conditions(source, call.query, "ifSource")
         objects = self._bucket(target_bucket)
         check_conditions(objects.get(target), call.query)
-        _check_key(call, source, "x-goog-copy-source-encryption-key")
+        check_key(call, source, "x-goog-copy-source-encryption-key")
         token = call.query.get("rewriteToken", f"token-{len(self._rewrites)}")
         done = self._rewrites.get(token, 0) + self._rewritten_max
         if done < len(source.data):
@@ -386,7 +390,7 @@ class GcsServer(HttpProxy):
                 "done": False,
                 "rewriteToken": token,
             }
-            return _json(200, selected(told, call.query.get("fields")))
+            return json_reply(200, selected(told, call.query.get("fields")))
         resource = json.loads(call.body) if call.body else {}
         if not resource:  # "copied from the source", but for the storage class
             resource = {**source.properties, "metadata": source.metadata}
@@ -397,7 +401,7 @@ class GcsServer(HttpProxy):
             source.data,
             resource,
             default_class=self._classes[target_bucket],
-            key_sha256=_key_sha256(call),
+            key_sha256=key_sha256_of(call),
             is_composite=source.is_composite,
         )
         self._check_rate(target_bucket, target)
@@ -408,10 +412,10 @@ class GcsServer(HttpProxy):
             "objectSize": str(len(source.data)),
             "resource": copied.resource(target_bucket, has_key=True),
         }
-        return _json(200, selected(told, call.query.get("fields")))
+        return json_reply(200, selected(told, call.query.get("fields")))
 
-    def _compose(self, call: _Call) -> Reply:
-        bucket, name = _names(call.path.removesuffix("/compose"))
+    def _compose(self, call: Call) -> Reply:
+        bucket, name = names_of(call.path.removesuffix("/compose"))
         objects = self._bucket(bucket)
         wanted = json.loads(call.body)
         entries = wanted["sourceObjects"]
@@ -424,7 +428,7 @@ class GcsServer(HttpProxy):
             wanted_generation = str(entry.get("generation") or "")
             if source is None or wanted_generation not in ("", str(source.generation)):
                 raise Refused(404, "notFound", f"No such object: {entry['name']}")
-            _check_key(call, source)
+            check_key(call, source)
             sources.append(source)
         check_conditions(objects.get(name), call.query)
         resource = dict(wanted.get("destination") or {})
@@ -435,7 +439,7 @@ class GcsServer(HttpProxy):
             b"".join(source.data for source in sources)[:: -1 if self.garbles else 1],
             resource,
             default_class=self._classes[bucket],
-            key_sha256=_key_sha256(call),
+            key_sha256=key_sha256_of(call),
             is_composite=True,
         )
         if {source.storage_class for source in sources} != {composed.storage_class}:
@@ -446,8 +450,8 @@ class GcsServer(HttpProxy):
 
     # --- sessions -------------------------------------------------------------------
 
-    def _start(self, call: _Call) -> Reply:
-        bucket, _ = _names(call.path)
+    def _start(self, call: Call) -> Reply:
+        bucket, _ = names_of(call.path)
         self._bucket(bucket)
         resource = json.loads(call.body) if call.body else {}
         media_type = call.headers.get("x-upload-content-type")
@@ -455,17 +459,17 @@ class GcsServer(HttpProxy):
         name = call.query.get("name") or resource.get("name", "")
         id = f"session-{len(self._sessions)}"
         self._sessions[id] = _Session(
-            bucket, name, resource, call.query, _key_sha256(call)
+            bucket, name, resource, call.query, key_sha256_of(call)
         )
         place = f"{call.base_url}{call.path}?uploadType=resumable&upload_id={id}"
         return Reply(200, [("Location", place)])
 
-    def _put_piece(self, call: _Call) -> Reply:
+    def _put_piece(self, call: Call) -> Reply:
         session = self._sessions.get(call.query["upload_id"])
         if session is None:
             raise Refused(404, "notFound", "No such upload")
         if session.done is not None:
-            return _json(200, session.done)
+            return json_reply(200, session.done)
         match = re.fullmatch(
             r"bytes (?:(\d+)-(\d+)|\*)/(\d+)", call.headers.get("content-range", "")
         )
@@ -478,7 +482,7 @@ class GcsServer(HttpProxy):
             have = len(session.data)
             header = [("Range", f"bytes=0-{have - 1}")] if have else []
             return Reply(308, header)
-        inner = _Call(
+        inner = Call(
             "POST",
             call.path,
             dict(session.query),
@@ -493,7 +497,7 @@ class GcsServer(HttpProxy):
 
     # --- the rest -------------------------------------------------------------------
 
-    def _batch(self, call: _Call) -> Reply:
+    def _batch(self, call: Call) -> Reply:
         boundary = call.headers["content-type"].partition("boundary=")[2].strip('"')
         parts = call.body.split(f"--{boundary}".encode())[1:-1]
         if len(parts) > BATCH_MAX:
@@ -506,12 +510,12 @@ class GcsServer(HttpProxy):
             line = rest.split(b"\r\n")[0].decode()
             method, target, _ = line.split(" ")
             split = urlsplit(target)
-            inner = _Call(method, split.path, _query_of(split.query), {}, b"")
+            inner = Call(method, split.path, query_of(split.query), {}, b"")
             operation, reply = self._answered(inner)
             with self._lock:
                 self._log.append(
                     Logged(
-                        operation, _key_of(inner), "in-batch", reply.status, 0, {}, {}
+                        operation, key_of(inner), "in-batch", reply.status, 0, {}, {}
                     )
                 )
             told.append(
@@ -524,151 +528,22 @@ class GcsServer(HttpProxy):
         body = b"".join(told) + b"\r\n--answer--\r\n"
         return Reply(200, [("Content-Type", content_type)], body)
 
-    def _list_buckets(self, call: _Call) -> Reply:
+    def _list_buckets(self, call: Call) -> Reply:
         items = [{"kind": "storage#bucket", "name": name} for name in self._buckets]
-        return _json(200, {"kind": "storage#buckets", "items": items})
+        return json_reply(200, {"kind": "storage#buckets", "items": items})
 
-    def _insert_bucket(self, call: _Call) -> Reply:
+    def _insert_bucket(self, call: Call) -> Reply:
         name = json.loads(call.body)["name"]
         if name in self._buckets:
             raise Refused(409, "conflict", "You already own this bucket.")
         self.make_bucket(name)
-        return _json(200, {"kind": "storage#bucket", "name": name})
+        return json_reply(200, {"kind": "storage#bucket", "name": name})
 
-    def _delete_bucket(self, call: _Call) -> Reply:
-        bucket, _ = _names(call.path)
+    def _delete_bucket(self, call: Call) -> Reply:
+        bucket, _ = names_of(call.path)
         if self._bucket(bucket):
             raise Refused(
                 409, "conflict", "The bucket you tried to delete is not empty."
             )
         del self._buckets[bucket]
         return Reply(204)
-
-
-def refusal(status: int, reason: str, message: str = "") -> Reply:
-    """Return an error as the JSON API writes it."""
-    entry = {"domain": "global", "reason": reason, "message": message or reason}
-    error = {"code": status, "message": message or reason, "errors": [entry]}
-    return _json(status, {"error": error})
-
-
-def _json(status: int, value: object) -> Reply:
-    body = json.dumps(value).encode()
-    return Reply(status, [("Content-Type", "application/json; charset=UTF-8")], body)
-
-
-def _query_of(text: str) -> dict[str, str]:
-    found = parse_qs(text, keep_blank_values=True, strict_parsing=bool(text))
-    return {name: values[-1] for name, values in found.items()}
-
-
-def _operation_of(call: _Call) -> str:
-    path, method = call.path, call.method
-    if path.startswith("/batch/"):
-        return "batch"
-    if path.startswith("/upload/"):
-        if "upload_id" in call.query:
-            return "session.put"
-        kinds = {"multipart": "objects.insert", "resumable": "session.start"}
-        return kinds.get(call.query.get("uploadType", ""), "")
-    inner = path.removeprefix("/storage/v1/")
-    if inner == "b":
-        return {"GET": "buckets.list", "POST": "buckets.insert"}.get(method, "")
-    if inner.count("/") == 1:
-        return {"DELETE": "buckets.delete"}.get(method, "")
-    if inner.endswith("/o") and inner.count("/") == 2:
-        return "objects.list" if method == "GET" else ""
-    if method == "POST":
-        if "/rewriteTo/b/" in inner:
-            return "objects.rewrite"
-        return "objects.compose" if inner.endswith("/compose") else ""
-    if method == "GET" and call.query.get("alt") == "media":
-        return "objects.media"
-    names = {"GET": "get", "DELETE": "delete", "PATCH": "patch"}
-    return f"objects.{names[method]}" if method in names else ""
-
-
-def _names(path: str) -> tuple[str, str]:
-    """Return the bucket and the object that a path names."""
-    inner = path.removeprefix("/upload").removeprefix("/storage/v1/b/")
-    bucket, _, rest = inner.partition("/")
-    return unquote(bucket), unquote(rest.removeprefix("o").removeprefix("/"))
-
-
-def _rewrite_names(path: str) -> tuple[str, str, str, str]:
-    source, _, target = path.partition("/rewriteTo/b/")
-    return *_names(source), *_names(f"/storage/v1/b/{target}")
-
-
-def _key_of(call: _Call) -> str:
-    if "name" in call.query:
-        return call.query["name"]
-    if call.path.startswith("/batch"):
-        return ""
-    if "/rewriteTo/" in call.path:
-        return _rewrite_names(call.path)[3]
-    return _names(call.path)[1].removesuffix("/compose")
-
-
-def _results(
-    objects: Mapping[str, Stored], query: Mapping[str, str]
-) -> Iterator[tuple[str, Stored | None]]:
-    """Give the items and prefixes of a listing in order; None is a prefix."""
-    prefix, delimiter = query.get("prefix", ""), query.get("delimiter")
-    with_trailing = query.get("includeTrailingDelimiter") == "true"
-    last = ""
-    for name in sorted(objects, key=str.encode):
-        if not name.startswith(prefix):
-            continue
-        if delimiter is None or delimiter not in name[len(prefix) :]:
-            yield name, objects[name]
-            continue
-        end = name.index(delimiter, len(prefix)) + 1
-        folder = name[:end]
-        if with_trailing and name == folder:
-            yield name, objects[name]
-        if folder != last:
-            last = folder
-            yield folder, None
-
-
-def _multipart_of(call: _Call) -> tuple[dict[str, Any], str, bytes]:
-    """Take apart a multipart/related upload."""
-    content_type = call.headers["content-type"]
-    assert content_type.startswith("multipart/related; boundary=")
-    told = content_type.partition("boundary=")[2].strip('"')
-    boundary = f"--{told}".encode()
-    pieces = call.body.split(b"\r\n" + boundary)
-    first, last = pieces[0], pieces[1]
-    assert first.startswith(boundary)
-    assert pieces[2].startswith(b"--")
-    resource = json.loads(first.partition(b"\r\n\r\n")[2])
-    head, _, data = last.partition(b"\r\n\r\n")
-    match = re.search(rb"content-type: *([^\r\n]+)", head, re.IGNORECASE)
-    media_type = match[1].decode() if match else ""
-    return resource, media_type, data
-
-
-def _range_of(header: str, size: int) -> tuple[int | None, int]:
-    match = re.fullmatch(r"bytes=(\d+)-(\d*)", header)
-    if match is None:
-        return None, size
-    start = int(match[1])
-    if start >= size:
-        raise Refused(416, "requestedRangeNotSatisfiable", "Range not satisfiable")
-    return start, min(int(match[2]) + 1, size) if match[2] else size
-
-
-def _key_sha256(call: _Call) -> str:
-    return call.headers.get("x-goog-encryption-key-sha256", "")
-
-
-def _check_key(
-    call: _Call, stored: Stored, header: str = "x-goog-encryption-key"
-) -> None:
-    """Refuse the bytes of an object without the key that it was stored with (csek)."""
-    given = call.headers.get(f"{header}-sha256", "")
-    if stored.key_sha256 and given != stored.key_sha256:
-        raise Refused(400, "resourceIsEncryptedWithCustomerEncryptionKey")
-    if given and not stored.key_sha256:
-        raise Refused(400, "resourceNotEncryptedWithCustomerEncryptionKey")

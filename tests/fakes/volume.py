@@ -72,6 +72,12 @@ class Scene:
     def settling(self) -> Settling:
         return self.journaled.settling
 
+    async def begin(self) -> None:
+        """Go on with what an earlier mount left, as a daemon does."""
+        await self.cache.writeback.recover()
+        await self.fs.recover()
+        await self.fs.learning.learn_root()
+
     async def drain(self) -> bool:
         """Store what waits; tell whether all of it is stored."""
         return await self.journaled.drain.empty()
@@ -167,13 +173,10 @@ async def open_scene(
     """Build a file system; the same directory and store again are the next mount.
 
     `journaled` is `--durability journal`, `local_only` the patterns of that option.
-    With a `store` there is nothing in `there`.
-    `sizes` are those of blocks and parts, where a few bytes are too little.
+    With a `store` there is nothing in `there`. `sizes` are those of blocks and parts.
     """
-    if there is None:
-        there = MemoryStore(
-            capabilities=capabilities or tiny_store(move=False, attributes=False)
-        )
+    able = capabilities or tiny_store(move=False, attributes=False)
+    there = there or MemoryStore(capabilities=able)
     held = HeldStore(there if store is None else store)
     virtual = VirtualStorager(held, features or Features.for_mounts())
     sending, receiving = trio.open_memory_channel[Outdated](100)
@@ -190,53 +193,74 @@ async def open_scene(
         _open_learnt(plain, directory) as learnt,
         AsyncExitStack() as stack,
     ):
-        changes = None if plain.capabilities.list_metadata else index
-        metadata = MetadataCache(ttl_s=ttl_s, learnt=learnt, changes=changes)
+        below = _below(plain, aliases, cache, index, learnt, ttl_s)
         hooks = Hooks()
         waiting: Journaled | None = None
         if journaled or await cache.journal.pending():
             waiting = await open_queue(
                 stack,
-                Below(
-                    store=AliasStorager(plain, aliases),
-                    aliases=aliases,
-                    journal=cache.journal,
-                    blocks=cache.blocks,
-                    writeback=cache.writeback,
-                    budget=cache.budget,
-                    metadata=metadata,
-                ),
+                below,
                 cache.writeback.incidents,
                 hooks,
                 takes_changes=journaled,
                 tree_moved=index.renamed if index is not None else None,
                 local_only=LocalOnly(LocalOnlyNames(local_only, names)),
             )
-        volume = Volume(
-            store=plain if waiting is None else waiting.store,
-            journaled=waiting,
-            metadata=metadata,
-            learnt=learnt,
-            index=index,
-            blocks=cache.blocks,
-            writeback=cache.writeback,
-            journal=cache.journal,
-            defaults=Defaults(uid=0, gid=0),
-            outdated=sending,
-            inodes=InodeTable(),
-            names=names,
-        )
+        volume = _volume(plain, below, waiting, index, learnt, names, sending)
         hooks.outdated = volume.outdate
-        root = Object(key="", kind=ObjectKind.DIRECTORY)
-        volume.inodes.root.attributes = effective(root, volume.defaults)
         fs = FileSystem(volume, owner="test", outdated=receiving)
-        await cache.writeback.recover()
-        await fs.recover()
-        await fs.learning.learn_root()
-        with trio.fail_after(HANGS_S):
-            yield Scene(fs, held, there, cache)
-        sending.close()
-        receiving.close()
+        scene = Scene(fs, held, there, cache)
+        await scene.begin()
+        with sending, receiving, trio.fail_after(HANGS_S):
+            yield scene
+
+
+def _below(
+    store: Storager,
+    aliases: Aliases,
+    cache: Stack,
+    index: AttributeIndex | None,
+    learnt: Learnt | None,
+    ttl_s: float,
+) -> Below:
+    changes = None if store.capabilities.list_metadata else index
+    return Below(
+        store=AliasStorager(store, aliases),
+        aliases=aliases,
+        journal=cache.journal,
+        blocks=cache.blocks,
+        writeback=cache.writeback,
+        budget=cache.budget,
+        metadata=MetadataCache(ttl_s=ttl_s, learnt=learnt, changes=changes),
+    )
+
+
+def _volume(
+    store: Storager,
+    below: Below,
+    waiting: Journaled | None,
+    index: AttributeIndex | None,
+    learnt: Learnt | None,
+    names: Names,
+    outdated: trio.MemorySendChannel[Outdated],
+) -> Volume:
+    volume = Volume(
+        store=store if waiting is None else waiting.store,
+        journaled=waiting,
+        metadata=below.metadata,
+        learnt=learnt,
+        index=index,
+        blocks=below.blocks,
+        writeback=below.writeback,
+        journal=below.journal,
+        defaults=Defaults(uid=0, gid=0),
+        outdated=outdated,
+        inodes=InodeTable(),
+        names=names,
+    )
+    root = Object(key="", kind=ObjectKind.DIRECTORY)
+    volume.inodes.root.attributes = effective(root, volume.defaults)
+    return volume
 
 
 @asynccontextmanager

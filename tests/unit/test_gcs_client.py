@@ -44,7 +44,8 @@ from mountfs.storage.reason import Reason, because
 from mountfs.storage.retry import RetryStorager
 from mountfs.storage.types import NO_METADATA, ListMode, Metadata, Object, Version
 from tests.fakes.gcs_fixtures import GCS_BUCKET
-from tests.fakes.gcs_server import GcsServer, refusal
+from tests.fakes.gcs_requests import refusal
+from tests.fakes.gcs_server import GcsServer
 from tests.fakes.http_proxy import Reply
 from tests.fakes.scripted_server import ScriptedServer
 

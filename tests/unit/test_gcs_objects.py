@@ -32,7 +32,8 @@ from mountfs.storage.types import (
 )
 from mountfs.storage.virtual import VirtualStorager
 from tests.fakes.gcs_fixtures import GCS_BUCKET
-from tests.fakes.gcs_server import GcsServer, refusal
+from tests.fakes.gcs_requests import refusal
+from tests.fakes.gcs_server import GcsServer
 
 MIB = 1 << 20
 

@@ -21,7 +21,8 @@ from mountfs.storage.protocol import Storager
 from mountfs.storage.retry import RetryStorager
 from mountfs.storage.types import ABSENT, ListMode, Metadata, Object, Part, Upload
 from tests.fakes.gcs_fixtures import GCS_BUCKET
-from tests.fakes.gcs_server import GcsServer, refusal
+from tests.fakes.gcs_requests import refusal
+from tests.fakes.gcs_server import GcsServer
 
 KEY = "dir/file"
 MIB = 1 << 20
