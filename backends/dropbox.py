@@ -31,6 +31,7 @@ from typing import Any
 from dropbox import Dropbox, files
 
 from mountfs.backends import _checks
+from mountfs.backends._lacking import NoAppend
 from mountfs.backends.dropbox_changes import Changes
 from mountfs.backends.dropbox_client import DropboxClient
 from mountfs.backends.dropbox_deletions import Deletions
@@ -71,7 +72,6 @@ from mountfs.storage.protocol import Storager
 from mountfs.storage.types import (
     NO_METADATA,
     Absent,
-    Append,
     Call,
     Capabilities,
     Condition,
@@ -100,8 +100,10 @@ def open_dropbox(url: str, options: Mapping[str, object]) -> Storager:
     return DropboxStorager(Keys(root_of(url)), parse_options(options))
 
 
-class DropboxStorager:
+class DropboxStorager(NoAppend):
     """One folder of one account."""
+
+    _service = "Dropbox"
 
     def __init__(self, keys: Keys, options: DropboxOptions) -> None:
         self._keys = keys
@@ -402,24 +404,6 @@ class DropboxStorager:
     async def abort_multipart(self, upload: Upload) -> None:
         """Send nothing: Dropbox forgets a session after seven days."""
         self._multipart.abort(upload)
-
-    async def create_append(
-        self,
-        key: str,
-        *,
-        base: Object | None = None,
-        metadata: Metadata = NO_METADATA,
-    ) -> Append:
-        """Refuse: a session makes a new file, and continues none."""
-        raise Unsupported("Dropbox does not append", key=key)
-
-    async def write_append(self, append: Append, body: Body) -> Append:
-        """Refuse."""
-        raise Unsupported("Dropbox does not append", key=append.key)
-
-    async def commit_append(self, append: Append) -> Object:
-        """Refuse."""
-        raise Unsupported("Dropbox does not append", key=append.key)
 
     async def sign_read(self, key: str, *, expires_s: int) -> str:
         """Send get_temporary_link; the link lasts four hours, whatever is asked."""

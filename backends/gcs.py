@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from mountfs.backends._content_types import guess_type
+from mountfs.backends._lacking import Flat
 from mountfs.backends.gcs_appends import APPEND_MIN, Appends, GcsAppend
 from mountfs.backends.gcs_batch import BATCH_MAX, delete_batch
 from mountfs.backends.gcs_client import GcsClient
@@ -88,8 +89,10 @@ def open_gcs_service(url: str, options: Mapping[str, object]) -> Servicer:
     return GcsService(parse_options(options))
 
 
-class GcsStorager:
+class GcsStorager(Flat):
     """One bucket below one root."""
+
+    _service = "Google Cloud Storage"
 
     def __init__(self, keys: KeySpace, options: GcsOptions) -> None:
         self._keys = keys
@@ -255,27 +258,6 @@ class GcsStorager:
         return await self._copies.copy(
             source, target, source_version, metadata, condition
         )
-
-    async def move(
-        self, source: str, target: str, *, source_version: Version | None = None
-    ) -> Object:
-        """Refuse: a flat bucket moves nothing."""
-        raise Unsupported("Google Cloud Storage does not move objects", key=source)
-
-    async def make_dir(self, key: str, *, metadata: Metadata = NO_METADATA) -> Object:
-        """Refuse: a flat bucket has no directories."""
-        raise Unsupported("Google Cloud Storage has no directories", key=key)
-
-    async def make_link(
-        self,
-        key: str,
-        target: str,
-        *,
-        metadata: Metadata = NO_METADATA,
-        condition: Condition = None,
-    ) -> Object:
-        """Refuse: there are no links."""
-        raise Unsupported("Google Cloud Storage has no links", key=key)
 
     async def set_metadata(
         self, object: Object, metadata: Metadata, *, condition: Condition = None

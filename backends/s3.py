@@ -11,6 +11,7 @@ read-only sends no request that changes anything.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
+from mountfs.backends._lacking import Flat, NoAppend
 from mountfs.backends._payload import payload_of
 from mountfs.backends.s3_client import Reply, S3Client
 from mountfs.backends.s3_conditions import condition_parameters, explained
@@ -51,7 +52,6 @@ from mountfs.storage.errors import (
 from mountfs.storage.protocol import Servicer, Storager
 from mountfs.storage.types import (
     NO_METADATA,
-    Append,
     Call,
     Capabilities,
     Condition,
@@ -89,8 +89,10 @@ def open_s3_service(url: str, options: Mapping[str, object]) -> Servicer:
     return S3Service(parse_options(options))
 
 
-class S3Storager:
+class S3Storager(Flat, NoAppend):
     """One bucket below one root."""
+
+    _service = "S3"
 
     def __init__(self, keys: KeySpace, options: S3Options) -> None:
         self._keys = keys
@@ -291,27 +293,6 @@ class S3Storager:
             source, target, source_version, metadata, condition
         )
 
-    async def move(
-        self, source: str, target: str, *, source_version: Version | None = None
-    ) -> Object:
-        """Refuse: S3 moves nothing."""
-        raise Unsupported("S3 does not move objects", key=source)
-
-    async def make_dir(self, key: str, *, metadata: Metadata = NO_METADATA) -> Object:
-        """Refuse: S3 has no directories."""
-        raise Unsupported("S3 has no directories", key=key)
-
-    async def make_link(
-        self,
-        key: str,
-        target: str,
-        *,
-        metadata: Metadata = NO_METADATA,
-        condition: Condition = None,
-    ) -> Object:
-        """Refuse: S3 has no links."""
-        raise Unsupported("S3 has no links", key=key)
-
     async def set_metadata(
         self, object: Object, metadata: Metadata, *, condition: Condition = None
     ) -> Object:
@@ -370,24 +351,6 @@ class S3Storager:
         """Send one AbortMultipartUpload."""
         self._check_write(upload.key)
         await self._multipart.abort(upload)
-
-    async def create_append(
-        self,
-        key: str,
-        *,
-        base: Object | None = None,
-        metadata: Metadata = NO_METADATA,
-    ) -> Append:
-        """Refuse: general purpose buckets append nothing."""
-        raise Unsupported("S3 does not append", key=key)
-
-    async def write_append(self, append: Append, body: Body) -> Append:
-        """Refuse: general purpose buckets append nothing."""
-        raise Unsupported("S3 does not append", key=append.key)
-
-    async def commit_append(self, append: Append) -> Object:
-        """Refuse: general purpose buckets append nothing."""
-        raise Unsupported("S3 does not append", key=append.key)
 
     async def sign_read(self, key: str, *, expires_s: int) -> str:
         """Sign a URL here; nothing is sent, except perhaps for credentials."""
