@@ -6,6 +6,8 @@ replaces what may be a foreign client's by now. Its answer goes to `Landing`
 something is asked for, and how much at once, is decided by the drain.
 """
 
+from functools import partial
+
 import trio
 
 from mountfs.cache.entries import (
@@ -28,9 +30,11 @@ from mountfs.storage.errors import (
     StoreError,
     VersionChanged,
 )
+from mountfs.storage.parallel import run_all
 from mountfs.storage.retry import is_copy
 from mountfs.storage.types import (
     ABSENT,
+    Absent,
     Call,
     Condition,
     Metadata,
@@ -42,6 +46,7 @@ from mountfs.storage.types import (
 BATCH_MAX = 1000
 LATE_S = 2.0
 """After how long an entry looks at the store before it takes away what is there."""
+LOOKS_AT_ONCE = 32
 
 
 class Carrier:
@@ -53,10 +58,8 @@ class Carrier:
         self._setbacks = setbacks
 
     def may_be_in_batch(self, removal: Entry) -> bool:
-        """Tell whether a removal may go with others, without a look before it."""
-        if removal.error is not None:
-            return False
-        return not (self._is_late(removal) and isinstance(removal.stored, Version))
+        """Tell whether a removal may go with others: what has failed goes alone."""
+        return removal.error is None
 
     async def carry_out(self, entries: list[Entry]) -> None:
         """Let the store have what the one entry says."""
@@ -88,20 +91,27 @@ class Carrier:
             self._setbacks.tell_elsewhere(entry, object)
 
     async def remove_all(self, entries: list[Entry]) -> None:
-        """Delete many keys, in the order given, with as few requests as possible."""
+        """Delete many keys, in the order given, with as few requests as possible.
+
+        Of what stays no directory goes: it would be gone before what is below it.
+        """
+        staying: set[str] = set()
         size = min(BATCH_MAX, self._ledger.store.capabilities.delete_many_max)
         for start in range(0, len(entries), size):
-            await self._remove_batch(entries[start : start + size])
+            await self._remove_batch(entries[start : start + size], staying)
 
-    async def _remove_batch(self, entries: list[Entry]) -> None:
-        keys = [entry.key for entry in entries]
-        failed: dict[str, Exception] = {}
+    async def _remove_batch(self, entries: list[Entry], staying: set[str]) -> None:
+        wrong, gone = await self._look_before(entries)
+        staying.update(wrong)
+        entries = [each for each in entries if not _is_above(each, staying)]
+        keys = [e.key for e in entries if e.key not in wrong and e.key not in gone]
         if len(keys) == 1:
             await self._ledger.store.delete(keys[0])
-        else:
-            failed = await self._ledger.store.delete_many(keys)
+        elif keys:
+            wrong |= await self._ledger.store.delete_many(keys)
         reached("drain.removed")
-        done = [entry for entry in entries if entry.key not in failed]
+        staying.update(wrong)
+        done = [entry for entry in entries if entry.key not in wrong]
         for entry in done:
             entry.is_unsure = True  # as in `carry_out`
         with trio.CancelScope(shield=True):
@@ -109,8 +119,41 @@ class Carrier:
         for entry in done:
             self._setbacks.clear(entry)
         for entry in entries:
-            if entry.key in failed:
-                self._setbacks.note_failure(entry, _store_error(failed[entry.key]))
+            match wrong.get(entry.key):
+                case None:
+                    pass
+                case PreconditionFailed() as error:
+                    await self._setbacks.lose(entry, error)
+                case error:
+                    self._setbacks.note_failure(entry, _store_error(error))
+
+    async def _look_before(
+        self, removals: list[Entry]
+    ) -> tuple[dict[str, Exception], set[str]]:
+        """Return what speaks against removals that have waited for long, by key.
+
+        And the keys that are gone already. Where that is looked for one by one, with
+        a delete behind each look, removals come faster than they go as soon as they
+        are late: all that follow are late, too.
+        """
+        late = [each for each in removals if self._must_look(each)]
+        looks = [partial(self._look, each) for each in late]
+        found = await run_all(looks, at_once=LOOKS_AT_ONCE)
+        answers = list(zip((each.key for each in late), found, strict=True))
+        wrong: dict[str, Exception] = {
+            key: what for key, what in answers if isinstance(what, Exception)
+        }
+        return wrong, {key for key, what in answers if what is ABSENT}
+
+    async def _look(self, removal: Entry) -> Absent | StoreError | None:
+        """Return what speaks against a removal, absence if there is nothing left."""
+        try:
+            await self._check(removal)
+        except VersionChanged as error:
+            return ABSENT if await self._is_gone(removal) else error
+        except StoreError as error:
+            return error
+        return None
 
     # --- one change -------------------------------------------------------------
 
@@ -269,6 +312,9 @@ class Carrier:
             known, change.metadata, condition=condition
         )
 
+    def _must_look(self, removal: Entry) -> bool:
+        return self._is_late(removal) and isinstance(removal.stored, Version)
+
     def _is_late(self, entry: Entry) -> bool:
         return self._ledger.now_s() - entry.since_s > LATE_S
 
@@ -324,6 +370,10 @@ class Carrier:
         if found.version is None:
             return False
         return aliases.real(before).content == aliases.real(found.version).content
+
+
+def _is_above(entry: Entry, keys: set[str]) -> bool:
+    return entry.is_directory and any(key.startswith(entry.key) for key in keys)
 
 
 def _store_error(error: Exception) -> StoreError:

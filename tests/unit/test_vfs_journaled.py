@@ -1001,7 +1001,7 @@ class _KeepsDirectories(MemoryStore):
         await super().delete(key, condition=condition)
 
 
-async def test_a_directory_goes_last_though_all_goes_alone(tmp_path: Path) -> None:
+async def test_a_directory_goes_last_though_each_is_looked_at(tmp_path: Path) -> None:
     """After a crash, when the store is asked before each removal."""
     there = _KeepsDirectories()
     async with open_scene(tmp_path, there=there, journaled=True) as scene:
@@ -1021,7 +1021,6 @@ async def test_a_directory_goes_last_though_all_goes_alone(tmp_path: Path) -> No
         assert keys == ["old/", "old/0", "old/1", "old/2"]
     async with open_scene(tmp_path, there=there, journaled=True) as scene:
         assert await scene.drain()
-        assert scene.store.asked["delete_many"] == 0
         assert await scene.keys() == set()
     assert there.kept == []
 
