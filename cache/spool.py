@@ -149,11 +149,16 @@ class Spool:
         return await on_disk(self._reopen, size)
 
     def body(self, offset: int, size: int) -> Body:
-        """Return bytes as they are sent. Nothing may change them until that is over."""
+        """Return bytes as they are sent. Nothing may change them until that is over.
+
+        The last of them is not given if some are known to be lost by then, so that no
+        request which sends them is ever complete.
+        """
         if self._memory is not None:
             return BytesBody(self._cut(self._memory, offset, size))
         self._check_not_lost(offset + size)
-        return FileBody(self.path, offset, size)
+        end = offset + size
+        return FileBody(self.path, offset, size, partial(self._check_sent, end))
 
     async def write(
         self, offset: int, data: bytes | memoryview, *, and_sync: bool = False
@@ -252,6 +257,11 @@ class Spool:
         """
         if self._fd >= 0 and self._synced is not self._newest:
             await on_disk(self._check)
+
+    def _check_sent(self, end: int) -> None:
+        if self._fd >= 0 and self._synced is not self._newest:
+            self._note_failed_writes(waits=True)
+            self._check_not_lost(end)
 
     async def copy_to(self, path: Path, size: int) -> None:
         """Make another file of the same bytes, holes left out; it is synced."""

@@ -337,8 +337,6 @@ class Uploader:
                         inherit=inherit,
                         condition=condition,
                     )
-        if whole is None:
-            await dirty.spool.check()
         dirty.whole = whole
         return object
 

@@ -2,6 +2,7 @@
 
 import io
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -42,30 +43,36 @@ class BytesBody:
         return io.BytesIO(self.data)
 
 
+def _believe() -> None:
+    """Take the bytes that were read for the right ones."""
+
+
 @dataclass(frozen=True, slots=True)
 class FileBody:
-    """A range of a file on the local disk, which must not change while it is sent."""
+    """A range of a file on the local disk, which must not change while it is sent.
+
+    `check` is called when the last byte was read, and before it is given: what it
+    raises keeps a request from being complete.
+    """
 
     path: Path
     offset: int
     size: int
+    check: Callable[[], None] = _believe
 
     def open(self) -> BinaryIO:
         """Open the file and return a reader over the range."""
-        return _open_range(self.path, self.offset, self.size)
-
-
-def _open_range(path: Path, offset: int, size: int) -> BinaryIO:
-    return io.BufferedReader(_RangeReader(path, offset, size), 1 << 18)
+        return io.BufferedReader(_RangeReader(self), 1 << 18)
 
 
 class _RangeReader(io.RawIOBase):
     """A readable, seekable view of a part of a file (SDKs rewind to send again)."""
 
-    def __init__(self, path: Path, offset: int, size: int) -> None:
-        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self._offset = offset
-        self._size = size
+    def __init__(self, body: FileBody) -> None:
+        self._fd = os.open(body.path, os.O_RDONLY | os.O_CLOEXEC)
+        self._offset = body.offset
+        self._size = body.size
+        self._check = body.check
         self._position = 0
 
     def readable(self) -> bool:
@@ -81,6 +88,8 @@ class _RangeReader(io.RawIOBase):
         view = memoryview(buffer)[:wanted]
         count = os.preadv(self._fd, [view], self._offset + self._position)
         self._position += count
+        if self._position == self._size:
+            self._check()
         return count
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
