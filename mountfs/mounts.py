@@ -38,7 +38,7 @@ class MountEntry:
 def parse_mountinfo(text: str) -> list[MountEntry]:
     """Return the entries of a mountinfo file, in the order of mounting."""
     entries = []
-    for line in text.splitlines():
+    for line in text.split("\n"):  # not splitlines(): a name may have a form feed
         left, separator, right = line.partition(" - ")
         fields, rest = left.split(" "), right.split(" ")
         if not separator or len(fields) < 6 or len(rest) < 2:

@@ -98,8 +98,11 @@ def _field(text: str, name: str) -> str:
 
 
 def _mounts_of(pid: int, device: int) -> set[str]:
-    """Return the ids under which a process sees the mount (proc_pid_mountinfo(5))."""
-    wanted = f"{os.major(device)}:{os.minor(device)}"
-    lines = Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
-    fields = (line.split(" ", 3) for line in lines)
-    return {field[0] for field in fields if field[2] == wanted}
+    """Return the ids under which a process sees the mount (proc_pid_mountinfo(5)).
+
+    The lines are bytes: somebody else's mount point may have a name that is no text.
+    """
+    wanted = b"%d:%d" % (os.major(device), os.minor(device))
+    lines = Path(f"/proc/{pid}/mountinfo").read_bytes().split(b"\n")
+    fields = (line.split(b" ", 3) for line in lines if line)
+    return {field[0].decode() for field in fields if field[2] == wanted}

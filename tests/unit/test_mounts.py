@@ -32,6 +32,14 @@ def test_mountinfo_is_read() -> None:
     assert [entry.user_id for entry in entries] == [None, 1000, None, 0]
 
 
+def test_a_mount_point_is_whatever_bytes_it_was_called() -> None:
+    """What ends a line of text (a form feed) is part of a name, and so is no UTF-8."""
+    text = os.fsdecode(b"30 22 0:26 / /a\x0cb\xff rw - fuse.mountfs memory:// rw\n")
+    (entry,) = mounts.parse_mountinfo(text)
+
+    assert os.fsencode(entry.mount_point) == b"/a\x0cb\xff"
+
+
 def test_the_topmost_mount_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -85,6 +85,30 @@ async def test_the_few_files_of_a_program_are_looked_at_without_a_thread(
 
 
 @pytest.fixture
+def oddly_mounted(tmp_path: Path) -> Iterator[Path]:
+    """A file system of somebody else, at a mount point whose name is no text."""
+    odd = tmp_path / os.fsdecode(b"\xfc\x0c")
+    odd.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", str(odd)], check=True)
+    yield odd
+    subprocess.run(["umount", str(odd)], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a tmpfs")
+async def test_an_opener_is_found_whatever_others_call_their_mounts(
+    oddly_mounted: Path,
+) -> None:
+    openers = Openers()
+    file = os.open(oddly_mounted / "name", os.O_WRONLY | os.O_CREAT)
+    try:
+        found = os.fstat(file)
+        openers.device = found.st_dev
+        assert await openers.holds(os.getpid(), found.st_ino, b"name")
+    finally:
+        os.close(file)
+
+
+@pytest.fixture
 def hops(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """What worker threads were asked to do."""
     calls: list[object] = []
