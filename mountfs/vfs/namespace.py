@@ -133,7 +133,7 @@ class Namespace:
         Raises EEXIST if the name is known to be taken (the caller opens it then, or
         passes the error on for O_EXCL).
         """
-        entry = self._volume.new_entry(parent, name)
+        entry = self._volume.new_file_entry(parent, name)
         if await self._exists(parent, name, entry):
             fail(errno.EEXIST)
         async with changing(parent):
@@ -227,7 +227,7 @@ class Namespace:
         make: Callable[[str, Condition], Awaitable[Object]],
     ) -> Node:
         """Make what one request makes whole. Raises EEXIST."""
-        entry = self._volume.new_entry(parent, name)
+        entry = self._volume.new_file_entry(parent, name)
         if await self._exists(parent, name, entry):
             fail(errno.EEXIST)
         async with changing(parent):
@@ -342,7 +342,7 @@ class Namespace:
         Raises EPERM without the gate, for directories, and where the store can
         neither copy nor mark an object; EEXIST, EMLINK, ENOENT.
         """
-        entry = self._volume.new_entry(parent, name)
+        entry = self._volume.new_file_entry(parent, name)
         self._check_can_link(node)
         if await self._exists(parent, name, entry):
             fail(errno.EEXIST)

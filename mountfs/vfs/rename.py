@@ -158,11 +158,13 @@ class Renames:
                 fail(errno.ENOTDIR)
         if any(step is node for step in new_parent.ancestors()):
             fail(errno.EINVAL)
-        moving = [node] if victim is None or not flags & EXCHANGE else [node, victim]
-        for each in moving:
-            self._check_can_move(each)
+        self._check_can_move(node, rename.new)
+        if victim is not None and flags & EXCHANGE:
+            self._check_can_move(victim, rename.old)
 
-    def _check_can_move(self, node: Node) -> None:
+    def _check_can_move(self, node: Node, new: End) -> None:
+        if not node.is_directory:
+            self._volume.check_file_name(new[1])
         store = self._volume.store
         can_move = store.features.virtual_move or (
             store.capabilities.move_dir

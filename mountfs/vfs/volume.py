@@ -235,6 +235,20 @@ class Volume:
             fail(errno.EPERM, "this name is reserved")
         return entry
 
+    def new_file_entry(self, parent: Node, name: bytes) -> Entry:
+        """As `new_entry`, for something that is no directory."""
+        entry = self.new_entry(parent, name)
+        self.check_file_name(name)
+        return entry
+
+    def check_file_name(self, name: bytes) -> None:
+        """Refuse the name of the empty component to all but directories.
+
+        The key of such a file would be that of its directory, which has a marker there.
+        """
+        if self.names.entry(name) == Entry(""):
+            fail(errno.EPERM, "this name is reserved")
+
     def attach(
         self, parent: Node, name: bytes, object: Object, *, packed: bytes | None = None
     ) -> Node:

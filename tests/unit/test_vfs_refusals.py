@@ -1,15 +1,20 @@
 """The store refuses a change of a name: everything is as it was before."""
 
+import errno
+import stat
 from collections.abc import Awaitable, Callable
+from dataclasses import replace as replaced
 from pathlib import Path
 
 import pytest
 
 from mountfs.storage.errors import PermissionDenied
-from mountfs.storage.types import Object
+from mountfs.storage.types import Features, Object
 from mountfs.vfs import unlinked
 from mountfs.vfs.names import Entry
-from tests.fakes.volume import Scene, open_scene
+from mountfs.vfs.node import Node
+from mountfs.vfs.rename import EXCHANGE
+from tests.fakes.volume import CALLER, Scene, open_scene
 
 
 async def unlink(scene: Scene) -> None:
@@ -65,3 +70,71 @@ async def test_open_file_keeps_its_name_when_that_cannot_go(
         assert await scene.see("file") == expected[:4] + b"BYTES"
         assert await scene.content("other") == b"other"
         assert isinstance(await scene.fs.resolver.child(scene.root, ENTRY), Object)
+
+
+EMPTY = b"mountfs%"
+"""The name of the component of no bytes: a file of it would be the marker `d/`."""
+
+
+async def make_special(scene: Scene, parent: Node) -> None:
+    await scene.fs.namespace.mknod(parent, EMPTY, stat.S_IFREG | 0o644, 0, CALLER)
+
+
+async def make_second_name(scene: Scene, parent: Node) -> None:
+    await scene.fs.namespace.link(await scene.lookup("file"), parent, EMPTY)
+
+
+async def move(scene: Scene, parent: Node) -> None:
+    await scene.fs.renames.rename((scene.root, b"file"), (parent, EMPTY), 0)
+
+
+async def exchange(scene: Scene, parent: Node) -> None:
+    await scene.fs.namespace.mkdir(parent, EMPTY, 0o755, CALLER)
+    ends = (scene.root, b"file"), (parent, EMPTY)
+    await scene.fs.renames.rename(*ends, EXCHANGE)
+
+
+async def exchange_back(scene: Scene, parent: Node) -> None:
+    await scene.fs.namespace.mkdir(parent, EMPTY, 0o755, CALLER)
+    ends = (parent, EMPTY), (scene.root, b"file")
+    await scene.fs.renames.rename(*ends, EXCHANGE)
+
+
+@pytest.mark.parametrize(
+    "deed",
+    [
+        lambda scene, parent: scene.fs.namespace.create(parent, EMPTY, 0o644, CALLER),
+        lambda scene, parent: scene.fs.namespace.symlink(parent, EMPTY, b"t", CALLER),
+        make_special,
+        make_second_name,
+        move,
+        exchange,
+        exchange_back,
+    ],
+)
+async def test_no_file_gets_the_key_of_the_directory_it_is_in(
+    tmp_path: Path, deed: Callable[[Scene, Node], Awaitable[object]]
+) -> None:
+    """A rename to that name had put the bytes in the place of the marker."""
+    features = replaced(Features.for_mounts(), virtual_hard_link=True)
+    async with open_scene(tmp_path, features=features) as scene:
+        await scene.make("file", b"bytes")
+        parent = await scene.fs.namespace.mkdir(scene.root, b"d", 0o755, CALLER)
+
+        with pytest.raises(OSError, match="reserved") as caught:
+            await deed(scene, parent)
+
+        assert caught.value.errno == errno.EPERM
+        assert await scene.see("file") == b"bytes"
+        assert await scene.content("d/") == b""
+
+
+async def test_a_directory_can_have_the_name_of_the_empty_component(
+    tmp_path: Path,
+) -> None:
+    async with open_scene(tmp_path) as scene:
+        parent = await scene.fs.namespace.mkdir(scene.root, b"d", 0o755, CALLER)
+        await scene.fs.namespace.mkdir(parent, b"e", 0o755, CALLER)
+        await scene.fs.renames.rename((parent, b"e"), (parent, EMPTY), 0)
+
+        assert await scene.keys() == {"d/", "d//"}
