@@ -26,6 +26,17 @@ pytest_plugins = [
     "tests.fuse.counting",
 ]
 
+FIRST = ("recovery", "model", "fuse", "semantics", "fsx")
+"""The suites that wait most, while the others, which compute, fill the processors."""
+LONGEST = (
+    "test_uploads",
+    "test_day",
+    "test_every_request",
+    "test_kill_at_random",
+    "test_outcomes",
+    "test_power_cut",
+    "test_proxy_faults",
+)
 MARK = "MOUNTFS_TEST_RUN"
 END_S = 3.0
 
@@ -79,6 +90,21 @@ def pytest_configure(config: pytest.Config) -> None:
     """Mark the processes that this run will start."""
     if not hasattr(config, "workerinput"):
         os.environ[MARK] = uuid.uuid4().hex
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest: nobody is to be alone with it at the end."""
+    items.sort(key=_turn_of)
+
+
+def _turn_of(item: pytest.Item) -> tuple[int, int]:
+    suite, _, rest = item.nodeid.removeprefix("tests/").partition("/")
+    file = rest.partition(".py")[0]
+    return (
+        FIRST.index(suite) if suite in FIRST else len(FIRST),
+        LONGEST.index(file) if file in LONGEST else len(LONGEST),
+    )
 
 
 @pytest.hookimpl(trylast=True)

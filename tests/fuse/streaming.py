@@ -1,6 +1,7 @@
 """Files that are large enough to be sent while they are written."""
 
 import ctypes
+import functools
 import os
 import random
 from pathlib import Path
@@ -9,13 +10,19 @@ from tests.fuse.stores import S3Objects, Store
 
 MIB = 1 << 20
 WRITE_AND_WAIT = 7
-CONTENT = random.Random(11).randbytes(64 * MIB)
+SIZE = 64 * MIB
+
+
+@functools.cache
+def content() -> bytes:
+    """Return what the files hold; made when it is first needed."""
+    return random.Random(11).randbytes(SIZE)
 
 
 def write(descriptor: int, begin: int, end: int) -> None:
     """Write a range of the content, MiB by MiB, and out of the kernel's cache."""
     for offset in range(begin, end, MIB):
-        os.pwrite(descriptor, CONTENT[offset : offset + MIB], offset)
+        os.pwrite(descriptor, content()[offset : offset + MIB], offset)
     libc = ctypes.CDLL(None, use_errno=True)
     everything = ctypes.c_long(0), ctypes.c_long(0)
     assert libc.sync_file_range(descriptor, *everything, WRITE_AND_WAIT) == 0

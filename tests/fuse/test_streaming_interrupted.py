@@ -9,7 +9,7 @@ from tests.fuse.conftest import Mounter
 from tests.fuse.marks import on_shared_stores
 from tests.fuse.mounting import Mount
 from tests.fuse.stores import OtherSide, Store
-from tests.fuse.streaming import CONTENT, MIB, open_new, unfinished_uploads, write
+from tests.fuse.streaming import MIB, content, open_new, unfinished_uploads, write
 
 
 @on_shared_stores
@@ -21,8 +21,8 @@ def test_renamed_while_it_streams(directory: Path, there: OtherSide) -> None:
     write(descriptor, 40 * MIB, 64 * MIB)
     os.close(descriptor)
 
-    assert there.read("new") == CONTENT
-    assert (directory / "new").read_bytes() == CONTENT
+    assert there.read("new") == content()
+    assert (directory / "new").read_bytes() == content()
     assert "old" not in there.listing()
 
 
@@ -35,7 +35,7 @@ def test_renamed_over_a_stored_file(directory: Path, there: OtherSide) -> None:
     (directory / "file.part").rename(directory / "file")
     os.close(descriptor)
 
-    assert there.read("file") == CONTENT
+    assert there.read("file") == content()
     assert "file.part" not in there.listing()
 
 
@@ -51,7 +51,7 @@ def test_directory_renamed_while_a_file_in_it_streams(
     write(descriptor, 40 * MIB, 64 * MIB)
     os.close(descriptor)
 
-    assert there.read("new/file") == CONTENT
+    assert there.read("new/file") == content()
     assert not [key for key in there.listing() if key.startswith("old")]
 
 
@@ -63,8 +63,8 @@ def test_unlinked_while_it_streams(directory: Path, there: OtherSide) -> None:
     (directory / "file").unlink()
     write(descriptor, 48 * MIB, 64 * MIB)
 
-    assert os.pread(descriptor, 2 * MIB, 7) == CONTENT[7 : 2 * MIB + 7]
-    assert os.pread(descriptor, MIB, 60 * MIB) == CONTENT[60 * MIB : 61 * MIB]
+    assert os.pread(descriptor, 2 * MIB, 7) == content()[7 : 2 * MIB + 7]
+    assert os.pread(descriptor, MIB, 60 * MIB) == content()[60 * MIB : 61 * MIB]
     os.close(descriptor)
     assert {key for key in there.listing() if not key.endswith("/")} == set()
 
@@ -81,7 +81,7 @@ def test_truncated_while_it_streams(
     os.pwrite(descriptor, b"end", size)
     os.close(descriptor)
 
-    assert there.read("file") == CONTENT[:size] + b"end"
+    assert there.read("file") == content()[:size] + b"end"
 
 
 @on_shared_stores
@@ -91,14 +91,14 @@ def test_read_back_while_it_streams(directory: Path, there: OtherSide) -> None:
     write(descriptor, 0, 64 * MIB)
 
     for offset in (0, 5 * MIB + 3, 31 * MIB, 63 * MIB):
-        assert os.pread(descriptor, MIB, offset) == CONTENT[offset : offset + MIB]
+        assert os.pread(descriptor, MIB, offset) == content()[offset : offset + MIB]
     os.fsync(descriptor)
     stored = there.read("file")
     os.pwrite(descriptor, b"again", 100)
     os.close(descriptor)
 
-    assert stored == CONTENT
-    assert there.read("file") == CONTENT[:100] + b"again" + CONTENT[105:]
+    assert stored == content()
+    assert there.read("file") == content()[:100] + b"again" + content()[105:]
 
 
 @on_shared_stores
@@ -106,10 +106,10 @@ def test_written_from_its_end_to_its_begin(directory: Path, there: OtherSide) ->
     """A file that is written backwards cannot stream, and arrives all the same."""
     descriptor = open_new(directory / "file")
     for offset in reversed(range(0, 40 * MIB, MIB)):
-        os.pwrite(descriptor, CONTENT[offset : offset + MIB], offset)
+        os.pwrite(descriptor, content()[offset : offset + MIB], offset)
     os.close(descriptor)
 
-    assert there.read("file") == CONTENT[: 40 * MIB]
+    assert there.read("file") == content()[: 40 * MIB]
 
 
 @pytest.mark.parametrize("store", ["s3"], indirect=True)

@@ -4,8 +4,6 @@ Where a test is for each store and each durability, `make test` takes two of the
 so that each store and each durability is tried; `make proof` takes all of them.
 """
 
-from pathlib import Path
-
 import pytest
 
 from tests.fuse.conftest import (
@@ -31,6 +29,6 @@ CROSSED = {"test_kill_at_random", "test_outcomes", "test_power_cut", "test_small
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave half of what is crossed to `make proof`, and of the rest what it may."""
-    here = Path(__file__).parent
     leave_crossed(items, CROSSED)
-    leave_some([item for item in items if item.path.stem not in CROSSED], here)
+    others = [item for item in items if item.path.stem not in CROSSED]
+    leave_some(others, "tests/recovery/")

@@ -17,7 +17,7 @@ from tests.fakes.cutting_proxy import answer
 from tests.fuse.conftest import Mounter
 from tests.fuse.mounting import UNMOUNT_S, Mount, run_command
 from tests.fuse.stores import Store
-from tests.fuse.streaming import CONTENT, open_new, unfinished_uploads, write
+from tests.fuse.streaming import SIZE, content, open_new, unfinished_uploads, write
 from tests.recovery.ledger import Ledger, files_in, tree_of
 from tests.recovery.outages import Outages, outages
 from tests.recovery.program import MIB, SMALL_SIZES, Program, opened, put
@@ -177,7 +177,7 @@ def test_daemon_dies_when_it_has_set_their_bytes_aside(
     monkeypatch.delenv(VARIABLE)
 
     descriptor = open_new(mount.path / "file")
-    write(descriptor, 0, len(CONTENT))
+    write(descriptor, 0, SIZE)
     store.there.write("file", b"their own")
     os.close(descriptor)
     assert ended(mount) == -signal.SIGKILL, "it was not reached"
@@ -187,7 +187,7 @@ def test_daemon_dies_when_it_has_set_their_bytes_aside(
     run_command("umount", str(again.path))
     again.process.wait(UNMOUNT_S)
 
-    assert store.there.read("file") == CONTENT
+    assert store.there.read("file") == content()
     beside = [key for key in store.there.listing() if " (conflict " in key]
     assert {store.there.read(key) for key in beside} == {b"their own"}
     assert unfinished_uploads(store) == 0
