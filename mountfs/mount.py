@@ -304,7 +304,7 @@ class _Mounted:
 
     async def _drain(self) -> None:
         """Send what is left, until a new mount of the store wants to do that."""
-        await self._fs.files.commit_all()
+        await self._fs.commits.commit_all()
         if self._config.durability == "journal":
             await self._fs.keep_times()
             # What is left from here on is in the journal, for whoever opens it next.

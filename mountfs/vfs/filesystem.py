@@ -9,6 +9,7 @@ from mountfs.storage.errors import StoreError
 from mountfs.vfs.directories import Directories
 from mountfs.vfs.errors import fail
 from mountfs.vfs.explain import Explainer
+from mountfs.vfs.filecommits import FileCommits
 from mountfs.vfs.files import Files
 from mountfs.vfs.hardlinks import HardLinks
 from mountfs.vfs.inodes import Node
@@ -63,19 +64,20 @@ class FileSystem:
         lister = Lister(volume, self.learning, subtrees)
         self.pushes = Pushes(volume.inodes)
         self.walks = Walks(volume, lister, self.pushes)
+        self.commits = FileCommits(volume, self.hard_links)
         self.files = Files(
             volume,
             self.resolver,
             self.openers,
             self.unlinked,
-            self.hard_links,
+            self.commits,
             self.walks,
         )
-        self.later_links = LaterLinks(volume, self.files, self.hard_links)
+        self.later_links = LaterLinks(volume, self.commits, self.hard_links)
         self.namespace = Namespace(
             volume,
             self.resolver,
-            self.files,
+            self.commits,
             self.unlinked,
             self.hard_links,
             self.later_links,
@@ -84,7 +86,7 @@ class FileSystem:
         self.renames = Renames(
             volume,
             self.namespace,
-            self.files,
+            self.commits,
             self.unlinked,
             self.hard_links,
             self.later_links,
@@ -127,7 +129,7 @@ class FileSystem:
 
     async def finish(self) -> None:
         """Commit what is left when no program can write any more."""
-        await self.files.commit_all()
+        await self.commits.commit_all()
         if await self._empty_queue():
             await self._settle_links("")
         await self.keep_times()

@@ -31,7 +31,7 @@ from mountfs.cache.tokens import is_token
 from mountfs.storage.errors import NotFound, StoreError, VersionChanged
 from mountfs.storage.types import ObjectKind
 from mountfs.vfs.errors import fail
-from mountfs.vfs.files import Files
+from mountfs.vfs.filecommits import FileCommits
 from mountfs.vfs.filestate import Clean
 from mountfs.vfs.hardlinks import HardLinks
 from mountfs.vfs.inodes import Node
@@ -66,9 +66,11 @@ class LaterLink:
 class LaterLinks:
     """The links of one volume that are to be made."""
 
-    def __init__(self, volume: Volume, files: Files, hard_links: HardLinks) -> None:
+    def __init__(
+        self, volume: Volume, commits: FileCommits, hard_links: HardLinks
+    ) -> None:
         self._volume = volume
-        self._files = files
+        self._commits = commits
         self._hard_links = hard_links
         self._links: dict[Node, LaterLink] = {}
         self._has_some = trio.Event()
@@ -235,7 +237,7 @@ class LaterLinks:
             key = link.key
             try:
                 with trio.CancelScope(shield=True):
-                    await self._files.commit_in_place(node)
+                    await self._commits.commit_in_place(node)
                     await self._volume.store_has(node)
                     await self._hard_links.add(node, key)
             except StoreError as error:

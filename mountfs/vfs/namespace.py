@@ -24,7 +24,7 @@ from mountfs.storage.types import (
 )
 from mountfs.vfs.attributes import DEVICE_TYPES, fresh
 from mountfs.vfs.errors import fail
-from mountfs.vfs.files import Files
+from mountfs.vfs.filecommits import FileCommits
 from mountfs.vfs.filestate import Dirty, FileState
 from mountfs.vfs.foreign import drop_folder, take_over
 from mountfs.vfs.hardlinks import HardLinks
@@ -58,7 +58,7 @@ class Namespace:
         self,
         volume: Volume,
         resolver: Resolver,
-        files: Files,
+        commits: FileCommits,
         unlinked: Unlinked,
         hard_links: HardLinks,
         later: LaterLinks,
@@ -67,7 +67,7 @@ class Namespace:
     ) -> None:
         self._volume = volume
         self._resolver = resolver
-        self._files = files
+        self._commits = commits
         self._unlinked = unlinked
         self._hard_links = hard_links
         self._later = later
@@ -288,7 +288,7 @@ class Namespace:
                 await stack.enter_async_context(node.file.lock)
             is_last = not await self.keeps_other_name(node, (parent, name))
             if not is_last:
-                await self._files.settle_names(node)
+                await self._commits.settle_names(node)
             elif node.file is not None:
                 losing_name = self._unlinked.losing_name(node, node.file)
                 await stack.enter_async_context(losing_name)
@@ -354,7 +354,7 @@ class Namespace:
                 if node.file is not None:
                     await stack.enter_async_context(node.file.lock)
                     self._later.refuse(node)
-                    await self._files.commit_in_place(node)
+                    await self._commits.commit_in_place(node)
                     if self._later.takes(node):
                         await self._later.add(node, parent, name, entry.component)
                         self._volume.note_change(node)

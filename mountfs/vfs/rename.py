@@ -19,9 +19,9 @@ from mountfs.cache.dirty import DirtyFile
 from mountfs.storage.errors import NotFound, StoreError, VersionChanged
 from mountfs.storage.types import Object, Version
 from mountfs.vfs.errors import fail
+from mountfs.vfs.filecommits import FileCommits
 from mountfs.vfs.filemove import FileMoves
 from mountfs.vfs.filenodes import condition_of
-from mountfs.vfs.files import Files
 from mountfs.vfs.filestate import Clean, Dirty
 from mountfs.vfs.foreign import take_over
 from mountfs.vfs.hardlinks import HardLinks
@@ -72,14 +72,14 @@ class Renames:
         self,
         volume: Volume,
         namespace: Namespace,
-        files: Files,
+        commits: FileCommits,
         unlinked: Unlinked,
         hard_links: HardLinks,
         later: LaterLinks,
     ) -> None:
         self._volume = volume
         self._namespace = namespace
-        self._files = files
+        self._commits = commits
         self._unlinked = unlinked
         self._hard_links = hard_links
         self._later = later
@@ -187,7 +187,7 @@ class Renames:
         ends = [node] if victim is None else [node, victim]
         async with all_locked(ends):
             self._later.refuse(*ends)
-            await self._files.settle_names(*ends)
+            await self._commits.settle_names(*ends)
             async with AsyncExitStack() as stack:
                 is_last = await self._losing(stack, rename)
                 await self._move_object(rename, is_replaced=is_last)
@@ -422,7 +422,7 @@ class Renames:
             below = [*node.below(), *other.below()]
             await stack.enter_async_context(all_locked(below))
             self._later.refuse_below(node, other)
-            await self._files.settle_names(node, other)
+            await self._commits.settle_names(node, other)
             one, two = node.key_at(*rename.old), other.key_at(*rename.new)
             new_one, new_two = _swapped(node, two), _swapped(other, one)
             self._check_keys_of(node, one, new_one)
