@@ -16,7 +16,11 @@ from mountfs.cache.spool import on_disk
 
 log = logging.getLogger(__name__)
 
-INTERVAL_S = 1.0
+INTERVAL_S, INTERVAL_MAX_S = 1.0, 15.0
+"""How often the disk is measured: seldom while nothing could fill it before long. Each
+round wakes the processor three times, in every mount of the host."""
+FILLED_PER_S = 2 << 30
+"""No more bytes than that do others write in a second."""
 PAUSE_S = 0.1
 """The least time between two rounds, however fast bytes are written."""
 EVICTED_AT_ONCE = 16 << 20
@@ -82,9 +86,16 @@ class DiskFloor:
             ):
                 await self.measure()
             # If nothing is left to evict, the disk is somebody else's: no hurry then.
-            await trio.sleep(PAUSE_S)
-            with trio.move_on_after(INTERVAL_S):
+            soonest_s = trio.current_time() + PAUSE_S
+            with trio.move_on_after(self._interval_s()):
                 await self._hurry.wait()
+            if trio.current_time() < soonest_s:
+                await trio.sleep_until(soonest_s)
+
+    def _interval_s(self) -> float:
+        """Return how long the disk need not be looked at."""
+        safe_s = (self.spare or 0) / FILLED_PER_S
+        return min(max(INTERVAL_S, safe_s), INTERVAL_MAX_S)
 
     async def measure(self) -> None:
         """Ask the disk; what was known stays if this host has no memory for that."""

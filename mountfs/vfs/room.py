@@ -17,7 +17,10 @@ from mountfs.vfs.volume import Outdated, Volume
 
 NAMES_MAX = 1_000_000
 LOOK_S, LOOK_MAX_S = 1.0, 60.0
-"""How often the nodes are counted; seldom when those that are too many do not go."""
+"""How often the nodes are counted; seldom when those that are too many do not go, and
+while there cannot be too many: each time wakes the processor, in every mount."""
+NEW_PER_S = 100_000
+"""No more names come in a second, by listings."""
 KEPT_PART = 0.8
 """How much of the most is left when there were too many."""
 AT_ONCE = 1000
@@ -30,18 +33,27 @@ class Room:
     def __init__(self, volume: Volume, names_max: int = NAMES_MAX) -> None:
         self._volume = volume
         self._names_max = names_max
+        self._hurry = trio.Event()
 
     def keep_at_most(self, names_max: int) -> None:
         """Make room for so many names from now on."""
         self._names_max = names_max
+        self._hurry.set()
 
     async def run(self) -> None:
         """Look now and then, until cancelled."""
-        pause_s = LOOK_S
+        pause_s = self._safe_s()
         while True:
-            await trio.sleep(pause_s)
+            with trio.move_on_after(pause_s):
+                await self._hurry.wait()
+            self._hurry = trio.Event()
             was_in_vain = bool(await self.make()) and not await self._has_helped()
-            pause_s = min(2 * pause_s, LOOK_MAX_S) if was_in_vain else LOOK_S
+            pause_s = min(2 * pause_s, LOOK_MAX_S) if was_in_vain else self._safe_s()
+
+    def _safe_s(self) -> float:
+        """Return how long there cannot be too many names."""
+        left = self._names_max - len(self._volume.inodes)
+        return min(max(LOOK_S, left / NEW_PER_S), LOOK_MAX_S)
 
     async def _has_helped(self) -> bool:
         """Tell whether the kernel, given a moment, has forgotten enough."""

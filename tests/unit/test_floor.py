@@ -55,6 +55,15 @@ class WatchedBudget(Budget):
         self.released.set()
 
 
+class HoldsNothing:
+    """A cache without a clean byte."""
+
+    async def reclaim(self, size: int) -> int:
+        """Free nothing."""
+        await trio.lowlevel.checkpoint()
+        return 0
+
+
 def _payload(block: Path) -> int:
     try:
         return block.stat().st_size - 44
@@ -146,6 +155,33 @@ async def test_bytes_between_two_measurements_are_counted(disk: Disk) -> None:
     assert await budget.reserve_clean(100)
     budget.release_clean(300)
     assert await budget.reserve_clean(300)
+
+
+async def test_a_disk_with_much_room_is_measured_seldom(
+    disk: Disk,
+) -> None:
+    """An idle mount does not wake the processor each second; a full disk is no wait."""
+    disk.size = 100 << 30
+    measured, again = 0, trio.Event()
+
+    class Counted(DiskFloor):
+        async def measure(self) -> None:
+            nonlocal measured
+            measured += 1
+            await super().measure()
+            if measured > 1:
+                again.set()
+
+    floor = Counted(disk.directory, 2000)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(floor.watch, HoldsNothing())
+        await trio.sleep(0.1)  # twenty intervals
+        assert measured == 1
+
+        floor.note_written(disk.size)
+        with trio.fail_after(5):
+            await again.wait()
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_directory_that_is_gone_limits_nobody(tmp_path: Path) -> None:

@@ -116,6 +116,30 @@ async def test_nobody_is_asked_every_second_in_vain(
     assert 1 <= passes <= 9  # after 10, 20, 40 ms ... and not each 20 ms
 
 
+async def test_names_are_not_counted_while_there_cannot_be_too_many(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An idle mount does not wake the processor each second; a new limit counts now."""
+    monkeypatch.setattr(room, "LOOK_S", 0.001)
+    counted = trio.Event()
+
+    class Counted(Room):
+        async def make(self) -> int:
+            counted.set()
+            return await super().make()
+
+    async with trio.open_nursery() as nursery:
+        counting = Counted(scene.fs.volume, 1_000_000)
+        nursery.start_soon(counting.run)
+        await trio.sleep(0.05)
+        assert not counted.is_set()
+
+        counting.keep_at_most(900_000)
+        with trio.fail_after(5):
+            await counted.wait()
+        nursery.cancel_scope.cancel()
+
+
 async def test_who_does_not_go_is_not_asked_over_and_over(scene: Scene) -> None:
     """The kernel may need an inode after all: then others are asked for next."""
     await known(scene)
