@@ -277,6 +277,7 @@ class Carrier:
         is_emulated = store.capabilities.move_is_copy
         if removal is None or (removal.is_of_many and is_emulated):
             copied = await store.copy(source.key, entry.key, source_version=version)
+            entry.is_unsure = True  # until all else is done
             if removal is not None and not removal.is_over:
                 # It has just been seen to be what is to go: with others, in a batch.
                 removal.since_s = self._ledger.now_s()
@@ -284,7 +285,10 @@ class Carrier:
         # It is on its way, too: whatever comes to its key now follows it.
         removal.flight, removal.is_unsure = entry.flight, True
         try:
+            # One that copies may have done that when it fails.
+            entry.is_unsure = entry.is_unsure or is_emulated
             moved = await store.move(source.key, entry.key, source_version=version)
+            entry.is_unsure = True  # until all else is done
             # Crash before this: the source is gone, and `_own_copy` finds the copy.
             reached("drain.moved")
             with trio.CancelScope(shield=True):

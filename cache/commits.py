@@ -90,13 +90,15 @@ class Commits:
         """
         try:
             return await self._store_once(dirty, metadata)
-        except PreconditionFailed:
+        except (PreconditionFailed, UploadNotFound) as error:
             found = await self._own_object(dirty)
             if found is None:
                 raise
             commit_id = found.metadata.commit_id if found.metadata else None
             if dirty.commit_ids.get(commit_id or "") == dirty.revision:
                 return await self._stored(dirty, found)
+            if isinstance(error, UploadNotFound):
+                raise  # some of its bytes were in that upload alone
             # It holds an earlier state of this file: wherever nothing was written
             # since the old base, both have the same bytes.
             rebase(dirty, found, dirty.base_size)
@@ -142,7 +144,13 @@ class Commits:
                 object = await self._streamer.finish(dirty, metadata, dirty.condition)
             if object is not None:
                 object = await self._stored(dirty, object)
-                mended = await self._streamer.mend_metadata(stream, object, metadata)
+                try:
+                    mended = await self._streamer.mend_metadata(
+                        stream, object, metadata
+                    )
+                except StoreError as error:
+                    error.is_ambiguous = True  # the object is there
+                    raise
                 if mended is object:
                     return object
                 if dirty.is_promised:

@@ -65,6 +65,10 @@ class Promises(Protocol):
         """Return when the store has what was promised under a key so far."""
         ...
 
+    def resolve(self, dirty: DirtyFile) -> None:
+        """Let a file speak of what is stored in the store's own words."""
+        ...
+
 
 class PromisedFiles:
     """What can be done with a file that was promised."""

@@ -91,6 +91,17 @@ class Queue:
         """Return when the store has what was promised under a key so far."""
         await self._settling.settle_name(key)
 
+    def resolve(self, dirty: DirtyFile) -> None:
+        """Let a file speak of what is stored in the store's own words.
+
+        What is kept of it is not pending: the journal does not remember tokens for it.
+        """
+        aliases, condition = self._ledger.aliases, dirty.starts_from
+        dirty.base = aliases.resolved(dirty.base)
+        dirty.inherit = aliases.resolved(dirty.inherit)
+        if isinstance(condition, Version) and aliases.is_known(condition):
+            dirty.condition = aliases.real(condition)
+
     async def store_local_only(self, size: int) -> int:
         """Free about so many bytes that were to stay here; return how many it were."""
         return await self._settling.store_local_only(size)

@@ -422,6 +422,8 @@ class WriteBack:
             stream = dirty.stream
             if stream is not None:
                 await stream.settle()
+            if self.promises is not None:
+                self.promises.resolve(dirty)
             await self._failed.add(Failed(dirty, metadata, str(error)))
             await self.forget_failed(dirty.key, but=dirty)
             self.incidents.note(IncidentKind.FAILED, dirty.key, str(error))

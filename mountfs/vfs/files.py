@@ -385,9 +385,9 @@ class Files:
                 await self._commits.drop_if_unchanged(node, file)
             elif file.refusal is not None and not node.is_nameless:
                 self._commits.give_up(node, file.refusal)
-            elif file.failure is not None:
+            elif file.failure and not self._volume.writeback.waits_for_disk:
                 await self._commits.keep(node, file, file.failure)
-            else:
+            else:  # the disk, too, may be in order again: to keep is to write to it
                 await self._commits.commit_or_keep(node, file)
             await self._commits.leave_name_to_others(node, file)
         if node.is_nameless:  # perhaps since a moment ago

@@ -26,6 +26,7 @@ from mountfs.cache.incidents import IncidentKind
 from mountfs.cache.journal import _Turn
 from mountfs.cache.moves import Moves
 from mountfs.cache.setbacks import RETRY_MIN_S
+from mountfs.cache.tokens import TOKEN_MARK
 from mountfs.cache.uploader import DEFAULT_SENDING
 from mountfs.storage.body import BytesBody
 from mountfs.storage.errors import (
@@ -1110,3 +1111,73 @@ async def test_a_name_made_anew_is_stored_though_its_removal_was_not_noted(
         assert await scene.drain()
         assert await scene.keys() == {"name"}
         assert not list(scene.cache.writeback.incidents)
+
+
+@pytest.mark.parametrize("is_full", [False, True])
+async def test_a_file_that_was_moved_in_part_goes_with_its_new_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_full: bool
+) -> None:
+    """The copy was made; what came after that has failed."""
+    async with open_scene(
+        tmp_path, journaled=True, capabilities=tiny_store(move=False, attributes=True)
+    ) as scene:
+        await scene.put("file", b"bytes")
+        node = await scene.lookup("file")
+        await rename(scene, "file", "new")
+        if is_full:
+            hold = scene.store.hold("delete")
+            await carried_out_in_vain(scene, monkeypatch, hold)
+        else:
+            await scene.fs.attributes.apply(node, Change(mode=0o600), is_echo=False)
+            scene.store.refused["set_metadata"] = PermissionDenied("no")
+            assert not await scene.drain()
+            assert "new" in await scene.keys()
+        await unlink(scene, "new")
+        scene.store.refused.clear()
+        assert await scene.drain()
+        assert await scene.keys() == set()
+
+
+@pytest.mark.parametrize("is_stored", [False, True])
+async def test_a_file_that_could_not_be_promised_stands_on_what_the_store_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_stored: bool
+) -> None:
+    """The next mount stores it, and knows nothing of the tokens of this one."""
+    async with open_scene(tmp_path, journaled=True) as scene:
+        there = scene.there
+        await scene.make("file", b"0123456789")
+        if is_stored:
+            assert await scene.drain()
+        opened = await scene.open(await scene.lookup("file"))
+        await scene.fs.files.write(opened, 3, b"new")
+        with monkeypatch.context() as patch:
+            patch.setattr("mountfs.cache.journal._transact", full)
+            with pytest.raises(StoreError):
+                await scene.fs.files.flush(opened)
+        await scene.fs.files.release(opened)
+
+    async with open_scene(tmp_path, there=there, journaled=True) as scene:
+        assert await scene.drain()
+        assert await scene.content("file") == b"012new6789"
+        assert await scene.keys() == {"file"}
+        assert await scene.cache.journal.failed() == ()
+
+
+async def test_what_is_kept_of_a_lost_race_names_no_token(tmp_path: Path) -> None:
+    """No later mount would know what it stands on."""
+    async with open_scene(tmp_path, journaled=True, conflict=Policy.FAIL) as scene:
+        first = scene.store.hold("write")
+        await scene.make("file", b"0123456789")
+        await first.reached.wait()
+        opened = await scene.open(await scene.lookup("file"))
+        await scene.fs.files.write(opened, 3, b"new")
+        await scene.close(opened)
+        second = scene.store.hold("write")
+        first.release()
+        await second.reached.wait()
+        await scene.put("file", b"theirs")
+        second.release()
+        await scene.drain()
+
+        (row,) = await scene.cache.journal.failed()
+        assert TOKEN_MARK not in row.state

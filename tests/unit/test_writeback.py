@@ -306,6 +306,28 @@ async def test_a_file_that_the_store_has_is_stored_though_the_journal_is_full(
         assert await stack.journal.uploads() == ()
 
 
+async def test_a_promised_file_that_is_stored_needs_no_upload(scene: Scene) -> None:
+    """Its stream was completed, the answer lost, and what was there made the file: the
+    next mount finds that, and a row which speaks of an upload that is gone.
+    """
+    async with open_stack(scene.store, scene.directory) as stack:
+        dirty = stack.writeback.begin("a", None)
+        await write(stack, dirty, 120)
+        await punched(stack, dirty)
+        assert dirty.stream is not None
+        dirty.is_promised, dirty.commit_id = True, "ours"
+        dirty.commit_ids["ours"] = dirty.revision
+        dirty.condition = ABSENT
+        await scene.memory.abort_multipart(dirty.stream.upload)
+        whole = BytesBody(pattern(0, 120))
+        await scene.memory.write("a", whole, metadata=Metadata(commit_id="ours"))
+
+        stored = await stack.writeback.promised.store(dirty, NO_METADATA)
+
+        assert (stored.key, stored.size) == ("a", 120)
+        await stack.writeback.promised.forget(dirty)
+
+
 async def test_a_failed_file_that_is_stored_is_ours_though_the_journal_is_full(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
