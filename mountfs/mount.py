@@ -340,6 +340,7 @@ class _Mounted:
             nursery.start_soon(self._fs.store_times)
             nursery.start_soon(self._fs.walks.run)
             nursery.start_soon(self._fs.renewals.run)
+            nursery.start_soon(self._fs.foresight.run)
             nursery.start_soon(self._fs.room.run)
             activity = self._fs.volume.activity
             nursery.start_soon(push_to_kernel, self._fs.pushes.receiving, activity)

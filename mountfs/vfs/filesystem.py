@@ -11,6 +11,7 @@ from mountfs.vfs.errors import fail
 from mountfs.vfs.explain import Explainer
 from mountfs.vfs.filecommits import FileCommits
 from mountfs.vfs.files import Files
+from mountfs.vfs.foresight import Foresight
 from mountfs.vfs.hardlinks import HardLinks
 from mountfs.vfs.inodes import Node
 from mountfs.vfs.laterlinks import LaterLinks
@@ -59,6 +60,7 @@ class FileSystem:
         subtrees = Subtrees(volume)
         self.resolver = Resolver(volume, subtrees)
         self.renewals = Renewals(volume, self.resolver)
+        self.foresight = Foresight(volume, self.resolver)
         self.hard_links = HardLinks(volume)
         self.learning = Learning(volume)
         lister = Lister(volume, self.learning, subtrees)
@@ -82,6 +84,7 @@ class FileSystem:
             self.hard_links,
             self.later_links,
             walks=self.walks,
+            foresight=self.foresight,
         )
         self.renames = Renames(
             volume,

@@ -56,6 +56,10 @@ class InodeTable:
             fail(errno.ESTALE, f"inode {inode} is not known")
         return node
 
+    def find(self, inode: Inode) -> Node | None:
+        """Return the node of a number, if it is in memory."""
+        return self._nodes.get(inode)
+
     def add(
         self,
         parent: Node,

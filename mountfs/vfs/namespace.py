@@ -27,6 +27,7 @@ from mountfs.vfs.errors import fail
 from mountfs.vfs.filecommits import FileCommits
 from mountfs.vfs.filestate import Dirty, FileState
 from mountfs.vfs.foreign import drop_folder, take_over
+from mountfs.vfs.foresight import Foresight
 from mountfs.vfs.hardlinks import HardLinks
 from mountfs.vfs.inodes import Node
 from mountfs.vfs.laterlinks import LaterLinks
@@ -64,6 +65,7 @@ class Namespace:
         later: LaterLinks,
         *,
         walks: Walks,
+        foresight: Foresight,
     ) -> None:
         self._volume = volume
         self._resolver = resolver
@@ -72,6 +74,7 @@ class Namespace:
         self._hard_links = hard_links
         self._later = later
         self._walks = walks
+        self._foresight = foresight
 
     async def lookup(self, parent: Node, name: bytes) -> Node | None:
         """Return the node of a name, or None if there is none."""
@@ -274,6 +277,7 @@ class Namespace:
             else:
                 await self.remove_file(node, parent, name)
             self._volume.touch(parent)
+        self._foresight.note_removed(parent, node)
 
     async def remove_file(self, node: Node, parent: Node, name: bytes) -> None:
         """Take a name of a file out of the store and its directory.

@@ -181,6 +181,8 @@ class Neighbours:
             return False
         pages, now_s = self._pages(prefix), self._metadata.now_s()
         stretch = pages.around(key)
+        if self._volume.courses.leads(prefix, now_s):
+            return False  # names are asked for ahead, one by one: that is cheaper there
         if now_s < max(pages.unfit_until_s, stretch.until_s):
             return False  # it was just listed, and left this open
         if stretch.listed is not None:
@@ -199,6 +201,8 @@ class Neighbours:
         pages, now_s = self._pages(prefix), self._metadata.now_s()
         stretch = pages.worked_in(self._metadata.count_listed(prefix))
         if stretch is None or stretch.listed is not None:
+            return
+        if self._volume.courses.leads(prefix, now_s):
             return
         if stretch.until_s > now_s + time_s or self._metadata.is_renewed(
             prefix, time_s

@@ -83,6 +83,11 @@ class Resolver:
         """List a directory again, unless what is known is good for so long."""
         await self._neighbours.renew_ahead(prefix, time_s)
 
+    async def ask_ahead(self, key: str) -> None:
+        """Ask about a file before a program does, unless that is known."""
+        if self._metadata.lookup(key) is None:
+            await self._ask_file(key)
+
     async def newest(self, object: Object) -> Object | None:
         """Ask the store for the newest state of an object, whatever is known."""
         if object.kind is ObjectKind.DIRECTORY:

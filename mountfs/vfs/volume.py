@@ -41,6 +41,7 @@ from mountfs.vfs.attributes import (
     with_later_times,
 )
 from mountfs.vfs.busy import Busy
+from mountfs.vfs.courses import Courses
 from mountfs.vfs.errors import fail
 from mountfs.vfs.filestate import Clean
 from mountfs.vfs.groups import Group, Groups
@@ -114,6 +115,7 @@ class Volume:
     names: Names
     activity: Activity = field(default_factory=Activity)
     busy: Busy = field(default_factory=Busy)
+    courses: Courses = field(default_factory=Courses)
     groups: Groups = field(init=False)
     touched: Touched = field(init=False)
     _storing: dict[Node, Lock] = field(init=False, default_factory=dict)
