@@ -78,9 +78,11 @@ class Storager(Protocol):
         In directory mode `prefix` is "" or ends in `/`; children that have children
         come back as directories (key with `/`), and the directory's own marker never
         as its child. In prefix mode everything whose key starts with `prefix` comes,
-        markers included. `token` resumes after the page that it came with. `limit`
-        is the most objects wanted in the page. An absent prefix is an empty page on
-        key stores, `NotFound` on stores with native directories.
+        markers included. `token` resumes after the page that it came with, in another
+        process too. `limit` is the most objects wanted in the page; a page may be empty
+        and have a token. Pages follow each other in byte order as well, where
+        `capabilities.ordered_pages`. An absent directory raises `NotFound` on stores
+        with native directories; else, and in prefix mode, it is an empty page.
         """
         ...
 
