@@ -17,7 +17,7 @@ from mountfs.vfs.inodes import Node
 from mountfs.vfs.laterlinks import LaterLinks
 from mountfs.vfs.learning import Learning
 from mountfs.vfs.lister import Lister
-from mountfs.vfs.listings import component_of
+from mountfs.vfs.pages import component_of
 from mountfs.vfs.volume import RESERVED, Volume
 from mountfs.vfs.walks import Walks
 

@@ -14,7 +14,7 @@ from mountfs.storage.conditions import look_first
 from mountfs.storage.foreign_names import directory_of, other_key, shown_as
 from mountfs.storage.types import ABSENT, Call, Object, ObjectKind
 from mountfs.vfs.inodes import Node
-from mountfs.vfs.listings import component_of
+from mountfs.vfs.pages import component_of
 from mountfs.vfs.volume import Volume
 
 

@@ -1,4 +1,4 @@
-"""Listing the children of a directory, whole, and once for all who want it."""
+"""Listing the children of a directory, once for all who want it."""
 
 import logging
 from functools import partial
@@ -11,7 +11,7 @@ from mountfs.storage.parallel import run_all
 from mountfs.storage.reason import Reason, because
 from mountfs.storage.types import Object
 from mountfs.vfs.learning import Learning
-from mountfs.vfs.listings import TooManyPages, pages
+from mountfs.vfs.pages import TooManyPages, pages
 from mountfs.vfs.subtrees import Subtrees
 from mountfs.vfs.volume import Volume
 

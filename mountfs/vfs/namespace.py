@@ -31,8 +31,8 @@ from mountfs.vfs.foresight import Foresight
 from mountfs.vfs.hardlinks import HardLinks
 from mountfs.vfs.inodes import Node
 from mountfs.vfs.laterlinks import LaterLinks
-from mountfs.vfs.listings import component_of, list_all
 from mountfs.vfs.names import Entry, ShortEntry
+from mountfs.vfs.pages import component_of, list_all
 from mountfs.vfs.resolver import Resolver
 from mountfs.vfs.tree import changing, moving
 from mountfs.vfs.unlinked import Unlinked

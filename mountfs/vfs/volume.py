@@ -46,8 +46,8 @@ from mountfs.vfs.errors import fail
 from mountfs.vfs.filestate import Clean
 from mountfs.vfs.groups import Group, Groups
 from mountfs.vfs.inodes import InodeTable, Node
-from mountfs.vfs.listings import component_of
 from mountfs.vfs.names import NAME_SIZE_MAX, Entry, Names, ShortEntry
+from mountfs.vfs.pages import component_of
 from mountfs.vfs.touched import Touched
 
 T = TypeVar("T")

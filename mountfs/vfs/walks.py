@@ -28,7 +28,7 @@ from mountfs.storage.reason import Reason, because
 from mountfs.storage.types import Object, ObjectKind, Version
 from mountfs.vfs.inodes import Node
 from mountfs.vfs.lister import Lister
-from mountfs.vfs.listings import component_of
+from mountfs.vfs.pages import component_of
 from mountfs.vfs.pushes import Pushes
 from mountfs.vfs.rounds import Direction, Round
 from mountfs.vfs.volume import Volume

@@ -22,10 +22,10 @@ from mountfs.storage.types import (
     Version,
 )
 from mountfs.storage.vetted import SIZE_MAX, VettedStorager
-from mountfs.vfs import listings
+from mountfs.vfs import pages
 from mountfs.vfs.attributes import Defaults, Stat, effective
 from mountfs.vfs.inodes import Inode
-from mountfs.vfs.listings import list_all
+from mountfs.vfs.pages import list_all
 
 AT_LENGTH = 2000 if "AT_LENGTH" in os.environ else 0
 
@@ -153,8 +153,8 @@ async def test_a_listing_without_end_is_given_up(
     monkeypatch: pytest.MonkeyPatch, *, is_empty: bool
 ) -> None:
     """Of always other pages, full or empty, so many are taken and no more."""
-    monkeypatch.setattr(listings, "ENTRIES_MAX", 50)
-    monkeypatch.setattr(listings, "EMPTY_PAGES_MAX", 50)
+    monkeypatch.setattr(pages, "ENTRIES_MAX", 50)
+    monkeypatch.setattr(pages, "EMPTY_PAGES_MAX", 50)
     asked = 0
 
     class Endless(MemoryStore):

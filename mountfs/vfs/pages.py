@@ -1,4 +1,4 @@
-"""Listing the children of a directory, whole."""
+"""The pages of one listing: all that is directly below a prefix, as the store says."""
 
 import itertools
 from collections.abc import AsyncIterator
