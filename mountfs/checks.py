@@ -168,6 +168,12 @@ def check_nesting(config: MountConfig) -> None:
                 f"the mount point {config.mount_point} lies inside the {name} directory"
                 f" {path}: name one outside"
             )
+    if _is_within(config.state_dir, config.cache_dir):
+        raise UsageError(
+            f"the state directory {config.state_dir} lies in the cache directory"
+            f" {config.cache_dir}, which may be deleted at any time: name another with"
+            " --state-dir"
+        )
     if config.url.startswith("file://"):
         _check_not_in_itself(config)
 
@@ -179,6 +185,12 @@ def _check_not_in_itself(config: MountConfig) -> None:
             f"{config.url} and the mount point {config.mount_point} lie inside each"
             " other: name a directory outside"
         )
+    for name, path in (("state", config.state_dir), ("cache", config.cache_dir)):
+        if _is_within(path, root):
+            raise UsageError(
+                f"the {name} directory {path} lies in {config.url}, and programs would"
+                f" see and change it through the mount: name another with --{name}-dir"
+            )
 
 
 def _is_within(path: Path, directory: Path) -> bool:

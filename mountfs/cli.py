@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from mountfs import __version__, logs, output
 from mountfs.commands import (
@@ -63,6 +64,7 @@ _MODULES = (
     trace,
     bundle,
 )
+_PLACES = ("directory", "file", "mount_point", "path", "paths", "place", "target")
 _NO_OPTIONS = {"o", "url", "mount_point", "command", "ready_fd", "carry_out"}
 EPILOG = """\
 examples:
@@ -118,19 +120,28 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         if name in known:
             hint = f"; write it behind `{parsed.command}`"
         raise UsageError(f"{name} is not an option of `mountfs {parsed.command}`{hint}")
+    if parsed.command != "mount":  # which has sentences of its own
+        _refuse_empty_places(parsed)
     parsed.arguments = arguments[arguments.index(parsed.command) + 1 :]
     return parsed
 
 
+def _refuse_empty_places(parsed: argparse.Namespace) -> None:
+    """Raise if a place is named "", as by a shell's variable that is not set.
+
+    It would be taken for the directory that one stands in.
+    """
+    for name in _PLACES:
+        said = getattr(parsed, name, None)
+        if said == "" or (isinstance(said, list) and "" in said):
+            raise UsageError(
+                f"the name that `mountfs {parsed.command}` is given is empty: perhaps a"
+                " variable is not set"
+            )
+
+
 def _option_names(parsed: argparse.Namespace) -> tuple[str, ...]:
-    named = set(vars(parsed)) - {
-        "o",
-        "url",
-        "mount_point",
-        "command",
-        "ready_fd",
-        "carry_out",
-    }
+    named = set(vars(parsed)) - _NO_OPTIONS
     return ("help", *sorted(named))
 
 
@@ -154,6 +165,14 @@ def _run(arguments: Sequence[str]) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return 130
+    except FileNotFoundError:
+        if _stands_somewhere():
+            raise
+        _say(
+            "the directory that this is called from is gone, or is in a mount that is:"
+            " go to another one (`cd /`), or name whole paths"
+        )
+        return UsageError.exit_code
     except BrokenPipeError:
         # Who was reading (`| head`) has seen enough. Nothing is left to be flushed at
         # the exit, which would say so again.
@@ -172,6 +191,15 @@ def _carry_out(arguments: Sequence[str]) -> int:
     except SystemExit as shown:  # the help, or the version
         return int(shown.code or os.EX_OK)
     return int(parsed.carry_out(parsed))
+
+
+def _stands_somewhere() -> bool:
+    """Tell whether the directory that relative paths begin at has a name."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _say(sentence: str) -> None:

@@ -23,6 +23,7 @@ def add(commands: Commands) -> None:
         "pairs",
         metavar="NAME=VALUE",
         nargs="*",
+        default=[],
         help="an option of `mountfs mount` without its dashes, such as ttl=10s",
     )
     parser.set_defaults(carry_out=carry_out)

@@ -156,6 +156,29 @@ def test_a_directory_mounted_into_itself(tmp_path: Path, below: str) -> None:
         checks.check_nesting(wanted)
 
 
+@pytest.mark.parametrize("below", ["", "state"])
+def test_a_state_directory_in_the_cache(tmp_path: Path, below: str) -> None:
+    """Who deletes the cache is not to delete what exists nowhere else."""
+    wanted = configured(
+        tmp_path,
+        cache_dir=str(tmp_path / "both"),
+        state_dir=str(tmp_path / "both" / below),
+    )
+
+    with pytest.raises(UsageError, match="lies in the cache directory .* --state-dir"):
+        checks.check_nesting(wanted)
+
+
+@pytest.mark.parametrize("name", ["cache", "state"])
+def test_directories_of_ours_inside_the_store(tmp_path: Path, name: str) -> None:
+    """Programs would see the journal as a file, and could change it."""
+    inside = {f"{name}_dir": str(tmp_path / "store" / "deep")}
+    wanted = configured(tmp_path, url=f"file://{tmp_path}/store", **inside)
+
+    with pytest.raises(UsageError, match=f"lies in file://.*: .* --{name}-dir"):
+        checks.check_nesting(wanted)
+
+
 def test_a_host_in_a_file_url_hides_no_nesting(tmp_path: Path) -> None:
     """`file://localhost/x` is the directory `/x`."""
     wanted = configured(tmp_path, url=f"file://localhost{tmp_path}")

@@ -49,6 +49,9 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
         (["mount", "bucket", "/x"], "is not the URL of a store"),
         (["mount", "s3://", "/x"], "names no bucket"),
         (["mount", "--config", "/no/file", "s3://b", "/x"], "cannot read /no/file"),
+        (["umount", ""], "the name that `mountfs umount` is given is empty"),
+        (["wait", "/x", ""], "the name that `mountfs wait` is given is empty"),
+        (["set"], "the following arguments are required: DIR|NAME;"),
         (["umount"], "the following arguments are required: DIR"),
         (["status", "/a", "/b"], "one argument too many: '/b'"),
         (["status", "/no/mount"], "/no/mount is not in a mount of mountfs"),
@@ -71,6 +74,27 @@ def test_a_wrong_command_line_is_one_sentence(
     assert code == 2
     assert expected in said
     assert said.startswith("mountfs: ")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [["status", "x"], ["umount", "x"], ["recover", "x"]]
+)
+def test_a_directory_that_is_gone_is_one_sentence(
+    arguments: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """One may stand in a directory that was removed, or in a mount that has ended."""
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+
+    code, said = run(capsys, *arguments)
+
+    assert code == 2
+    assert said.startswith("mountfs: the directory that this is called from is gone")
     assert said.count("\n") == 1
 
 
