@@ -41,6 +41,7 @@ from mountfs.backends.dropbox_multipart import LIMITS, Multipart
 from mountfs.backends.dropbox_objects import (
     KEY_SIZE_MAX,
     Keys,
+    check_components,
     check_named,
     client_modified,
 )
@@ -478,6 +479,7 @@ def _capabilities(keys: Keys, *, has_properties: bool) -> Capabilities:
         signed_urls=True,
         utf8_keys=False,
         key_size_max=KEY_SIZE_MAX - len(keys.root.encode("utf-8", "surrogateescape")),
+        key_check=check_components,
         object_size_max=SESSION_MAX,
         write_size_max=SESSION_MAX,
         list_page_max=PAGE_MAX,

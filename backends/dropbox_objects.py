@@ -46,11 +46,16 @@ class Keys:
     def check(self, key: str, capabilities: Capabilities) -> None:
         """Raise `InvalidRequest` or `KeyTooLong` for what can be no path."""
         _checks.check_key(key, capabilities)
-        names = key.removesuffix("/").split("/")
-        if any(name in {"", ".", ".."} or "\0" in name for name in names):
-            raise InvalidRequest("a path has an empty name, '.' or '..' in it", key=key)
-        if any(len(name_of(name)) > NAME_SIZE_MAX for name in names):
-            raise KeyTooLong(f"a name is longer than {NAME_SIZE_MAX}", key=key)
+        check_components(key)
+
+
+def check_components(key: str) -> None:
+    """Raise `InvalidRequest` or `KeyTooLong` for names that no path can have."""
+    names = key.removesuffix("/").split("/")
+    if any(name in {"", ".", ".."} or "\0" in name for name in names):
+        raise InvalidRequest("a path has an empty name, '.' or '..' in it", key=key)
+    if any(len(name_of(name)) > NAME_SIZE_MAX for name in names):
+        raise KeyTooLong(f"a name is longer than {NAME_SIZE_MAX}", key=key)
 
 
 def last_name(key: str) -> str:

@@ -424,6 +424,7 @@ def _capabilities(keys: KeySpace, options: GcsOptions) -> Capabilities:
         set_metadata=True,
         signed_urls=not options.no_sign_request and options.sse is None,
         key_size_max=KEY_SIZE_MAX - len(keys.root.encode()),
+        key_check=keys.full,
         object_size_max=OBJECT_SIZE_MAX,
         write_size_max=OBJECT_SIZE_MAX,
         list_page_max=PAGE_MAX,

@@ -29,7 +29,7 @@ from mountfs.backends._threads import Threads
 from mountfs.backends._tokens import key_text
 from mountfs.backends.local_errors import translated
 from mountfs.backends.local_objects import METADATA_SIZE_MAX, has_xattrs
-from mountfs.backends.local_paths import Root
+from mountfs.backends.local_paths import Root, components
 from mountfs.backends.local_uploads import Uploads
 from mountfs.storage.body import Body, stated_size
 from mountfs.storage.errors import InvalidRequest, StoreError, Unsupported
@@ -419,5 +419,6 @@ def _capabilities(*, has_metadata: bool) -> Capabilities:
         set_metadata=has_metadata,
         utf8_keys=False,
         key_size_max=KEY_SIZE_MAX,
+        key_check=components,
         list_page_max=10_000,
     )

@@ -12,7 +12,7 @@ ours; the key of a directory ends in `/`.
 import dataclasses
 import enum
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -311,6 +311,9 @@ class Capabilities:
     utf8_keys: bool = True
     """Keys must be valid UTF-8."""
     key_size_max: int | None = None
+    key_check: Callable[[str], object] | None = None
+    """Raises what every request for a key would that the store can never hold:
+    `InvalidRequest`, `KeyTooLong`. None: there are no such keys but for their size."""
     object_size_max: int | None = None
     write_size_max: int | None = None
     """The largest body of one write."""

@@ -214,10 +214,16 @@ class Volume:
         return entry
 
     def check_key(self, key: str) -> None:
-        """Refuse a key that the store cannot hold. Raises ENAMETOOLONG."""
-        limit = self.store.capabilities.key_size_max
+        """Refuse a key that the store cannot hold. Raises ENAMETOOLONG, EINVAL.
+
+        Here, because a journal takes any key, and would keep this one for ever.
+        """
+        able = self.store.capabilities
+        limit = able.key_size_max
         if limit is not None and len(key.encode(errors="surrogateescape")) > limit:
             fail(errno.ENAMETOOLONG)
+        if able.key_check is not None:
+            able.key_check(key)
 
     def check_size(self, size: int) -> None:
         """Refuse a size that no object can have. Raises EFBIG."""

@@ -141,6 +141,26 @@ async def test_keys_that_are_no_paths_survive_or_are_refused(
     await _check_round_trip(store, key)
 
 
+async def test_what_no_request_can_name_is_told_beforehand(store: Storager) -> None:
+    """`key_check` refuses just what the store refuses, without asking it."""
+    able = store.capabilities
+    expected = set(NO_PATH.values()) if able.native_dirs else set()
+    if able.service == "gs":
+        expected = {PLAIN["newline"], PLAIN["return"]}
+    refused = set()
+    for key in (*PLAIN.values(), *NO_PATH.values()):
+        try:
+            if able.key_check is not None:
+                able.key_check(key)
+        except InvalidRequest:
+            refused.add(key)
+
+    assert refused == expected
+    for key in refused:
+        with pytest.raises(InvalidRequest):
+            await put(store, key, b"bytes")
+
+
 async def test_normal_forms_are_two_names(store: Storager) -> None:
     """Nothing is normalised: a composed and a decomposed name are two objects."""
     await put(store, PLAIN["composed"], b"composed")

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from mountfs.storage.errors import PermissionDenied
+from mountfs.storage.errors import InvalidRequest, PermissionDenied
 from mountfs.storage.types import Features, Object
 from mountfs.vfs import unlinked
 from mountfs.vfs.names import Entry
 from mountfs.vfs.node import Node
 from mountfs.vfs.rename import EXCHANGE
+from tests.fakes.cache_stack import tiny_store
 from tests.fakes.volume import CALLER, Scene, open_scene
 
 
@@ -138,3 +139,40 @@ async def test_a_directory_can_have_the_name_of_the_empty_component(
         await scene.fs.renames.rename((parent, b"e"), (parent, EMPTY), 0)
 
         assert await scene.keys() == {"d/", "d//"}
+
+
+def refuse_line_breaks(key: str) -> None:
+    """Take no key with a line break, as Google Cloud Storage does."""
+    if "\n" in key:
+        raise InvalidRequest("no line breaks", key=key)
+
+
+async def make_directory(scene: Scene) -> None:
+    await scene.fs.namespace.mkdir(scene.root, b"a\nb", 0o755, CALLER)
+
+
+async def move_directory(scene: Scene) -> None:
+    await scene.fs.renames.rename((scene.root, b"d"), (scene.root, b"a\nb"), 0)
+
+
+@pytest.mark.parametrize(
+    "deed",
+    [
+        lambda scene: scene.create(scene.root, "a\nb"),
+        make_directory,
+        move_directory,
+    ],
+)
+async def test_the_journal_takes_no_name_that_the_store_never_will(
+    tmp_path: Path, deed: Callable[[Scene], Awaitable[object]]
+) -> None:
+    """It would be tried again for ever, and no unmount would end well."""
+    able = tiny_store(move=False, attributes=False, key_check=refuse_line_breaks)
+    async with open_scene(tmp_path, capabilities=able, journaled=True) as scene:
+        await scene.fs.namespace.mkdir(scene.root, b"d", 0o755, CALLER)
+
+        with pytest.raises(InvalidRequest):
+            await deed(scene)
+
+        assert await scene.drain()
+        assert await scene.keys() == {"d/"}
