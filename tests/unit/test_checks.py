@@ -165,7 +165,7 @@ def test_a_state_directory_in_the_cache(tmp_path: Path, below: str) -> None:
         state_dir=str(tmp_path / "both" / below),
     )
 
-    with pytest.raises(UsageError, match="lies in the cache directory .* --state-dir"):
+    with pytest.raises(UsageError, match=r"lies in the cache directory .* --state-dir"):
         checks.check_nesting(wanted)
 
 
