@@ -28,7 +28,7 @@ from mountfs.cache.spool import Spool
 from mountfs.cache.streaming import Ladder
 from mountfs.storage.types import Metadata, ObjectKind
 
-INLINE_SIZE_MAX = 64 << 10
+INLINE_SIZE_MAX = 128 << 10
 _FORMAT = 1
 
 

@@ -5,10 +5,11 @@ ranges reads as zero, so a hole of the file needs no bytes here. Disk work runs 
 worker threads; one call at a time may close the file, and its owner sees to it that
 none is under way then.
 
-A small file is in memory until it grows, or must survive this process: five ways into a
-worker thread and back cost more than all else that is done here for it. Nothing is less
-safe for that: bytes that were acknowledged are in the store, in a row of the journal,
-or were synced (`sync`), which puts them on the disk.
+A few bytes are in memory until there are more, or they must survive this process: to
+make a file, and a way into a worker thread and back for each write, cost more than all
+else that is done here for them. Nothing is less safe for that: bytes that were
+acknowledged are in the store, in a row of the journal, or were synced (`sync`), which
+puts them on the disk.
 
 A sync that failed is never made good by another: the kernel may have thrown away what
 it could not write, and takes the rest for written. What may be lost then is neither
@@ -31,6 +32,7 @@ from typing import ParamSpec, TypeVar
 import trio
 
 from mountfs.cache.hop import in_thread
+from mountfs.cache.pieces import Pieces
 from mountfs.storage.body import Body, BytesBody, FileBody
 from mountfs.storage.errors import ObjectTooLarge, QuotaExceeded, StoreError
 
@@ -43,8 +45,10 @@ _WRITE_OUT = 8 << 20
 _SYNC_FILE_RANGE_WAIT_BEFORE = 1
 _SYNC_FILE_RANGE_WRITE = 2
 _FAR_BEHIND = 1 << 62
-IN_MEMORY_MAX = 64 << 10
-"""Up to this size a file is in memory; the journal takes so much into a row."""
+IN_MEMORY_MAX = 128 << 10
+"""So many bytes of a file are in memory; the journal takes so much into a row."""
+PIECES_MAX = 64
+"""In so many pieces at most."""
 HELD_MAX = 64 << 20
 """How many bytes of all files are in memory at most; the others are on the disk."""
 _NOWHERE = sys.maxsize
@@ -120,9 +124,7 @@ class Spool:
         """Where the bytes begin that a sync which failed may have lost."""
         self._noting = threading.Lock()
         self._syncing = threading.Lock()
-        self._memory: bytearray | None = None
-        self._origin = 0
-        """Where in the file the first byte in memory lies."""
+        self._memory: Pieces | None = None
 
     @property
     def path(self) -> Path:
@@ -155,7 +157,7 @@ class Spool:
         request which sends them is ever complete.
         """
         if self._memory is not None:
-            return BytesBody(self._cut(self._memory, offset, size))
+            return BytesBody(self._memory.read(offset, size))
         self._check_not_lost(offset + size)
         end = offset + size
         return FileBody(self.path, offset, size, partial(self._check_sent, end))
@@ -166,20 +168,19 @@ class Spool:
         """Write all of `data`; with `and_sync` what is on the disk is synced as well,
         by the same hop to a thread.
         """
-        memory = self._grown(offset, offset + len(data))
+        memory = self._memory_for(offset, offset + len(data))
         if memory is None and and_sync:
             await on_disk(self._write_and_sync, offset, data)
         elif memory is None:
             await on_disk(self._write, offset, data)
         else:
-            start = offset - self._origin
-            memory[start : start + len(data)] = data
+            memory.write(offset, data)
 
     async def read(self, offset: int, size: int) -> bytes:
         """Read exactly `size` bytes; zeros behind the end of the file."""
         memory = self._memory
         if memory is not None:
-            return self._cut(memory, offset, size)
+            return memory.read(offset, size)
         return await on_disk(self._read, offset, size)
 
     async def resize(self, size: int) -> None:
@@ -187,59 +188,37 @@ class Spool:
         if self._fd >= 0 and self._size == size:
             self._forget_loss_behind(size)
             return
-        if size == 0 and self._memory is not None:
-            # Wherever the bytes lay: this is no reason to make a file.
-            HELD.give_back(len(self._memory))
-            self._memory.clear()
-            return
-        memory = self._grown(0, size)
-        if memory is None:
+        if self._fd >= 0 or size > IN_MEMORY_MAX:
+            # In memory, what is sent of it would be made of zeros as long as this.
             await on_disk(self._resize, size)
-        elif size < len(memory):
-            HELD.give_back(len(memory) - size)
-            del memory[size:]
+            return
+        memory = self._memory = self._memory or Pieces()
+        before = memory.total
+        memory.resize(size)
+        HELD.give_back(before - memory.total)
 
-    def _grown(self, start: int, end: int) -> bytearray | None:
-        """Return the bytes in memory, with a range, or None if that is no place.
-
-        What is appended to a large file is small, too, and lies far from its start.
-        """
+    def _memory_for(self, start: int, end: int) -> Pieces | None:
+        """Return what takes a range in memory, or None if that is no place for it."""
         if self._fd >= 0:
             return None
-        memory = self._memory if self._memory is not None else bytearray()
-        first = self._origin if memory else start
-        last = first + len(memory)
-        size = max(last, end) - min(first, start)
-        if size > IN_MEMORY_MAX or not HELD.take(size - len(memory)):
+        memory = self._memory if self._memory is not None else Pieces()
+        more = memory.growth(start, end)
+        if memory.total + more > IN_MEMORY_MAX or memory.count >= PIECES_MAX:
             return None
-        if start < first:
-            memory[:0] = bytes(first - start)
-        if end > last:
-            memory += bytes(end - last)
-        self._memory, self._origin = memory, min(first, start)
+        if not HELD.take(more):
+            return None
+        self._memory = memory
         return memory
-
-    def _cut(self, memory: bytearray, offset: int, size: int) -> bytes:
-        """Return bytes of what is in memory; zeros before it, and behind its end."""
-        start = offset - self._origin
-        if start >= 0 and start + size <= len(memory):
-            return bytes(memoryview(memory)[start : start + size])
-        before = bytes(min(size, max(0, -start)))
-        found = memory[max(0, start) : max(0, start + size)]
-        return before + found + bytes(size - len(before) - len(found))
 
     def _forget_memory(self) -> None:
         memory, self._memory = self._memory, None
         if memory is not None:
-            HELD.give_back(len(memory))
+            HELD.give_back(memory.total)
 
     async def punch(self, start: int, end: int) -> None:
         """Make a range read as zeros, and give its room back to the disk."""
         if self._memory is not None:
-            first = max(0, start - self._origin)
-            last = min(end - self._origin, len(self._memory))
-            if first < last:
-                self._memory[first:last] = bytes(last - first)
+            self._memory.clear(start, end)
         elif self.is_open and start < end:
             await on_disk(self._punch, start, end)
 
@@ -293,7 +272,9 @@ class Spool:
             fd = os.open(self.path, flags, 0o600)
             try:
                 if self._memory is not None:
-                    _write_all(fd, self._origin, self._memory)
+                    for start, piece in self._memory:
+                        _write_all(fd, start, piece)
+                    os.ftruncate(fd, self._memory.size)
                 self._size = os.fstat(fd).st_size
             except OSError:
                 os.close(fd)

@@ -66,7 +66,7 @@ def test_truncate_cuts(directory: Path, size: int) -> None:
     assert (directory / "file").read_bytes() == content[:size]
 
 
-@pytest.mark.parametrize("size", [11, 4096, 70_000, 9 * MIB])
+@pytest.mark.parametrize("size", [11, 4096, 150_000, 9 * MIB])
 def test_truncate_extends_with_zeros(directory: Path, size: int) -> None:
     """truncate(1) to a larger size adds zeros."""
     (directory / "file").write_bytes(b"0123456789")

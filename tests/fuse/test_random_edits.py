@@ -39,7 +39,7 @@ class Twin:
         return name
 
     def _patch(self, offset: int) -> None:
-        size = self.chooser.choice([1, 100, 4096, 70_000, 3 * MIB])
+        size = self.chooser.choice([1, 100, 4096, 150_000, 3 * MIB])
         patch = self.chooser.randbytes(size)
         if len(self.model) < offset:
             self.model.extend(bytes(offset - len(self.model)))

@@ -26,7 +26,7 @@ from tests.fakes.volume import Scene, open_scene
 
 __all__ = ["forgetful_disk"]
 
-LARGE = bytes(range(256)) * 400
+LARGE = bytes(range(256)) * 600
 """Too large for a row of the journal."""
 
 

@@ -133,6 +133,24 @@ async def test_a_small_file_is_one_hop_to_a_thread(
         assert len(hops) == 1
 
 
+async def test_pages_here_and_there_are_one_hop_to_a_thread(
+    tmp_path: Path, hops: list[object]
+) -> None:
+    """However large the file is: they are in its row, as those of a small one."""
+    async with open_scene(tmp_path, journaled=True) as scene:
+        scene.ledger.burst = Burst(clock=lambda: 0.0)  # in which nothing is sent
+        page, apart = b"edit" * 1024, 12 * 4096
+        await scene.put("large", bytes(20 * apart))
+        opened = await scene.open(await scene.lookup("large"), os.O_RDWR)
+        hops.clear()
+        for number in range(20):
+            await scene.fs.files.write(opened, number * apart, page)
+        await scene.close(opened)
+        assert len(hops) == 1
+        content = await scene.see("large")
+        assert content == (page + bytes(apart - len(page))) * 20
+
+
 @pytest.mark.parametrize(("size", "count"), [(10, 1), (3 * IN_MEMORY_MAX // 2, 2)])
 async def test_hops_to_a_thread_of_an_append(
     tmp_path: Path,

@@ -16,6 +16,7 @@ from mountfs.cache.entry_text import INLINE_SIZE_MAX
 from mountfs.cache.spool import (
     HELD,
     IN_MEMORY_MAX,
+    PIECES_MAX,
     Spool,
     SpoolFailed,
     tell_of_failed_writes,
@@ -40,12 +41,39 @@ async def test_small_file_is_in_memory_until_it_grows(tmp_path: Path) -> None:
     assert await spool.read(0, 10) == b"\0\0\0small\0\0"
     assert not spool.path.exists()
 
-    await spool.write(IN_MEMORY_MAX, b"large")
-    assert await spool.read(0, 8) == b"\0\0\0small"
-    assert await spool.read(IN_MEMORY_MAX, 5) == b"large"
+    await spool.write(1 << 20, b"far")
+    assert await spool.read((1 << 20) - 1, 5) == b"\0far\0"
+    assert not spool.path.exists()
+
+    await spool.write(8, bytes(IN_MEMORY_MAX - 7))
     assert spool.path.read_bytes()[:8] == b"\0\0\0small"
+    assert spool.path.read_bytes()[1 << 20 :] == b"far"
+    assert await spool.read(0, 8) == b"\0\0\0small"
+    assert await spool.read(1 << 20, 3) == b"far"
     await spool.remove()
     assert not spool.path.exists()
+
+
+async def test_in_many_pieces_it_is_on_the_disk(tmp_path: Path) -> None:
+    """Each costs as much again as a short one holds."""
+    spool = Spool(tmp_path, "spool")
+    for number in range(PIECES_MAX):
+        await spool.write(3 * number, b"x")
+    assert not spool.path.exists()
+
+    await spool.write(3 * PIECES_MAX, b"x")
+    assert spool.path.read_bytes() == b"x\0\0" * PIECES_MAX + b"x"
+    await spool.remove()
+
+
+async def test_length_that_was_only_noted_is_that_of_the_file(tmp_path: Path) -> None:
+    """Who sends from the disk finds as many bytes as there are to be."""
+    spool = Spool(tmp_path, "spool")
+    await spool.write(0, b"bytes")
+    await spool.resize(100)
+    await spool.sync()
+    assert spool.path.read_bytes() == b"bytes" + bytes(95)
+    await spool.remove()
 
 
 async def test_synced_file_is_on_the_disk(tmp_path: Path) -> None:

@@ -108,6 +108,7 @@ async def test_a_hundred_gigabytes_of_hole_are_not_sent(tmp_path: Path) -> None:
         for offset in (0, 50 * GIB, 100 * GIB - 5):
             await stack.writeback.write(dirty, offset, b"12345", metadata=no_metadata)
         read = await stack.writeback.read(dirty, 50 * GIB - 1, 7)
+        await dirty.spool.sync()
         here = dirty.spool.path.stat().st_blocks * 512
         object = await commit(stack, dirty)
 
