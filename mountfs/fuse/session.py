@@ -86,7 +86,11 @@ class Session:
 
     async def wait_until_it_answers(self) -> int:
         """Ask the mount for its root; return its device number (`st_dev`)."""
-        answer = await trio.to_thread.run_sync(os.stat, self._mount_point)
+        # If serving fails meanwhile, only `close` gives the thread its answer: who
+        # waited for that thread would never come to close.
+        answer = await trio.to_thread.run_sync(
+            os.stat, self._mount_point, abandon_on_cancel=True
+        )
         await trio.to_thread.run_sync(_tune, answer.st_dev)
         return answer.st_dev
 
