@@ -12,13 +12,24 @@ An error is no crash: what fails is over.
 """
 
 import contextlib
+import logging
+import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from mountfs.cache.conflicts import copy_keys
 from mountfs.cache.phases import reached
-from mountfs.storage.errors import NotFound, StoreError, VersionChanged
+from mountfs.storage.errors import (
+    AlreadyExists,
+    NotFound,
+    StoreError,
+    VersionChanged,
+)
 from mountfs.storage.types import Call, Object
-from mountfs.vfs.volume import Volume
+from mountfs.vfs.volume import EXCHANGES, Volume
+
+log = logging.getLogger(__name__)
 
 _ONTO_ANOTHER = "onto another"
 """The phase of a move that may have removed what was at the new name."""
@@ -59,6 +70,44 @@ class FileMoves:
         else:
             await self._delete_copied(old_key, new_key)
 
+    async def carry_on(self, source: str, target: str) -> None:
+        """Move a file as a step of an exchange that was cut short.
+
+        If it could not be taken back, a name was missing, and somebody may have made it
+        anew: that stays, and what lies aside, where nobody looks, goes beside it.
+        """
+        store = self._volume.store
+        try:
+            old = await store.stat(source)
+        except NotFound:
+            return  # the crash came after this step
+        new: Object | None = None
+        with contextlib.suppress(NotFound):
+            new = await store.stat(target)
+        if new is None or not _is_another(new, old):
+            with contextlib.suppress(NotFound, VersionChanged):
+                await store.move(source, target, source_version=old.version)
+        elif source.startswith(EXCHANGES):
+            beside = await self._free_beside(target)
+            log.warning(
+                "%r was made anew when an exchange had failed: what was to have"
+                " the name is in %r",
+                target,
+                beside,
+            )
+            await store.move(source, beside, source_version=old.version)
+
+    async def _free_beside(self, key: str) -> str:
+        """Return a key beside another that nothing has."""
+        store = self._volume.store
+        limit = store.capabilities.key_size_max
+        for beside in copy_keys(key, socket.gethostname(), time.time_ns(), limit):
+            try:
+                await store.stat(beside)
+            except NotFound:
+                return beside
+        raise AlreadyExists("no name beside it is free", key=key)
+
     async def _move_on(self, old_key: str, new_key: str) -> None:
         """Move the old name if the new one was made free for it, and is."""
         store = self._volume.store
@@ -86,6 +135,12 @@ class FileMoves:
         # A foreign client may write there anew: that stays.
         with contextlib.suppress(NotFound, VersionChanged):
             await store.delete(old_key, condition=old.version if can_pin else None)
+
+
+def _is_another(new: Object, old: Object) -> bool:
+    """Tell whether a mount has made an object, and not a copy of the old one."""
+    written, known = (each.metadata and each.metadata.commit_id for each in (new, old))
+    return new.size != old.size if written is None else written != known
 
 
 def _is_copy(new: Object, old: Object) -> bool:

@@ -525,8 +525,7 @@ class Renames:
             if source.endswith("/"):
                 await self._trees.finish(source, target)
                 continue
-            with contextlib.suppress(NotFound):  # the crash came after this step
-                await self._volume.store.move(source, target)
+            await self._file_moves.carry_on(source, target)
         return _mapping(steps)
 
 

@@ -12,6 +12,7 @@ from mountfs.storage.errors import PermissionDenied, Unreachable
 from mountfs.storage.types import Object, Version
 from mountfs.storage.wrapper import StoragerWrapper
 from mountfs.vfs.rename import EXCHANGE
+from mountfs.vfs.volume import RESERVED
 from tests.fakes.cache_stack import tiny_store
 from tests.fakes.volume import CALLER, Scene, open_scene
 
@@ -609,3 +610,34 @@ async def test_what_was_set_aside_of_a_failed_file_follows_its_name(
     async with open_scene(tmp_path, there=there) as scene:
         assert await scene.keys() == {"new"}
         assert await scene.content("new") == b"bytes"
+
+
+async def test_no_exchange_that_failed_replaces_what_was_made_since(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The store went away in the midst of it, so that it could not be taken back."""
+    async with open_scene(tmp_path) as scene:
+        there = scene.there
+        await scene.put("one", b"first")
+        await scene.put("two", b"second")
+        hold = scene.store.hold("delete", is_after=True)  # of what has gone aside
+        async with trio.open_nursery() as nursery:
+
+            async def fail() -> None:
+                with pytest.raises(Unreachable):
+                    await exchange(scene)
+
+            nursery.start_soon(fail)
+            await hold.reached.wait()
+            scene.store.refused["copy"] = Unreachable("away")
+            hold.release()
+        scene.store.refused.clear()
+        assert "one" not in await scene.keys()
+        await scene.put("one", b"anew")
+
+    async with open_scene(tmp_path, there=there) as scene:
+        assert await scene.content("one") == b"anew"
+        contents = [await scene.content(key) for key in sorted(await scene.keys())]
+        assert sorted(filter(None, contents)) == [b"anew", b"first", b"second"]
+        assert not any(key.startswith(RESERVED) for key in await scene.keys())
+    assert "was made anew" in caplog.text
