@@ -47,6 +47,8 @@ _SYNC_FILE_RANGE_WRITE = 2
 _FAR_BEHIND = 1 << 62
 IN_MEMORY_MAX = 128 << 10
 """So many bytes of a file are in memory; the journal takes so much into a row."""
+SIZE_SURE = 1 << 40
+"""So large a file every file system holds that has a state directory."""
 PIECES_MAX = 64
 """In so many pieces at most."""
 HELD_MAX = 64 << 20
@@ -196,6 +198,14 @@ class Spool:
         before = memory.total
         memory.resize(size)
         HELD.give_back(before - memory.total)
+
+    async def check_size(self, size: int) -> None:
+        """Raise `ObjectTooLarge` for a size that the disk has no file of.
+
+        A hole is in no file before it is stored, and then it is too late to refuse it.
+        """
+        if size > SIZE_SURE:
+            await self.resize(size)
 
     def _memory_for(self, start: int, end: int) -> Pieces | None:
         """Return what takes a range in memory, or None if that is no place for it."""

@@ -250,6 +250,7 @@ class WriteBack:
                         await dirty.spool.resize(size)
                     self._budget.release_dirty(gone)
             else:
+                await dirty.spool.check_size(size)
                 dirty.size = size
                 dirty.revision += 1
             await self._failed.describe_again(dirty)

@@ -23,6 +23,7 @@ from mountfs.storage.body import BytesBody
 from mountfs.storage.errors import (
     AlreadyExists,
     NotFound,
+    ObjectTooLarge,
     PermissionDenied,
     QuotaExceeded,
     ServiceFailed,
@@ -410,6 +411,19 @@ async def test_a_small_edit_of_a_large_object_copies_the_rest(scene: Scene) -> N
     assert found["copy_part"] <= 4
     assert found["complete_multipart"] == 1
     assert scene.stored("a") == pattern(0, 300) + b"edit" + pattern(304, 296)
+
+
+async def test_a_size_that_the_disk_has_no_file_of_is_refused(scene: Scene) -> None:
+    """When it is asked for: later the file could be neither stored nor kept."""
+    base = await scene.put("a", pattern(0, 200))
+    async with open_stack(scene.store, scene.directory) as stack:
+        dirty = stack.writeback.begin("a", base)
+        await stack.writeback.write(dirty, 50, b"edit", metadata=plain)
+        with pytest.raises(ObjectTooLarge):
+            await stack.writeback.truncate(dirty, 1 << 62)
+
+        await commit(stack, dirty, base.version)
+        assert scene.stored("a") == pattern(0, 50) + b"edit" + pattern(54, 146)
 
 
 async def test_nothing_of_the_base_is_fetched_before_it_is_read(scene: Scene) -> None:
