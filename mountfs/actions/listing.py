@@ -37,7 +37,8 @@ def aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
 def _row(place: Place) -> tuple[str, ...]:
     status = place.status
     if status is None:
-        return (place.url or "-", str(place.mount_point), place.state, *("-" * 4))
+        pid = str(place.pid or "-")
+        return (place.url or "-", str(place.mount_point), place.state, "-", pid, *"--")
     pending = "-"
     if status.pending_files:
         pending = f"{status.pending_files}, {format_size(status.pending_bytes)}"
@@ -76,5 +77,7 @@ def _fields(place: Place) -> dict[str, object]:
             "pending_files": status.pending_files,
             "pending_bytes": status.pending_bytes,
         }
+    elif place.pid is not None:
+        told["pid"] = place.pid
     told["needs_attention"] = place.needs_attention
     return told

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TextIO
 
-from mountfs import control, mounts
+from mountfs import abort, control, mounts
 from mountfs.configuration.values import format_size, format_span
 from mountfs.errors import UsageError
 from mountfs.status import LateError, PendingPath, Refused, State, Status
@@ -32,6 +32,8 @@ class Place:
     """None: its daemon is dead, or does not answer."""
     is_silent: bool = False
     """There is a daemon, which did not answer in time."""
+    pid: int | None = None
+    """The process of one that is silent, if the kernel says which it is."""
 
     @property
     def state(self) -> str:
@@ -110,7 +112,8 @@ def _asked(place: Place, *, is_seen: bool) -> Place:
     try:
         status = control.ask(place.socket, "status", is_seen=is_seen)
     except TimeoutError:
-        return dataclasses.replace(place, is_silent=True)
+        pid = abort.listener(place.socket)
+        return dataclasses.replace(place, is_silent=True, pid=pid)
     return dataclasses.replace(place, status=status)
 
 
@@ -135,6 +138,8 @@ def fields_of(place: Place) -> dict[str, object]:
     }
     if status is not None:
         told = dataclasses.asdict(status)
+    elif place.pid is not None:
+        told["pid"] = place.pid
     told["state"] = place.state
     told["needs_attention"] = place.needs_attention
     return told
@@ -167,7 +172,8 @@ def title(place: Place) -> str:
 def advice(place: Place) -> str:
     """Return what can be done about a daemon that does not answer."""
     if place.is_silent:
-        return "its daemon does not answer; its log may say why"
+        process = f", process {place.pid}," if place.pid is not None else ""
+        return f"its daemon{process} does not answer; its log may say why"
     return (
         "its daemon has died; mount it again with the same words, and what it had not"
         " sent is sent"

@@ -2,12 +2,15 @@
 
 import io
 import json
+import os
+import socket
 import time
 from pathlib import Path
 
 import pytest
 
-from mountfs.actions import listing
+from mountfs import control
+from mountfs.actions import listing, overview
 from mountfs.actions.overview import Place
 from mountfs.status import State, Status
 
@@ -72,3 +75,22 @@ def test_no_mount_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert said.getvalue() == "nothing is mounted\n"
     assert json.loads(told.getvalue()) == []
+
+
+def test_a_daemon_that_does_not_answer_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Somebody may want to look at its process, or to end it."""
+    path = tmp_path / "socket"
+    monkeypatch.setattr(control, "socket_path", lambda *_, **__: path)
+    monkeypatch.setattr(control, "LOOK_TIMEOUT_S", 0.01)
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(path))
+        silent.listen()
+        (place,) = overview.look(str(tmp_path), is_seen=False)
+
+    assert overview.fields_of(place)["pid"] == os.getpid()
+    assert f"process {os.getpid()}, does not answer" in overview.advice(place)
+    monkeypatch.setattr(listing, "look", lambda directory, is_seen: [place])
+    listing.show(as_json=False, out=(out := io.StringIO()))
+    assert out.getvalue().split()[-5:-2] == ["silent", "-", str(os.getpid())]
