@@ -20,13 +20,12 @@ from pathlib import Path
 from typing import TextIO
 
 from mountfs import control, mounts
-from mountfs.errors import UsageError
+from mountfs.errors import EXIT_FAILED, UsageError
 
 log = logging.getLogger(__name__)
 
 CONNECTIONS = Path("/sys/fs/fuse/connections")
 END_TIMEOUT_S = 10
-EXIT_FAILED = 1
 _KILLED = 1 << (signal.SIGKILL - 1)
 
 

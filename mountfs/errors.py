@@ -1,6 +1,16 @@
-"""What the user must mend: errors that are one sentence and an exit code."""
+"""How commands fail: their exit codes, and errors that are one sentence.
 
+All exit codes are in the docstring of `mountfs.cli`.
+"""
+
+import os
 from typing import ClassVar
+
+EXIT_FAILED = 1
+EXIT_TROUBLE = os.EX_IOERR
+"""All is stored, and something had gone wrong that no program was told."""
+EXIT_PENDING = os.EX_TEMPFAIL
+"""Something is not stored yet; it is tried again, or waits for the next mount."""
 
 
 class UsageError(Exception):

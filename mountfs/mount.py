@@ -27,7 +27,7 @@ from mountfs.cache.directory import DirectoryInUse, DirectoryLock
 from mountfs.cache.floor import DiskFloor
 from mountfs.configuration.config import MountConfig, identity_of
 from mountfs.control import Outcome, State, Status
-from mountfs.errors import UsageError
+from mountfs.errors import EXIT_PENDING, UsageError
 from mountfs.fuse.notifier import fetch_unsent, notify_kernel, push_to_kernel
 from mountfs.fuse.operations import Operations
 from mountfs.fuse.session import Session
@@ -66,10 +66,6 @@ log = logging.getLogger(__name__)
 GARBAGE_AFTER = 5000
 """After so many new objects those in circles are looked for: there are next to none."""
 
-EXIT_DONE = 0
-EXIT_PENDING = 75
-"""EX_TEMPFAIL (sysexits.h): something waits for the next mount."""
-
 DETACH_GRACE_S = 20.0
 """How long programs may go on using a detached mount at SIGTERM."""
 LEAVING_GRACE_S = 0.5
@@ -78,7 +74,6 @@ DRAIN_WAIT_S = 60.0
 """How long an unmount waits, in all, for a store that is out of reach."""
 FETCH_TIMEOUT_S = 20.0
 """How long the kernel may take then to send what they have written."""
-OUTDATED_MAX = 1024
 REPORTED_PATHS_MAX = 20
 
 
@@ -250,7 +245,7 @@ class _Mounted:
         self._grace_s = DETACH_GRACE_S
         self._draining = trio.CancelScope()
         self._state = State.MOUNTED
-        self.exit_code = EXIT_DONE
+        self.exit_code = os.EX_OK
 
     def status(self, *, is_seen: bool = False) -> Status:
         """Return how the mount does."""

@@ -17,15 +17,15 @@ from pathlib import Path
 from mountfs import __version__, logs, mounts
 from mountfs.actions import remount, umount
 from mountfs.commands._parser import Parser
-from mountfs.errors import UsageError
+from mountfs.errors import EXIT_PENDING, EXIT_TROUBLE, UsageError
 from mountfs.mount_helper import Exit, add_common, check_type, complain
 
 CODES = {
     os.EX_OK: Exit.DONE,
     # The store has everything, and the late errors were told: nothing is left to do.
-    umount.EXIT_TROUBLE: Exit.DONE,
+    EXIT_TROUBLE: Exit.DONE,
     umount.EXIT_BUSY: Exit.FAILED,
-    umount.EXIT_PENDING: Exit.FAILED,
+    EXIT_PENDING: Exit.FAILED,
 }
 
 

@@ -7,10 +7,8 @@ from typing import TextIO
 from mountfs import control, mounts
 from mountfs.actions.waiting import carry_out
 from mountfs.control import Request
-from mountfs.errors import UsageError
+from mountfs.errors import EXIT_FAILED, UsageError
 from mountfs.terminal import plain
-
-EXIT_FAILED = 1
 
 
 def adjust(directory: str, pairs: Sequence[str], *, out: TextIO, errors: TextIO) -> int:

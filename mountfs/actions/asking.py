@@ -10,8 +10,6 @@ from mountfs.errors import UsageError
 from mountfs.status import Outcome
 from mountfs.terminal import plain
 
-EXIT_FAILED = 1
-
 
 def show(directory: str, request: Request, *, as_json: bool, out: TextIO) -> int:
     """Print what the mount of a directory answers; return the exit code.

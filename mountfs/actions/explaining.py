@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TextIO
 
 from mountfs import control, mounts
-from mountfs.actions.waiting import EXIT_FAILED, EXIT_PENDING, carry_out
+from mountfs.actions.waiting import carry_out
 from mountfs.configuration.values import format_size, format_span
 from mountfs.control import Request
-from mountfs.errors import UsageError
+from mountfs.errors import EXIT_FAILED, EXIT_PENDING, UsageError
 from mountfs.terminal import plain
 
 Told = Mapping[str, object]

@@ -16,13 +16,10 @@ from mountfs import abort, control, mounts
 from mountfs.actions.overview import count_of
 from mountfs.configuration.values import format_size
 from mountfs.control import Request, State, Status
-from mountfs.errors import UsageError
+from mountfs.errors import EXIT_FAILED, EXIT_PENDING, EXIT_TROUBLE, UsageError
 from mountfs.terminal import clear_line, plain, write_line
 
 EXIT_BUSY = 1
-EXIT_FAILED = 1
-EXIT_TROUBLE = 74  # EX_IOERR: all is stored, and something had gone wrong unseen
-EXIT_PENDING = 75  # EX_TEMPFAIL: it will be tried again
 NAMES_SHOWN = 10
 BUSY = "busy"
 """umount and fusermount3 have no exit code for EBUSY; the text is that of locale C."""

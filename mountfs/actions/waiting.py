@@ -9,12 +9,9 @@ from typing import TextIO
 from mountfs import control, mounts
 from mountfs.configuration.values import format_size
 from mountfs.control import Request
-from mountfs.errors import UsageError
+from mountfs.errors import EXIT_FAILED, EXIT_PENDING, UsageError
 from mountfs.status import Event, Outcome, Progress, Status
 from mountfs.terminal import clear_line, plain, write_line
-
-EXIT_FAILED = 1
-EXIT_PENDING = 75  # EX_TEMPFAIL: it may succeed later
 
 
 def wait(

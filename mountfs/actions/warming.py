@@ -8,8 +8,6 @@ from typing import TextIO
 
 from mountfs import control
 from mountfs.actions.waiting import (
-    EXIT_FAILED,
-    EXIT_PENDING,
     by_mount,
     carry_out,
     code_of,
@@ -17,7 +15,7 @@ from mountfs.actions.waiting import (
 )
 from mountfs.configuration.values import format_size, format_span
 from mountfs.control import Request
-from mountfs.errors import UsageError
+from mountfs.errors import EXIT_FAILED, EXIT_PENDING, UsageError
 from mountfs.status import Outcome, Progress, Status
 from mountfs.terminal import plain, write_line
 

@@ -8,6 +8,7 @@ import sys
 from functools import partial
 
 from mountfs.commands._parser import Commands, add_json, directory_of
+from mountfs.errors import EXIT_TROUBLE
 
 
 def add(commands: Commands) -> None:
@@ -53,7 +54,7 @@ def carry_out(parsed: argparse.Namespace) -> int:
     told = {
         "mount_point": mount_point,
         "exit_code": code,
-        "is_stored": code in (os.EX_OK, umount.EXIT_TROUBLE) and not parsed.lazy,
+        "is_stored": code in (os.EX_OK, EXIT_TROUBLE) and not parsed.lazy,
         "messages": said.getvalue().splitlines(),
     }
     print(json.dumps(told, indent=2))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from mountfs.actions.umount import EXIT_TROUBLE
+from mountfs.errors import EXIT_TROUBLE
 from tests.fuse.mounting import UNMOUNT_S, Mount, run_command
 from tests.fuse.stores import Store
 from tests.recovery.ledger import Ledger, files_in, tree_of

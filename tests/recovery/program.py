@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.recovery.ledger import DIRECTORY, Effect, File, Ledger, World
 
-KIB, MIB = 1 << 10, 1 << 20
+MIB = 1 << 20
 MODE = 0o644
 SMALL_SIZES = (0, 1, 100, 5000, 150_000)
 SIZES = (*SMALL_SIZES * 8, 9 * MIB)

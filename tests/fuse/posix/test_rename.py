@@ -12,7 +12,7 @@ from tests.fuse.posix.place import Place
 
 pytestmark = needs_root
 
-NOREPLACE, EXCHANGE, WHITEOUT = 1, 2, 4
+NOREPLACE, EXCHANGE = 1, 2
 THINGS = (*KINDS, "full dir", "nothing")
 
 
