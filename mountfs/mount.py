@@ -290,11 +290,11 @@ class _Mounted:
                 log.critical("%s ends by an error: the mount is dead", config.url)
                 self._session.abandon()
             else:
-                self._session.close()
+                self._session.close(is_attached=self._is_attached())
             raise
         # By now nothing is dirty in the kernel: it sent it all when the last program
         # left, or lost it with that program's connection.
-        self._session.close()
+        self._session.close(is_attached=self._is_attached())
         abort.forget(config.mount_point)
 
     async def _drain(self) -> None:

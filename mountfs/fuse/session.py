@@ -111,10 +111,14 @@ class Session:
         if self._is_serving:
             pyfuse3.terminate()
 
-    def close(self) -> None:
-        """Give the connection back; whoever still has a file open gets ENOTCONN."""
+    def close(self, *, is_attached: bool) -> None:
+        """Give the connection back; whoever still has a file open gets ENOTCONN.
+
+        `is_attached`: the mount is still at its place, and is taken away. Else it is
+        not asked for: libfuse would take away whatever is mounted there by now.
+        """
         signal.setitimer(signal.ITIMER_REAL, 0)
-        pyfuse3.close(unmount=True)
+        pyfuse3.close(unmount=is_attached)
 
     def abandon(self) -> None:
         """Give the connection back and leave the mount, which is dead from now on.

@@ -12,7 +12,7 @@ from mountfs import control, mounts
 from mountfs.control import State
 from tests.fuse.conftest import Mounter
 from tests.fuse.marks import needs_root
-from tests.fuse.mounting import run_command
+from tests.fuse.mounting import run, run_command
 from tests.fuse.stores import Store
 
 MIB = 1 << 20
@@ -56,6 +56,34 @@ def test_end_of_a_mount_in_use_stores_what_was_written(
 
     assert code == 0
     assert store.there.read("log") == b"x" * 10_000
+    with pytest.raises(OSError, match="not connected"):
+        file.close()
+    mount.check_log()
+
+
+@needs_root
+@pytest.mark.parametrize("store", ["local"], indirect=True)
+def test_end_of_a_detached_mount_leaves_what_has_its_place(
+    mounter: Mounter, store: Store
+) -> None:
+    """Whoever mounts there next does not lose that when the last program goes."""
+    mount = mounter(store)
+    mount.announce("programs still use")
+    file = (mount.path / "log").open("wb", buffering=0)
+
+    mount.process.send_signal(signal.SIGTERM)
+    wait_until_detached(mount.path)
+    run("mount", "-t", "tmpfs", "next", mount.path)
+    try:
+        mount.process.send_signal(signal.SIGTERM)
+        code = mount.process.wait(60)
+        there = mounts.mount_at(mount.path)
+    finally:
+        mounts.unmount(mount.path)
+
+    assert code == 0
+    assert there is not None
+    assert there.source == "next"
     with pytest.raises(OSError, match="not connected"):
         file.close()
     mount.check_log()
