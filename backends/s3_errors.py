@@ -8,7 +8,7 @@ holds them together. Texts are never looked at.
 import contextlib
 import ssl
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import botocore.exceptions as sdk
@@ -17,6 +17,9 @@ from botocore.parsers import ResponseParserError
 
 from mountfs.storage import errors
 from mountfs.storage.errors import StoreError
+
+Cause = TypeVar("Cause", bound=BaseException)
+_NO_FILE = (FileNotFoundError, PermissionError, IsADirectoryError)
 
 CODES: Mapping[str, type[StoreError]] = {
     "NoSuchKey": errors.NotFound,
@@ -317,7 +320,12 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, sdk.EndpointConnectionError | sdk.ConnectTimeoutError):
         host = urlsplit(str(error.kwargs.get("endpoint_url", ""))).netloc
         return f"no connection to {host}"
-    if (untrusted := _untrusted(error)) is not None:
+    if isinstance(error, sdk.SSLError) and (unread := _cause(error, *_NO_FILE)):
+        return (
+            "the file of certificates that AWS_CA_BUNDLE or ca_bundle names cannot be"
+            f" read ({unread.strerror}): correct it"
+        )
+    if (untrusted := _cause(error, ssl.SSLCertVerificationError)) is not None:
         host = urlsplit(str(getattr(error, "kwargs", {}).get("endpoint_url"))).netloc
         return (
             f"the certificate of {host} is not trusted ({untrusted.verify_message}):"
@@ -330,10 +338,10 @@ def _sentence(error: Exception) -> str:
     return str(error)
 
 
-def _untrusted(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
-    """Return the refusal of a certificate that an exception is about."""
+def _cause(error: BaseException | None, *kinds: type[Cause]) -> Cause | None:
+    """Return what of these kinds an exception is about."""
     for _ in range(8):  # botocore wraps what urllib3 has wrapped
-        if error is None or isinstance(error, ssl.SSLCertVerificationError):
+        if error is None or isinstance(error, kinds):
             return error
         inner = getattr(error, "kwargs", {}).get("error") or error.__cause__
         first = error.args[0] if error.args else None

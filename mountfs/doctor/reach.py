@@ -76,8 +76,16 @@ def _unprotected(parts: SplitResult, host: str) -> Finding:
 def _reach_secured(
     connected: socket.socket, parts: SplitResult, address: Address
 ) -> Reached:
+    ca_file = _ca_file(address)
     try:
-        context = ssl.create_default_context(cafile=_ca_file(address))
+        context = ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        connected.close()
+        text = f"the file of certificates {ca_file} cannot be used"
+        cure = "correct what names it: AWS_CA_BUNDLE, ca_bundle, --dropbox-ca-file"
+        told = Finding("TLS", State.FAIL, f"{text}: {error.strerror or error}", cure)
+        return Reached([told], is_reached=False)
+    try:
         secured = context.wrap_socket(connected, server_hostname=parts.hostname)
     except ssl.SSLCertVerificationError as error:
         connected.close()
@@ -87,7 +95,7 @@ def _reach_secured(
         return Reached([told], is_reached=False)
     except OSError as error:
         connected.close()
-        text = f"{parts.netloc} does not speak TLS, or the file of certificates is bad"
+        text = f"{parts.netloc} does not speak TLS"
         cure = "check --endpoint-url: http:// or https://?"
         told = Finding("TLS", State.FAIL, f"{text}: {error.strerror or error}", cure)
         return Reached([told], is_reached=False)

@@ -189,12 +189,14 @@ def test_a_self_signed_certificate_is_refused(tmp_path: Path) -> None:
     with ScriptedServer([answer], tls=context) as server:
         refused = reach(Address(server.url))
         trusted = reach(Address(server.url, str(certificate)))
+        unread = reach(Address(server.url, str(tmp_path / "missing.pem")))
 
     assert not refused.is_reached
     assert one(refused.findings, "TLS").state is State.FAIL
     assert "not trusted" in refused.findings[0].text
     assert trusted.is_reached
     assert one(trusted.findings, "TLS").state is State.OK
+    assert "missing.pem cannot be used: No such file" in unread.findings[0].text
 
 
 def test_a_certificate_that_ends_soon_is_worth_knowing(tmp_path: Path) -> None:

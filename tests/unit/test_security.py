@@ -38,6 +38,23 @@ def test_a_key_that_others_can_read_is_refused(tmp_path: Path, mode: int) -> Non
 
 @pytest.mark.usefixtures("s3_credentials")
 @pytest.mark.parametrize("client", ["light", "boto3"])
+async def test_certificates_that_cannot_be_read_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, client: str
+) -> None:
+    """What is wrong is on this host, and not the network or the server."""
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "missing.pem"))
+    with ScriptedServer([ANSWER] * 4) as server:
+        url = server.url.replace("http://", "https://")
+        store = open_store("s3://bucket", {"endpoint_url": url, "s3_client": client})
+        with pytest.raises(Unreachable) as caught:
+            await store.list("")
+        await store.close()
+
+    assert "AWS_CA_BUNDLE or ca_bundle names cannot be read" in str(caught.value)
+
+
+@pytest.mark.usefixtures("s3_credentials")
+@pytest.mark.parametrize("client", ["light", "boto3"])
 async def test_a_certificate_of_nobody_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, client: str
 ) -> None:
