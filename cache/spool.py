@@ -209,7 +209,7 @@ class Spool:
 
     def _memory_for(self, start: int, end: int) -> Pieces | None:
         """Return what takes a range in memory, or None if that is no place for it."""
-        if self._fd >= 0:
+        if self._fd >= 0 or end > SIZE_SURE:
             return None
         memory = self._memory if self._memory is not None else Pieces()
         more = memory.growth(start, end)

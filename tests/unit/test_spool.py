@@ -34,6 +34,16 @@ async def test_size_that_no_disk_holds_is_too_large(tmp_path: Path) -> None:
     await spool.remove()
 
 
+async def test_bytes_where_no_disk_has_any_are_refused_at_once(tmp_path: Path) -> None:
+    """In memory they would be taken in, and refused when nobody hears of it."""
+    spool = Spool(tmp_path, "spool")
+    await spool.write(0, b"bytes")
+    with pytest.raises(ObjectTooLarge):
+        await spool.write(1 << 62, b"far")
+    assert await spool.read(0, 5) == b"bytes"
+    await spool.remove()
+
+
 async def test_small_file_is_in_memory_until_it_grows(tmp_path: Path) -> None:
     """The bytes are the same wherever they are."""
     spool = Spool(tmp_path, "spool")
