@@ -1,11 +1,13 @@
 """Bringing blocks to the disk behind those who read them, and in their way as little.
 
 Requests for bytes go first, then programs that take what those brought, and the disk
-last. A disk that hangs costs nobody more than a moment: from then on blocks are kept in
-memory alone. Small objects are collected for a moment, since a hop to a thread for each
-would take as long as sending it.
+last. So large blocks wait in memory for a pause, up to a number of bytes, above which
+the oldest go to the disk at once. A disk that hangs costs nobody more than a moment:
+from then on blocks are kept in memory alone. Small objects are collected for a moment,
+since a hop to a thread for each would take as long as sending it.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +20,10 @@ from mountfs.cache.shelf import Shelf
 _POLITE_S = 0.25
 _PAUSE_S = 0.03
 """So long the disk lets requests go first, and then programs take what they brought."""
+POLITE_MAX = 32 << 20
+"""So many bytes wait for that at most: they are held in memory, and who fetches more
+would have to wait for them before long.
+"""
 _SMALL = 128 << 10
 _LARGE = 2 << 20
 """With less than that nobody is in the way."""
@@ -49,6 +55,9 @@ class Keeper:
         self._large_keeps = trio.Semaphore(2)
         self._under_way = 0
         self._is_quiet = trio.Event()
+        self._polite: OrderedDict[trio.CancelScope, int] = OrderedDict()
+        """The sizes of what waits for a pause, the oldest first."""
+        self._polite_size = 0
         self._gathered: dict[BlockName, Block] = {}
         self._gathered_size = 0
         self._on_the_way: dict[BlockName, Block] = {}
@@ -154,10 +163,11 @@ class Keeper:
         try:
             for name, block in keeping.blocks.items():
                 self._shelf.remember(name, block)
-            if sum(map(len, keeping.blocks.values())) < _LARGE:
+            size = sum(map(len, keeping.blocks.values()))
+            if size < _LARGE:
                 await self._shelf.keep(keeping.blocks)
                 return
-            await self._wait_for_a_pause()
+            await self._wait_for_a_pause(size)
             async with self._large_keeps:
                 await self._shelf.keep(keeping.blocks)
         finally:
@@ -178,9 +188,22 @@ class Keeper:
                 self._is_quiet.set()
                 self._is_quiet = trio.Event()
 
-    async def _wait_for_a_pause(self) -> None:
-        with trio.move_on_after(_POLITE_S):
-            await trio.sleep(_PAUSE_S)
-            while self._under_way:
-                await self._is_quiet.wait()
+    async def _wait_for_a_pause(self, size: int) -> None:
+        with trio.move_on_after(_POLITE_S) as scope:
+            self._polite[scope] = size
+            self._polite_size += size
+            self._end_politeness()
+            try:
                 await trio.sleep(_PAUSE_S)
+                while self._under_way:
+                    await self._is_quiet.wait()
+                    await trio.sleep(_PAUSE_S)
+            finally:
+                self._polite_size -= self._polite.pop(scope, 0)
+
+    def _end_politeness(self) -> None:
+        """Let the oldest wait no longer while too much does."""
+        while self._polite_size > POLITE_MAX:
+            scope, size = self._polite.popitem(last=False)
+            self._polite_size -= size
+            scope.cancel()
