@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 import trio
 
@@ -29,17 +29,18 @@ from mountfs.cache.blocknames import BlockNames
 from mountfs.cache.budget import Budget
 from mountfs.cache.directory import DirectoryLock
 from mountfs.cache.extents import Extents, Range
-from mountfs.cache.fetch import Fetch, runs_of
+from mountfs.cache.fetch import Fetch, Front, Requests, runs_of
 from mountfs.cache.keeper import KEEP_WAIT_S, Keeper
 from mountfs.cache.lanes import Lanes, Place
+from mountfs.cache.metadata import MetadataCache
 from mountfs.cache.pace import Pace
 from mountfs.cache.readahead import WHOLE_SHARE, ReadStream
 from mountfs.cache.shelf import Shelf
 from mountfs.cache.tokens import is_token
-from mountfs.storage.errors import Corrupt, StoreError, Unreachable
+from mountfs.storage.errors import StoreError, Unreachable
 from mountfs.storage.protocol import Storager
 from mountfs.storage.reason import Reason, because, current_reason
-from mountfs.storage.types import Content, Object, Version
+from mountfs.storage.types import Content, Object
 
 log = logging.getLogger(__name__)
 
@@ -56,25 +57,6 @@ _CONNECTIONS = 4
 _FIRST_STEPS = (1, 1, 2, 2, 4, 4)
 """How many blocks the first requests for a wide window have: the smaller ones are here
 first, and a program takes their bytes while the others come."""
-
-
-class Front(Protocol):
-    """Somebody in front of the store, who answers for what it does not have yet."""
-
-    def holds(self, version: Version) -> bool:
-        """Tell whether the bytes of a version are here."""
-        ...
-
-    async def read(
-        self,
-        key: str,
-        offset: int = 0,
-        size: int | None = None,
-        *,
-        version: Version | None = None,
-    ) -> Content:
-        """As `Storager.read`, of what is here or else of the store."""
-        ...
 
 
 class BlockCache:
@@ -104,10 +86,13 @@ class BlockCache:
         )
         self._ahead_max = 4 * fetches_max
         self._pace = Pace()
+        self._requests = Requests(self._pace, block_size)
         self.ledger = AheadLedger(self.activity)
         """What was fetched ahead of programs, and what became of it."""
         self.front: Front | None = None
         """Who has bytes that the store does not have yet."""
+        self.metadata: MetadataCache | None = None
+        """Who is told that an object is still the same when its bytes come."""
         self._ahead = 0
         self._begun: deque[tuple[Fetch, dict[BlockName, int]]] = deque()
         self._is_beginning = False
@@ -550,7 +535,8 @@ class BlockCache:
         try:
             await self._lanes.wait(fetch.place)
             with self._keeper.giving_way(), because(fetch.reason):
-                fetch.blocks = await self._fetch(fetch)
+                source = self._store if self.front is None else self.front
+                fetch.blocks = await self._requests.send(fetch, source, self.metadata)
         except StoreError as error:
             fetch.error = error
         except Exception as error:
@@ -565,32 +551,6 @@ class BlockCache:
                     self.ledger.note_failed(name)
                     del self._fetches[name]  # whoever comes now asks again
             fetch.done.set()
-
-    async def _fetch(self, fetch: Fetch) -> dict[int, Block]:
-        object = fetch.object
-        assert object.size is not None
-        start = fetch.first * self._block_size
-        end = min(start + fetch.count * self._block_size, object.size)
-        source = self._store if self.front is None else self.front
-        begun_s = trio.current_time()
-        content = await source.read(
-            object.key, start, end - start, version=object.version
-        )
-        fetch.answer = content.object
-        self._pace.note(end - start, trio.current_time() - begun_s)
-        if len(content.data) != end - start:
-            raise Corrupt(
-                f"{end - start} bytes at {start} were asked for and "
-                f"{len(content.data)} came",
-                key=object.key,
-            )
-        if fetch.count == 1:
-            return {fetch.first: content.data}
-        size, whole = self._block_size, memoryview(content.data)
-        return {
-            fetch.first + i: whole[i * size : (i + 1) * size]
-            for i in range(fetch.count)
-        }
 
     def _size_of(self, object: Object, index: int) -> int:
         assert object.size is not None

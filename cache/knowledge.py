@@ -10,7 +10,7 @@ Nothing here has a clock, or knows what is fresh: `MetadataCache`
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -235,6 +235,20 @@ def packed_in(known: Known | None) -> bytes | None:
 def is_absent(known: Known | None) -> bool:
     """Tell whether a name is not there, or not known in a directory that is."""
     return known is None or (isinstance(known, Aged) and known.known is ABSENT)
+
+
+def children_of(prefix: str, directory: Directory) -> tuple[Object, ...] | None:
+    """Return the objects in a directory, unless one is unsure."""
+    names = directory.names
+    found = [knowledge_of(prefix + name, names[name]) for name in sorted(names)]
+    if any(known is None for known in found):
+        return None
+    return tuple(known for known in found if isinstance(known, Object))
+
+
+def in_order(objects: Iterable[Object]) -> tuple[Object, ...]:
+    """Return objects by their keys."""
+    return tuple(sorted(objects, key=lambda object: object.key))
 
 
 def split_key(key: str) -> tuple[str, str]:

@@ -32,6 +32,8 @@ from mountfs.cache.knowledge import (
     Knowledge,
     Known,
     Stretch,
+    children_of,
+    in_order,
     is_absent,
     knowledge_of,
     packed_in,
@@ -58,10 +60,11 @@ def _always(_: Object) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Moment:
-    """What was known of a name when it was asked for, and after which number."""
+    """What was known of a name when it was asked for, after which number, and when."""
 
     known: Known | None
     number: int
+    at_s: float
 
 
 class Notes(Protocol):
@@ -131,8 +134,9 @@ class MetadataCache:
         return None
 
     def moment(self, key: str) -> object:
-        """Return a token of what is known of a key now, for `put_answer`."""
-        return _Moment(self._directories.known(key), self._listings.number)
+        """Return a token of what is known of a key now, for `put_answer`, `confirm`."""
+        known = self._directories.known(key)
+        return _Moment(known, self._listings.number, self._clock())
 
     def put_answer(self, key: str, answer: Knowledge, asked_at: object) -> Knowledge:
         """Take in an answer to a question that was asked at `asked_at`.
@@ -157,6 +161,20 @@ class MetadataCache:
             return self._take(answer)
         self._take_absent(key)
         return answer
+
+    def confirm(self, object: Object, asked_at: object) -> None:
+        """Note that an object was still what is known of it when that was asked.
+
+        The answer to a request for bytes says so, and takes long: it is as old as the
+        question. If it tells anything new, that is asked for when it is needed.
+        """
+        assert isinstance(asked_at, _Moment)
+        known = self._directories.known(object.key)
+        packed = packed_in(known)
+        if packed is None or known is not asked_at.known or object.version is None:
+            return
+        if unpack(object.key, packed).version == object.version:
+            self._directories.put(object.key, Aged(packed, asked_at.at_s))
 
     def last_known(self, key: str) -> Knowledge | None:
         """Return what was last known of a key, whatever its age."""
@@ -186,7 +204,8 @@ class MetadataCache:
         directory = self._directories.used(prefix)
         if directory is None or not directory.is_complete or not directory.is_whole:
             return None
-        return _children(prefix, directory) if self._is_fresh(directory.at_s) else None
+        is_fresh = self._is_fresh(directory.at_s)
+        return children_of(prefix, directory) if is_fresh else None
 
     def has_child_beside(self, key: str) -> bool:
         """Tell whether something is known freshly beside a key, in its directory.
@@ -404,7 +423,7 @@ class MetadataCache:
         self.add_page(begun, objects)
         self._listings.end(begun)
         if begun.is_overtaken:
-            return _in_order(begun.found)
+            return in_order(begun.found)
         before = self._directories.get(begun.prefix) or Directory()
         names, found, is_whole = begun.names, self.listed(begun), True
         for name in begun.changed:
@@ -425,7 +444,7 @@ class MetadataCache:
         directory.is_complete, directory.is_whole = True, is_whole
         self._expire_again(begun)
         self._directories.make_room()
-        return _in_order(found)
+        return in_order(found)
 
     def put_stretch(
         self,
@@ -579,16 +598,3 @@ def _carried_over(known: Object, listed: Object) -> Object:
         link_target=known.link_target,
         has_foreign_name=known.has_foreign_name,
     )
-
-
-def _children(prefix: str, directory: Directory) -> tuple[Object, ...] | None:
-    """Return the objects in a directory, unless one is unsure."""
-    names = directory.names
-    found = [knowledge_of(prefix + name, names[name]) for name in sorted(names)]
-    if any(known is None for known in found):
-        return None
-    return tuple(known for known in found if isinstance(known, Object))
-
-
-def _in_order(objects: Iterable[Object]) -> tuple[Object, ...]:
-    return tuple(sorted(objects, key=lambda object: object.key))

@@ -97,6 +97,7 @@ async def open_kept(
             budget=budget,
             metadata=_metadata(layers, index, learnt, config),
         )
+        blocks.metadata = below.metadata
         local_only = LocalOnly(LocalOnlyNames(config.local_only, names))
         journaled = await _journaled(stack, below, config, index, hooks, local_only)
     return Kept(

@@ -14,6 +14,7 @@ from mountfs.cache.blockfiles import BlockFiles
 from mountfs.cache.blocks import BlockCache
 from mountfs.cache.budget import Budget
 from mountfs.cache.directory import DirectoryInUse
+from mountfs.cache.metadata import MetadataCache
 from mountfs.cache.readahead import ReadStream
 from mountfs.storage.body import BytesBody
 from mountfs.storage.errors import (
@@ -26,6 +27,7 @@ from mountfs.storage.reason import Reason, current_reason
 from mountfs.storage.types import Content, Object, Version
 from mountfs.storage.wrapper import StoragerWrapper
 from tests.fakes.cache_stack import settled
+from tests.fakes.clocks import Clock
 from tests.fakes.faulty import Fault, FaultyStore
 
 SIZE = 1000
@@ -608,3 +610,18 @@ async def test_what_is_cached_is_told_in_ranges(scene: Scene, memory_max: int) -
 
     assert list(nothing) == list(other) == []
     assert list(found) == [(20, 40), (990, SIZE)]
+
+
+async def test_bytes_that_come_say_that_the_object_is_still_the_same(
+    scene: Scene,
+) -> None:
+    """Who opens it again within the time to live after that asks nobody."""
+    object, clock = await scene.put(), Clock()
+    async with scene.cache() as cache:
+        cache.metadata = MetadataCache(ttl_s=1.0, clock=clock)
+        cache.metadata.put(object)
+        clock.now_s += 2.0
+        assert cache.metadata.lookup("a") is None
+        await cache.read(object, 0, 10)
+
+        assert cache.metadata.lookup("a") == object

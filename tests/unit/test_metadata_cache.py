@@ -166,6 +166,45 @@ def test_late_answer_does_not_bring_a_removed_name_back(cache: MetadataCache) ->
     assert cache.listing("d/") == ()
 
 
+def test_confirmed_object_is_as_new_as_the_question(
+    cache: MetadataCache, clock: Clock
+) -> None:
+    """Bytes of the same version take their time, and say that it was still the same."""
+    cache.put(file("a"))
+    clock.now_s += 0.75
+    asked_at = cache.moment("a")
+    clock.now_s += 0.75
+    cache.confirm(file("a"), asked_at)
+
+    assert cache.lookup("a") == file("a")
+    clock.now_s += 0.25
+    assert cache.lookup("a") is None
+
+
+@pytest.mark.parametrize("change", ["another", "gone", "outdated", "newer"])
+def test_late_bytes_confirm_nothing_that_has_changed(
+    cache: MetadataCache, clock: Clock, change: str
+) -> None:
+    """Nor do they tell anything that was not known."""
+    cache.put(file("a"))
+    asked_at = cache.moment("a")
+    if change == "another":
+        cache.put(file("a", "2"))
+    elif change == "gone":
+        cache.put_absent("a")
+    elif change == "outdated":
+        cache.expire("a")
+    before = cache.last_known("a")
+    clock.now_s += 0.5
+    cache.confirm(file("a", "2" if change == "newer" else "1"), asked_at)
+    clock.now_s += 0.5
+
+    assert cache.last_known("a") == before
+    assert cache.lookup("a") is None
+    cache.confirm(file("never heard of"), cache.moment("never heard of"))
+    assert cache.last_known("never heard of") is None
+
+
 @pytest.mark.parametrize("is_made_anew", [False, True])
 def test_late_answer_tells_nothing_of_a_directory_that_moved(
     cache: MetadataCache, *, is_made_anew: bool
