@@ -12,10 +12,12 @@ believed.
 """
 
 import errno
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 
 from mountfs.cache.knowledge import Knowledge, split_key
-from mountfs.storage.errors import BucketNotFound, NotFound
+from mountfs.storage.errors import BucketNotFound, NotFound, StoreError
 from mountfs.storage.foreign_names import other_key, shown_as
 from mountfs.storage.parallel import run_all
 from mountfs.storage.types import ABSENT, Absent, Object, ObjectKind
@@ -25,6 +27,8 @@ from mountfs.vfs.names import Entry
 from mountfs.vfs.neighbours import Neighbours
 from mountfs.vfs.subtrees import Subtrees
 from mountfs.vfs.volume import RESERVED, Volume
+
+_Ask = Callable[[], Awaitable[Object | None]]
 
 
 class Resolver:
@@ -238,7 +242,25 @@ class Resolver:
         return await self._ask(key, None)
 
     async def _ask_directory(self, key: str) -> Object | None:
-        return await self._ask(key, ObjectKind.DIRECTORY)
+        """Ask whether a directory is there; if it was, for its attributes as well.
+
+        Those that the index keeps, that is, which would else be asked for afterwards.
+        """
+        ask = partial(self._ask, key, ObjectKind.DIRECTORY)
+        indexed = self._volume.store.capabilities.indexed
+        was_there = isinstance(self._metadata.last_known(key), Object)
+        is_kept = ObjectKind.DIRECTORY in indexed and self._metadata.ttl_s > 0
+        if not (was_there and is_kept):
+            return await ask()
+        deeds: list[_Ask] = [ask, partial(self._ask_index, key)]
+        found, _ = await run_all(deeds, at_once=2)
+        return found
+
+    async def _ask_index(self, key: str) -> None:
+        """Have the index here that keeps the attributes of a directory."""
+        assert self._volume.index is not None, "it keeps some"
+        with suppress(StoreError):  # who needs it asks again, and is told
+            await self._volume.index.record(*split_key(key))
 
     async def _ask(self, key: str, kind: ObjectKind | None) -> Object | None:
         asked_at = self._metadata.moment(key)

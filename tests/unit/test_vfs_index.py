@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from mountfs.backends.memory import MemoryStore
 from mountfs.cache.index_format import PREFIX, shard_key
@@ -20,7 +21,7 @@ from mountfs.storage.types import Attributes, Features, Metadata, ObjectKind
 from mountfs.vfs.attributes import Change
 from mountfs.vfs.inodes import Node
 from tests.fakes.cache_stack import tiny_store
-from tests.fakes.clocks import TickingClock
+from tests.fakes.clocks import Clock, TickingClock
 from tests.fakes.volume import CALLER, Scene, open_scene
 
 FEATURES = dataclasses.replace(Features.for_mounts(), virtual_index=True)
@@ -342,6 +343,37 @@ async def test_directory_keeps_its_attributes(forgetful: World) -> None:
         assert await attributes_of(scene, "d") == before
         assert (await scene.nodes(""))["d"].attributes == before
     assert (before.mode, before.uid, before.mtime_ns) == (0o40700, 12, 5)
+
+
+async def test_known_directory_and_its_attributes_are_asked_for_at_once(
+    forgetful: World,
+) -> None:
+    """Whether it is still there, and what the index keeps of it: one round trip."""
+    await forgetful.put_many(1)
+    async with forgetful.mount(ttl_s=1.0) as scene, trio.open_nursery() as nursery:
+        assert scene.fs.volume.index is not None
+        clock = Clock()
+        clock.now_s = scene.fs.volume.metadata.now_s() + 1.0
+        scene.fs.volume.metadata._clock = scene.fs.volume.index._shards._clock = clock
+        await scene.lookup("d")
+        clock.now_s += 1.0
+        scene.store.asked.clear()
+        holds = [scene.store.hold("list"), scene.store.hold("read")]
+        nursery.start_soon(scene.lookup, "d")
+        with trio.fail_after(10):
+            for hold in holds:
+                await hold.reached.wait()
+        for hold in holds:
+            hold.release()
+        await trio.testing.wait_all_tasks_blocked()
+        asked_for_it = asked(scene)
+
+        clock.now_s += 1.0
+        scene.store.refused["read"] = Unreachable("no route")
+        with pytest.raises(Unreachable):
+            await scene.lookup("d")
+
+    assert asked_for_it == {"list": 1, "read": 1}
 
 
 async def test_attributes_of_a_directory_cost_one_write(forgetful: World) -> None:
