@@ -3,9 +3,10 @@
 A file holds blocks that came together and follow each other (a run): the more of them,
 the less the kernel has to do for each. It is named by their content (a digest of key,
 content version and block size), the first of them and their number, and carries all
-that, and the length and a checksum of each. A torn, foreign or damaged file therefore
-gives no block, whatever happened to the directory. Nothing is synced: a lost block is
-fetched again. Everything here blocks; call it in a worker thread.
+that, and of each the length and the checksums of its parts, so that a few bytes can be
+had without all of the block. A torn, foreign or damaged file therefore gives nothing,
+whatever happened to the directory. Nothing is synced: a lost block is fetched again.
+Everything here blocks; call it in a worker thread.
 """
 
 import logging
@@ -21,9 +22,14 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 _HEADER = struct.Struct(">8s16sQI")
-_ENTRY = struct.Struct(">II")
-"""Of each block: its length and its checksum."""
-_MAGIC = b"mountfs2"
+_PARTS = 4
+"""A block has so many parts of the same size; the last may be smaller.
+
+With more of them a few bytes would cost less, and all that is written more turns.
+"""
+_ENTRY = struct.Struct(f">I{_PARTS}I")
+"""Of each block: its length and the checksums of its parts."""
+_MAGIC = b"mountfs3"
 _SHARDS = 16
 _PIECE = 512 << 10
 """So much is written at a time: for more the kernel takes larger pages, which come from
@@ -131,7 +137,7 @@ class BlockFiles:
     def store(self, run: Run, blocks: "Sequence[Block]") -> None:
         """Write a run; a crash in the midst leaves a file that lacks some blocks."""
         head = [_HEADER.pack(_MAGIC, run.content, run.first, run.count)]
-        head += [_ENTRY.pack(len(block), zlib.crc32(block)) for block in blocks]
+        head += [_entry_of(block) for block in blocks]
         path = self._path(run)
         try:
             file = path.open("wb", buffering=0)
@@ -147,19 +153,25 @@ class BlockFiles:
 
     def load(self, run: Run, index: int) -> bytes | None:
         """Return a block of a run, or None if it is not there, or is not that block."""
+        return self.load_part(run, index, 0, None)
+
+    def load_part(
+        self, run: Run, index: int, offset: int, size: int | None
+    ) -> bytes | None:
+        """As `load`, but only some bytes of a block; no others are looked at."""
         try:
             with self._path(run).open("rb", buffering=0) as file:
-                head = file.read(_head_size(run))
-                block = _block_in(head, run, index)
-                if block is None:
+                place = _place_in(file.read(_head_size(run)), run, index)
+                if place is None or offset + (size or 0) > place.size:
                     return None
-                start, size, checksum = block
-                found = os.pread(file.fileno(), size, start)
+                stop = place.size if size is None else offset + size
+                start, end = place.parts_around(offset, stop)
+                found = os.pread(file.fileno(), end - start, place.start + start)
         except OSError:
             return None
-        if len(found) != size or zlib.crc32(found) != checksum:
+        if not place.has_proven(start, found, end - start):
             return None
-        return found
+        return found[offset - start : stop - start]
 
     def damaged(self) -> list[Path]:
         """Return the files that are no blocks, or not the ones they are named after."""
@@ -213,16 +225,54 @@ def _head_size(run: Run) -> int:
     return _HEADER.size + run.count * _ENTRY.size
 
 
-def _block_in(head: bytes, run: Run, index: int) -> tuple[int, int, int] | None:
-    """Return where a block is in a file of this head, how long, and its checksum."""
+def _entry_of(block: Block) -> bytes:
+    checksums = _checksums(block, _part_size(len(block)))
+    return _ENTRY.pack(len(block), *checksums, *[0] * (_PARTS - len(checksums)))
+
+
+def _part_size(size: int) -> int:
+    return max(1, -(-size // _PARTS))
+
+
+def _checksums(block: Block, part_size: int) -> list[int]:
+    view = memoryview(block)
+    return [
+        zlib.crc32(view[at : at + part_size]) for at in range(0, len(view), part_size)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a block is in a file, and what proves its parts."""
+
+    start: int
+    size: int
+    checksums: Sequence[int]
+
+    def parts_around(self, start: int, stop: int) -> tuple[int, int]:
+        """Return where the parts begin and end that have some bytes of the block."""
+        part = _part_size(self.size)
+        return start // part * part, min(-(-stop // part) * part, self.size)
+
+    def has_proven(self, start: int, found: bytes, size: int) -> bool:
+        """Tell whether these are `size` bytes, the parts from `start` on."""
+        first = start // _part_size(self.size)
+        checksums = _checksums(found, _part_size(self.size))
+        expected = self.checksums[first : first + len(checksums)]
+        return len(found) == size and checksums == list(expected)
+
+
+def _place_in(head: bytes, run: Run, index: int) -> _Place | None:
+    """Return where a block is in a file of this head."""
     if len(head) < _head_size(run):
         return None
     if _HEADER.unpack_from(head) != (_MAGIC, run.content, run.first, run.count):
         return None
     entries = list(_ENTRY.iter_unpack(head[_HEADER.size :]))
     before = entries[: index - run.first]
-    start = len(head) + sum(size for size, _ in before)
-    return (start, *entries[index - run.first])
+    start = len(head) + sum(size for size, *_ in before)
+    size, *checksums = entries[index - run.first]
+    return _Place(start, size, checksums)
 
 
 def _run_named(name: str) -> Run | None:

@@ -57,6 +57,8 @@ _CONNECTIONS = 4
 _FIRST_STEPS = (1, 1, 2, 2, 4, 4)
 """How many blocks the first requests for a wide window have: the smaller ones are here
 first, and a program takes their bytes while the others come."""
+_FEW = 8
+"""A read of one in so many bytes of a block, or less, is one of a few bytes."""
 
 
 class BlockCache:
@@ -85,6 +87,7 @@ class BlockCache:
             fetches_max, reserve=fetches_max // 4, ahead_bytes_max=_AHEAD_BYTES_MAX
         )
         self._ahead_max = 4 * fetches_max
+        self._memory_max = memory_max
         self._pace = Pace()
         self._requests = Requests(self._pace, block_size)
         self.ledger = AheadLedger(self.activity)
@@ -179,6 +182,10 @@ class BlockCache:
         if stream is not None:
             self._run_ahead(object, offset, end, stream)
         first, last = offset // self._block_size, (end - 1) // self._block_size
+        if first == last and stream is not None and not stream.window:
+            found = await self._look_into(object, offset, end)
+            if found is not None:
+                return found
         blocks = await self._blocks(object, first, last)
         if stream is not None and stream.window:
             # The kernel has it now; what lies ahead of the program is to stay.
@@ -348,6 +355,24 @@ class BlockCache:
         )
 
     # Reading.
+
+    async def _look_into(self, object: Object, offset: int, end: int) -> Block | None:
+        """Return a few bytes for a program that jumps, if the disk alone has them.
+
+        In a file that has no room in memory, all of their block would mostly be pushed
+        out again before anybody wants more of it.
+        """
+        assert object.size is not None
+        is_few = (end - offset) * _FEW <= self._block_size
+        name = self._names.of(object, offset // self._block_size)
+        if not is_few or object.size <= self._memory_max or self._is_coming(name):
+            return None
+        start = offset % self._block_size
+        found = await self._shelf.look_into(name, start, end - offset)
+        if found is not None:
+            self.ledger.note_used(name)
+            self.activity.block_hits += 1
+        return found
 
     async def _blocks(self, object: Object, first: int, last: int) -> list[Block]:
         """Return consecutive blocks, from memory, the disk or the store."""

@@ -109,6 +109,17 @@ class Shelf:
         self.remember(name, block)
         return block
 
+    async def look_into(self, name: BlockName, offset: int, size: int) -> Block | None:
+        """Return some bytes of a block that the disk alone has; None if not so.
+
+        No more of the block is loaded, or put into memory.
+        """
+        run = self._run_of(name)
+        if run is None or name in self._memory:
+            return None
+        self._disk.move_to_end(run)
+        return await on_disk(self._files.load_part, run, name.index, offset, size)
+
     async def keep(
         self, blocks: Mapping[BlockName, Block], *, may_evict: bool = True
     ) -> None:

@@ -63,7 +63,29 @@ def test_a_run_is_written_in_pieces_and_read_block_by_block(
     assert files.damaged() == []
 
 
-@pytest.mark.parametrize("left", [0, 20, 70])
+@pytest.mark.parametrize("size", [1, 15, 16, 17, 1000])
+def test_bytes_of_a_block_are_had_without_the_rest(
+    files: BlockFiles, tmp_path: Path, size: int
+) -> None:
+    """Whichever they are; what is damaged elsewhere in the block does not matter."""
+    run, block = Run(CONTENT, 0, 2), bytes(i % 251 for i in range(size))
+    files.store(run, [b"before", block])
+
+    for start in range(0, size, 1 + size // 9):
+        for count in {1, size - start, (size - start) // 2}:
+            found = files.load_part(run, 1, start, count)
+            assert found == block[start : start + count]
+    assert files.load_part(run, 1, 0, size + 1) is None
+    assert files.load_part(run, 1, size + 1, 1) is None
+
+    path = next(tmp_path.glob("?/*"))
+    path.write_bytes(path.read_bytes()[:-1] + bytes([block[-1] ^ 1]))
+    assert files.load_part(run, 1, size - 1, 1) is None
+    assert files.load_part(run, 1, 0, 1) == (block[:1] if size > 1 else None)
+    assert files.load(run, 1) is None
+
+
+@pytest.mark.parametrize("left", [0, 20, 94])
 def test_a_run_that_was_cut_lacks_what_is_cut(
     files: BlockFiles, tmp_path: Path, left: int
 ) -> None:
@@ -73,10 +95,10 @@ def test_a_run_that_was_cut_lacks_what_is_cut(
     path = next(tmp_path.glob("?/*"))
     path.write_bytes(path.read_bytes()[:left])
 
-    assert files.load(run, 0) == (b"a" * 10 if left == 70 else None)
+    assert files.load(run, 0) == (b"a" * 10 if left == 94 else None)
     assert files.load(run, 1) is None
     assert files.damaged() == [path]
-    assert len(files.scan()) == (left == 70)
+    assert len(files.scan()) == (left == 94)
 
 
 def test_a_file_of_another_run_gives_no_block(

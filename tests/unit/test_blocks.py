@@ -34,6 +34,9 @@ SIZE = 1000
 WHOLE = bytes(i * 7 % 251 for i in range(SIZE))
 
 
+LARGE = WHOLE * 8
+
+
 class Scene:
     def __init__(self, directory: Path) -> None:
         self.memory = MemoryStore()
@@ -48,6 +51,13 @@ class Scene:
             block_size=10,
             fetch_size_max=40,
             memory_max=memory_max,
+        )
+
+    def large_cache(self) -> BlockCache:
+        """Return a cache of larger blocks, without memory."""
+        budget = Budget(1 << 20)
+        return BlockCache(
+            self.store, self.directory, budget, block_size=1000, memory_max=0
         )
 
     async def put(self, key: str = "a", data: bytes = WHOLE) -> Object:
@@ -625,3 +635,31 @@ async def test_bytes_that_come_say_that_the_object_is_still_the_same(
         await cache.read(object, 0, 10)
 
         assert cache.metadata.lookup("a") == object
+
+
+def overwrite_all(directory: Path) -> None:
+    """Leave nothing right in any file of blocks."""
+    for path in directory.glob("?/*"):
+        path.write_bytes(bytes(path.stat().st_size))
+
+
+async def test_jumps_in_a_file_without_room_in_memory_load_few_bytes(
+    tmp_path: Path,
+) -> None:
+    """Not all of a block; and what is damaged there is fetched again."""
+    scene = Scene(tmp_path)
+    object = await scene.put(data=LARGE)
+    stream = ReadStream()
+    async with scene.large_cache() as cache:
+        await cache.warm(object, 0, len(LARGE))
+        await settled()
+        scene.requests()
+        for offset in (7000, 100, 5003):
+            found = await cache.view(object, offset, 10, stream=stream)
+            assert found == LARGE[offset : offset + 10]
+        assert not list(cache._shelf.in_memory)
+        assert scene.requests() == {}
+
+        overwrite_all(tmp_path / "blocks")
+        assert await cache.view(object, 3000, 10, stream=stream) == LARGE[3000:3010]
+        assert scene.requests() == {"read": 1}
