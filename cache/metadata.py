@@ -133,6 +133,13 @@ class MetadataCache:
             return ABSENT
         return None
 
+    def fresh(self, key: str) -> bytes | None:
+        """Return the object of a key, packed, if it is known freshly."""
+        directory = self._directories.used(split_key(key)[0])
+        if directory is None or (known := self._directories.known(key)) is None:
+            return None
+        return packed_in(known) if self._is_fresh(directory.age(known)) else None
+
     def moment(self, key: str) -> object:
         """Return a token of what is known of a key now, for `put_answer`, `confirm`."""
         known = self._directories.known(key)
@@ -210,9 +217,8 @@ class MetadataCache:
     def has_child_beside(self, key: str) -> bool:
         """Tell whether something is known freshly beside a key, in its directory.
 
-        Some names at both ends are looked at: those that were removed, one after the
-        other, stay here for a while as not being there. The key under which a foreign
-        tool keeps the same is nothing beside it: it goes with it.
+        Some names at both ends are looked at: those that were removed stay for a while,
+        as not there. The key under which a foreign tool keeps the same goes with it.
         """
         parent, name = split_key(key)
         same = name, split_key(other_key(key))[1]

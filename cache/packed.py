@@ -59,6 +59,14 @@ def unpack(key: str, packed: bytes) -> Object:
     )
 
 
+def group_in(packed: bytes) -> str | None:
+    """Return the id of the hard links that a packed object belongs to."""
+    if packed[0] != _OTHER:
+        return None
+    kept = unpack("", packed).attributes
+    return kept.group if kept is not None else None
+
+
 def _as_listed(object: Object) -> bytes | None:
     """Return the short form, if there is one: a file as S3 lists it, or as plain."""
     version, size, mtime_ns = object.version, object.size, object.mtime_ns

@@ -107,6 +107,11 @@ class Courses:
         course.note(inode, now_s)
         return course.is_led(now_s)
 
+    @property
+    def are_none(self) -> bool:
+        """Whether no directory is remembered at all."""
+        return not self._courses
+
     def has(self, prefix: str) -> bool:
         """Tell whether a directory is known to be gone through, or was."""
         return prefix in self._courses

@@ -36,8 +36,11 @@ class Foresight:
     def note_removed(self, directory: Node, node: Node) -> None:
         """Note that a program has removed a file."""
         courses, children = self._volume.courses, directory.children
+        is_worth_it = self._is_worth_it(directory)
+        if not is_worth_it and courses.are_none:
+            return
         prefix = directory.key()
-        if not courses.has(prefix) and not self._is_worth_it(directory):
+        if not is_worth_it and not courses.has(prefix):
             return
         now_s = self._volume.metadata.now_s()
         left = (child.inode for child in children.values())
@@ -45,10 +48,10 @@ class Foresight:
             self._moved.set()
 
     def _is_worth_it(self, directory: Node) -> bool:
-        if self._volume.store.capabilities.native_dirs:
+        if len(directory.children) < self._names_min:
             return False
-        is_large = len(directory.children) >= self._names_min
-        return is_large and self._volume.metadata.ttl_s > 0
+        is_flat = not self._volume.store.capabilities.native_dirs
+        return is_flat and self._volume.metadata.ttl_s > 0
 
     async def run(self) -> None:
         """Ask ahead until cancelled."""

@@ -64,7 +64,7 @@ class HardLinks:
 
         If nobody needs the file here: as it knew them a time to live ago, or later.
         """
-        id = node.attributes.group
+        id = node.group
         if id is None:
             return {}
         is_needed = node.opens or node.holds_changes
@@ -188,7 +188,7 @@ class HardLinks:
     @asynccontextmanager
     async def losing(self, node: Node, key: str) -> AsyncIterator[None]:
         """Take a key out of a file's record when the block has deleted its object."""
-        id = node.attributes.group
+        id = node.group
         if id is None:
             yield
             return

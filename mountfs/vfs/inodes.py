@@ -95,7 +95,7 @@ class InodeTable:
 
     def retire_group(self, node: Node) -> None:
         """Note that the last name of a file has gone, also of one with several."""
-        id = node.attributes.group
+        id = node.group
         if id is not None:
             self._numbers.retire(node.number, place_of_group(id))
 
@@ -247,7 +247,7 @@ class InodeTable:
             self._numbers.retire(node.number, place)
 
     def _has_group(self, node: Node) -> bool:
-        id = node.attributes.group
+        id = node.group
         return id is not None and self._groups.get(id) is node
 
     def _free_name(self, parent: Node, name: bytes) -> None:
@@ -284,7 +284,7 @@ class InodeTable:
             self._nodes.pop(current.inode, None)
             self._kept.pop(current, None)
             self.home.loaded.pop(current, None)
-            id = current.attributes.group
+            id = current.group
             if id is not None and self._groups.get(id) is current:
                 del self._groups[id]
             for alias in aliases:

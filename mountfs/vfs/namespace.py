@@ -83,7 +83,7 @@ class Namespace:
         while not parent.is_nameless:
             entry = self._volume.entry(parent, name)
             node, prefix = parent.children.get(name), parent.key()
-            if node is not None and _is_settled_here(node):
+            if node is not None and self._is_as_known(parent, entry, node):
                 return node
             object = await self._find(parent, node, entry)
             if object is not None:
@@ -99,6 +99,14 @@ class Namespace:
                 return None
             return self._volume.attach(parent, name, object)
         return None
+
+    def _is_as_known(self, parent: Node, entry: Entry | ShortEntry, node: Node) -> bool:
+        """Tell whether a name means this node without a question or anything new."""
+        if node.holds_changes or node.pins:
+            return True
+        if not isinstance(entry, Entry):
+            return False
+        return self._resolver.confirms(parent, entry, node)
 
     async def _find(
         self, parent: Node, node: Node | None, entry: Entry | ShortEntry
@@ -515,12 +523,6 @@ class Namespace:
         # What is new has no extended attributes, which is not the same as unknown ones.
         keeps_xattrs = self._volume.store.capabilities.xattrs
         return replace(made, xattrs={}) if keeps_xattrs else made
-
-
-def _is_settled_here(node: Node) -> bool:
-    """Tell whether a name means this node without a question to the store."""
-    is_changed = node.holds_changes
-    return is_changed or bool(node.pins)
 
 
 def _is_at(directory: Node, key: str) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, Generic, NewType, TypeVar
 
 import trio
 
-from mountfs.cache.packed import pack, unpack
+from mountfs.cache.packed import group_in, pack, unpack
 from mountfs.cache.shared import shared
 from mountfs.storage.types import Attributes, Object, ObjectKind
 from mountfs.vfs.filestate import Clean, FileState
@@ -257,6 +257,17 @@ class Node:
         self._attributes = attributes
 
     @property
+    def group(self) -> str | None:
+        """The id of the hard links it belongs to; `attributes` take longer to ask."""
+        if (known := self._attributes) is not None:
+            return known.group
+        if isinstance(self._object, Object | None):
+            return None
+        return group_in(
+            self._object if isinstance(self._object, bytes) else self._object[1]
+        )
+
+    @property
     def file(self) -> FileState | None:
         """The bytes of a regular file."""
         if self._file is None and self.kind is ObjectKind.FILE:
@@ -289,6 +300,10 @@ class Node:
         """Tell whether the object is kept as these bytes."""
         return isinstance(self._object, bytes) and self._object == packed
 
+    def is_just(self, packed: bytes) -> bool:
+        """As `is_kept_as`, of what has one name as far as is known."""
+        return self.is_kept_as(packed) and not self.aliases and self.group is None
+
     def begin_packed(self, object: Object, packed: bytes) -> bool:
         """Know an object from the beginning, in little room, if that can be."""
         if object.key != self.key():
@@ -309,8 +324,10 @@ class Node:
         attributes = self.attributes
         does_follow = attributes == self._home.derive(known)
         self._attributes = None if does_follow else attributes
-        mine = pack(known)
-        self._object = packed if packed == mine else mine
+        # The same may be packed in more than one way: with one for both it is seen at a
+        # glance that nothing is new (`is_kept_as`).
+        is_same = packed is not None and unpack(known.key, packed) == known
+        self._object = packed if is_same else pack(known)
 
     def unpack(self) -> None:
         """Undo `pack`, before the key becomes another."""

@@ -72,6 +72,23 @@ class Resolver:
             self._volume.activity.metadata_hits += 1
         return found
 
+    def confirms(self, parent: Node, entry: Entry, node: Node) -> bool:
+        """Tell whether a name is known to mean just what its node is.
+
+        Then `known` returns that object, and it brings nothing new. Of a directory,
+        and of what may have several names, this is not told.
+        """
+        key = parent.key() + entry.component
+        if entry.is_shadowed or node.is_directory or key == RESERVED:
+            return False
+        packed = self._metadata.fresh(key)
+        if packed is None or not node.is_just(packed):
+            return False
+        if self._metadata.fresh(f"{key}/") is not None:
+            return False
+        self._volume.activity.metadata_hits += 1
+        return True
+
     def knows(self, parent: Node, entry: Entry) -> bool:
         """Tell whether a name can be found without a question to the store."""
         key = parent.key() + entry.component

@@ -291,7 +291,7 @@ class Volume:
 
     def group_of(self, node: Node) -> Group | None:
         """Return the group of hard links that a file is known to have."""
-        id = node.attributes.group
+        id = node.group
         return self.groups.known(id) if id is not None else None
 
     def _add(
@@ -323,10 +323,10 @@ class Volume:
 
         An object of unknown metadata is what its name was, if the record agrees.
         """
-        attributes = object.attributes
         if object.metadata is None and node is not None:
-            attributes = node.attributes
-        id = attributes.group if attributes is not None else None
+            id = node.group
+        else:
+            id = object.attributes.group if object.attributes is not None else None
         group = self.groups.known(id) if id is not None else None
         return group if group is not None and self.groups.has(group, object) else None
 
@@ -357,7 +357,7 @@ class Volume:
 
         The record of a group of hard links speaks of versions that the store has given.
         """
-        return self.store if node.attributes.group is None else self.direct
+        return self.store if node.group is None else self.direct
 
     def outdate(self, key: str) -> None:
         """Note that the store has something under a key that nobody here knows of."""
@@ -465,7 +465,7 @@ class Volume:
         if node.holds_changes:
             return True
         known = node.object
-        if group is not None or node.attributes.group is not None:
+        if group is not None or node.group is not None:
             return self._is_same_file(node, object, group)
         if node.kind is not ObjectKind.FILE or known is None:
             return True

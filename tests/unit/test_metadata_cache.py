@@ -457,3 +457,17 @@ def test_what_is_stored_during_a_listing_keeps_what_the_store_said(
     found = cache.last_known("d/a")
     assert isinstance(found, Object)
     assert (found.version, found.mtime_ns) == (Version("~t", "a"), 9 * 10**9)
+
+
+def test_what_is_known_freshly_is_told_as_it_is_kept() -> None:
+    """Not what is old, nor what is not there."""
+    clock = Clock()
+    cache = MetadataCache(ttl_s=1.0, clock=clock)
+    known = Object(key="d/file", kind=ObjectKind.FILE, size=3)
+    cache.put(known)
+    cache.put_absent("d/gone")
+
+    assert cache.fresh("d/file") == cache.packed("d/file")
+    assert [cache.fresh(key) for key in ("d/gone", "d/other", "e/file")] == [None] * 3
+    clock.now_s += 1.5
+    assert cache.fresh("d/file") is None
