@@ -19,7 +19,7 @@ from tests.fakes.dropbox_server import DropboxServer
 from tests.fakes.gcs_fixtures import GCS_BUCKET
 from tests.fakes.gcs_server import GcsServer
 from tests.fakes.s3_servers import S3Server
-from tests.fuse import mounting
+from tests.fuse import mounting, tried
 from tests.fuse.mounting import TEST_S, Mount
 from tests.fuse.sampling import leave_some, leave_twins
 from tests.fuse.stores import (
@@ -73,6 +73,7 @@ def make_store(
             name = "seaweedfs" if kind == "s3" else kind
             server = request.getfixturevalue(f"{name}_server")
             assert isinstance(server, S3Server)
+            tried.is_shared(server.endpoint_url)
             buckets[kind] = (server, s3_servers.make_bucket(server))
         return s3_store(*buckets[kind], prefix=uuid.uuid4().hex[:12])
 
@@ -184,6 +185,7 @@ def store(request: pytest.FixtureRequest, make_store: Callable[[str], Store]) ->
 @pytest.fixture
 def moto_store(moto_server: S3Server) -> Iterator[Store]:
     """A store on moto, which keeps keys that SeaweedFS rewrites."""
+    tried.is_shared(moto_server.endpoint_url)
     with s3_servers.bucket(moto_server) as name:
         yield s3_store(moto_server, name, prefix="pre")
 

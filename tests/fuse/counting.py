@@ -24,6 +24,7 @@ from tests.fakes import s3_servers
 from tests.fakes.http_proxy import Reply, Request, error_reply
 from tests.fakes.s3_servers import S3Server
 from tests.fakes.strict_shim import Logged, StrictShim
+from tests.fuse import tried
 from tests.fuse.mounting import TEST_S, Mount
 from tests.fuse.stores import S3Objects, Store
 
@@ -200,6 +201,7 @@ class Counted:
 def counting_shim(moto_server: S3Server) -> Iterator[CountingShim]:
     """A counting shim before moto."""
     with contextlib.closing(CountingShim(moto_server)) as shim:
+        tried.is_shared(shim.endpoint_url)
         yield shim
 
 

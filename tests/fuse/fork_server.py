@@ -10,6 +10,7 @@ import array
 import contextlib
 import gc
 import json
+import mimetypes
 import os
 import select
 import socket
@@ -103,6 +104,7 @@ def _become(request: dict[str, object], descriptors: list[int]) -> list[str]:
 
 def main() -> int:
     """Serve, or be what was asked for."""
+    mimetypes.init()  # S3 asks it at the first file
     gc.freeze()  # what is loaded by now stays
     arguments = ForkServer(int(sys.argv[1])).run()
     if arguments is None:

@@ -21,7 +21,7 @@ from typing import Self
 
 from mountfs import mounts
 from mountfs.actions import umount
-from tests.fuse import processes
+from tests.fuse import processes, tried
 from tests.fuse.processes import COMMAND, Process
 
 START_S = 60.0
@@ -109,7 +109,9 @@ class Mount:
         self._log_start = self.log_path.stat().st_size if self.log_path.exists() else 0
         self._watchdog = Watchdog(self.abort)
         self._connection: Connection | None = None
+        tried.tell(self.state_dir, url, self.options)
         self.process = self._start()
+        tried.learn(self.state_dir, url, self.options)
         self._watchdog.arm(life_s)
         entry = mounts.mount_at(self.path)
         assert entry is not None

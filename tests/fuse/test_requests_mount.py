@@ -3,6 +3,9 @@
 import os
 from pathlib import Path
 
+import pytest
+
+from tests.fuse import tried
 from tests.fuse.conftest import Mounter
 from tests.fuse.counting import Counted, CountingShim
 from tests.fuse.stores import S3Objects, Store
@@ -12,9 +15,13 @@ PROBES_MAX = 40
 
 
 def test_first_mount_tries_the_store_out_once(
-    counted_store: Store, counting_shim: CountingShim, mounter: Mounter
+    counted_store: Store,
+    counting_shim: CountingShim,
+    mounter: Mounter,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What a store honours is tried out at the first mount and then remembered."""
+    monkeypatch.delitem(tried.servers, counting_shim.endpoint_url)
     counting_shim.clear()
     mounter(counted_store).unmount()
     probes = counting_shim.requests(reason="probe")
