@@ -41,7 +41,9 @@ MARK = "MOUNTFS_TEST_RUN"
 END_S = 3.0
 
 # `make test` samples with fixed seeds; `make proof` sets AT_LENGTH and looks further.
-hypothesis.settings.register_profile("sample", derandomize=True, deadline=None)
+hypothesis.settings.register_profile(
+    "sample", max_examples=50, derandomize=True, deadline=None
+)
 hypothesis.settings.register_profile("length", max_examples=2000, deadline=None)
 hypothesis.settings.load_profile("length" if "AT_LENGTH" in os.environ else "sample")
 

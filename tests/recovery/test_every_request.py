@@ -21,7 +21,7 @@ from tests.recovery.load import DURABILITIES, leave
 from tests.recovery.program import MIB, Program
 
 AT_LENGTH = "AT_LENGTH" in os.environ
-STRIDE = 8 if AT_LENGTH else 53
+STRIDE = 8 if AT_LENGTH else 79
 """Every so many-th request has its turn, others with each fault: at length each of them
 with one of the eight. With every fault at each it was most of a night.
 """

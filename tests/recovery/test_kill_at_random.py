@@ -14,7 +14,7 @@ from tests.fuse.stores import Store
 from tests.recovery.load import DURABILITIES, Load, kill, moments, pending_changes
 
 AT_LENGTH = "AT_LENGTH" in os.environ
-KILLS = 1000 if AT_LENGTH else 20
+KILLS = 1000 if AT_LENGTH else 12
 """Over all stores and durabilities."""
 RUNS = (4 if AT_LENGTH else 2) * len(DURABILITIES)
 pytestmark = [pytest.mark.fuse, pytest.mark.timeout(7200 if AT_LENGTH else 300)]

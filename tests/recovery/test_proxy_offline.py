@@ -74,13 +74,13 @@ def test_waiting_ends(outages: Outages, mounter: Mounter) -> None:
 
 
 def test_eio_does_not_wait(outages: Outages, mounter: Mounter) -> None:
-    """With `--offline=eio` a thousand calls fail at once, and send nothing."""
+    """With `--offline=eio` hundreds of calls fail at once, and send nothing."""
     outages.there.write("f", b"bytes")
     mount = mounter(outages.store, "--ttl=0", "--offline=eio")
     go_offline(outages, mount)
     struck = outages.proxy.struck
     begun_s = time.monotonic()
-    for number in range(1000):
+    for number in range(1000 if "AT_LENGTH" in os.environ else 300):
         with refused(errno.EIO):
             (mount.path / f"f{number}").stat()
     took_s = time.monotonic() - begun_s

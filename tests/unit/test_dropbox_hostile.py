@@ -53,7 +53,7 @@ from tests.fakes.dropbox_tree import content_hash
 from tests.fakes.hostile_server import MIB
 
 SEED = 20261127
-SAMPLE = 250
+SAMPLE = 120
 """So many lies of some thousands."""
 DEADLINE_S = 3.0
 """Of each request; some calls are several."""

@@ -1,5 +1,6 @@
 """Numbers of files and directories that come, go and change places."""
 
+import os
 import random
 
 from hypothesis import settings
@@ -190,4 +191,8 @@ class Table(RuleBasedStateMachine):
 
 
 TestTable = Table.TestCase
-TestTable.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+TestTable.settings = settings(
+    max_examples=150 if "AT_LENGTH" in os.environ else 50,
+    stateful_step_count=30,
+    deadline=None,
+)

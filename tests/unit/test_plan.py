@@ -1,5 +1,6 @@
 """Plans: they tile the file, keep the limits, and give the right bytes."""
 
+import os
 from dataclasses import replace
 
 import pytest
@@ -99,7 +100,7 @@ def check_limits(plan: Plan, limits: MultipartLimits) -> None:
         assert sizes[-1] <= sizes[0]
 
 
-@settings(max_examples=400)
+@settings(max_examples=400 if "AT_LENGTH" in os.environ else 100)
 @given(
     files(), limits(), st.booleans(), st.booleans(), st.booleans(), st.integers(0, 64)
 )

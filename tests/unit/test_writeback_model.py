@@ -1,5 +1,6 @@
 """Dirty files against a bytearray: whatever is done, the bytes are right."""
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -190,7 +191,11 @@ async def run(
             assert not await flat.list_uploads()
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(
+    max_examples=100 if "AT_LENGTH" in os.environ else 40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 @given(STREAMING, STEPS, STORES, st.sampled_from([300, 4000, 1 << 20]))
 def test_a_dirty_file_is_what_was_done_to_it(
     begin: list[tuple[str, int, int]],
