@@ -12,6 +12,7 @@ import faulthandler
 import logging
 import os
 import re
+import resource
 import select
 import signal
 import subprocess
@@ -31,6 +32,8 @@ END_TIMEOUT_S = 10.0
 LOG_TAIL_SIZE = 4096
 WORD_SIZE_MAX = 8192
 EXIT_INTERRUPTED = 130
+FILES_WANTED = 65536
+"""Each file that is written holds one open, and each connection does."""
 
 logger = logging.getLogger(__name__)
 
@@ -70,12 +73,25 @@ def run_in_place(config: MountConfig, ready_fd: int | None) -> int:
 def _mount(config: MountConfig, manager: Manager, ready_fd: int | None) -> int:
     manager.extend(START_TIMEOUT_S + takeover.END_TIMEOUT_S)
     checks.before_mount(config)
+    raise_limit_of_files()
     # Only the daemon itself needs the SDKs and libfuse, which take half a second to
     # load; `mountfs umount` and the starter do without.
     from mountfs import mount
 
     with control.claimed(config.mount_point):
         return mount.run(config, manager, lambda: _be_ready(ready_fd))
+
+
+def raise_limit_of_files() -> None:
+    """Let this process open as many files as it may, if it wants so many.
+
+    The soft limit that a login gives is 1024, for programs that use select(2). A daemon
+    that has reached it can store nothing any more, nor hear who asks it.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    may = FILES_WANTED if hard == resource.RLIM_INFINITY else min(hard, FILES_WANTED)
+    if soft != resource.RLIM_INFINITY and soft < may:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (may, hard))
 
 
 def _be_ready(ready_fd: int | None) -> None:

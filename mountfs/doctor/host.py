@@ -90,10 +90,10 @@ def _kernel() -> Finding:
 
 
 def _open_files() -> Finding:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    told = f"{_count(soft)}, and {_count(hard)} at most"
-    if soft != resource.RLIM_INFINITY and soft < FILES_MIN:
-        cure = f"run `ulimit -n {FILES_MIN}`, or LimitNOFILE= in the unit"
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)  # a mount takes the hard limit
+    told = f"{_count(most)} at most"
+    if most != resource.RLIM_INFINITY and most < FILES_MIN:
+        cure = "raise the hard limit: /etc/security/limits.conf, LimitNOFILE= in a unit"
         text = f"{told}: few, if many files are open at once"
         return Finding("open files", State.WARN, text, cure)
     return Finding("open files", State.OK, told)

@@ -5,6 +5,7 @@ daemon would get, and says what the test wants said.
 """
 
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -210,3 +211,17 @@ def test_logs_of_different_mounts_have_different_names(wanted: MountConfig) -> N
     assert path.name.endswith(".log")
     assert "mnt" in path.name
     assert logs.redact(str(path)) == str(path)
+
+
+def test_a_daemon_opens_as_many_files_as_it_may() -> None:
+    """Programs that write many files soon reach a login's soft limit of 1024."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+    try:
+        daemon.raise_limit_of_files()
+        raised, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+    assert most == before[1]
+    assert raised == daemon.FILES_WANTED or raised == most < daemon.FILES_WANTED
