@@ -75,9 +75,10 @@ class Uploads:
 
     def _make_folder(self, number: str) -> None:
         for _ in range(_TRIES):
-            self._folder.mkdir(exist_ok=True)
-            # The last upload to end removes the folder, which may be just now.
-            with contextlib.suppress(FileNotFoundError):
+            # The last upload to end removes the folder, which may be just now: before
+            # ours is in it, or (FileExistsError) when it was seen to be there.
+            with contextlib.suppress(FileNotFoundError, FileExistsError):
+                self._folder.mkdir(exist_ok=True)
                 (self._folder / number).mkdir()
                 return
         raise InvalidRequest("the folder of uploads vanishes again and again")

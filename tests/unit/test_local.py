@@ -379,3 +379,24 @@ def test_errors_of_the_system_are_translated(
 def test_an_error_without_number_is_an_error_of_ours() -> None:
     """Even an `OSError` that says nothing becomes a `StoreError`."""
     assert isinstance(store_error(OSError("odd"), None), errors.StoreError)
+
+
+async def test_an_upload_begins_while_the_last_one_ends(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its folder goes when it was just seen to be there: that is no object which has
+    the key already, and no race that was lost.
+    """
+    await store.create_multipart("one")
+    is_dir, gone = Path.is_dir, list[Path]()
+
+    def vanish(path: Path) -> bool:
+        if not gone and path.name == f"{TEMP}uploads":
+            gone.append(path)
+            return False
+        return is_dir(path)
+
+    monkeypatch.setattr(Path, "is_dir", vanish)
+    upload = await store.create_multipart("two")
+
+    assert (len(gone), upload.key) == (1, "two")
