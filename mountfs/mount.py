@@ -381,11 +381,8 @@ class _Mounted:
 
     def _is_attached(self) -> bool:
         """Tell whether nobody has detached the mount yet (umount --lazy)."""
-        entry = mounts.mount_at(self._config.mount_point)
         device = self._fs.openers.device
-        if entry is None or device is None:
-            return entry is not None
-        return entry.device == f"{os.major(device)}:{os.minor(device)}"
+        return mounts.is_mounted_as(self._config.mount_point, device)
 
     async def _leave_at_signals(self) -> None:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:

@@ -72,6 +72,21 @@ def mount_at(mount_point: Path) -> MountEntry | None:
     return found[-1] if found else None
 
 
+def is_mounted_as(mount_point: Path, device: int | None) -> bool:
+    """Tell whether this device, or any if it is not known, is mounted on top here.
+
+    True if the kernel's list cannot be read, as without a free descriptor: whoever ends
+    a mount then tries to unmount it.
+    """
+    try:
+        entry = mount_at(mount_point)
+    except OSError:
+        return True
+    if entry is None or device is None:
+        return entry is not None
+    return entry.device == f"{os.major(device)}:{os.minor(device)}"
+
+
 def is_automount(mount_point: Path) -> bool:
     """Tell whether what lies at this path is to be mounted when somebody goes there.
 

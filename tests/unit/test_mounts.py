@@ -139,3 +139,21 @@ def test_paths_are_found_without_a_look_at_them(
     assert found(tmp_path / "near" / "a") == "deep/a"
     assert found(top / "other" / "a") is None
     assert found(tmp_path) is None
+
+
+def test_a_mount_is_known_by_its_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What lies above it, or at its place since, is another; unread, it is there."""
+    listing = tmp_path / "mountinfo"
+    listing.write_text(
+        "1 0 0:7 / /m rw - fuse.mountfs x rw\n2 1 0:8 / /n rw - t x rw\n"
+    )
+    monkeypatch.setattr(mounts, "MOUNTINFO", listing)
+
+    assert mounts.is_mounted_as(Path("/m"), os.makedev(0, 7))
+    assert mounts.is_mounted_as(Path("/m"), None)
+    assert not mounts.is_mounted_as(Path("/n"), os.makedev(0, 7))
+    assert not mounts.is_mounted_as(Path("/o"), None)
+    listing.unlink()
+    assert mounts.is_mounted_as(Path("/m"), os.makedev(0, 7))
