@@ -24,8 +24,17 @@ _SHARES = {
 }
 """One of so many tests is run on these, or of these words, in every run; `make proof`
 runs all."""
-_AT_LENGTH = {"dropbox": {"test_over_a_thousand_entries_are_listed"}}
-"""What takes long on a store, and is for `make proof`."""
+_LONG_LISTINGS = {
+    "test_over_a_thousand_entries_are_listed",
+    "test_pages_join_to_the_whole",
+}
+_AT_LENGTH = {
+    "dropbox": {"test_over_a_thousand_entries_are_listed"},
+    # The store does so by itself, and the wrappers do on memory.
+    "local-stack": _LONG_LISTINGS,
+    "local-everything": _LONG_LISTINGS,
+}
+"""What takes long on a store, or in its wrappers, and is for `make proof`."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -36,8 +45,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "conformance" not in item.path.parts:
             continue
-        if getattr(item, "originalname", "") in _AT_LENGTH.get(_store_of(item), ()):
-            item.add_marker(pytest.mark.slow)
+        for place in (_store_of(item), _factory_of(item)):
+            if getattr(item, "originalname", "") in _AT_LENGTH.get(place, ()):
+                item.add_marker(pytest.mark.slow)
         for name, share in _SHARES.items():
             if _is_on(item, name) and zlib.crc32(item.nodeid.encode()) % share:
                 item.add_marker(pytest.mark.slow)
