@@ -339,11 +339,19 @@ def _files_of(entries: Iterable[Entry]) -> dict[int, DirtyFile]:
 
 
 async def content_of(entry: Entry) -> bytes | None:
-    """Return the bytes of a small file, which its row is to hold."""
+    """Return the bytes of a small file, which its row is to hold.
+
+    Those of a larger one are synced. That may not have been so: the row before this one
+    may have held them, and to be sent the file was filled up with bytes of its base.
+    """
     change = entry.change
-    if not isinstance(change, StoreBytes) or not is_inline(change.dirty):
+    if not isinstance(change, StoreBytes):
         return None
     dirty = change.dirty
+    if not is_inline(dirty):
+        await dirty.spool.resize(dirty.size)
+        await dirty.spool.sync()
+        return None
     pieces = [await dirty.spool.read(s, e - s) for s, e in dirty.extents]
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
