@@ -75,6 +75,7 @@ class FileMoves:
 
         If it could not be taken back, a name was missing, and somebody may have made it
         anew: that stays, and what lies aside, where nobody looks, goes beside it.
+        Of what is no copy for certain that is believed: the same size proves nothing.
         """
         store = self._volume.store
         try:
@@ -84,7 +85,7 @@ class FileMoves:
         new: Object | None = None
         with contextlib.suppress(NotFound):
             new = await store.stat(target)
-        if new is None or not _is_another(new, old):
+        if new is None or _is_copy(new, old):
             with contextlib.suppress(NotFound, VersionChanged):
                 await store.move(source, target, source_version=old.version)
         elif source.startswith(EXCHANGES):
@@ -135,12 +136,6 @@ class FileMoves:
         # A foreign client may write there anew: that stays.
         with contextlib.suppress(NotFound, VersionChanged):
             await store.delete(old_key, condition=old.version if can_pin else None)
-
-
-def _is_another(new: Object, old: Object) -> bool:
-    """Tell whether a mount has made an object, and not a copy of the old one."""
-    written, known = (each.metadata and each.metadata.commit_id for each in (new, old))
-    return new.size != old.size if written is None else written != known
 
 
 def _is_copy(new: Object, old: Object) -> bool:

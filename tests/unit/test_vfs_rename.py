@@ -620,18 +620,7 @@ async def test_no_exchange_that_failed_replaces_what_was_made_since(
         there = scene.there
         await scene.put("one", b"first")
         await scene.put("two", b"second")
-        hold = scene.store.hold("delete", is_after=True)  # of what has gone aside
-        async with trio.open_nursery() as nursery:
-
-            async def fail() -> None:
-                with pytest.raises(Unreachable):
-                    await exchange(scene)
-
-            nursery.start_soon(fail)
-            await hold.reached.wait()
-            scene.store.refused["copy"] = Unreachable("away")
-            hold.release()
-        scene.store.refused.clear()
+        await fail_in_the_midst(scene)
         assert "one" not in await scene.keys()
         await scene.put("one", b"anew")
 
@@ -641,3 +630,35 @@ async def test_no_exchange_that_failed_replaces_what_was_made_since(
         assert sorted(filter(None, contents)) == [b"anew", b"first", b"second"]
         assert not any(key.startswith(RESERVED) for key in await scene.keys())
     assert "was made anew" in caplog.text
+
+
+async def test_no_exchange_that_failed_replaces_a_file_of_the_same_size(
+    tmp_path: Path,
+) -> None:
+    """Of what no mount has written, size alone says nothing."""
+    async with open_scene(tmp_path) as scene:
+        there = scene.there
+        await scene.put("one", b"first")
+        await scene.put("two", b"other")
+        await fail_in_the_midst(scene)
+        await scene.put("one", b"again")
+
+    async with open_scene(tmp_path, there=there) as scene:
+        contents = [await scene.content(key) for key in sorted(await scene.keys())]
+        assert sorted(filter(None, contents)) == [b"again", b"first", b"other"]
+
+
+async def fail_in_the_midst(scene: Scene) -> None:
+    """Exchange, while the store goes away before it could be taken back."""
+    hold = scene.store.hold("delete", is_after=True)  # of what has gone aside
+    async with trio.open_nursery() as nursery:
+
+        async def fail() -> None:
+            with pytest.raises(Unreachable):
+                await exchange(scene)
+
+        nursery.start_soon(fail)
+        await hold.reached.wait()
+        scene.store.refused["copy"] = Unreachable("away")
+        hold.release()
+    scene.store.refused.clear()
