@@ -12,7 +12,7 @@ Pure: no I/O, and no clock of its own.
 import bisect
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mountfs.vfs.node import Inode
 
@@ -20,6 +20,9 @@ NAMES_MIN = 32_000
 """In a directory with fewer names all pages are listed together (`neighbours`)."""
 COURSES_MAX = 4
 """So many directories at a time."""
+RISING = 8
+"""So many numbers, each above the one before, are worth a look at all of them: to sort
+a million takes a second, in which nobody else gets an answer."""
 IN_A_ROW = 4
 """So many names, one after the other in the order, tell that it is the program's."""
 STEP_MAX = 4
@@ -39,10 +42,14 @@ PART = 0.4
 class _Course:
     """A way through the names of a directory."""
 
-    order: list[Inode]
+    order: list[Inode] = field(default_factory=list)
+    """Empty as long as nothing tells that it is worth a look."""
     unfit_until_s: float = 0.0
-    at: int = -1 - STEP_MAX
-    """The place of the name that was removed last: of none at first."""
+    last: int = 0
+    """The name that was removed last: none at first."""
+    rising: int = 0
+    at: int = 0
+    """The place of that name."""
     at_s: float = 0.0
     asked: int = 0
     """What is before this place was asked for, or has gone."""
@@ -51,11 +58,24 @@ class _Course:
     step_s: float = 0.0
     """How long a name takes, a mean of the last ones."""
 
+    def rises(self, inode: Inode, now_s: float) -> bool:
+        """Note that a name is gone; tell whether the order is worth a look now."""
+        is_next = 0 < self.last < inode and now_s - self.at_s < GONE_S
+        self.rising = self.rising + 1 if is_next else 0
+        self.last, self.at_s = inode, now_s
+        return self.rising >= RISING and now_s >= self.unfit_until_s
+
+    def begin(self, order: list[Inode]) -> None:
+        """Follow the program from the name on that was removed last."""
+        self.order, self.at = order, bisect.bisect_left(order, self.last) - 1
+        self.asked = self.in_a_row = self.astray = 0
+        self.step_s = 0.0
+
     def note(self, inode: Inode, now_s: float) -> None:
         """Note that the program has removed a name."""
         place = bisect.bisect_left(self.order, inode)
         step, took_s = place - self.at, now_s - self.at_s
-        self.at, self.at_s = place, now_s
+        self.last, self.at, self.at_s = inode, place, now_s
         if 0 < step <= STEP_MAX:
             self.in_a_row, self.astray = self.in_a_row + 1, 0
             self.step_s += (took_s / step - self.step_s) / 8
@@ -63,10 +83,14 @@ class _Course:
             self.in_a_row, self.astray = 0, self.astray + 1
             self.step_s = 0.0
         if self.astray > ASTRAY_MAX:
-            self.order, self.unfit_until_s = [], now_s + UNFIT_S
+            self.unfit_until_s = now_s + UNFIT_S
+        if self.astray > ASTRAY_MAX or place >= len(self.order) - 1:
+            self.order, self.rising = [], 0
 
     def is_led(self, now_s: float) -> bool:
         """Tell whether what comes next is known."""
+        if not self.order:
+            return False
         return self.in_a_row >= IN_A_ROW and now_s - self.at_s < GONE_S
 
     def next(self, ttl_s: float) -> list[Inode]:
@@ -94,17 +118,17 @@ class Courses:
         """Note that a name is gone; tell if what comes next is known.
 
         `left` are the numbers of those that are still there. They are looked at when
-        something is removed here for the first time, or the first for long.
+        it seems that they are removed in their order.
         """
         course = self._courses.get(prefix)
-        if course is None or 0 < course.unfit_until_s <= now_s:
-            course = self._courses[prefix] = _Course(sorted(left))
-            self._courses.move_to_end(prefix)
+        if course is None or (course.order and now_s - course.at_s > UNFIT_S):
+            course = self._courses[prefix] = _Course()
             if len(self._courses) > COURSES_MAX:
                 self._courses.popitem(last=False)
-        if not course.order:
-            return False
-        course.note(inode, now_s)
+        if course.order:
+            course.note(inode, now_s)
+        elif course.rises(inode, now_s):
+            course.begin(sorted(left))
         return course.is_led(now_s)
 
     @property

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+import pytest
+
 from mountfs.vfs.courses import (
     AHEAD,
     ASTRAY_MAX,
@@ -9,6 +11,7 @@ from mountfs.vfs.courses import (
     GONE_S,
     IN_A_ROW,
     PART,
+    RISING,
     UNFIT_S,
     Courses,
 )
@@ -18,27 +21,31 @@ ORDER = [Inode(number) for number in range(2, 20_000, 7)]
 TTL_S = 1.0
 
 
+KNOWN = RISING + IN_A_ROW + 1
+"""So many names in a row, from the first on, tell which come next."""
+
+
 def go(courses: Courses, places: range, *, step_s: float = 0.0) -> float:
     """Remove names in the order of their numbers; return what time it is then."""
     for place in places:
-        courses.note("d/", ORDER[place], place * step_s, ORDER)
+        courses.note("d/", ORDER[place], place * step_s, ORDER[place + 1 :])
     return places[-1] * step_s
 
 
 def test_what_comes_next_is_known_after_some_in_a_row() -> None:
     """And it is asked for once, many at a time."""
     courses = Courses()
-    now_s = go(courses, range(IN_A_ROW))
+    now_s = go(courses, range(KNOWN - 1))
     assert not courses.leads("d/", now_s)
     assert courses.next(now_s, TTL_S) == []
 
-    now_s = go(courses, range(IN_A_ROW, IN_A_ROW + 1))
+    now_s = go(courses, range(KNOWN - 1, KNOWN))
     assert courses.leads("d/", now_s)
     _, most = AHEAD
-    ahead = ORDER[IN_A_ROW + 1 :]
+    ahead = ORDER[KNOWN:]
     assert courses.next(now_s, TTL_S) == ahead[:most]
     assert courses.next(now_s, TTL_S) == []
-    go(courses, range(IN_A_ROW + 1, IN_A_ROW + 1 + most // 2))
+    go(courses, range(KNOWN, KNOWN + most // 2))
     assert courses.next(now_s, TTL_S) == ahead[most : most + most // 2]
 
 
@@ -58,8 +65,8 @@ def test_names_that_are_left_out_make_no_other_order() -> None:
     assert courses.leads("d/", 0.0)
 
 
-def test_another_order_is_looked_at_seldom() -> None:
-    """All names are gone through once, and again after a while."""
+def test_another_order_is_not_looked_at() -> None:
+    """To sort all names takes long: not for one that is removed, nor for some."""
     courses = Courses()
     looks: list[float] = []
 
@@ -70,10 +77,43 @@ def test_another_order_is_looked_at_seldom() -> None:
     for number in range(3 * ASTRAY_MAX):
         place = number * 1001 % len(ORDER)
         assert not courses.note("d/", ORDER[place], 0.0, left(0.0))
+    for number in range(3 * RISING):
+        now_s = number * GONE_S
+        assert not courses.note("d/", ORDER[number], now_s, left(now_s))
+    assert looks == []
+
+
+def test_what_only_seems_to_be_the_order_is_looked_at_seldom() -> None:
+    """Numbers that rise by large steps: once, and again after a while."""
+    courses = Courses()
+    looks: list[float] = []
+
+    def left(now_s: float) -> Iterator[Inode]:
+        looks.append(now_s)
+        yield from ORDER
+
+    for number in range(200):
+        courses.note("d/", ORDER[10 * number], 0.0, left(0.0))
     assert looks == [0.0]
 
-    courses.note("d/", ORDER[0], UNFIT_S + 1, left(UNFIT_S + 1))
+    for number in range(RISING + 1):
+        courses.note("d/", ORDER[number], UNFIT_S + 1, left(UNFIT_S + 1))
     assert looks == [0.0, UNFIT_S + 1]
+
+
+@pytest.mark.parametrize("since_s", [0.0, GONE_S + 1, UNFIT_S + 1])
+@pytest.mark.parametrize("gone", [len(ORDER), 100])
+def test_a_directory_is_gone_through_again_as_the_first_time(
+    gone: int, since_s: float
+) -> None:
+    """With names that were made since, when all others had gone or not."""
+    courses = Courses()
+    go(courses, range(gone))
+
+    newer = [Inode(inode + ORDER[-1]) for inode in ORDER]
+    for place, inode in enumerate(newer[: 2 * KNOWN]):
+        courses.note("d/", inode, since_s, newer[place + 1 :])
+    assert courses.leads("d/", since_s)
 
 
 def test_who_is_gone_is_not_run_ahead_of() -> None:

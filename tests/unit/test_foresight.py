@@ -73,8 +73,8 @@ async def test_names_are_asked_for_before_a_program_comes_to_them(
     async with listed(tmp_path) as (scene, clock, nodes):
         waited = await remove(scene, clock, nodes)
 
-        assert waited <= 12
-        assert scene.store.asked["stat"] <= COUNT + 12
+        assert waited <= 14
+        assert scene.store.asked["stat"] <= COUNT + 14
         assert scene.store.asked["list"] <= 4
         assert await scene.drain()
         assert {key for key in await scene.keys() if key != "d/"} == set()
