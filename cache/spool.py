@@ -194,7 +194,19 @@ class Spool:
             # In memory, what is sent of it would be made of zeros as long as this.
             await on_disk(self._resize, size)
             return
-        memory = self._memory = self._memory or Pieces()
+        self._memory = self._memory or Pieces()
+        self._cut_memory(self._memory, size)
+
+    async def cut(self, size: int) -> None:
+        """Forget for good what is behind an offset. No file is made for that: it must
+        not fail for a disk that is full.
+        """
+        if self._fd >= 0:
+            await self.resize(size)
+        elif self._memory is not None:
+            self._cut_memory(self._memory, size)
+
+    def _cut_memory(self, memory: Pieces, size: int) -> None:
         before = memory.total
         memory.resize(size)
         HELD.give_back(before - memory.total)
@@ -288,6 +300,9 @@ class Spool:
                 self._size = os.fstat(fd).st_size
             except OSError:
                 os.close(fd)
+                if self._memory is not None:
+                    # Of a disk that is full it must not take room; all is in memory.
+                    self.path.unlink(missing_ok=True)
                 raise
             # In this order: who reads meanwhile finds the bytes in one of the two.
             self._note_change(0)

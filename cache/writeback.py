@@ -246,8 +246,7 @@ class WriteBack:
                     dirty.size = size
                     dirty.revision += 1
                     await dirty.readers.wait_for_readers()
-                    if dirty.spool.is_open:
-                        await dirty.spool.resize(size)
+                    await dirty.spool.cut(size)
                     self._budget.release_dirty(gone)
             else:
                 await dirty.spool.check_size(size)

@@ -76,6 +76,43 @@ async def test_in_many_pieces_it_is_on_the_disk(tmp_path: Path) -> None:
     await spool.remove()
 
 
+async def test_a_cut_makes_no_file(tmp_path: Path) -> None:
+    """However long what is left is: the disk may be full."""
+    held = HELD.total
+    spool = Spool(tmp_path, "spool")
+    await spool.write(0, b"near")
+    await spool.write(1 << 20, b"far")
+    await spool.cut(IN_MEMORY_MAX + 1)
+    assert not spool.path.exists()
+    assert HELD.total == held + 4
+
+    await spool.resize(2 << 20)
+    assert spool.path.read_bytes() == b"near" + bytes((2 << 20) - 4)
+    await spool.cut(3)
+    assert spool.path.read_bytes() == b"nea"
+    await spool.remove()
+
+
+async def test_a_file_that_could_not_be_made_takes_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its bytes are where they were."""
+    spool = Spool(tmp_path, "spool")
+    await spool.write(0, b"bytes")
+    with monkeypatch.context() as full:
+        full.setattr(os, "pwrite", no_room)
+        with pytest.raises(QuotaExceeded):
+            await spool.write(5, bytes(IN_MEMORY_MAX))
+    assert not spool.path.exists()
+    assert await spool.read(0, 5) == b"bytes"
+    await spool.remove()
+
+
+def no_room(*_: object) -> int:
+    """Stand in for a write to a disk that is full."""
+    raise OSError(errno.ENOSPC, "no room")
+
+
 async def test_length_that_was_only_noted_is_that_of_the_file(tmp_path: Path) -> None:
     """Who sends from the disk finds as many bytes as there are to be."""
     spool = Spool(tmp_path, "spool")
