@@ -7,6 +7,7 @@ something is asked for, and how much at once, is decided by the drain.
 """
 
 from functools import partial
+from itertools import takewhile
 
 import trio
 
@@ -47,6 +48,9 @@ BATCH_MAX = 1000
 LATE_S = 2.0
 """After how long an entry looks at the store before it takes away what is there."""
 LOOKS_AT_ONCE = 32
+
+Seen = dict[str, Absent | StoreError | None]
+"""What speaks against the removal of a key; absence if there is nothing left."""
 
 
 class Carrier:
@@ -97,11 +101,23 @@ class Carrier:
         """
         staying: set[str] = set()
         size = min(BATCH_MAX, self._ledger.store.capabilities.delete_many_max)
-        for start in range(0, len(entries), size):
-            await self._remove_batch(entries[start : start + size], staying)
+        while entries:
+            seen = await self._look_before(entries[:size])
+            batch = list(takewhile(partial(self._may_go, seen), entries[:size]))
+            if batch:
+                await self._remove_batch(batch, seen, staying)
+            entries = entries[len(batch) :]
 
-    async def _remove_batch(self, entries: list[Entry], staying: set[str]) -> None:
-        wrong, gone = await self._look_before(entries)
+    def _may_go(self, seen: Seen, removal: Entry) -> bool:
+        return removal.key in seen or not self._must_look(removal)
+
+    async def _remove_batch(
+        self, entries: list[Entry], seen: Seen, staying: set[str]
+    ) -> None:
+        wrong: dict[str, Exception] = {
+            key: what for key, what in seen.items() if isinstance(what, StoreError)
+        }
+        gone = {key for key, what in seen.items() if what is ABSENT}
         staying.update(wrong)
         entries = [each for each in entries if not _is_above(each, staying)]
         keys = [e.key for e in entries if e.key not in wrong and e.key not in gone]
@@ -127,23 +143,24 @@ class Carrier:
                 case error:
                     self._setbacks.note_failure(entry, _store_error(error))
 
-    async def _look_before(
-        self, removals: list[Entry]
-    ) -> tuple[dict[str, Exception], set[str]]:
-        """Return what speaks against removals that have waited for long, by key.
+    async def _look_before(self, removals: list[Entry]) -> Seen:
+        """Look at removals that have waited for long; return what was seen, by key.
 
-        And the keys that are gone already. Where that is looked for one by one, with
-        a delete behind each look, removals come faster than they go as soon as they
-        are late: all that follow are late, too.
+        Where that is done one by one, with a delete behind each look, removals come
+        faster than they go as soon as they are late: all that follow are late, too.
+        What was seen must not get late itself: others may write there meanwhile. So
+        after a while no look begins, and what that leaves out comes next.
         """
-        late = [each for each in removals if self._must_look(each)]
-        looks = [partial(self._look, each) for each in late]
-        found = await run_all(looks, at_once=LOOKS_AT_ONCE)
-        answers = list(zip((each.key for each in late), found, strict=True))
-        wrong: dict[str, Exception] = {
-            key: what for key, what in answers if isinstance(what, Exception)
-        }
-        return wrong, {key for key, what in answers if what is ABSENT}
+        seen: Seen = {}
+        until_s = self._ledger.now_s() + LATE_S
+
+        async def look(removal: Entry) -> None:
+            if self._ledger.now_s() <= until_s:
+                seen[removal.key] = await self._look(removal)
+
+        looks = [partial(look, each) for each in removals if self._must_look(each)]
+        await run_all(looks, at_once=LOOKS_AT_ONCE)
+        return seen
 
     async def _look(self, removal: Entry) -> Absent | StoreError | None:
         """Return what speaks against a removal, absence if there is nothing left."""

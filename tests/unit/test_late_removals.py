@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mountfs.cache.carrier import Carrier
+from mountfs.cache.carrier import LATE_S, Carrier
 from mountfs.cache.entries import Entry
 from mountfs.storage.errors import StoreError
 from tests.fakes.clocks import Clock
@@ -13,7 +13,7 @@ from tests.fakes.volume import CALLER, Scene, open_scene
 COUNT = 40
 
 
-async def removed(scene: Scene) -> None:
+async def removed(scene: Scene) -> Clock:
     """Remove a directory of files, and let all of that become late."""
     await scene.fs.namespace.mkdir(scene.root, b"d", 0o755, CALLER)
     for number in range(COUNT):
@@ -26,6 +26,7 @@ async def removed(scene: Scene) -> None:
     await scene.fs.namespace.rmdir(scene.root, b"d")
     clock.now_s += 60
     scene.store.asked.clear()
+    return clock
 
 
 async def test_late_removals_go_together_after_a_look_at_each(tmp_path: Path) -> None:
@@ -56,6 +57,26 @@ async def test_what_others_wrote_since_stays_with_its_directory(
         assert {key for key in await scene.keys() if key != "d/"} == {"d/07"}
         told = {each.key for each in scene.fs.volume.incidents}
         assert told == {"d/07"}
+
+
+async def test_what_was_seen_does_not_get_late_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where looks take long, the first keys are removed before the last are seen."""
+    async with open_scene(tmp_path, journaled=True) as scene:
+        clock = await removed(scene)
+        look = Carrier._check
+
+        async def slowly(self: Carrier, entry: Entry) -> None:
+            clock.now_s += LATE_S / 10
+            await look(self, entry)
+            if entry.key == "d/00":
+                await scene.put("d/39", b"another's")  # which was looked at first
+
+        monkeypatch.setattr(Carrier, "_check", slowly)
+        await scene.drain()
+
+        assert await scene.content("d/39") == b"another's"
 
 
 async def test_a_look_that_fails_holds_up_its_own_and_what_is_above(
