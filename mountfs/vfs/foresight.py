@@ -39,6 +39,8 @@ class Foresight:
         is_worth_it = self._is_worth_it(directory)
         if not is_worth_it and courses.are_none:
             return
+        if directory.is_nameless:
+            return  # another client has removed it meanwhile, and that was seen
         prefix = directory.key()
         if not is_worth_it and not courses.has(prefix):
             return

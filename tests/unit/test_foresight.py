@@ -119,3 +119,21 @@ async def test_what_cannot_be_asked_ahead_is_asked_by_the_program(
         monkeypatch.setattr(scene.fs.resolver, "_ask_file", refuse_ahead)
 
         assert await remove(scene, clock, nodes[:40]) >= 30
+
+
+async def test_a_directory_that_goes_meanwhile_makes_no_removal_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another client has removed it, and somebody here has looked it up since."""
+    async with listed(tmp_path) as (scene, _clock, nodes):
+        directory = await scene.lookup("d")
+        remove_file = scene.fs.namespace.remove_file
+
+        async def remove_late(node: Node, parent: Node, name: bytes) -> None:
+            await remove_file(node, parent, name)
+            scene.fs.volume.inodes.detach(directory)
+
+        monkeypatch.setattr(scene.fs.namespace, "remove_file", remove_late)
+        await scene.fs.namespace.unlink(directory, nodes[0].name)
+
+        assert directory.is_nameless
