@@ -311,7 +311,7 @@ class Capabilities:
     utf8_keys: bool = True
     """Keys must be valid UTF-8."""
     key_size_max: int | None = None
-    key_check: Callable[[str], object] | None = None
+    key_check: Callable[[str], object] | None = field(default=None, compare=False)
     """Raises what every request for a key would that the store can never hold:
     `InvalidRequest`, `KeyTooLong`. None: there are no such keys but for their size."""
     object_size_max: int | None = None
