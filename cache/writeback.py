@@ -324,7 +324,8 @@ class WriteBack:
 
     async def follow(self, dirty: DirtyFile, old_key: str) -> None:
         """Let what failed of a file have its new name, in the next mount as well."""
-        await self._failed.follow(dirty, old_key)
+        async with dirty.changing:  # else its row could name a spool that changes
+            await self._failed.follow(dirty, old_key)
 
     async def store_copy(
         self, dirty: DirtyFile, metadata: Metadata, lost: PreconditionFailed

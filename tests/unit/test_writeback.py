@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from mountfs.backends.memory import MemoryStore
 from mountfs.cache import spool as spool_module
 from mountfs.cache.directory import DirectoryInUse
 from mountfs.cache.dirty import DirtyFile
-from mountfs.cache.journal import JournaledUpload, _Turn
+from mountfs.cache.journal import FailedFile, JournaledUpload, _Turn
 from mountfs.cache.journalfile import JournalError
 from mountfs.cache.spool import HELD, Spool
 from mountfs.storage.body import BytesBody
@@ -847,6 +848,31 @@ async def test_a_failed_file_can_be_used_and_stored(scene: Scene) -> None:
         assert scene.stored("a") == pattern(0, 10)
         assert stack.writeback.pending() == ()
         assert await stack.journal.failed() == ()
+
+
+async def test_no_rename_names_a_spool_that_changes(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write of another descriptor is under way, and has put by what failed."""
+    async with open_stack(scene.store, scene.directory) as stack:
+        dirty = stack.writeback.begin("a", None)
+        await write(stack, dirty, 25)
+        await stack.writeback.keep_failed(dirty, ServiceFailed("down"), NO_METADATA)
+        add_failed = stack.journal.add_failed
+
+        async def and_rename(row: FailedFile, instead_of: str | None = None) -> None:
+            monkeypatch.undo()
+            await add_failed(row, instead_of)
+            nursery.start_soon(stack.writeback.follow, dirty, "a")
+            await trio.testing.wait_all_tasks_blocked(0.01)
+
+        monkeypatch.setattr(stack.journal, "add_failed", and_rename)
+        async with trio.open_nursery() as nursery:
+            await stack.writeback.write(dirty, 0, b"later", metadata=plain)
+
+        (row,) = await stack.journal.failed()
+        assert row.spool != dirty.spool.name
+        await commit(stack, dirty, ABSENT)
 
 
 @pytest.mark.parametrize("is_completed", [False, True])
