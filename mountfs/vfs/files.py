@@ -213,7 +213,7 @@ class Files:
         node, file = opened.node, opened.file
         self._open.pop(opened.handle, None)
         if opened.can_write:
-            file.writers -= 1
+            file.note_closed()
         try:
             if node.opens == 1:
                 await self._last_release(node, file)

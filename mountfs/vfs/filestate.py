@@ -185,6 +185,12 @@ class FileState:
         if not (self._refused or is_lost):
             self.refusal = self._refused = None
 
+    def note_closed(self) -> None:
+        """Note that one writer has gone; who comes anew knows what there is."""
+        self.writers -= 1
+        if not self.writers and isinstance(self.state, Clean):
+            self.refusal = self._refused = None
+
     def check_whole(self) -> None:
         """Raise why bytes were refused if others lie behind them.
 
@@ -212,12 +218,16 @@ class FileState:
                 return file.size
 
     def become_clean(self, object: Object) -> None:
-        """Forget the dirty state: the store has all of it in this object."""
+        """Forget the dirty state: the store has all of it in this object.
+
+        What was refused behind its end whoever still writes may not know.
+        """
         self.state = Clean(object)
         self.committed_revision = None
         self._failed_revision = None
         self._failure = None
-        self.refusal = self._refused = None
+        if not (self._refused and self.writers):
+            self.refusal = self._refused = None
         self.has_new_attributes = False
         self.late_error = None
 

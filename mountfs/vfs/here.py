@@ -59,7 +59,8 @@ class Here:
     def failure(self, node: Node) -> str | None:
         """Return why the bytes that are here are not in the store."""
         file = node.loaded_file
-        error = (file.failure or file.refusal) if file is not None else None
+        is_dirty = file is not None and file.needs_commit
+        error = (file.failure or file.refusal) if file and is_dirty else None
         if error is not None:
             return str(error)
         if node.is_nameless:

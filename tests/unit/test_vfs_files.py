@@ -191,6 +191,34 @@ async def test_no_close_stores_a_gap_where_bytes_were_refused(tmp_path: Path) ->
             await scene.close(file)
 
 
+async def test_no_later_close_stores_a_gap_either(tmp_path: Path) -> None:
+    """What ends before the refused bytes is stored; what is written behind them, by who
+    was not told, is not. Whoever opens the file anew knows where it ends.
+    """
+    async with open_scene(tmp_path, size_max=110) as scene:
+        full = [await scene.create(scene.root, f"full{i}", bytes(19)) for i in range(5)]
+        opened = await scene.create(scene.root, "new", b"begin")
+        with pytest.raises(QuotaExceeded):
+            await scene.fs.files.write(opened, 5, bytes(50))
+        await scene.fs.files.flush(opened)  # of a copy, which the kernel told
+        await scene.fs.files.write(opened, 8, b"end")
+        with pytest.raises(QuotaExceeded):
+            await scene.fs.files.flush(opened)
+        await scene.fs.files.truncate(opened.node, 5)
+        with pytest.raises(QuotaExceeded):
+            await scene.fs.files.write(opened, 5, bytes(50))
+        await scene.close(opened)
+        assert await scene.content("new") == b"begin"
+
+        opened = await scene.open(await scene.lookup("new"))
+        await scene.fs.files.write(opened, 8, b"end")
+        await scene.close(opened)
+
+        assert await scene.content("new") == b"begin\0\0\0end"
+        for file in full:
+            await scene.close(file)
+
+
 async def test_file_is_stored_after_the_refusal_was_seen(tmp_path: Path) -> None:
     """A program that was told, and then closes or syncs on purpose, gets its way."""
     async with open_scene(tmp_path, size_max=100) as scene:
