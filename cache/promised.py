@@ -193,7 +193,7 @@ class PromisedFiles:
         where its bytes end, and they are as they were.
         """
         own, shared = newer.spool, older.spool
-        await shared.resize(older.size)  # an attempt before this one may have failed
+        await shared.cut(older.size)  # an attempt before this one may have failed
         # What is on the disk must be synced next: together that is one hop to a thread.
         is_one_piece = len(newer.extents) == 1 and newer.extents.total <= _PIECE_SIZE
         for start, end in newer.extents:

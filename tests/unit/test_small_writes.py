@@ -171,6 +171,20 @@ async def test_hops_to_a_thread_of_an_append(
         assert len(hops) == count
 
 
+async def test_an_append_to_what_only_the_store_has_makes_no_file(
+    tmp_path: Path, hops: list[object]
+) -> None:
+    """However large that is: what waits of it are the few bytes of each append."""
+    async with open_scene(tmp_path, journaled=True) as scene:
+        scene.ledger.burst = Burst(clock=lambda: 0.0)  # in which nothing is sent
+        await scene.put("log", bytes(2 * IN_MEMORY_MAX))
+        await append(scene, "log", PIECE)
+        hops.clear()
+        await append(scene, "log", PIECE)
+        assert len(hops) == 1
+        assert await scene.see("log") == bytes(2 * IN_MEMORY_MAX) + 2 * PIECE
+
+
 async def test_only_a_second_close_is_worth_a_look_for_descriptors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
