@@ -70,7 +70,8 @@ class FileState:
         self._failed_revision: int | None = None
         self._failure: StoreError | OSError | None = None
         self.refusal: StoreError | OSError | None = None
-        self._refused: Extents | None = None  # there are many files: mostly none
+        # Which bytes, and why, as long as who writes may not know: mostly none.
+        self._refused: tuple[Extents, StoreError | OSError] | None = None
         self.has_new_attributes = False
         self.late_error: StoreError | OSError | None = None
         self.late_errors = 0
@@ -165,31 +166,36 @@ class FileState:
     def note_refused(self, start: int, size: int, error: StoreError | OSError) -> None:
         """Remember that bytes of a write(2) were not taken in."""
         self.refusal = error
-        self._refused = self._refused or Extents()
-        self._refused.add(start, start + size)
+        ranges = self._refused[0] if self._refused else Extents()
+        ranges.add(start, start + size)
+        self._refused = ranges, error
 
     def note_taken(self, start: int, size: int) -> None:
         """Note that bytes were taken in, perhaps such as had been refused."""
         if self._refused is not None:
-            self._refused.remove(start, start + size)
-            self._forget_refusal()
+            self._refused[0].remove(start, start + size)
+            self._judge_refusal()
 
     def note_cut(self, size: int) -> None:
         """Note that the file ends there now, whatever was to be behind that."""
         if self._refused is not None:
-            self._refused.cut(size)
-        self._forget_refusal()
+            self._refused[0].cut(size)
+        self._judge_refusal()
 
-    def _forget_refusal(self) -> None:
+    def _judge_refusal(self) -> None:
+        """Say that the file is not whole, or no more, when its bytes have changed."""
         is_lost = isinstance(self.state, Dirty) and self.state.file.spool.is_lost
-        if not (self._refused or is_lost):
+        ranges, error = self._refused or (None, None)
+        if ranges and ranges.overlaps(0, self.size):
+            self.refusal = error
+        elif not (ranges or is_lost):
             self.refusal = self._refused = None
 
     def note_closed(self) -> None:
         """Note that one writer has gone; who comes anew knows what there is."""
         self.writers -= 1
         if not self.writers and isinstance(self.state, Clean):
-            self.refusal = self._refused = None
+            self._refused = None
 
     def check_whole(self) -> None:
         """Raise why bytes were refused if others lie behind them.
@@ -199,9 +205,10 @@ class FileState:
         if nothing had been. If the file ends before them it is as on a disk that got
         full, and who closes it gets that.
         """
-        refused = self._refused
-        if self.refusal and refused and refused.overlaps(0, self.size):
-            raise self.refusal
+        if self._refused is not None:
+            ranges, error = self._refused
+            if ranges.overlaps(0, self.size):
+                raise error
 
     def note_late_error(self, error: StoreError | OSError) -> None:
         """Remember an error for every handle that is open now."""
@@ -226,8 +233,9 @@ class FileState:
         self.committed_revision = None
         self._failed_revision = None
         self._failure = None
-        if not (self._refused and self.writers):
-            self.refusal = self._refused = None
+        self.refusal = None
+        if not self.writers:
+            self._refused = None
         self.has_new_attributes = False
         self.late_error = None
 

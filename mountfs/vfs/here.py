@@ -59,8 +59,7 @@ class Here:
     def failure(self, node: Node) -> str | None:
         """Return why the bytes that are here are not in the store."""
         file = node.loaded_file
-        is_dirty = file is not None and file.needs_commit
-        error = (file.failure or file.refusal) if file and is_dirty else None
+        error = (file.failure or file.refusal) if file is not None else None
         if error is not None:
             return str(error)
         if node.is_nameless:

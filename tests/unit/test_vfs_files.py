@@ -219,6 +219,29 @@ async def test_no_later_close_stores_a_gap_either(tmp_path: Path) -> None:
             await scene.close(file)
 
 
+async def test_what_is_whole_after_a_refusal_is_stored_without_a_close(
+    tmp_path: Path,
+) -> None:
+    """Bytes of a mapping come after the last close, and the gap is behind the end."""
+    async with open_scene(tmp_path, size_max=110) as scene:
+        full = [await scene.create(scene.root, f"full{i}", bytes(19)) for i in range(5)]
+        inside = await scene.create(scene.root, "inside", b"begin")
+        behind = await scene.create(scene.root, "behind", b"begin")
+        for opened, offset in ((inside, 0), (behind, 8)):
+            with pytest.raises(QuotaExceeded):
+                await scene.fs.files.write(opened, 5, bytes(50))
+            await scene.fs.files.flush(opened)
+            await scene.fs.files.write(opened, offset, b"B")
+            await scene.fs.files.release(opened)
+
+        assert await scene.content("inside") == b"Begin"
+        assert await scene.content("behind") == b"begin"
+        assert scene.cache.writeback.pending() != ()  # the full ones
+        for file in full:
+            await scene.close(file)
+        assert scene.cache.writeback.pending() == ()
+
+
 async def test_file_is_stored_after_the_refusal_was_seen(tmp_path: Path) -> None:
     """A program that was told, and then closes or syncs on purpose, gets its way."""
     async with open_scene(tmp_path, size_max=100) as scene:
