@@ -90,7 +90,9 @@ class FailedFiles:
                     continue
                 kept.key, kept.condition = dirty.key, dirty.starts_from
                 kept.inherit = dirty.inherit
-                kept.base = dirty.base if kept.base is not None else None
+                if kept.base is not None:  # a file that was begun anew has none to lend
+                    moved = dataclasses.replace(kept.base, key=dirty.key)
+                    kept.base = dirty.base or moved
             try:
                 await self.add(failed)
             except StoreError as error:

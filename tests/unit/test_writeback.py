@@ -875,6 +875,25 @@ async def test_no_rename_names_a_spool_that_changes(
         await commit(stack, dirty, ABSENT)
 
 
+async def test_what_failed_lies_on_its_base_whatever_is_renamed(scene: Scene) -> None:
+    """A file that was begun anew under the name has no base to lend."""
+    base = await scene.put("a", pattern(0, 100))
+    async with open_stack(scene.store, scene.directory) as stack:
+        edit = stack.writeback.begin("a", base)
+        await stack.writeback.write(edit, 50, b"edit", metadata=plain)
+        await stack.writeback.keep_failed(edit, ServiceFailed("down"), NO_METADATA)
+        anew = stack.writeback.begin("a", None)
+        await scene.store.move("a", "b")
+        await stack.writeback.retarget(anew, "b")
+        await stack.writeback.follow(anew, "a")
+        await stack.writeback.discard(anew)
+
+    async with open_stack(scene.store, scene.directory) as stack:
+        (recovered,) = await stack.writeback.recover()
+        assert (recovered.key, recovered.error) == ("b", None)
+        assert scene.stored("b") == pattern(0, 50) + b"edit" + pattern(54, 46)
+
+
 @pytest.mark.parametrize("is_completed", [False, True])
 async def test_a_failed_punched_stream_keeps_every_byte(
     scene: Scene, is_completed: bool
