@@ -522,10 +522,13 @@ class Renames:
         document = json.loads(phase)
         steps = [(str(source), str(target)) for source, target in document["steps"]]
         for source, target in steps[int(document["next"]) :]:
+            left = [source]
             if source.endswith("/"):
                 await self._trees.finish(source, target)
-                continue
-            await self._file_moves.carry_on(source, target)
+                left = await self._trees.left_aside(source)
+            for key in left:
+                new_key = target + key.removeprefix(source)
+                await self._file_moves.carry_on(key, new_key)
         return _mapping(steps)
 
 

@@ -25,7 +25,7 @@ from mountfs.storage.parallel import run_all
 from mountfs.storage.types import ListMode, Object
 from mountfs.vfs.groups import Group
 from mountfs.vfs.hardlinks import HardLinks
-from mountfs.vfs.volume import Volume
+from mountfs.vfs.volume import EXCHANGES, Volume
 
 log = logging.getLogger(__name__)
 
@@ -193,6 +193,15 @@ class TreeMoves:
                 await self._finish_natively(old_key, new_key)
             return
         await self._move_all(_Move(old_key, new_key, is_recovery=True))
+
+    async def left_aside(self, key: str) -> list[str]:
+        """Return the files of an exchange whose names others have taken meanwhile."""
+        if not key.startswith(EXCHANGES):
+            return []  # they are where somebody looks
+        with contextlib.suppress(NotFound):
+            left = await self._keys_below(key)
+            return [each.key for each in left if not each.key.endswith("/")]
+        return []
 
     async def _finish_natively(self, old_key: str, new_key: str) -> None:
         """Move a directory, unless it has arrived or something else has its place."""

@@ -648,9 +648,9 @@ async def test_no_exchange_that_failed_replaces_a_file_of_the_same_size(
         assert sorted(filter(None, contents)) == [b"again", b"first", b"other"]
 
 
-async def fail_in_the_midst(scene: Scene) -> None:
+async def fail_in_the_midst(scene: Scene, call: str = "delete") -> None:
     """Exchange, while the store goes away before it could be taken back."""
-    hold = scene.store.hold("delete", is_after=True)  # of what has gone aside
+    hold = scene.store.hold(call, is_after=True)  # of what has gone aside
     async with trio.open_nursery() as nursery:
 
         async def fail() -> None:
@@ -662,3 +662,21 @@ async def fail_in_the_midst(scene: Scene) -> None:
         scene.store.refused["copy"] = Unreachable("away")
         hold.release()
     scene.store.refused.clear()
+
+
+async def test_no_exchange_of_directories_that_failed_replaces_what_was_made_since(
+    tmp_path: Path,
+) -> None:
+    """As of files: no name in it means what lay aside."""
+    async with open_scene(tmp_path) as scene:
+        there = scene.there
+        await scene.put("one/file", b"first")
+        await scene.put("two/file", b"second")
+        await fail_in_the_midst(scene, "delete_many")
+        await scene.put("one/file", b"anew")
+
+    async with open_scene(tmp_path, there=there) as scene:
+        contents = {key: await scene.content(key) for key in await scene.keys()}
+        assert contents.pop("one/file") == b"anew"
+        assert sorted(filter(None, contents.values())) == [b"first", b"second"]
+        assert not any(key.startswith(RESERVED) for key in contents)
