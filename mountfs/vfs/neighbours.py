@@ -22,7 +22,9 @@ slash of a directory, by which SeaweedFS goes. What came between two pages is as
 The same holds for small directories that were listed, or made, a while ago: one LIST
 tells what else a HEAD and a LIST would be asked for, and of the other names besides.
 Other directories that programs only look at are not listed: what other clients put
-there would be seen later than if each name were asked for.
+there would be seen later than if each name were asked for. But who looks at many names
+of one, in the order of the store, waits for each of them: for that program pages are
+listed as it comes to them.
 """
 
 import bisect
@@ -59,6 +61,9 @@ ALL_PART = 4
 """Namely of one in so many, or of `ASKED_MIN`."""
 AT_ONCE = 8
 """So many pages of a directory are listed at the same time."""
+SWEEP_MIN = 16
+"""So many names in the order of the keys, each asked for, are a program's way through
+all of them. A LIST is priced like twelve HEADs."""
 PAGES_MAX = 1000
 DIRECTORIES_MAX = 64
 """So many pages of so many directories are remembered."""
@@ -92,6 +97,27 @@ class _Stretch:
 
 
 @dataclass(slots=True, eq=False)
+class _Sweep:
+    """A program that looks at one name after the other, in the order of the keys."""
+
+    last: Place | None = None
+    at_s: float = 0.0
+    length: int = 0
+
+    def note(self, place: Place, now_s: float, within_s: float) -> None:
+        """Note that a name had to be asked for."""
+        is_next = self.last is not None and self.last < place
+        is_next = is_next and now_s - self.at_s <= within_s
+        self.length = self.length + 1 if is_next else 1
+        self.last, self.at_s = place, now_s
+
+    @property
+    def is_one(self) -> bool:
+        """Whether it is worth a listing."""
+        return self.length >= SWEEP_MIN
+
+
+@dataclass(slots=True, eq=False)
 class _Pages:
     """Where the pages of a directory begin: behind which key, and with which token."""
 
@@ -101,6 +127,7 @@ class _Pages:
     last: _Stretch | None = None
     in_a_row: int = 0
     """The page that was asked for last, and how often in a row."""
+    sweep: _Sweep = field(default_factory=_Sweep)
 
     def around(self, key: str) -> _Stretch:
         """Return the page that a key is in, as far as is known."""
@@ -177,7 +204,8 @@ class Neighbours:
     async def renew(self, key: str) -> bool:
         """List what is around a key, if that is worth it; tell if it was listed."""
         prefix, _ = split_key(key)
-        if not self._metadata.ttl_s or not self._is_worth_it(prefix):
+        is_busy = self._is_worth_it(prefix)
+        if not self._metadata.ttl_s or not (is_busy or self._was_listed(prefix)):
             return False
         pages, now_s = self._pages(prefix), self._metadata.now_s()
         stretch = pages.around(key)
@@ -188,9 +216,25 @@ class Neighbours:
         if stretch.listed is not None:
             await stretch.listed.wait()
             return True
+        if not is_busy:
+            return await self._renew_for_sweep(key, pages, stretch)
         pages.note(stretch, now_s)
         wanted = pages.worth_listing(stretch, now_s)
         return bool(wanted) and await self._list_all(prefix, pages, wanted)
+
+    async def _renew_for_sweep(
+        self, key: str, pages: _Pages, stretch: _Stretch
+    ) -> bool:
+        """List a page for who goes through a directory; tell if that was done."""
+        sweep, metadata = pages.sweep, self._metadata
+        within_s = ASKED_WITHIN_S + metadata.ttl_s
+        sweep.note(place_of(key), metadata.now_s(), within_s)
+        if not sweep.is_one:
+            return False
+        done = await self._list_all(split_key(key)[0], pages, [stretch])
+        if pages.around(key) is not stretch:
+            sweep.length = 0  # it is further on: the way to its page is not hurried
+        return done
 
     async def renew_ahead(self, prefix: str, time_s: float) -> None:
         """List again what programs ask for, unless it is good for so long.
@@ -220,6 +264,9 @@ class Neighbours:
             return True
         count = self._metadata.count_listed(prefix)
         return count is not None and count <= SMALL_COUNT
+
+    def _was_listed(self, prefix: str) -> bool:
+        return self._metadata.count_listed(prefix) is not None
 
     def _pages(self, prefix: str) -> _Pages:
         pages = self._directories.setdefault(prefix, _Pages())

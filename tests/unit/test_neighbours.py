@@ -1,7 +1,7 @@
 """Names of a directory in which many are made or removed."""
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from mountfs.storage.body import BytesBody
 from mountfs.storage.errors import InvalidRequest
 from mountfs.storage.types import ListMode, Object, Page
 from mountfs.vfs.busy import CHANGES_MIN
-from mountfs.vfs.neighbours import _Pages
+from mountfs.vfs.neighbours import SWEEP_MIN, _Pages
 from tests.fakes.cache_stack import tiny_store
 from tests.fakes.clocks import Clock
 from tests.fakes.volume import CALLER, Scene, open_scene
@@ -287,6 +287,59 @@ async def test_changes_of_others_in_a_large_directory_are_seen(tmp_path: Path) -
         assert await scene.see("d/0131-new") == b"new"
         assert await scene.fs.namespace.lookup(directory, b"0132") is None
         assert await scene.fs.namespace.lookup(directory, b"0131") is not None
+
+
+async def look(scene: Scene, clock: Clock, names: Iterable[int]) -> None:
+    """Look at files of `d`, one after the other, as `os.stat` of a list of them."""
+    directory = await scene.lookup("d")
+    for number in names:
+        name = f"{number:04}".encode()
+        assert await scene.fs.namespace.lookup(directory, name) is not None
+        clock.now_s += TTL_S / 100
+
+
+async def test_looking_at_all_names_in_their_order_is_a_listing(tmp_path: Path) -> None:
+    """Long after `ls`, and however many there are: a page tells of a hundred."""
+    count, page = 500, 100
+    async with clocked(tmp_path, page=page) as (scene, clock):
+        await fill(scene, count)
+        clock.now_s += 10 * TTL_S
+        await scene.there.delete("d/0499")
+        scene.store.asked.clear()
+        await look(scene, clock, range(count - 1))
+
+        assert scene.store.asked["list"] <= 2 * count / page
+        assert questions(scene) <= 2 * SWEEP_MIN + 2 * count / page
+        directory = await scene.lookup("d")
+        assert await scene.fs.namespace.lookup(directory, b"0499") is None
+
+
+@pytest.mark.parametrize("order", ["any", "backwards"])
+async def test_nothing_is_listed_for_who_looks_in_another_order(
+    tmp_path: Path, order: str
+) -> None:
+    """A page is dearer than a few names of it."""
+    async with clocked(tmp_path, page=100) as (scene, clock):
+        await fill(scene, 500)
+        clock.now_s += 10 * TTL_S
+        numbers = list(range(499, -1, -1))
+        if order == "any":
+            random.Random(5).shuffle(numbers)
+        scene.store.asked.clear()
+        await look(scene, clock, numbers[:200])
+
+        assert scene.store.asked["list"] <= 1, "of the directory itself"
+
+
+async def test_way_to_a_page_far_on_is_not_hurried(tmp_path: Path) -> None:
+    """Where pages begin is found out by listing those before."""
+    async with clocked(tmp_path, page=100) as (scene, clock):
+        await fill(scene, 500)
+        clock.now_s += 10 * TTL_S
+        scene.store.asked.clear()
+        await look(scene, clock, range(450, 490))
+
+        assert scene.store.asked["list"] <= 1 + 40 / SWEEP_MIN
 
 
 async def test_page_that_cannot_be_had_leaves_the_names_to_be_asked(
