@@ -68,6 +68,8 @@ class Foresight:
 
     async def _ask_all(self) -> None:
         metadata = self._volume.metadata
+        if not metadata.ttl_s:
+            return  # it was set so: no answer would be believed when its name comes
         wanted = self._volume.courses.next(metadata.now_s(), metadata.ttl_s)
         await run_all([partial(self._ask, inode) for inode in wanted], at_once=AT_ONCE)
 

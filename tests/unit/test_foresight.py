@@ -137,3 +137,17 @@ async def test_a_directory_that_goes_meanwhile_makes_no_removal_fail(
         await scene.fs.namespace.unlink(directory, nodes[0].name)
 
         assert directory.is_nameless
+
+
+async def test_nothing_is_asked_ahead_that_would_not_be_believed(
+    tmp_path: Path,
+) -> None:
+    """As when a mount is told to believe nothing any more."""
+    async with listed(tmp_path) as (scene, clock, nodes):
+        await remove(scene, clock, nodes[:40])
+        scene.fs.volume.believe_for(0.0)
+        scene.store.asked.clear()
+
+        await remove(scene, clock, nodes[40:220])
+
+        assert scene.store.asked["stat"] == 2 * 180  # to find it, and to remove it
