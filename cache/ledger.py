@@ -16,6 +16,7 @@ it out again, to the same effect; the commit id tells that an object there is ou
 """
 
 import itertools
+import os
 import time
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
@@ -47,6 +48,7 @@ from mountfs.cache.metadata import MetadataCache
 from mountfs.cache.news import News
 from mountfs.cache.phases import reached
 from mountfs.cache.promised import PromisedFiles
+from mountfs.cache.spool import on_disk
 from mountfs.storage.types import Object, ObjectKind, Version
 
 USED_MAX = 100_000
@@ -141,11 +143,12 @@ class Ledger:
         were left: nothing is changed then.
         """
         await self.alias_rows.load(self.aliases)
+        files = set(await on_disk(os.listdir, self.files.directory))
         last = 0
         for row in await self.journal.pending():
             entry = from_row(row, self.files.directory, self.files.ladder)
             if isinstance(entry.change, StoreBytes):
-                await self._reopen(entry.change.dirty, row.content)
+                await self._reopen(entry.change.dirty, row.content, files)
                 self.files.adopt(entry.change.dirty)
             self.table.add(entry)
             if not entry.is_local_only:
@@ -155,15 +158,18 @@ class Ledger:
         self._ids = itertools.count(last + 1)
         return tuple(self.table)
 
-    async def _reopen(self, dirty: DirtyFile, content: bytes | None) -> None:
+    async def _reopen(
+        self, dirty: DirtyFile, content: bytes | None, files: set[str]
+    ) -> None:
         if content is not None:
             # A power cut may have taken the file, or a part of it, but not the row.
+            if dirty.spool.name in files:
+                await on_disk(dirty.spool.path.unlink)
             offset = 0
             for start, end in dirty.extents:
                 piece = content[offset : offset + end - start]
                 await dirty.spool.write(start, piece)
                 offset += end - start
-            await dirty.spool.resize(dirty.size)
         elif not await dirty.spool.reopen(dirty.size):
             raise JournalError(
                 f"the bytes of {dirty.key!r} are not whole: the spool file"
