@@ -35,18 +35,20 @@ class Lister:
 
     async def entries(self, prefix: str) -> tuple[Object, ...]:
         """Return the children of a directory, completed as far as they can be."""
-        while (running := self._running.get(prefix)) is not None:
-            await running.wait()
-        known = self._volume.metadata.listing(prefix)
+        known = await self._known(prefix)
         if known is not None:
             self._volume.activity.metadata_hits += 1
             return known
         self._volume.activity.metadata_misses += 1
-        if await self._subtrees.renew(prefix):
-            known = self._volume.metadata.listing(prefix)
-            if known is not None:
-                return known
-        return await self._list(prefix)
+        await self._subtrees.renew(prefix)
+        known = await self._known(prefix)  # others may list it by now
+        return known if known is not None else await self._list(prefix)
+
+    async def _known(self, prefix: str) -> tuple[Object, ...] | None:
+        """Return what is known freshly once nobody is listing a directory."""
+        while (running := self._running.get(prefix)) is not None:
+            await running.wait()
+        return self._volume.metadata.listing(prefix)
 
     async def list_ahead(self, prefix: str) -> tuple[Object, ...] | None:
         """List a directory anew before a program asks, unless it is large.

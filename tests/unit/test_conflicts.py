@@ -327,11 +327,25 @@ async def test_what_failed_goes_with_its_name(place: Place) -> None:
         dirty = stack.writeback.begin("a", None, condition=ABSENT)
         await stack.writeback.write(dirty, 0, b"ours", metadata=lambda: NO_METADATA)
         await stack.writeback.keep_failed(dirty, ServiceFailed("no"), NO_METADATA)
-        await stack.writeback.forget_failed("a")
-        assert [each.key for each in stack.writeback.pending()] == ["a"], "it is open"
-        stack.writeback.leave_failed(dirty)
+        assert stack.writeback.leave_failed(dirty)
 
         await stack.writeback.forget_failed("a")
         assert stack.writeback.pending() == ()
         assert stack.budget.dirty == 0
         assert await stack.journal.failed() == ()
+
+
+async def test_who_has_it_open_goes_on_with_what_failed(place: Place) -> None:
+    """When its name goes no later mount stores it; it can be read until its close."""
+    async with open_stack(place.store, place.directory) as stack:
+        dirty = stack.writeback.begin("a", None, condition=ABSENT)
+        await stack.writeback.write(dirty, 0, b"ours", metadata=lambda: NO_METADATA)
+        await stack.writeback.keep_failed(dirty, ServiceFailed("no"), NO_METADATA)
+
+        await stack.writeback.forget_failed("a")
+        assert await stack.journal.failed() == ()
+        assert [each.key for each in stack.writeback.pending()] == ["a"]
+        assert not stack.writeback.leave_failed(dirty), "nobody keeps it"
+        await stack.writeback.discard(dirty)
+        assert stack.writeback.pending() == ()
+        assert stack.budget.dirty == 0

@@ -66,7 +66,7 @@ class HoldsNothing:
 
 def _payload(block: Path) -> int:
     try:
-        return block.stat().st_size - 44
+        return block.stat().st_size - 56
     except FileNotFoundError:
         return 0
 

@@ -446,6 +446,29 @@ async def test_directory_that_is_not_listed_ahead_is_tried_once(
         assert scene.fs.walks.counts.listings == 19
 
 
+async def test_directory_is_listed_once_for_all_who_ask(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever looked whether the tree is to be listed looks again who lists it."""
+    async with walked(tmp_path) as scene:
+        await put_files(scene, "d", 10)
+        found = scene.fs.directories._lister
+        renew = found._subtrees.renew
+
+        async def slow(prefix: str) -> bool:
+            await trio.testing.wait_all_tasks_blocked()
+            return await renew(prefix)
+
+        monkeypatch.setattr(found._subtrees, "renew", slow)
+        scene.store.asked.clear()
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(found.entries, "d/")
+
+        assert scene.store.asked["list"] == 1
+        assert len(await found.entries("d/")) == 10
+
+
 async def test_nothing_is_listed_for_names_that_are_never_believed(
     tmp_path: Path,
 ) -> None:
