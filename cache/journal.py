@@ -11,7 +11,7 @@ What its tables are is read in `mountfs.cache.journalfile`.
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -130,7 +130,7 @@ class Journal:
         self._connection = connection
         self._thread = trio.CapacityLimiter(1)
         self._turns: list[_Turn] = []
-        self._owed: list[_Turn] = []
+        self._owed: list[Work] = []
         """What could not be taken out, and nobody waits for."""
         self._is_busy = False
 
@@ -430,8 +430,9 @@ class Journal:
         try:
             await self._work(end)
         except JournalError as error:
-            log.info("a row of the journal goes later: %s", error)
-            self._owed.append(_Turn(end))
+            if not self._owed:  # once, not for each: a disk stays full for long
+                log.info("rows of the journal go later: %s", error)
+            self._owed.append(end)
 
     async def _execute(self, statement: str, values: Row = ()) -> list[Row]:
         def execute(connection: sqlite3.Connection) -> list[Row]:
@@ -463,15 +464,18 @@ class Journal:
         return turn.result  # type: ignore[return-value]  # of this work, so a T
 
     async def _lead(self) -> None:
-        turns, self._turns = [*self._owed, *self._turns], []
+        turns, self._turns = self._turns, []
         owed, self._owed = self._owed, []
+        # One turn, however many they are: on a full disk all are tried each time.
+        debts = [_Turn(partial(_do_all, owed))] if owed else []
         try:
-            await in_thread(partial(_transact, self._connection, turns))
+            await in_thread(partial(_transact, self._connection, [*debts, *turns]))
         except OSError as error:  # it was not begun
-            for turn in turns:  # nobody must believe that it is done
+            for turn in (*debts, *turns):  # nobody must believe that it is done
                 turn.error = JournalError(f"the journal failed: {error}")
         finally:
-            self._owed += [_Turn(turn.work) for turn in owed if turn.error]
+            if debts and debts[0].error is not None:
+                self._owed = [*owed, *self._owed]
             self._is_busy = bool(self._turns)
             if self._turns:
                 self._turns[0].is_leader = True
@@ -499,6 +503,11 @@ def _transact(connection: sqlite3.Connection, turns: list[_Turn]) -> None:
             return
         for turn in turns:
             _transact(connection, [turn])
+
+
+def _do_all(works: Sequence[Work], connection: sqlite3.Connection) -> None:
+    for work in works:
+        work(connection)
 
 
 def _translated(error: sqlite3.Error) -> JournalError:

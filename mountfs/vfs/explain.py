@@ -102,7 +102,7 @@ class Explainer:
         }
         if node.kind is ObjectKind.LINK and node.object is not None:
             told["target"] = node.object.link_target
-        if node.attributes.group is not None:
+        if node.group is not None:
             told["hard_links"] = self._here.links(node)
         if volume.index is not None and node.parent is not None:
             told["index"] = directory_prefix(split_key(key)[0])

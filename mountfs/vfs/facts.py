@@ -134,4 +134,4 @@ def _json(told: object) -> str:
 
 
 def _group(node: Node) -> str | None:
-    return node.attributes.group
+    return node.group

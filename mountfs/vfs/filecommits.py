@@ -69,7 +69,7 @@ class FileCommits:
         the first of them. Raises ESTALE if one lost its names over that.
         """
         for node in nodes:
-            if node.file is not None and node.attributes.group is not None:
+            if node.file is not None and node.group is not None:
                 await self.commit_in_place(node)
 
     async def commit_in_place(self, node: Node) -> None:
@@ -88,7 +88,7 @@ class FileCommits:
         key = dirty.key
         try:
             file.check_whole()
-            if node.attributes.group is None:
+            if node.group is None:
                 await self._store(node, dirty, key)
             else:
                 async with self._hard_links.following(node, "bytes"):
@@ -214,7 +214,7 @@ class FileCommits:
         volume.metadata.expire(lost_key)
         prefix, _, component = copy.key.rpartition("/")
         parent, name = node.parent, volume.names.name(component)
-        if parent is None or node.is_nameless or node.attributes.group is not None:
+        if parent is None or node.is_nameless or node.group is not None:
             inodes.detach(node)
             node.attributes = replace(node.attributes, group=None)
             node.links = 1

@@ -30,7 +30,7 @@ def is_another(node: Node, object: Object, known: Object | Absent) -> bool:
     The names of one file have versions of their own, and what is on its way to another
     name is looked after by who moves it.
     """
-    if node.pins or node.attributes.group is not None:
+    if node.pins or node.group is not None:
         return False
     if not isinstance(known, Object):
         return True

@@ -65,7 +65,7 @@ def form_of(node: Node, bare: Object | None, able: Capabilities) -> Form:
         case ObjectKind.FILE:
             if bare is None and node.object is None:
                 return NOTHING_YET
-            return FILE if node.attributes.group is None else NAME_OF_MANY
+            return FILE if node.group is None else NAME_OF_MANY
 
 
 def _directory(node: Node, bare: Object | None, able: Capabilities) -> Form:

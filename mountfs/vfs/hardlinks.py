@@ -80,7 +80,7 @@ class HardLinks:
         The caller holds the file's lock and has seen that the key is free. Raises
         `AlreadyExists`.
         """
-        id = node.attributes.group or self._new_id()
+        id = node.group or self._new_id()
         # Crash after this: the key has no object, so it is no name.
         change = await self._volume.journal.begin_link(id, key, "names")
         try:
@@ -107,7 +107,7 @@ class HardLinks:
 
     async def _mark(self, node: Node, id: str) -> None:
         """Let a file that has one name carry the id of a group."""
-        if node.attributes.group == id:
+        if node.group == id:
             return
         known = _stored(node)
         await self._groups.update(
@@ -205,7 +205,7 @@ class HardLinks:
 
         The block leaves the version of the moved object in the metadata cache.
         """
-        id = node.attributes.group
+        id = node.group
         if id is None:
             yield
             return
@@ -251,7 +251,7 @@ class HardLinks:
         If the block fails nothing was done to the others. If a copy fails, the error
         is raised and the journal keeps the change: the next mount goes on with it.
         """
-        id = node.attributes.group
+        id = node.group
         if id is None or node.object is None:
             yield
             return

@@ -163,7 +163,7 @@ class Here:
 
     def links(self, node: Node) -> dict[str, object]:
         """Tell of the names of a file that has several."""
-        id = node.attributes.group
+        id = node.group
         group = self._volume.group_of(node)
         names = sorted(group.names) if group is not None else []
         return {

@@ -109,7 +109,7 @@ class LaterLinks:
         if node.kind is not ObjectKind.FILE or file is None or known is None:
             return False
         is_quiet = isinstance(file.state, Clean) and not file.writers
-        is_single = node.attributes.group is None and not node.aliases
+        is_single = node.group is None and not node.aliases
         is_pending = journaled.ledger.table.of_version(known.version) is not None
         return is_quiet and is_single and is_token(known.version) and is_pending
 
@@ -119,7 +119,7 @@ class LaterLinks:
             return True
         if node not in self._links or node.file is None:
             return False
-        is_begun = node.attributes.group is not None
+        is_begun = node.group is not None
         return is_begun or not isinstance(node.file.state, Clean)
 
     async def add(self, node: Node, parent: Node, name: bytes, component: str) -> None:

@@ -479,13 +479,13 @@ class Volume:
         known = node.object
         if group is None or known is None:
             return False
-        if node.attributes.group is None:
+        if node.group is None:
             # Somebody else gave the file another name since.
             is_alone = self.inodes.group(group.id) in {None, node}
             return (
                 is_alone and known.key == object.key and self.groups.has(group, known)
             )
-        return node.attributes.group == group.id and self.groups.has(group, known)
+        return node.group == group.id and self.groups.has(group, known)
 
     def _bring_up_to_date(self, node: Node, object: Object) -> None:
         known = node.object

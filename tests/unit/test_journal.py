@@ -278,3 +278,30 @@ async def test_who_shares_a_transaction_is_told_of_any_error(tmp_path: Path) -> 
                 nursery.start_soon(put, journal, id)
         assert sorted(outcomes) == ["done", "done", "done", "refused"]
         assert [row.id for row in await journal.pending()] == [1, 2, 3]
+
+
+async def test_what_is_owed_is_tried_together(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """However much a disk that is full leaves over: each change tries all of it."""
+    caplog.set_level("INFO", logger=journal_module.__name__)
+    tries: list[int] = []
+
+    def full(_: sqlite3.Connection, turns: list[journal_module._Turn]) -> None:
+        tries.append(len(turns))
+        for turn in turns:
+            turn.error = sqlite3.OperationalError("database or disk is full")
+
+    async with await Journal.open(tmp_path / "journal.sqlite") as journal:
+        ids = [await journal.begin_rename(f"{n}/", "to/") for n in range(20)]
+        with monkeypatch.context() as patch:
+            patch.setattr(journal_module, "_transact", full)
+            for id in ids:
+                await journal.end_rename(id)
+        left = await journal.renames()
+
+    assert max(tries) == 2
+    assert left == ()
+    assert caplog.text.count("go later") == 1
